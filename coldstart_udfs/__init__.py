@@ -1,0 +1,30 @@
+"""Cold-start features from text: a sentence encoder, the profile kernel, and DuckDB functions on them.
+
+`Encoder` turns descriptions into vectors; `register(con)` and `connect(path)` give DuckDB `embed()`,
+`enrich()` and the rest. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the
+feature views. Importing this package loads neither the encoder nor DuckDB nor Feast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coldstart_udfs.connection import connect, register
+    from coldstart_udfs.encoder import Encoder
+
+__all__ = ["Encoder", "connect", "register"]
+
+_HOMES = {
+    "Encoder": "coldstart_udfs.encoder",
+    "connect": "coldstart_udfs.connection",
+    "register": "coldstart_udfs.connection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,99 @@
+"""The SQL door: give a DuckDB connection the functions of the catalogue."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import weakref
+from pathlib import Path
+
+import duckdb
+
+from coldstart_udfs.functions import FUNCTIONS, PYTHON_FUNCTIONS
+from coldstart_udfs.profile import Enrichment
+
+# Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
+_registered: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+
+def register(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    enrichment: str | os.PathLike[str] | None = None,
+) -> None:
+    """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
+
+    Nothing is written into the database file, so a read-only one works. The Python functions are seen by
+    the whole database instance, the macros by this connection alone: call `register` on each cursor that
+    shall use them. Calling it again replaces the settings.
+
+    Args:
+        con: an open connection. Keep it: on DuckDB 1.4 and 1.5 functions must not outlive it.
+        model: the default encoder, a folder or a sentence-transformers name; None is the one that
+            `enrichment` names, else the embedded one.
+        cache: True for the machine's vector cache, False for none, or a path.
+        enrichment: a file `enrichment.json` with α, β and the evidence scale; None for the defaults.
+
+    Raises:
+        ColdStartError: `enrichment` cannot be read.
+
+    >>> con = duckdb.connect()
+    >>> register(con, cache=False)
+    >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchone()
+    (384, None, [2.0, 3.0])
+    """
+    settings = Enrichment() if enrichment is None else Enrichment.read(enrichment)
+    present = {
+        name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
+    }
+    for function in PYTHON_FUNCTIONS:
+        if function.name not in present:
+            con.create_function(
+                function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
+                con.type(function.returns), type="arrow", null_handling="special",
+            )  # fmt: skip
+            _registered.add(con)
+    literals = {
+        "model": _quote(os.fspath(model) if model is not None else settings.model or ""),
+        "cache": _quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
+        "alpha": f"{settings.alpha!r}::DOUBLE",
+        "beta": f"{settings.beta!r}::DOUBLE",
+        "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
+    }
+    for macro in FUNCTIONS:
+        body = macro.body.format_map(literals)
+        con.execute(f"CREATE OR REPLACE TEMP MACRO {macro.name}({', '.join(macro.parameters)}) AS {body}")
+        con.execute(f"COMMENT ON MACRO {macro.name} IS {_quote(macro.description)}")
+
+
+def connect(
+    database: str | Path = ":memory:",
+    *,
+    read_only: bool = False,
+    model: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    enrichment: str | os.PathLike[str] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB database with the functions registered; the arguments are `register`'s.
+
+    >>> connect(cache=False).sql("SELECT similarity([1, 0], [2, 0])").fetchone()
+    (1.0,)
+    """
+    con = duckdb.connect(str(database), read_only=read_only)
+    register(con, model=model, cache=cache, enrichment=enrichment)
+    return con
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@atexit.register
+def _unregister() -> None:
+    for con in list(_registered):
+        for function in PYTHON_FUNCTIONS:
+            with contextlib.suppress(duckdb.Error):  # closed already
+                con.remove_function(function.name)

@@ -1,0 +1,108 @@
+"""Entities, sources, views and services of the shop.
+
+`coldstart profiles` writes the parquet sources, with `sql/` beside this file. Every stored feature carries its
+entity in its name, because Feast drops or confuses names that two views share.
+"""
+
+from pathlib import Path
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.types import Array, Float32, Int64, String
+
+from coldstart_udfs.feast import enriched_views
+from coldstart_udfs.profile import Enrichment
+
+HERE = Path(__file__).resolve().parent
+# α, β and the encoder; `coldstart train` writes what it fitted, `feast apply` shows the change.
+ENRICHMENT = Enrichment.read(HERE / "enrichment.json")
+
+
+def source(table: str, fingerprint: str) -> FileSource:
+    """A parquet file that `coldstart profiles` wrote; its `embedding_fingerprint` gets a name of its own."""
+    # Absolute: Feast resolves a relative path against the working directory, not the repository.
+    path = str(HERE / "data" / f"{table}.parquet")
+    return FileSource(
+        name=f"{table}_source",
+        path=path,
+        timestamp_field="event_timestamp",
+        field_mapping={"embedding_fingerprint": fingerprint},
+    )
+
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
+
+# Behaviour: the profile P, and the evidence n that stands behind it.
+user_profiles = FeatureView(
+    name="user_profiles",
+    entities=[user],
+    schema=[
+        Field(name="user_profile", dtype=Array(Float32)),
+        Field(name="user_evidence", dtype=Int64),
+        Field(name="user_profile_fingerprint", dtype=String),
+    ],
+    source=source("user_profiles", "user_profile_fingerprint"),
+)
+item_profiles = FeatureView(
+    name="item_profiles",
+    entities=[item],
+    schema=[
+        Field(name="item_profile", dtype=Array(Float32)),
+        Field(name="item_evidence", dtype=Int64),
+        Field(name="item_profile_fingerprint", dtype=String),
+    ],
+    source=source("item_profiles", "item_profile_fingerprint"),
+)
+
+# Text: the description d, its embedding M(d), and attributes as "column=value".
+user_descriptions = FeatureView(
+    name="user_descriptions",
+    entities=[user],
+    schema=[
+        Field(name="user_description", dtype=String),
+        Field(name="user_attributes", dtype=Array(String)),
+        Field(name="user_embedding", dtype=Array(Float32)),
+        Field(name="user_text_fingerprint", dtype=String),
+    ],
+    source=source("user_descriptions", "user_text_fingerprint"),
+)
+item_descriptions = FeatureView(
+    name="item_descriptions",
+    entities=[item],
+    schema=[
+        Field(name="item_description", dtype=String),
+        Field(name="item_attributes", dtype=Array(String)),
+        Field(name="item_embedding", dtype=Array(Float32)),
+        Field(name="item_text_fingerprint", dtype=String),
+    ],
+    source=source("item_descriptions", "item_text_fingerprint"),
+)
+
+# Enrichment, P' = P + α(n)·M(d), computed while features are read.
+user_enriched, user_enriched_training, user_enriched_request = enriched_views(
+    "user",
+    profiles=user_profiles,
+    descriptions=user_descriptions,
+    weight=ENRICHMENT.alpha,
+    evidence_scale=ENRICHMENT.evidence_scale,
+    model=ENRICHMENT.model,
+)
+item_enriched, item_enriched_training, item_enriched_request = enriched_views(
+    "item",
+    profiles=item_profiles,
+    descriptions=item_descriptions,
+    weight=ENRICHMENT.beta,
+    evidence_scale=ENRICHMENT.evidence_scale,
+    model=ENRICHMENT.model,
+)
+
+STORED = [user_profiles, user_descriptions, item_profiles, item_descriptions]
+
+# The same features under the same names: python views for the online store, pandas views for history.
+coldstart_serving = FeatureService(name="coldstart_serving", features=[*STORED, user_enriched, item_enriched])
+coldstart_training = FeatureService(
+    name="coldstart_training", features=[*STORED, user_enriched_training, item_enriched_training]
+)
+# For a user whose words come with the request; the only service that needs `request_description`.
+# A new item's words: ask for features of the view item_enriched_request.
+coldstart_request = FeatureService(name="coldstart_request", features=[user_enriched_request])

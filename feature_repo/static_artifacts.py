@@ -1,0 +1,13 @@
+"""Loaded once by each worker of `feast serve`, before the first request."""
+
+from pathlib import Path
+from typing import Any
+
+from coldstart_udfs.encoder import shared_encoder
+from coldstart_udfs.profile import Enrichment
+
+
+def load_artifacts(app: Any) -> None:
+    """Warm the encoder, so that no request waits seconds for it to load."""
+    settings = Enrichment.read(Path(__file__).resolve().parent / "enrichment.json")
+    shared_encoder(settings.model).encode(["the first text loads the encoder"])

@@ -1,0 +1,1 @@
+"""Hybrid recommendations for strangers: LightFM on hybrid features plus the enriched-profile score."""

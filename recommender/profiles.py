@@ -1,0 +1,90 @@
+"""Embeddings and behaviour profiles, made in DuckDB by the SQL files of the Feast repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from coldstart_udfs import connect
+from coldstart_udfs.encoder import shared_encoder
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import staged
+from coldstart_udfs.profile import Enrichment
+from recommender.data import load
+
+SOURCES = ("item_descriptions", "user_descriptions", "item_profiles", "user_profiles")
+
+
+def build_profiles(
+    data: Path, repo: Path, *, started: Callable[[int], None] = lambda total: None,
+    done: Callable[[str], None] = lambda what: None,
+) -> dict[str, int]:
+    """Write the parquet sources of a Feast repository from the contract's tables.
+
+    Runs `sql/descriptions.sql` of the repository once and `sql/profiles.sql` for each snapshot.
+
+    Args:
+        data: the folder with items, users and interactions.
+        repo: the Feast repository; its `data` folder receives the files.
+        started: told the number of steps.
+        done: told of each finished step, by name.
+
+    Returns:
+        The number of rows by source.
+
+    Raises:
+        ColdStartError: the data contract is broken, or a SQL file is missing or fails.
+    """
+    scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "profiles")}
+    settings = repo / "enrichment.json"
+    fingerprint = shared_encoder(Enrichment.read(settings).model).fingerprint
+    with connect(enrichment=settings) as con:
+        load(con, data)
+        con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
+        moments = snapshots(con)
+        started(len(moments) + 1)
+        _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
+        done("embeddings")
+        previous = datetime(1, 1, 1, tzinfo=UTC)
+        for moment in moments:
+            con.execute("SET VARIABLE previous = $1::TIMESTAMPTZ", [previous])
+            con.execute("SET VARIABLE as_of = $1::TIMESTAMPTZ", [moment])
+            _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
+            done(f"profiles as of {moment:%Y-%m-%d}")
+            previous = moment
+        with staged(repo / "data") as scratch:
+            for source in SOURCES:
+                key = source.partition("_")[0] + "_id"
+                con.execute(
+                    f"COPY (FROM {source} ORDER BY event_timestamp, {key}) TO '{scratch / source}.parquet' "
+                    f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
+                )
+        return {source: con.sql(f"SELECT count(*) FROM {source}").fetchall()[0][0] for source in SOURCES}
+
+
+def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
+    """The moments that profiles are taken at: the first of each month, then just after the last event."""
+    rows = con.execute("""
+        WITH span AS (SELECT min(event_timestamp) AS low, max(event_timestamp) AS high FROM interactions)
+        SELECT unnest(range(date_trunc('month', low) + INTERVAL 1 MONTH, high, INTERVAL 1 MONTH)) FROM span
+    """).fetchall()
+    last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
+    moments = [row[0].astimezone(UTC) for row in rows]
+    return [*moments, last.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ColdStartError(f"{path} does not exist; `coldstart init` makes a repository that has it") from None
+
+
+def _run(con: duckdb.DuckDBPyConnection, path: Path, script: str) -> None:
+    try:
+        con.execute(script)
+    except duckdb.Error as error:
+        raise ColdStartError(f"{path} failed: {error}") from None
