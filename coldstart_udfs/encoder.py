@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -82,6 +82,8 @@ class Encoder:
         self.model = None if model is None else os.fspath(model)
         self.backend = "torch"
         self.stats = EncoderStats()
+        # Called after each run of texts, with `stats`; the command line draws its progress bars with it.
+        self.on_progress: Callable[[EncoderStats], None] | None = None
         self._device = device
         self._cache_setting = cache
         self._lock = threading.RLock()
@@ -167,6 +169,7 @@ class Encoder:
         with self._lock:
             known = self._cache.get(texts) if self._cache else {}
             self.stats.hits += len(known)
+            self._progressed()
             missing = [text for text in texts if text not in known]
             for run in _runs(missing):
                 vectors = dict(zip(run, self._run_network(run), strict=True))
@@ -174,7 +177,12 @@ class Encoder:
                 if self._cache:
                     self._cache.put(vectors)
                 known.update(vectors)
+                self._progressed()
             return known
+
+    def _progressed(self) -> None:
+        if self.on_progress:
+            self.on_progress(self.stats)
 
     def _run_network(self, texts: list[str]) -> Vectors:
         encoded = self._network.encode(

@@ -105,4 +105,6 @@ coldstart_training = FeatureService(
 )
 # For a user whose words come with the request; the only service that needs `request_description`.
 # A new item's words: ask for features of the view item_enriched_request.
-coldstart_request = FeatureService(name="coldstart_request", features=[user_enriched_request])
+coldstart_request = FeatureService(
+    name="coldstart_request", features=[user_profiles, user_enriched_request]
+)

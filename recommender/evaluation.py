@@ -11,14 +11,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import starmap
+from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
-from recommender.data import Interactions
-from recommender.features import Entities, tokenize, with_history
+from coldstart_udfs.profile import Enrichment
+from recommender.data import ATTRIBUTES, DESCRIPTION, Interactions, load, read_interactions
+from recommender.features import Entities, describe, tokenize, with_history
 from recommender.model import HybridRecommender, Parameters, Scores
 from recommender.tuning import first_interactions, tune
 
@@ -282,3 +287,51 @@ def _matrix(interactions: Interactions) -> sp.csr_matrix:
     pairs = interactions.pairs()
     shape = (len(pairs.user_ids), len(pairs.item_ids))
     return sp.csr_matrix((np.ones(len(pairs), np.float32), (pairs.users, pairs.items)), shape=shape)
+
+
+def evaluate(
+    data: Path, repo: Path, *, group: str | None = None, seed: int = 0,
+    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> dict[str, Any]:
+    """Every method on cold items, cold users and warm pairs of the contract's tables.
+
+    Args:
+        data: the folder with items, users and interactions.
+        repo: a Feast repository, for its encoder's name alone; no feature is read from it.
+        group: a pattern as for `groups_of`.
+        seed: of the splits.
+        report: told (stage, done, total).
+
+    Returns:
+        {"metrics", "seed", "embedding_fingerprint", "splits": [{"split", "users", "candidates", "note",
+        "rows": [{"method", metric: mean over users}]}]}.
+    """
+    encoder = shared_encoder(Enrichment.read(repo / "enrichment.json").model)
+    with duckdb.connect() as con:
+        load(con, data)
+        interactions = read_interactions(con)
+        users, items = (_described(con, encoder, side) for side in ("user", "item"))
+    splits = (
+        split_cold_items(interactions, users, items, group=group, seed=seed),
+        split_cold_users(interactions, users, items, seed=seed),
+        split_warm_pairs(interactions, users, items, seed=seed),
+    )
+    described = []
+    for split in splits:
+        report(split.name, 0, len(METHODS))
+        done = iter(range(1, len(METHODS) + 1))
+        results = compare(
+            split, Parameters(), group=group,
+            progress=lambda method, split=split, done=done: report(split.name, next(done), len(METHODS)),  # type: ignore[misc]
+        )  # fmt: skip
+        rows = [{"method": method, **metrics.means()} for method, metrics in results.items()]
+        described.append({"split": split.name, "users": len(split.asked), "candidates": len(split.candidates),
+                          "note": split.note, "rows": rows})  # fmt: skip
+    metrics = ["auc", f"recall@{K}", f"ndcg@{K}"]
+    return {"metrics": metrics, "seed": seed, "embedding_fingerprint": encoder.fingerprint, "splits": described}
+
+
+def _described(con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str) -> Entities:
+    rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
+    ids, descriptions, attributes = zip(*rows, strict=True)
+    return describe(encoder, list(ids), list(descriptions), list(attributes))

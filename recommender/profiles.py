@@ -19,8 +19,7 @@ SOURCES = ("item_descriptions", "user_descriptions", "item_profiles", "user_prof
 
 
 def build_profiles(
-    data: Path, repo: Path, *, started: Callable[[int], None] = lambda total: None,
-    done: Callable[[str], None] = lambda what: None,
+    data: Path, repo: Path, *, report: Callable[[str, int, int], None] = lambda stage, done, total: None
 ) -> dict[str, int]:
     """Write the parquet sources of a Feast repository from the contract's tables.
 
@@ -29,8 +28,7 @@ def build_profiles(
     Args:
         data: the folder with items, users and interactions.
         repo: the Feast repository; its `data` folder receives the files.
-        started: told the number of steps.
-        done: told of each finished step, by name.
+        report: told (stage, done, total).
 
     Returns:
         The number of rows by source.
@@ -40,21 +38,27 @@ def build_profiles(
     """
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "profiles")}
     settings = repo / "enrichment.json"
-    fingerprint = shared_encoder(Enrichment.read(settings).model).fingerprint
+    encoder = shared_encoder(Enrichment.read(settings).model)
+    fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
         load(con, data)
         con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
+        texts = _distinct_descriptions(con)
+        before = encoder.stats.hits + encoder.stats.encoded
+        encoder.on_progress = lambda stats: report("embeddings", stats.hits + stats.encoded - before, texts)
+        try:
+            _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
+        finally:
+            encoder.on_progress = None
         moments = snapshots(con)
-        started(len(moments) + 1)
-        _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
-        done("embeddings")
         previous = datetime(1, 1, 1, tzinfo=UTC)
-        for moment in moments:
+        for number, moment in enumerate(moments):
+            report("profiles as of each month", number, len(moments))
             con.execute("SET VARIABLE previous = $1::TIMESTAMPTZ", [previous])
             con.execute("SET VARIABLE as_of = $1::TIMESTAMPTZ", [moment])
             _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
-            done(f"profiles as of {moment:%Y-%m-%d}")
             previous = moment
+        report("profiles as of each month", len(moments), len(moments))
         with staged(repo / "data") as scratch:
             for source in SOURCES:
                 key = source.partition("_")[0] + "_id"
@@ -74,6 +78,11 @@ def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
     last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
     moments = [row[0].astimezone(UTC) for row in rows]
     return [*moments, last.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)]
+
+
+def _distinct_descriptions(con: duckdb.DuckDBPyConnection) -> int:
+    query = "SELECT count(DISTINCT description) FROM (SELECT description FROM items UNION ALL SELECT description FROM users)"
+    return int(con.execute(query).fetchall()[0][0])
 
 
 def _read(path: Path) -> str:

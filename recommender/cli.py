@@ -1,0 +1,227 @@
+"""The `coldstart` command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from coldstart_udfs.errors import ColdStartError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recommender.training import Report
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Features and recommendations for users and items of which nothing is known but a few words.",
+)  # fmt: skip
+# A pipe has no width of its own, and a table folded at 80 columns cannot be read.
+console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder with items, users and interactions.")]
+RepoOption = Annotated[Path, typer.Option("--repo", help="The Feast repository.")]
+BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained recommender.")]
+CountOption = Annotated[int, typer.Option("-k", min=1, help="How many rows to show.")]
+DATA, REPO, BUNDLE = Path("data"), Path("feature_repo"), Path("data/bundle")
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
+    """Start a shop: DIRECTORY/feature_repo, ready for `coldstart ingest`, `coldstart profiles`, `feast apply`."""
+    target = directory / "feature_repo"
+    if target.exists():
+        raise ColdStartError(f"{target} exists already; choose another folder")
+    shutil.copytree(_template(), target, ignore=shutil.ignore_patterns("data", "__pycache__", ".unfinished-*"))
+    console.print(
+        f"Wrote {target}. Next, in {directory}: put items, users and interactions (.parquet or .csv) into raw/,\n"
+        "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply"
+    )
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder with the raw files, and ingest.sql if they need one.")],
+    data: DataOption = DATA,
+) -> None:
+    """Bring raw files into the shape of the data contract, checked: items, users, interactions."""
+    from recommender.data import ingest as run
+
+    counts = run(source, data)
+    console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
+
+
+@app.command()
+def profiles(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
+    """Embed descriptions and sum behaviour profiles, in DuckDB, with the SQL files of the Feast repository."""
+    from recommender.profiles import build_profiles
+
+    with _progress() as report:
+        counts = build_profiles(data, repo, report=report)
+    console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {repo / 'data'}")
+
+
+@app.command()
+def train(
+    data: DataOption = DATA,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+    cutoff: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; default: near the end.")
+    ] = None,
+) -> None:
+    """Fit the recommender on features read through Feast, choose α, β and γ, save a bundle."""
+    from recommender.training import train as run
+
+    with _progress() as report:
+        model = run(data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), report=report)
+    chosen = model.parameters
+    for name in ("alpha", "beta", "gamma", "gamma_cold"):
+        console.print(f"{name:<11}{getattr(chosen, name):<6g} {chosen.source[name]}")
+    console.print(f"bundle → {bundle}, alpha and beta → {repo / 'enrichment.json'}")
+
+
+@app.command()
+def evaluate(
+    data: DataOption = DATA,
+    repo: Annotated[Path, typer.Option("--repo", help="Its enrichment.json names the encoder.")] = REPO,
+    group: Annotated[
+        str | None, typer.Option(help="Regular expression: items whose ids share its match are held out together.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here too.")] = None,
+) -> None:
+    """Compare with popularity, TF-IDF and plain LightFM on cold items, cold users and warm pairs."""
+    from recommender.evaluation import evaluate as run
+
+    with _progress() as report:
+        result = run(data, repo, group=group, seed=seed, report=report)
+    if json_file:
+        from coldstart_udfs.files import write_text
+
+        write_text(json_file, json.dumps(result, indent=2) + "\n")
+    show_evaluation(result)
+
+
+@app.command()
+def recommend(
+    description: Annotated[str | None, typer.Option(help="What the user says.")] = None,
+    user_id: Annotated[str | None, typer.Option(help="A user who may be known; default: nobody is.")] = None,
+    k: CountOption = 10,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """The best items for a user, known or described in words; features come through Feast's online store."""
+    if not description and not user_id:
+        raise ColdStartError("say who it is for: --description TEXT, --user-id ID, or both")
+    from recommender.model import HybridRecommender
+    from recommender.serving import NEW, online_user, open_store
+
+    model = HybridRecommender.load(bundle)
+    with console.status("features through Feast …"):
+        user = online_user(open_store(repo), model, user_id or NEW, description)
+    ranking = model.recommend(user, k)
+    _show_ranking(ranking, f"for user {user_id or NEW} ({ranking.rung.iloc[0]})" + _quoted(description), "user_id")
+
+
+@app.command()
+def audience(
+    description: Annotated[str | None, typer.Option(help="The item's text.")] = None,
+    item_id: Annotated[str | None, typer.Option(help="An item that may be known; default: nobody bought it.")] = None,
+    k: CountOption = 10,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """The existing users to whom an item, known or described in words, would matter most."""
+    if not description and not item_id:
+        raise ColdStartError("say what it is: --description TEXT, --item-id ID, or both")
+    from recommender.model import HybridRecommender
+    from recommender.serving import NEW, online_item, open_store
+
+    model = HybridRecommender.load(bundle)
+    with console.status("features through Feast …"):
+        item = online_item(open_store(repo), model, item_id or NEW, description)
+    ranking = model.audience(item, k)
+    _show_ranking(ranking, f"for item {item_id or NEW} ({ranking.rung.iloc[0]})" + _quoted(description), "item_id")
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole path on Online Retail, command by command; from a clone of the repository."""
+    from recommender.demo import run
+
+    run(console, show_evaluation)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and exit status 2."""
+    try:
+        app()
+    except ColdStartError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        sys.exit(2)
+
+
+def show_evaluation(result: dict[str, Any]) -> None:
+    """Print the comparison table of `coldstart evaluate`."""
+    for split in result["splits"]:
+        about = f"{split['users']:,} users, {split['candidates']:,} candidates" + (f"; {split['note']}" if split["note"] else "")
+        table = Table(title=f"{split['split']} ({about})", title_justify="left", title_style="bold")
+        table.add_column("method", min_width=20)
+        for name in result["metrics"]:
+            table.add_column(name, justify="right")
+        best = {name: max(row[name] for row in split["rows"]) for name in result["metrics"]}
+        for row in split["rows"]:
+            values = [f"[bold]{row[n]:.3f}[/]" if row[n] == best[n] else f"{row[n]:.3f}" for n in result["metrics"]]
+            table.add_row(row["method"], *values)
+        console.print(table)
+
+
+def _show_ranking(ranking: pd.DataFrame, title: str, asked: str) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    numbers = ("score", "text", "behaviour", "popularity")
+    columns = [name for name in ranking.columns if name not in (asked, "rung")]
+    for name in columns:
+        table.add_column(name, justify="right" if name in (*numbers, "rank") else "left")
+    for row in ranking[columns].itertuples(index=False):
+        cells = zip(columns, row, strict=True)
+        table.add_row(*(f"{value:+.2f}" if name in numbers else str(value) for name, value in cells))
+    console.print(table)
+
+
+def _quoted(description: str | None) -> str:
+    return f': "{description}"' if description else ""
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=min(done, total), total=total)
+
+        yield report
+
+
+def _template() -> Path:
+    """The Feast repository: beside the packages in a clone, inside the wheel otherwise."""
+    import coldstart_udfs
+
+    package = Path(coldstart_udfs.__file__).parent
+    installed = package / "feature_repo_template"
+    return installed if installed.is_dir() else package.parent / "feature_repo"

@@ -1,0 +1,141 @@
+"""The training job: features through Feast, weights chosen on what came after the cut-off, a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Enrichment
+from recommender.data import TABLES, Interactions, load, read_interactions
+from recommender.features import Entities
+from recommender.model import HybridRecommender, Parameters
+from recommender.profiles import snapshots
+from recommender.serving import as_vectors, open_store, text_of
+from recommender.tuning import tune
+
+Report = Callable[[str, int, int], None]
+_SERVICE = "coldstart_training"
+_SHARE_AFTER_CUTOFF = 0.1
+
+
+def train(
+    data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
+    report: Report = lambda stage, done, total: None,
+) -> HybridRecommender:
+    """Fit on what came before the cut-off, choose α, β and γ on what came after, refit on everything.
+
+    Args:
+        data: the folder with the contract's tables.
+        repo: a Feast repository that was applied; its `enrichment.json` receives α and β.
+        bundle: the folder that receives the recommender.
+        cutoff: None is the last snapshot with at least a tenth of the interactions after it.
+        parameters: what is not chosen here.
+        report: told (stage, done, total).
+
+    Raises:
+        ColdStartError: the contract is broken, the repository is not applied, or nothing lies before or
+            after the cut-off.
+    """
+    with duckdb.connect() as con:
+        load(con, data)
+        interactions = read_interactions(con)
+        moments = snapshots(con)
+    cutoff = cutoff or _default_cutoff(interactions, moments)
+    before = interactions.timestamps < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
+    if before.all() or not before.any():
+        raise ColdStartError(
+            f"of {len(interactions):,} interactions {int(before.sum()):,} lie before the cut-off {cutoff:%Y-%m-%d}; "
+            f"some must lie before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
+            f"{moments[-1]:%Y-%m-%d}"
+        )
+    settings = Enrichment.read(repo / "enrichment.json")
+    parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
+    store = open_store(repo)
+
+    report("features at the cut-off", 0, 1)
+    users, items = read_features(store, interactions, cutoff)
+    report("features at the cut-off", 1, 1)
+    chosen = tune(
+        parameters, interactions.select(before), interactions.select(~before), users, items,
+        progress=lambda epoch, epochs: report("LightFM before the cut-off", epoch, epochs),
+    )  # fmt: skip
+
+    report("features of today", 0, 1)
+    users, items = read_features(store, interactions, moments[-1])
+    report("features of today", 1, 1)
+    model = HybridRecommender(chosen).fit(
+        interactions, users, items, progress=lambda epoch, epochs: report("LightFM on everything", epoch, epochs)
+    )
+    about: dict[str, Any] = {
+        "trained_until": moments[-1].isoformat(),
+        "cutoff": cutoff.isoformat(),
+        "data_sha256": _data_hash(data),
+    }
+    model.save(bundle, about=about)
+    sources = {"alpha": chosen.source["alpha"], "beta": chosen.source["beta"]}
+    replace(settings, alpha=chosen.alpha, beta=chosen.beta, source={**settings.source, **sources}).write(
+        repo / "enrichment.json"
+    )
+    return model
+
+
+def read_features(store: Any, interactions: Interactions, moment: datetime) -> tuple[Entities, Entities]:
+    """The training features of every user and item as of one moment, through Feast's historical retrieval.
+
+    One entity row holds a user and an item, side by side for no other reason than that the service has
+    features of both: as many rows as the longer side has ids, not one per interaction.
+    """
+    user_ids, item_ids = list(interactions.user_ids), list(interactions.item_ids)
+    rows = max(len(user_ids), len(item_ids))
+    frame = pd.DataFrame(
+        {
+            "user_id": user_ids + user_ids[-1:] * (rows - len(user_ids)),
+            "item_id": item_ids + item_ids[-1:] * (rows - len(item_ids)),
+            "event_timestamp": pd.Timestamp(moment),
+        }
+    )
+    features = store.get_historical_features(entity_df=frame, features=store.get_feature_service(_SERVICE)).to_df()
+    if len(features) != rows:
+        raise ColdStartError(f"Feast gave {len(features)} rows for {rows} entity rows")
+    return _entities(features, "user", user_ids), _entities(features, "item", item_ids)
+
+
+def _entities(features: pd.DataFrame, side: str, ids: list[str]) -> Entities:
+    rows = features.drop_duplicates(f"{side}_id").set_index(f"{side}_id").loc[ids]
+    fingerprint = str(rows[f"{side}_embedding_fingerprint"].iloc[0])
+    width = len(rows[f"{side}_enriched_profile"].iloc[0])
+    attributes = [list(value) if isinstance(value, (list, np.ndarray)) else [] for value in rows[f"{side}_attributes"]]
+    return Entities(
+        ids, [text_of(value) for value in rows[f"{side}_description"]], attributes,
+        as_vectors(rows[f"{side}_embedding"], width), as_vectors(rows[f"{side}_profile"], width),
+        rows[f"{side}_evidence"].fillna(0).to_numpy(np.float64), fingerprint,
+    )  # fmt: skip
+
+
+def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> datetime:
+    for moment in reversed(moments):
+        after = interactions.timestamps >= np.datetime64(moment.replace(tzinfo=None), "us")
+        if after.mean() >= _SHARE_AFTER_CUTOFF:
+            return moment
+    # Less than a month of data: split it where nine tenths have happened.
+    middle = interactions.timestamps[int(len(interactions) * (1 - _SHARE_AFTER_CUTOFF))]
+    seconds = math.floor(middle.astype("datetime64[us]").astype(np.int64) / 1_000_000)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+def _data_hash(data: Path) -> str:
+    digest = hashlib.sha256()
+    for table in TABLES:
+        for path in sorted(data.glob(f"{table.name}.*")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
