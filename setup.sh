@@ -24,4 +24,4 @@ fi
 
 "$python" -m venv --clear "$1" || fail "$python cannot make a virtual environment (Debian: apt-get install python3-venv)"
 echo "Installing into $1 with $("$python" --version); the first time takes some minutes."
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+"$1/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

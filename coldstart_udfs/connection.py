@@ -22,7 +22,7 @@ def register(
     *,
     model: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] = True,
-    enrichment: str | os.PathLike[str] | None = None,
+    enrichment: str | os.PathLike[str] | Enrichment | None = None,
 ) -> None:
     """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
 
@@ -35,7 +35,7 @@ def register(
         model: the default encoder, a folder or a sentence-transformers name; None is the one that
             `enrichment` names, else the embedded one.
         cache: True for the machine's vector cache, False for none, or a path.
-        enrichment: a file `enrichment.json` with α, β and the evidence scale; None for the defaults.
+        enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
 
     Raises:
         ColdStartError: `enrichment` cannot be read.
@@ -45,13 +45,14 @@ def register(
     >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchone()
     (384, None, [2.0, 3.0])
     """
-    settings = Enrichment() if enrichment is None else Enrichment.read(enrichment)
+    given = Enrichment() if enrichment is None else enrichment
+    settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     present = {
         name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
     }
     for function in PYTHON_FUNCTIONS:
         if function.name not in present:
-            con.create_function(
+            con.create_function(  # type: ignore[call-overload]  # the stubs know enums, DuckDB takes their names
                 function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
                 con.type(function.returns), type="arrow", null_handling="special",
             )  # fmt: skip
@@ -75,7 +76,7 @@ def connect(
     read_only: bool = False,
     model: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] = True,
-    enrichment: str | os.PathLike[str] | None = None,
+    enrichment: str | os.PathLike[str] | Enrichment | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB database with the functions registered; the arguments are `register`'s.
 

@@ -128,7 +128,7 @@ class Encoder:
             for key in ("out_features", "word_embedding_dimension", "embedding_dimension", "hidden_size"):
                 if isinstance(module.get(key), int):
                     return int(module[key])
-        raise ColdStartError(f"{self._folder} does not say how long its vectors are; is it a sentence-transformers model?")
+        raise ColdStartError(f"{self._folder} does not say how long its vectors are; is it a sentence encoder?")
 
     @cached_property
     def max_tokens(self) -> int | None:
@@ -158,12 +158,12 @@ class Encoder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         device = None if self._device == "auto" else self._device
         try:
             return SentenceTransformer(str(self._folder), device=device, local_files_only=True)
         except (RuntimeError, ValueError, OSError) as error:
-            raise ColdStartError(f"the encoder {self.name} does not load on device {self._device!r}: {error}") from error
+            raise ColdStartError(f"encoder {self.name} does not load on device {self._device!r}: {error}") from error
 
     def _vectors(self, texts: list[str]) -> dict[str, Vectors]:
         with self._lock:

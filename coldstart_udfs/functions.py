@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
 
-Column = pa.ChunkedArray
+Column: TypeAlias = pa.ChunkedArray
 _FLOATS = pa.list_(pa.float32())
 
 
@@ -152,7 +153,7 @@ def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
 
 
 def _enrich(profile: Column, text: Column, weight: Column, model: Column, cache: Column) -> pa.Array:
-    embeddings, present = _embeddings(text, model, cache)
+    embeddings, _ = _embeddings(text, model, cache)
     stored = _Lists(profile)
     profiles = np.zeros_like(embeddings)
     for rows, vectors in stored.by_width(stored.present):
@@ -304,12 +305,15 @@ class _Lists:
 
     def take(self, rows: NDArray[np.int64]) -> Vectors:
         """The vectors of rows that are equally long: (len(rows), width)."""
+        vectors: Vectors
         width = int(self.lengths[rows[0]]) if len(rows) else 0
         flat = self._numbers()
         starts = self.starts[rows]
         if len(rows) and (np.diff(starts) == width).all():
-            return flat[starts[0] : starts[0] + width * len(rows)].reshape(len(rows), width)
-        return flat[starts[:, None] + np.arange(width)]
+            vectors = flat[starts[0] : starts[0] + width * len(rows)].reshape(len(rows), width)
+        else:
+            vectors = flat[starts[:, None] + np.arange(width)]
+        return vectors
 
     def by_width(self, usable: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
         """The usable rows and their vectors, equally long ones together."""
@@ -317,7 +321,7 @@ class _Lists:
             rows = np.flatnonzero(usable & (self.lengths == width))
             yield rows, self.take(rows)
 
-    def _numbers(self) -> NDArray[np.float32]:
+    def _numbers(self) -> NDArray[Any]:
         if self.values.null_count:
             raise ColdStartError("a vector holds a NULL among its numbers; filter such rows out")
         return np.asarray(self.values.to_numpy(zero_copy_only=False), dtype=np.float32)

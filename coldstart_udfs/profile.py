@@ -21,6 +21,8 @@ from coldstart_udfs.files import write_text
 
 Vectors = NDArray[np.float32]
 
+ENRICHMENT_FILE = "enrichment.json"
+
 # How many vectors are gathered at once; 16,384 of 384 floats are 25 MB.
 _BLOCK = 16_384
 
@@ -64,7 +66,7 @@ class Enrichment:
         try:
             given = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ColdStartError(f"{path} does not exist; `coldstart init` writes one with the defaults") from None
+            raise ColdStartError(f"{path} does not exist; `coldstart train` writes one") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ColdStartError(f"{path} is not JSON: {error}") from None
         known = set(cls.__dataclass_fields__)
@@ -77,6 +79,13 @@ class Enrichment:
             return cls(**given)
         except ColdStartError as error:
             raise ColdStartError(f"{path}: {error}") from None
+
+    @classmethod
+    def of_repo(cls, repo: Path) -> Enrichment:
+        """The settings of a Feast repository: its `enrichment.json`, or the defaults before there is one."""
+        path = repo / ENRICHMENT_FILE
+        defaults = dict.fromkeys(("alpha", "beta", "evidence_scale"), "default")
+        return cls.read(path) if path.exists() else cls(source=defaults)
 
     def write(self, path: str | Path) -> None:
         """Write `enrichment.json`, whole or not at all."""
@@ -246,7 +255,8 @@ def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", a64, a64) * np.einsum("ij,ij->i", b64, b64))
     dots = np.einsum("ij,ij->i", a64, b64)
-    return np.divide(dots, norms, out=np.full(len(a), np.nan), where=norms > 0)
+    result: NDArray[np.float64] = np.divide(dots, norms, out=np.full(len(a), np.nan), where=norms > 0)
+    return result
 
 
 def _group(keys: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,8 +13,9 @@ from coldstart_udfs.feast import enriched_views
 from coldstart_udfs.profile import Enrichment
 
 HERE = Path(__file__).resolve().parent
-# α, β and the encoder; `coldstart train` writes what it fitted, `feast apply` shows the change.
-ENRICHMENT = Enrichment.read(HERE / "enrichment.json")
+# α, β and the encoder: enrichment.json beside this file, or the defaults. `coldstart train` writes what it fitted,
+# and the next `feast apply` shows the change.
+ENRICHMENT = Enrichment.of_repo(HERE)
 
 
 def source(table: str, fingerprint: str) -> FileSource:

@@ -9,5 +9,5 @@ from coldstart_udfs.profile import Enrichment
 
 def load_artifacts(app: Any) -> None:
     """Warm the encoder, so that no request waits seconds for it to load."""
-    settings = Enrichment.read(Path(__file__).resolve().parent / "enrichment.json")
+    settings = Enrichment.of_repo(Path(__file__).resolve().parent)
     shared_encoder(settings.model).encode(["the first text loads the encoder"])

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -121,7 +122,6 @@ def _pack_entities(side: str, entities: Entities) -> dict[str, NDArray[Any]]:
     return {
         **_pack_texts(f"{side}_ids", entities.ids),
         **_pack_texts(f"{side}_descriptions", entities.descriptions),
-        # One label holds no line break after joining only if it held none before: JSON is safe for all.
         **_pack_texts(f"{side}_attributes", [json.dumps(list(labels)) for labels in entities.attributes]),
         f"{side}_embeddings": entities.embeddings,
         f"{side}_profiles": entities.profiles,
@@ -143,13 +143,15 @@ def _pack_space(side: str, space: FeatureSpace) -> dict[str, NDArray[Any]]:
         **_pack_texts(f"{side}_space_tokens", space.tokens),
         **_pack_texts(f"{side}_space_attributes", space.attributes),
         f"{side}_space_codebook": space.codebook,
-        f"{side}_space_identity": np.float64(space.identity_weight),
+        f"{side}_space_identity": np.array(space.identity_weight),
     }
 
 
 def _unpack_space(side: str, arrays: dict[str, NDArray[Any]]) -> FeatureSpace:
-    names = [_unpack_texts(f"{side}_space_{part}", arrays) for part in ("ids", "tokens", "attributes")]
-    return FeatureSpace(*names, arrays[f"{side}_space_codebook"], float(arrays[f"{side}_space_identity"]))
+    ids, tokens, attributes = (
+        _unpack_texts(f"{side}_space_{part}", arrays) for part in ("ids", "tokens", "attributes")
+    )
+    return FeatureSpace(ids, tokens, attributes, arrays[f"{side}_space_codebook"], float(arrays[f"{side}_space_identity"]))
 
 
 def _pack_texts(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -161,7 +163,7 @@ def _pack_texts(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _unpack_texts(name: str, arrays: dict[str, NDArray[Any]]) -> list[str]:
     data, offsets = arrays[f"{name}.bytes"].tobytes(), arrays[f"{name}.offsets"].tolist()
-    return [data[a:b].decode("utf-8", "surrogatepass") for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(offsets)]
 
 
 def _sha256(path: Path) -> str:

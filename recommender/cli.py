@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,9 @@ def init(directory: Annotated[Path, typer.Argument(help="A folder that does not 
     target = directory / "feature_repo"
     if target.exists():
         raise ColdStartError(f"{target} exists already; choose another folder")
-    shutil.copytree(_template(), target, ignore=shutil.ignore_patterns("data", "__pycache__", ".unfinished-*"))
+    left_out = shutil.ignore_patterns("data", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
+    shutil.copytree(_template(), target, ignore=left_out)
+    Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
     console.print(
         f"Wrote {target}. Next, in {directory}: put items, users and interactions (.parquet or .csv) into raw/,\n"
         "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply"
@@ -176,8 +179,9 @@ def main() -> None:
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print the comparison table of `coldstart evaluate`."""
     for split in result["splits"]:
-        about = f"{split['users']:,} users, {split['candidates']:,} candidates" + (f"; {split['note']}" if split["note"] else "")
-        table = Table(title=f"{split['split']} ({about})", title_justify="left", title_style="bold")
+        about = f"{split['users']:,} users, {split['candidates']:,} candidates"
+        console.print(f"\n[bold]{split['split']}[/] ({'; '.join(filter(None, [about, split['note']]))})")
+        table = Table()
         table.add_column("method", min_width=20)
         for name in result["metrics"]:
             table.add_column(name, justify="right")
@@ -189,7 +193,8 @@ def show_evaluation(result: dict[str, Any]) -> None:
 
 
 def _show_ranking(ranking: pd.DataFrame, title: str, asked: str) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    console.print(title, style="bold", markup=False)
+    table = Table()
     numbers = ("score", "text", "behaviour", "popularity")
     columns = [name for name in ranking.columns if name not in (asked, "rung")]
     for name in columns:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -84,7 +85,7 @@ class Interactions:
             if len(set(ids)) != len(ids):
                 raise ContractError(f"{len(ids) - len(set(ids))} of {len(ids)} {name}s stand there twice")
         for name, rows, ids in (("users", self.users, self.user_ids), ("items", self.items, self.item_ids)):
-            if len(rows) and not (0 <= rows.min() and rows.max() < len(ids)):
+            if len(rows) and not (rows.min() >= 0 and rows.max() < len(ids)):
                 raise ContractError(f"{name} holds rows {rows.min()} to {rows.max()}; there are {len(ids)} {name}")
         if not (np.isfinite(self.weights) & (self.weights > 0)).all():
             raise ContractError(f"weights must be positive and finite; the smallest is {self.weights.min()}")
@@ -115,13 +116,14 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
     """The interactions of a connection that `load` has filled, oldest first."""
     user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
     item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]
-    columns = con.execute(f"""
+    query = f"""
         SELECT u.row AS users, i.row AS items, epoch_us({TIMESTAMP}) AS timestamps, {WEIGHT} AS weights
         FROM interactions
         JOIN (SELECT {USER_ID}, row_number() OVER (ORDER BY {USER_ID}) - 1 AS row FROM users) AS u USING ({USER_ID})
         JOIN (SELECT {ITEM_ID}, row_number() OVER (ORDER BY {ITEM_ID}) - 1 AS row FROM items) AS i USING ({ITEM_ID})
         ORDER BY {TIMESTAMP}, users, items
-    """).fetchnumpy()
+    """
+    columns: dict[str, Any] = dict(con.execute(query).fetchnumpy())
     return Interactions(
         user_ids, item_ids, columns["users"].astype(np.int64), columns["items"].astype(np.int64),
         columns["timestamps"].astype("datetime64[us]"), columns["weights"].astype(np.float32),
@@ -294,13 +296,15 @@ def _normalise(con: duckdb.DuckDBPyConnection, table: _Table) -> None:
     fields = [f"{name}::VARCHAR AS {name}" for name in table.required if name != TIMESTAMP]
     if table.key is None:
         fields.append(f"{TIMESTAMP}::TIMESTAMPTZ AS {TIMESTAMP}")
-        fields.append(f"{EVENT_TYPE}::VARCHAR AS {EVENT_TYPE}" if EVENT_TYPE in present else f"'interaction' AS {EVENT_TYPE}")
-        fields.append(f"{WEIGHT}::FLOAT AS {WEIGHT}" if WEIGHT in present else f"1::FLOAT AS {WEIGHT}")
+        event_type = f"{EVENT_TYPE}::VARCHAR" if EVENT_TYPE in present else "'interaction'"
+        weight = f"{WEIGHT}::FLOAT" if WEIGHT in present else "1::FLOAT"
+        fields += [f"{event_type} AS {EVENT_TYPE}", f"{weight} AS {WEIGHT}"]
         fields.append(f"NULL AS {ATTRIBUTES}")
         source = table.name
     else:
         # Who has no timestamp was there when first seen, or before all else.
-        first = f"(SELECT {table.key}::VARCHAR AS id, min({TIMESTAMP}::TIMESTAMPTZ) AS seen FROM interactions GROUP BY 1)"
+        seen = f"min({TIMESTAMP}::TIMESTAMPTZ) AS seen"
+        first = f"(SELECT {table.key}::VARCHAR AS id, {seen} FROM interactions GROUP BY 1)"
         given = f"{TIMESTAMP}::TIMESTAMPTZ" if TIMESTAMP in present else "NULL::TIMESTAMPTZ"
         fields.append(
             f"coalesce({given}, seen, (SELECT min({TIMESTAMP}::TIMESTAMPTZ) FROM interactions)) AS {TIMESTAMP}"

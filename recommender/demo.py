@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,7 @@ _SOURCES = tuple(
     for name in ("item_descriptions", "user_descriptions", "item_profiles", "user_profiles")
 )
 _DEFINITIONS = ("feature_repo/feature_definitions.py", "feature_repo/feature_store.yaml")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENRICHMENT = "feature_repo/enrichment.json"
 _REGISTRY, _ONLINE = "feature_repo/data/registry.db", "feature_repo/data/online_store.db"
 
@@ -93,7 +95,7 @@ def _ingest() -> Step:
 
 
 def _profiles() -> Step:
-    model = Enrichment.read(_ENRICHMENT).model
+    model = Enrichment.of_repo(Path("feature_repo")).model
     # The encoder is a setting of enrichment.json, α and β are not this step's concern: so not the whole file.
     return Step(f"profiles with {model}", ("coldstart", "profiles"), (*_TABLES, "feature_repo/sql"), _SOURCES)
 
@@ -103,7 +105,8 @@ def _apply(name: str, *settings: str) -> Step:
 
 
 def _materialize() -> Step:
-    query = f"SELECT min(event_timestamp), max(event_timestamp) FROM read_parquet({list(_SOURCES)}, union_by_name = true)"
+    sources = f"read_parquet({list(_SOURCES)}, union_by_name = true)"
+    query = f"SELECT min(event_timestamp), max(event_timestamp) FROM {sources}"
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         first, last = con.execute(query).fetchall()[0]
@@ -134,14 +137,13 @@ def _do(step: Step, code: str, console: Console) -> bool:
     asked = _hash(step.inputs, code, *step.command)
     console.print(f"\n[bold green]$ {shlex.join(step.command)}[/]", soft_wrap=True)
     made = state.get(step.name, {})
-    if not step.again and made == {"asked": asked, "made": _hash(step.outputs)} and all(map(os.path.isfile, step.exists)):
+    current = made == {"asked": asked, "made": _hash(step.outputs)} and all(map(os.path.isfile, step.exists))
+    if current and not step.again:
         console.print("  unchanged since the last run, skipped", style="dim")
         return False
     started = time.monotonic()
     program = Path(sys.executable).with_name(step.command[0])
-    # Feast's and ibis' own warnings are not what a newcomer should read first.
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    status = subprocess.run([str(program), *step.command[1:]], env=environment, check=False).returncode
+    status = _feast(program, step, console) if program.name == "feast" else _run(program, step)
     if status:
         raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; its own message stands above")
     console.print(f"  {time.monotonic() - started:.1f} s", style="dim")
@@ -149,6 +151,32 @@ def _do(step: Step, code: str, console: Console) -> bool:
         state[step.name] = {"asked": asked, "made": _hash(step.outputs)}
         write_text(Path(_STATE), json.dumps(state, indent=2) + "\n")
     return True
+
+
+def _run(program: Path, step: Step) -> int:
+    return subprocess.run([str(program), *step.command[1:]], check=False).returncode
+
+
+# Of a changed view Feast prints the whole definition, before and after, and of an unchanged parquet source its
+# times of registration. The head lines and the weights are what a reader looks for; warnings of Feast and
+# ibis about themselves are not.
+_TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(entity|weight)=")
+
+
+def _feast(program: Path, step: Step, console: Console) -> int:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [str(program), *step.command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            plain = _COLOUR.sub("", line.rstrip())
+            if _TOLD.match(plain):
+                console.print(f"  {plain}", markup=False, soft_wrap=True)
+    if process.returncode:
+        console.print("".join(lines), markup=False, soft_wrap=True)
+    return process.returncode
 
 
 def _code_hash(root: Path) -> str:

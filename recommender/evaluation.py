@@ -24,26 +24,12 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Enrichment
 from recommender.data import ATTRIBUTES, DESCRIPTION, Interactions, load, read_interactions
 from recommender.features import Entities, describe, tokenize, with_history
+from recommender.metrics import K, Metrics, rank_metrics
 from recommender.model import HybridRecommender, Parameters, Scores
 from recommender.tuning import first_interactions, tune
 
-K = 20
 _HELD_OUT = 0.2
 METHODS = ("popularity", "TF-IDF cosine", "LightFM on ids", "LightFM on tokens", "coldstart")
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One value per user, in the order of the users that were scored."""
-
-    auc: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    ndcg: NDArray[np.float64]
-
-    def means(self) -> dict[str, float]:
-        """The mean over users of each metric."""
-        return {"auc": float(self.auc.mean()), f"recall@{K}": float(self.recall.mean()),
-                f"ndcg@{K}": float(self.ndcg.mean())}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,8 +160,7 @@ def measure(split: Split, scores: Callable[[NDArray[np.int64]], Scores]) -> Metr
         scores: rows of users → (users, candidates); higher is better.
 
     Returns:
-        NDCG@20 (ideal: all of min(20, positives) on top), Recall@20 (of all positives) and AUC, per user.
-        Ties count against the method in the first two and as half in the AUC.
+        AUC, Recall@20 and NDCG@20, as `rank_metrics` has them, per user.
     """
     positives = _matrix(split.test)[:, split.candidates]
     blocked = split.excluded[:, split.candidates]
@@ -186,24 +171,9 @@ def measure(split: Split, scores: Callable[[NDArray[np.int64]], Scores]) -> Metr
         if not np.isfinite(block).all():
             raise ColdStartError(f"{split.name}: a method gave scores that are not finite numbers")
         wanted, known = positives[rows].toarray() > 0, blocked[rows].toarray() > 0
-        values += list(starmap(_one_user, zip(block, wanted & ~known, known, strict=True)))
+        values += list(starmap(rank_metrics, zip(block, wanted & ~known, known, strict=True)))
     auc, recall, ndcg = np.array(values).T
     return Metrics(auc, recall, ndcg)
-
-
-_DISCOUNT = 1 / np.log2(np.arange(2, K + 2))
-
-
-def _one_user(scores: Scores, wanted: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[float, float, float]:
-    scores, wanted = scores[~known], wanted[~known]
-    n = int(wanted.sum())
-    hits = wanted[np.lexsort((wanted, -scores))][:K]  # among equals the wrong ones first
-    ndcg = float(hits @ _DISCOUNT[: len(hits)] / _DISCOUNT[: min(n, K)].sum())
-    others = np.sort(scores[~wanted])
-    if not len(others):
-        return 1.0, float(hits.sum() / n), ndcg
-    below = np.searchsorted(others, scores[wanted], "left") + np.searchsorted(others, scores[wanted], "right")
-    return float(below.mean() / 2 / len(others)), float(hits.sum() / n), ndcg
 
 
 def compare(
@@ -306,7 +276,7 @@ def evaluate(
         {"metrics", "seed", "embedding_fingerprint", "splits": [{"split", "users", "candidates", "note",
         "rows": [{"method", metric: mean over users}]}]}.
     """
-    encoder = shared_encoder(Enrichment.read(repo / "enrichment.json").model)
+    encoder = shared_encoder(Enrichment.of_repo(repo).model)
     with duckdb.connect() as con:
         load(con, data)
         interactions = read_interactions(con)

@@ -90,7 +90,7 @@ def describe(
 def with_history(interactions: Interactions, users: Entities, items: Entities) -> tuple[Entities, Entities]:
     """The same entities with profiles and evidence rebuilt from these interactions and nothing else."""
     pairs = interactions.pairs()
-    described = np.abs(items.embeddings).any(axis=1)
+    described: NDArray[np.bool_] = np.asarray(np.abs(items.embeddings).any(axis=1))
     pairs = pairs.select(described[pairs.items])
     P_u = user_profiles(pairs.users, pairs.items, pairs.weights, items.embeddings, len(users))
     P_i = item_profiles(pairs.users, pairs.items, pairs.weights, items.embeddings, P_u)

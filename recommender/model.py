@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from coldstart_udfs.profile import Vectors, enrich, evidence_weight
 from recommender.data import ITEM_ID, USER_ID, Interactions
 from recommender.features import Entities, FeatureSpace
 
-Scores = NDArray[np.float32]
+Scores: TypeAlias = NDArray[np.floating[Any]]
 
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
 _USER_BLOCK = 512
@@ -308,12 +308,12 @@ class HybridRecommender:
     def lightfm_scores(self, users: Entities, items: Entities) -> Scores:
         """R, standardised per user over the items with history."""
         side = _Side.of_items(self, items)
-        return np.concatenate([self._standard_R(block, side)[0] for _, block in _user_blocks(users)])
+        return np.concatenate([self._standard_lightfm(block, side)[0] for _, block in _user_blocks(users)])
 
     # -- the arithmetic -----------------------------------------------------------------------------
 
     def _parts(self, users: Entities, items: _Side) -> _Parts:
-        R, R_behaviour, R_popularity = self._standard_R(users, items)
+        R, R_behaviour, R_popularity = self._standard_lightfm(users, items)
         enriched = self._enriched_users(users) @ self._metric
         bare = users.profiles @ self._metric
         S_warm = enriched @ self._warm.enriched.T
@@ -325,7 +325,7 @@ class HybridRecommender:
         S_behaviour = (bare @ items.entities.profiles.T - bare_centre) / scale
         return _Parts(R + gamma * S, R_behaviour + gamma * S_behaviour, R_popularity)
 
-    def _standard_R(self, users: Entities, items: _Side) -> tuple[Scores, Scores, Scores]:
+    def _standard_lightfm(self, users: Entities, items: _Side) -> tuple[Scores, Scores, Scores]:
         """R, and its behaviour and popularity parts, each centred and scaled alike.
 
         A user without history has no R of his own, and LightFM's item biases rank worse for him than how
@@ -333,7 +333,8 @@ class HybridRecommender:
         """
         features = self._user_space.matrix(users)
         identity = self._user_space.identity(users)
-        u, u_identity = features @ self._factors.user_embeddings, _pad(identity, features) @ self._factors.user_embeddings
+        u = features @ self._factors.user_embeddings
+        u_identity = _pad(identity, features) @ self._factors.user_embeddings
         R_warm = u @ self._warm.latent.T + self._warm.bias
         centre, scale = _moments(R_warm)
         R = (u @ items.latent.T + items.bias - centre) / scale

@@ -37,8 +37,8 @@ def build_profiles(
         ColdStartError: the data contract is broken, or a SQL file is missing or fails.
     """
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "profiles")}
-    settings = repo / "enrichment.json"
-    encoder = shared_encoder(Enrichment.read(settings).model)
+    settings = Enrichment.of_repo(repo)
+    encoder = shared_encoder(settings.model)
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
         load(con, data)
@@ -81,8 +81,8 @@ def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
 
 
 def _distinct_descriptions(con: duckdb.DuckDBPyConnection) -> int:
-    query = "SELECT count(DISTINCT description) FROM (SELECT description FROM items UNION ALL SELECT description FROM users)"
-    return int(con.execute(query).fetchall()[0][0])
+    both = "SELECT description FROM items UNION ALL SELECT description FROM users"
+    return int(con.execute(f"SELECT count(DISTINCT description) FROM ({both})").fetchall()[0][0])
 
 
 def _read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def open_store(repo: Path) -> Any:
         raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
     from feast import FeatureStore
 
+    # ibis calls a DuckDB method that DuckDB 1.5 is retiring; nobody who runs this can mend it.
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     return FeatureStore(repo_path=str(repo))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.data import TABLES, Interactions, load, read_interactions
 from recommender.features import Entities
 from recommender.model import HybridRecommender, Parameters
@@ -58,7 +58,7 @@ def train(
             f"some must lie before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
             f"{moments[-1]:%Y-%m-%d}"
         )
-    settings = Enrichment.read(repo / "enrichment.json")
+    settings = Enrichment.of_repo(repo)
     parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
     store = open_store(repo)
 
@@ -84,7 +84,7 @@ def train(
     model.save(bundle, about=about)
     sources = {"alpha": chosen.source["alpha"], "beta": chosen.source["beta"]}
     replace(settings, alpha=chosen.alpha, beta=chosen.beta, source={**settings.source, **sources}).write(
-        repo / "enrichment.json"
+        repo / ENRICHMENT_FILE
     )
     return model
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from coldstart_udfs.profile import evidence_weight
 from recommender.data import Interactions
 from recommender.features import Entities
+from recommender.metrics import K, ndcg
 from recommender.model import HybridRecommender, Parameters, Scores, _moments
 
-_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_GAMMAS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_GAMMAS = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 _MOST_USERS = 1_000
-_K = 20
 STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
@@ -30,9 +30,9 @@ def tune(
     """Fit on `train`, then choose β and γ, then α, then γ for cold users, by NDCG@20 on `held_out`.
 
     β and γ count on two rankings alike: of warm items, and of cold ones (whichever `held_out` has). α and the
-    cold users' γ are chosen for users who have something to say; where nobody wrote a description, the text of
-    each one's first held-out interaction stands for it, and is not asked for. What `held_out` says nothing
-    about keeps its value.
+    cold users' γ (the largest that the data cannot tell from the best) are chosen for users who have something
+    to say; where nobody wrote a description, the text of each one's first held-out interaction stands for it,
+    and is not asked for. What `held_out` says nothing about keeps its value.
 
     Args:
         parameters: the defaults, and all that is not chosen here.
@@ -49,7 +49,7 @@ def tune(
     known_before = np.isin(held_out.users, train.users)
     cold_items = np.ones(len(items), dtype=bool)
     cold_items[train.items] = False
-    source = {name: DEFAULT for name in ("alpha", "beta", "gamma", "gamma_cold", "evidence_scale")}
+    source = dict.fromkeys(("alpha", "beta", "gamma", "gamma_cold", "evidence_scale"), DEFAULT)
 
     asked = _Question.of(held_out.select(known_before), train, users, items, parameters.seed)
     if len(asked.users):
@@ -64,7 +64,7 @@ def tune(
         parameters = replace(parameters, beta=beta, gamma=gamma)
         source |= {"beta": FITTED, "gamma": FITTED}
 
-    asked, origin = asked.with_words(held_out, items)
+    asked, origin = asked.with_words(held_out, items, same_visit=False)
     if len(asked.users) and parameters.gamma:
         R = model.lightfm_scores(asked.users, items)
 
@@ -76,12 +76,12 @@ def tune(
         source["alpha"] = origin
 
     new = held_out.select(~known_before & ~cold_items[held_out.items])
-    asked, origin = _Question.of(new, train, users, items, parameters.seed).with_words(new, items)
+    asked, origin = _Question.of(new, train, users, items, parameters.seed).with_words(new, items, same_visit=True)
     if len(asked.users):
         R = model.lightfm_scores(asked.users, items)
         S = _profile_scores(model.with_parameters(beta=parameters.beta), asked, items, cold_items)
-        gamma_cold = max(_GAMMAS, key=lambda g: _quality(R + g * S, asked.wanted, asked.known, cold_items))
-        parameters = replace(parameters, gamma_cold=gamma_cold)
+        scores = {gamma: R + gamma * S for gamma in _GAMMAS}
+        parameters = replace(parameters, gamma_cold=_strongest(scores, asked.wanted, asked.known, ~cold_items))
         source["gamma_cold"] = origin
     return replace(parameters, source=source)
 
@@ -103,15 +103,26 @@ class _Question:
         wanted, known = _mask(held_out, rows, len(items)), _mask(train, rows, len(items))
         return cls(users.take(rows), rows, wanted & ~known, known)
 
-    def with_words(self, held_out: Interactions, items: Entities) -> tuple[_Question, str]:
-        """The users who have words, their own or else a purchase's, and something left that they wanted."""
-        users, wanted, known, origin = self.users, self.wanted.copy(), self.known.copy(), FITTED
+    def with_words(self, held_out: Interactions, items: Entities, *, same_visit: bool) -> tuple[_Question, str]:
+        """The users who have words, their own or else a purchase's, and something left that they wanted.
+
+        What was bought in one visit with the purchase that stands for words is much closer to it than to what
+        a user would say of himself; with `same_visit` false it is not asked for.
+        """
+        users, wanted, known, origin = self.users, self.wanted, self.known, FITTED
         if not any(users.descriptions):
             origin = STAND_IN
             first = dict(zip(*first_interactions(held_out), strict=True))
             chosen = np.array([first[row] for row in self.rows.tolist()], dtype=np.int64)
             everyone = np.arange(len(chosen))
-            wanted[everyone, chosen], known[everyone, chosen] = False, True
+            spent = np.zeros_like(wanted)
+            spent[everyone, chosen] = True
+            if not same_visit:
+                begun = np.zeros(len(held_out.user_ids), dtype=held_out.timestamps.dtype)
+                latest_first = np.argsort(held_out.timestamps, kind="stable")[::-1]
+                begun[held_out.users[latest_first]] = held_out.timestamps[latest_first]  # the earliest stays
+                spent |= _mask(held_out.select(held_out.timestamps == begun[held_out.users]), self.rows, len(items))
+            wanted, known = wanted & ~spent, known | spent
             users = replace(users, embeddings=items.embeddings[chosen])
         speaking = np.flatnonzero(np.abs(users.embeddings).any(axis=1) & wanted.any(axis=1))
         return _Question(users.take(speaking), self.rows[speaking], wanted[speaking], known[speaking]), origin
@@ -144,23 +155,37 @@ def _quality(
     scores: Scores, wanted: NDArray[np.bool_], known: NDArray[np.bool_], cold: NDArray[np.bool_]
 ) -> float:
     """The mean NDCG@20 of ranking warm items and of ranking cold ones, over the users who want such."""
-    parts = []
-    for side in (cold, ~cold):
-        asked = wanted[:, side].any(axis=1)
-        if asked.any():
-            ranked = np.where(known, -np.inf, scores)[np.ix_(asked, side)]
-            parts.append(_ndcg(ranked, wanted[np.ix_(asked, side)]))
-    return float(np.mean(parts)) if parts else 0.0
+    parts = [_per_user(scores, wanted, known, side) for side in (cold, ~cold)]
+    return float(np.mean([part.mean() for part in parts if len(part)])) if any(map(len, parts)) else 0.0
 
 
-def _ndcg(scores: Scores, wanted: NDArray[np.bool_]) -> float:
-    k = min(_K, scores.shape[1])
+def _strongest(
+    scores: dict[float, Scores], wanted: NDArray[np.bool_], known: NDArray[np.bool_], side: NDArray[np.bool_]
+) -> float:
+    """Of the weights whose NDCG@20 is within one standard error of the best, the largest.
+
+    Data that cannot tell weights apart do not speak against hearing the words. The rule is that of Breiman et
+    al., Classification and Regression Trees (1984), section 3.4.3, where it picks the simplest tree.
+    """
+    values = {weight: _per_user(block, wanted, known, side) for weight, block in scores.items()}
+    best = max(values.values(), key=lambda value: float(value.mean()))
+    floor = best.mean() - best.std() / np.sqrt(len(best))
+    return max(weight for weight, value in values.items() if value.mean() >= floor)
+
+
+def _per_user(
+    scores: Scores, wanted: NDArray[np.bool_], known: NDArray[np.bool_], side: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """NDCG@20 among the items of one side, of each user who wants one of them."""
+    asked = wanted[:, side].any(axis=1)
+    if not asked.any():
+        return np.zeros(0)
+    scores = np.where(known, -np.inf, scores)[np.ix_(asked, side)]
+    wanted = wanted[np.ix_(asked, side)]
+    k = min(K, scores.shape[1])
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-    hits = np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1)
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)[np.minimum(wanted.sum(axis=1), k) - 1]
-    return float((hits @ discount / ideal).mean())
+    return ndcg(np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1), wanted.sum(axis=1))
 
 
 def _mask(interactions: Interactions, users: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
