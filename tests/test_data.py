@@ -1,0 +1,172 @@
+"""The data contract, through the command line: clear error, exit status 2, nothing half written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from coldstart_udfs.files import staged
+from recommender import cli
+from recommender.data import ContractError, Interactions, load, read_interactions
+
+ITEMS = "item_id,description,price,colour\ni1,red lamp,3.5,red\ni2,blue lamp,0.5,\n"
+USERS = "user_id,description\nu1,I like lamps\nu2,\n"
+INTERACTIONS = (
+    "user_id,item_id,event_timestamp\nu1,i1,2024-01-05T10:00:00\nu1,i2,2024-02-05 10:00:00+02\nu2,i1,2024-03-01\n"
+)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name, text in (("items", ITEMS), ("users", USERS), ("interactions", INTERACTIONS)):
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def ingest(raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, str]]:
+    """Run `coldstart ingest`; its exit status and what it said on stderr."""
+
+    def call() -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["coldstart", "ingest", str(raw), "--data", str(raw.parent / "out")])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def test_good_files_become_the_three_tables(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    assert ingest() == (0, "")
+    with duckdb.connect() as con:
+        load(con, raw.parent / "out")
+        assert con.sql("SELECT item_id, attributes FROM items ORDER BY 1").fetchall() == [
+            ("i1", ["price=2^1", "colour=red"]), ("i2", ["price=2^-1"]),
+        ]  # fmt: skip
+        assert con.sql("SELECT user_id, description FROM users ORDER BY 1").fetchall() == [("u1", "I like lamps"), ("u2", None)]
+        interactions = read_interactions(con)
+    assert interactions.timestamps.astype(str).tolist() == [
+        "2024-01-05T10:00:00.000000", "2024-02-05T08:00:00.000000", "2024-03-01T00:00:00.000000",
+    ]  # fmt: skip
+    assert (interactions.users.tolist(), interactions.items.tolist()) == ([0, 0, 1], [0, 1, 0])
+
+
+BAD = {
+    "missing file": ("interactions", None, r"no table interactions; the folder holds \['items.csv', 'users.csv'\]"),
+    "missing column": ("items", "id,description\ni1,x\n", r"items.csv: column 'item_id' is missing; the columns are \['description', 'id'\]"),
+    "empty table": ("users", "user_id,description\n", r"users.csv: column 'user_id': the table has no rows"),
+    "duplicate id": ("items", ITEMS + "i1,again,1,\n", r"items.csv: column 'item_id': 2 rows have an id that another row has too.*red lamp"),
+    "null id": ("users", USERS + ",nobody\n", r"users.csv: column 'user_id': 1 row has no id.*nobody"),
+    "blank id": ("users", USERS + "' ',nobody\n".replace("'", '"'), r"column 'user_id': 1 row has no id"),
+    "unknown item": ("interactions", INTERACTIONS + "".join(f"u1,x{n},2024-01-01\n" for n in range(5)), r"column 'item_id': 5 rows have an id that the table items does not have.*x0.*x1.*x2"),
+    "unknown user": ("interactions", INTERACTIONS + "u9,i1,2024-01-01\n", r"column 'user_id': 1 row has an id that the table users does not have"),
+    "bad timestamp": ("interactions", INTERACTIONS + "u1,i1,yesterday\n", r"column 'event_timestamp': 1 row has a timestamp that does not parse.*yesterday"),
+    "no timestamp": ("interactions", INTERACTIONS + "u1,i1,\n", r"column 'event_timestamp': 1 row has no timestamp"),
+    "negative weight": ("interactions", INTERACTIONS.replace("timestamp\n", "timestamp,weight\n").replace("00:00\n", "00:00,-1\n").replace("+02\n", "+02,1\n").replace("03-01\n", "03-01,1\n"), r"column 'weight': 1 row has a weight that is not a positive number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_contract_is_told_with_file_column_and_rows(
+    name: str, raw: Path, ingest: Callable[[], tuple[int, str]]
+) -> None:
+    table, text, message = BAD[name]
+    path = raw / f"{table}.csv"
+    path.unlink() if text is None else path.write_text(text)
+    status, said = ingest()
+    assert status == 2
+    pytest.fail(said) if "Traceback" in said else None
+    with pytest.raises(ContractError, match=message):
+        raise ContractError(said)
+    assert not (raw.parent / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    (raw / "items.csv").unlink()
+    (raw / f"items.{suffix}").write_bytes(bytes(range(256)) * 40)
+    status, said = ingest()
+    assert status == 2
+    assert f"items.{suffix}" in said
+    assert not (raw.parent / "out").exists()
+
+
+def test_a_folder_that_is_missing_is_named(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    raw.rename(raw.with_name("elsewhere"))
+    status, said = ingest()
+    assert (status, "is no folder" in said) == (2, True)
+
+
+def test_a_script_that_fails_is_named(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    (raw / "ingest.sql").write_text("SELECT nonsense FROM items")
+    status, said = ingest()
+    assert status == 2
+    assert "ingest.sql failed" in said
+    assert "nonsense" in said
+
+
+def test_descriptions_of_every_kind_are_kept_as_they_are(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    texts = ["x" * 1_000_000, "🫖🪔", "你好，世界", "a\u200bb\u202e", "'; DROP TABLE items; --", "<b>\n\n</b>"]
+    with duckdb.connect() as con:
+        (raw / "items.csv").unlink()
+        con.execute("CREATE TABLE t AS SELECT 'i' || row_number() OVER () AS item_id, d AS description FROM (SELECT unnest($1) AS d)", [texts])
+        con.execute(f"COPY t TO '{raw / 'items.parquet'}'")
+    assert ingest() == (0, "")
+    with duckdb.connect() as con:
+        stored = con.sql(f"SELECT description FROM '{raw.parent / 'out' / 'items.parquet'}' ORDER BY item_id").fetchall()
+    assert [row[0] for row in stored] == texts
+
+
+def test_a_csv_line_of_a_megabyte_is_read(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    (raw / "items.csv").write_text(f"item_id,description\ni1,{'word ' * 700_000}\ni2,x\n")
+    assert ingest() == (0, "")
+
+
+def test_a_failed_run_leaves_the_last_good_output(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    ingest()
+    before = {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()}
+    (raw / "users.csv").write_text("user_id,description\n")
+    assert ingest()[0] == 2
+    assert {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()} == before
+
+
+def test_an_interrupted_write_leaves_the_last_good_output(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("good")
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path) as scratch:
+        (scratch / "a").write_text("half")
+        raise KeyboardInterrupt
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "good"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"weights": np.array([1, 0], np.float32)}, "positive"),
+        ({"weights": np.array([1], np.float32)}, "differ in length"),
+        ({"items": np.array([0, 7])}, "rows 0 to 7; there are 1 items"),
+        ({"item_ids": ["i", "i"]}, "twice"),
+    ],
+)
+def test_interactions_check_themselves(change: dict[str, object], problem: str) -> None:
+    good = {
+        "user_ids": ["u"], "item_ids": ["i"], "users": np.array([0, 0]), "items": np.array([0, 0]),
+        "timestamps": np.array(["2024-01-01", "2024-01-02"], "datetime64[us]"), "weights": np.ones(2, np.float32),
+    }  # fmt: skip
+    assert Interactions(**good).pairs().weights.tolist() == [2]  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match=problem):
+        Interactions(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_every_error_fits_one_line_and_names_three_rows_at_most(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+    (raw / "interactions.csv").write_text(INTERACTIONS + "".join(f"u1,x{n},2024-01-01\n" for n in range(50)))
+    _, said = ingest()
+    assert said.count("\n") == 1
+    assert said.count('"item_id"') == 3
+    json.loads(said.split("The first: ")[1].split("; ")[0])
