@@ -42,6 +42,8 @@ def build_profiles(
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
         load(con, data)
+        # Each thread holds its own lists of vectors: one thread took 2.6 GB and was no slower than two with 3.4.
+        con.execute("SET threads = 1; SET preserve_insertion_order = false")
         con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
         texts = _distinct_descriptions(con)
         before = encoder.stats.hits + encoder.stats.encoded

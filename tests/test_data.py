@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from coldstart_udfs.files import staged
 from recommender import cli
 from recommender.data import ContractError, Interactions, load, read_interactions
+
+Ingest = Callable[[], tuple[int, str]]
 
 ITEMS = "item_id,description,price,colour\ni1,red lamp,3.5,red\ni2,blue lamp,0.5,\n"
 USERS = "user_id,description\nu1,I like lamps\nu2,\n"
@@ -31,7 +34,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ingest(raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, str]]:
+def ingest(raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ingest:
     """Run `coldstart ingest`; its exit status and what it said on stderr."""
 
     def call() -> tuple[int, str]:
@@ -43,14 +46,15 @@ def ingest(raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     return call
 
 
-def test_good_files_become_the_three_tables(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_good_files_become_the_three_tables(raw: Path, ingest: Ingest) -> None:
     assert ingest() == (0, "")
     with duckdb.connect() as con:
         load(con, raw.parent / "out")
         assert con.sql("SELECT item_id, attributes FROM items ORDER BY 1").fetchall() == [
             ("i1", ["price=2^1", "colour=red"]), ("i2", ["price=2^-1"]),
         ]  # fmt: skip
-        assert con.sql("SELECT user_id, description FROM users ORDER BY 1").fetchall() == [("u1", "I like lamps"), ("u2", None)]
+        users = con.sql("SELECT user_id, description FROM users ORDER BY 1").fetchall()
+        assert users == [("u1", "I like lamps"), ("u2", None)]
         interactions = read_interactions(con)
     assert interactions.timestamps.astype(str).tolist() == [
         "2024-01-05T10:00:00.000000", "2024-02-05T08:00:00.000000", "2024-03-01T00:00:00.000000",
@@ -75,21 +79,19 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_broken_contract_is_told_with_file_column_and_rows(
-    name: str, raw: Path, ingest: Callable[[], tuple[int, str]]
+    name: str, raw: Path, ingest: Ingest
 ) -> None:
     table, text, message = BAD[name]
     path = raw / f"{table}.csv"
     path.unlink() if text is None else path.write_text(text)
     status, said = ingest()
     assert status == 2
-    pytest.fail(said) if "Traceback" in said else None
-    with pytest.raises(ContractError, match=message):
-        raise ContractError(said)
+    assert re.search(message, said), said
     assert not (raw.parent / "out").exists()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Ingest) -> None:
     (raw / "items.csv").unlink()
     (raw / f"items.{suffix}").write_bytes(bytes(range(256)) * 40)
     status, said = ingest()
@@ -98,13 +100,13 @@ def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Callable[[], tu
     assert not (raw.parent / "out").exists()
 
 
-def test_a_folder_that_is_missing_is_named(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_a_folder_that_is_missing_is_named(raw: Path, ingest: Ingest) -> None:
     raw.rename(raw.with_name("elsewhere"))
     status, said = ingest()
     assert (status, "is no folder" in said) == (2, True)
 
 
-def test_a_script_that_fails_is_named(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_a_script_that_fails_is_named(raw: Path, ingest: Ingest) -> None:
     (raw / "ingest.sql").write_text("SELECT nonsense FROM items")
     status, said = ingest()
     assert status == 2
@@ -112,24 +114,26 @@ def test_a_script_that_fails_is_named(raw: Path, ingest: Callable[[], tuple[int,
     assert "nonsense" in said
 
 
-def test_descriptions_of_every_kind_are_kept_as_they_are(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_descriptions_of_every_kind_are_kept_as_they_are(raw: Path, ingest: Ingest) -> None:
     texts = ["x" * 1_000_000, "🫖🪔", "你好，世界", "a\u200bb\u202e", "'; DROP TABLE items; --", "<b>\n\n</b>"]
     with duckdb.connect() as con:
         (raw / "items.csv").unlink()
-        con.execute("CREATE TABLE t AS SELECT 'i' || row_number() OVER () AS item_id, d AS description FROM (SELECT unnest($1) AS d)", [texts])
+        rows = "SELECT 'i' || row_number() OVER () AS item_id, d AS description FROM (SELECT unnest($1) AS d)"
+        con.execute(f"CREATE TABLE t AS {rows}", [texts])
         con.execute(f"COPY t TO '{raw / 'items.parquet'}'")
     assert ingest() == (0, "")
     with duckdb.connect() as con:
-        stored = con.sql(f"SELECT description FROM '{raw.parent / 'out' / 'items.parquet'}' ORDER BY item_id").fetchall()
+        items = f"'{raw.parent / 'out' / 'items.parquet'}'"
+        stored = con.sql(f"SELECT description FROM {items} ORDER BY item_id").fetchall()
     assert [row[0] for row in stored] == texts
 
 
-def test_a_csv_line_of_a_megabyte_is_read(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_a_csv_line_of_a_megabyte_is_read(raw: Path, ingest: Ingest) -> None:
     (raw / "items.csv").write_text(f"item_id,description\ni1,{'word ' * 700_000}\ni2,x\n")
     assert ingest() == (0, "")
 
 
-def test_a_failed_run_leaves_the_last_good_output(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_a_failed_run_leaves_the_last_good_output(raw: Path, ingest: Ingest) -> None:
     ingest()
     before = {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()}
     (raw / "users.csv").write_text("user_id,description\n")
@@ -139,9 +143,14 @@ def test_a_failed_run_leaves_the_last_good_output(raw: Path, ingest: Callable[[]
 
 def test_an_interrupted_write_leaves_the_last_good_output(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("good")
-    with pytest.raises(KeyboardInterrupt), staged(tmp_path) as scratch:
-        (scratch / "a").write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with staged(tmp_path) as scratch:
+            (scratch / "a").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "good"}
 
 
@@ -164,7 +173,7 @@ def test_interactions_check_themselves(change: dict[str, object], problem: str) 
         Interactions(**{**good, **change})  # type: ignore[arg-type]
 
 
-def test_every_error_fits_one_line_and_names_three_rows_at_most(raw: Path, ingest: Callable[[], tuple[int, str]]) -> None:
+def test_every_error_fits_one_line_and_names_three_rows_at_most(raw: Path, ingest: Ingest) -> None:
     (raw / "interactions.csv").write_text(INTERACTIONS + "".join(f"u1,x{n},2024-01-01\n" for n in range(50)))
     _, said = ingest()
     assert said.count("\n") == 1

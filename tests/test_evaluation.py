@@ -69,8 +69,8 @@ def test_profiles_of_a_split_know_nothing_that_it_holds_out(split, data) -> None
 @pytest.mark.parametrize("split", SPLITS)
 def test_training_pairs_are_never_candidates(split, data) -> None:
     held = split(*data)
-    train = {pair for pair in zip(held.train.users.tolist(), held.train.items.tolist(), strict=True)}
-    test = {pair for pair in zip(held.test.users.tolist(), held.test.items.tolist(), strict=True)}
+    train = set(zip(held.train.users.tolist(), held.train.items.tolist(), strict=True))
+    test = set(zip(held.test.users.tolist(), held.test.items.tolist(), strict=True))
     assert not train & test
     assert all(held.excluded[user, item] for user, item in train)
 

@@ -134,7 +134,7 @@ def test_profile_aggregates_a_group(con: Connection) -> None:
 
 
 def test_profile_of_mixed_widths_and_of_missing_weights_says_so(con: Connection) -> None:
-    with pytest.raises(duckdb.Error, match="of 1 and 2 numbers|of 2 and 1 numbers"):
+    with pytest.raises(duckdb.Error, match=r"of 1 and 2 numbers|of 2 and 1 numbers"):
         one(con, "profile([[1, 2], [1]])")
     with pytest.raises(duckdb.Error, match="2 vectors and 1 weights"):
         one(con, "profile([[1, 2], [1, 2]], [1])")
@@ -171,7 +171,8 @@ def test_a_read_only_database_works_and_nothing_is_written_into_a_file(stub: Stu
     with connect(path) as con:
         con.execute("CREATE TABLE t AS SELECT 'a' AS s")
     with duckdb.connect(str(path)) as plain:
-        names = {row[0] for row in plain.sql("SELECT function_name FROM duckdb_functions() WHERE NOT internal").fetchall()}
+        rows = plain.sql("SELECT function_name FROM duckdb_functions() WHERE NOT internal").fetchall()
+        names = {row[0] for row in rows}
         assert names.isdisjoint(function.name for function in FUNCTIONS)
     with connect(path, read_only=True) as con:
         assert con.sql("SELECT embed(s) FROM t").fetchall() == [(pytest.approx(vector("a")),)]
