@@ -65,7 +65,7 @@ class Encoder:
     >>> encoder.dimensions, encoder.max_tokens
     (384, 256)
     >>> vectors = encoder.encode(["a red lamp", "a crimson light"])
-    >>> vectors.shape, str(vectors.dtype), bool(vectors[0] @ vectors[1] > 0.7)
+    >>> vectors.shape, str(vectors.dtype), bool(vectors[0] @ vectors[1] > 0.3)
     ((2, 384), 'float32', True)
     """
 
