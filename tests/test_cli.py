@@ -16,8 +16,10 @@ from tests.conftest import ROOT, must, run
 def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the shop after `coldstart train` and the `feast apply` that follows."""
     folder = tmp_path_factory.mktemp("trained") / "shop"
-    shutil.copytree(shop, folder)
-    must("feast", "-c", "feature_repo", "apply", cwd=folder)  # the sources' paths have changed
+    # Not the registry: it names the first shop's online store, and applying the copy would drop that one's tables.
+    shutil.copytree(shop, folder, ignore=shutil.ignore_patterns("*.db*"))
+    must("feast", "-c", "feature_repo", "apply", cwd=folder)
+    must("feast", "-c", "feature_repo", "materialize", "2010-01-01T00:00:00", "2012-01-01T00:00:00", cwd=folder)
     must("coldstart", "train", "--cutoff", "2011-08-01", cwd=folder)
     return folder
 
