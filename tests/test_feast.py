@@ -90,6 +90,35 @@ def test_one_enriched_profile_through_every_door(shop: Path, store: FeatureStore
     assert serving["user_has_description"] == [text is not None for text in texts]
 
 
+def test_one_enriched_item_profile_through_every_door(shop: Path, store: FeatureStore) -> None:
+    data = f"{shop}/feature_repo/data"
+    latest = f"""
+        (FROM '{data}/item_profiles.parquet'
+         QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY event_timestamp DESC) = 1)
+    """
+    with connect(enrichment=Enrichment.of_repo(shop / "feature_repo")) as con:
+        rows = con.sql(f"""
+            SELECT item_id, item_profile, item_description,
+                enrich(item_profile, item_description, item_evidence, alpha := beta(item_evidence))
+            FROM {latest} JOIN '{data}/item_descriptions.parquet' USING (item_id) ORDER BY hash(item_id) LIMIT 60
+        """).fetchall()
+    ids, P, texts, sql = zip(*rows, strict=True)
+    kernel = enrich(np.array(P, "f4"), Encoder().encode(texts), 1.0)
+    serving = online(
+        store, store.get_feature_service("coldstart_serving"), [{"user_id": "none", "item_id": name} for name in ids]
+    )
+    frame = pd.DataFrame({"user_id": "none", "item_id": ids, "event_timestamp": datetime(2012, 1, 1, tzinfo=UTC)})
+    history = store.get_historical_features(frame, store.get_feature_service("coldstart_training")).to_df()
+    np.testing.assert_allclose(np.array(sql), kernel, atol=1e-6)
+    np.testing.assert_allclose(np.array(serving["item_enriched_profile"]), kernel, atol=1e-6)
+    np.testing.assert_allclose(
+        np.stack(history.set_index("item_id").loc[list(ids)]["item_enriched_profile"]), kernel, atol=1e-6
+    )
+    new = {"item_id": "new", "request_description": "a red lamp"}
+    asked = online(store, ["item_enriched_request:item_enriched_profile"], [new])
+    np.testing.assert_allclose(asked["item_enriched_profile"], Encoder().encode(["a red lamp"]), atol=1e-6)
+
+
 def test_an_unknown_user_with_words_has_a_profile_and_without_a_zero_one(store: FeatureStore) -> None:
     service = store.get_feature_service("coldstart_request")
     rows = [{"user_id": "nobody", "request_description": text} for text in ("a red lamp", None, "  ")]
