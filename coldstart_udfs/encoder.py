@@ -191,9 +191,13 @@ class Encoder:
         return np.asarray(encoded, dtype=np.float32)
 
 
-@lru_cache(maxsize=8)
 def shared_encoder(model: str | None = None, cache: bool | str = True) -> Encoder:
     """The process's encoder for a model: SQL functions and feature views use one, not one each."""
+    return _shared_encoder(model, cache)  # lru_cache would keep f() and f(None) apart
+
+
+@lru_cache(maxsize=8)
+def _shared_encoder(model: str | None, cache: bool | str) -> Encoder:
     return Encoder(model, cache=cache)
 
 

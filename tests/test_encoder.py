@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.functions import encoder_for
 
 TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 2_000, "naïve café"]
 
@@ -117,6 +119,10 @@ def test_a_cached_vector_of_another_length_is_not_served(tmp_path: Path) -> None
     with sqlite3.connect(path) as db:
         db.execute("UPDATE vectors SET vector = substr(vector, 1, 8)")
     np.testing.assert_array_equal(Encoder(cache=path).encode(["red lamp"]), right)
+
+
+def test_every_door_of_a_process_shares_one_encoder() -> None:
+    assert shared_encoder() is shared_encoder(None) is encoder_for("", "1")
 
 
 def test_loading_the_embedded_model_uses_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
