@@ -5,31 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recommender.training import Report
-
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Features and recommendations for users and items of which nothing is known but a few words.",
 )  # fmt: skip
-# A pipe has no width of its own, and a table folded at 80 columns cannot be read.
-console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+app.command()(embed)
+app.add_typer(encoder_app, name="encoder")
+app.add_typer(cache_app, name="cache")
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder with items, users and interactions.")]
 RepoOption = Annotated[Path, typer.Option("--repo", help="The Feast repository.")]
@@ -70,7 +67,7 @@ def profiles(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
     """Embed descriptions and sum behaviour profiles, in DuckDB, with the SQL files of the Feast repository."""
     from recommender.profiles import build_profiles
 
-    with _progress() as report:
+    with progress() as report:
         counts = build_profiles(data, repo, report=report)
     console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {repo / 'data'}")
 
@@ -87,7 +84,7 @@ def train(
     """Fit the recommender on features read through Feast, choose α, β and γ, save a bundle."""
     from recommender.training import train as run
 
-    with _progress() as report:
+    with progress() as report:
         model = run(data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), report=report)
     chosen = model.parameters
     for name in ("alpha", "beta", "gamma", "gamma_cold"):
@@ -108,7 +105,7 @@ def evaluate(
     """Compare with popularity, TF-IDF and plain LightFM on cold items, cold users and warm pairs."""
     from recommender.evaluation import evaluate as run
 
-    with _progress() as report:
+    with progress() as report:
         result = run(data, repo, group=group, seed=seed, report=report)
     if json_file:
         from coldstart_udfs.files import write_text
@@ -207,20 +204,6 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str) -> None:
 
 def _quoted(description: str | None) -> str:
     return f': "{description}"' if description else ""
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=min(done, total), total=total)
-
-        yield report
 
 
 def _template() -> Path:
