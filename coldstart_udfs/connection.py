@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from coldstart_udfs.backends import require
 from coldstart_udfs.functions import FUNCTIONS, PYTHON_FUNCTIONS
 from coldstart_udfs.profile import Enrichment
 
@@ -21,6 +22,7 @@ def register(
     con: duckdb.DuckDBPyConnection,
     *,
     model: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
 ) -> None:
@@ -34,11 +36,12 @@ def register(
         con: an open connection. Keep it: on DuckDB 1.4 and 1.5 functions must not outlive it.
         model: the default encoder, a folder or a sentence-transformers name; None is the one that
             `enrichment` names, else the embedded one.
+        backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`.
         cache: True for the machine's vector cache, False for none, or a path.
         enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
 
     Raises:
-        ColdStartError: `enrichment` cannot be read.
+        ColdStartError: `enrichment` cannot be read, or there is no such backend.
 
     >>> con = duckdb.connect()
     >>> register(con, cache=False)
@@ -47,6 +50,8 @@ def register(
     """
     given = Enrichment() if enrichment is None else enrichment
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
+    if backend not in (None, "auto"):
+        require(backend)
     present = {
         name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
     }
@@ -59,6 +64,7 @@ def register(
             _registered.add(con)
     literals = {
         "model": _quote(os.fspath(model) if model is not None else settings.model or ""),
+        "backend": _quote(backend or settings.backend or ""),
         "cache": _quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
         "alpha": f"{settings.alpha!r}::DOUBLE",
         "beta": f"{settings.beta!r}::DOUBLE",
@@ -75,6 +81,7 @@ def connect(
     *,
     read_only: bool = False,
     model: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
 ) -> duckdb.DuckDBPyConnection:
@@ -84,7 +91,7 @@ def connect(
     (1.0,)
     """
     con = duckdb.connect(str(database), read_only=read_only)
-    register(con, model=model, cache=cache, enrichment=enrichment)
+    register(con, model=model, backend=backend, cache=cache, enrichment=enrichment)
     return con
 
 

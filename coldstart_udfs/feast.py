@@ -38,6 +38,7 @@ def {name}(inputs):
         weight={weight!r},
         evidence_scale={evidence_scale!r},
         model={model!r},
+        backend={backend!r},
         fingerprint={fingerprint!r},
         dimensions={dimensions!r},
         request={request!r},
@@ -68,6 +69,7 @@ def enriched_views(
     weight: float,
     evidence_scale: float = math.inf,
     model: str | None = None,
+    backend: str | None = None,
 ) -> EnrichedViews:
     """On-demand views that give P' = P + α(n)·M(d) for one entity.
 
@@ -79,6 +81,7 @@ def enriched_views(
         weight: α, or β for items.
         evidence_scale: a of α(n) = α·a/(a+n); infinite keeps the weight constant.
         model: the encoder; None is the embedded one. Its files are read, it is not loaded.
+        backend: what runs it, as `enrichment.json` records it; None is "auto", decided now.
 
     Returns:
         Views `{entity}_enriched`, `{entity}_enriched_training` and `{entity}_enriched_request` with the
@@ -89,7 +92,7 @@ def enriched_views(
     from feast import Field, OnDemandFeatureView, RequestSource
     from feast.types import Array, Bool, Float32, Float64, String
 
-    encoder = shared_encoder(model)
+    encoder = shared_encoder(model, backend=backend)
     schema = [
         Field(name=f"{entity}_enriched_profile", dtype=Array(Float32)),
         Field(name=f"{entity}_is_cold", dtype=Bool),
@@ -102,7 +105,7 @@ def enriched_views(
         source = _SOURCE.format(
             name=name, view=name, entity=entity, weight=float(weight), request=request,
             evidence_scale=None if math.isinf(evidence_scale) else evidence_scale,
-            model=model, fingerprint=encoder.fingerprint, dimensions=encoder.dimensions,
+            model=model, backend=encoder.backend, fingerprint=encoder.fingerprint, dimensions=encoder.dimensions,
             function="enrich_frame" if mode == "pandas" else "enrich_columns",
         )  # fmt: skip
         namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -130,6 +133,7 @@ def enrich_columns(
     weight: float,
     evidence_scale: float | None,
     model: str | None,
+    backend: str,
     fingerprint: str,
     dimensions: int,
     request: bool,
@@ -144,7 +148,7 @@ def enrich_columns(
         ColdStartError: a stored vector is not `dimensions` long.
     """
     outputs = _enrich(
-        inputs, entity, weight, evidence_scale, model, fingerprint, dimensions, request
+        inputs, entity, weight, evidence_scale, model, backend, fingerprint, dimensions, request
     )  # fmt: skip
     profiles = outputs[f"{entity}_enriched_profile"]
     plain = {name: values.tolist() for name, values in outputs.items()}
@@ -160,6 +164,7 @@ def enrich_frame(
     weight: float,
     evidence_scale: float | None,
     model: str | None,
+    backend: str,
     fingerprint: str,
     dimensions: int,
     request: bool,
@@ -168,7 +173,7 @@ def enrich_frame(
     import pandas as pd
 
     outputs = _enrich(
-        inputs, entity, weight, evidence_scale, model, fingerprint, dimensions, request
+        inputs, entity, weight, evidence_scale, model, backend, fingerprint, dimensions, request
     )  # fmt: skip
     columns = {name: list(values) if values.ndim > 1 else values for name, values in outputs.items()}
     return pd.DataFrame(columns, index=inputs.index)
@@ -176,7 +181,7 @@ def enrich_frame(
 
 def _enrich(
     inputs: Any, entity: str, weight: float, evidence_scale: float | None, model: str | None,
-    fingerprint: str, dimensions: int, request: bool,
+    backend: str, fingerprint: str, dimensions: int, request: bool,
 ) -> dict[str, NDArray[Any]]:
     stored_in = {"profile": list(inputs[f"{entity}_profile_fingerprint"]),
                  "text": list(inputs[f"{entity}_text_fingerprint"])}  # fmt: skip
@@ -194,7 +199,7 @@ def _enrich(
             texts = list(inputs[REQUEST_DESCRIPTION])
             given = np.fromiter(map(has_text, texts), dtype=bool, count=rows)
             if given.any():
-                encoder = shared_encoder(model)
+                encoder = shared_encoder(model, backend=backend)
                 _check_fingerprints([encoder.fingerprint], "this process's encoder", fingerprint, entity)
                 embeddings[given] = encoder.encode([texts[row] for row in np.flatnonzero(given)])
             described |= given

@@ -48,7 +48,8 @@ class SqlFunction:
     Attributes:
         name: what users write.
         parameters: as in CREATE MACRO, defaults included.
-        body: SQL; `{model}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` stand for the connection's settings.
+        body: SQL; `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` stand for what the
+            connection was given.
         returns: SQL type.
         description: for people, also the macro's comment in the database.
         example: a statement that runs.
@@ -62,20 +63,20 @@ class SqlFunction:
     example: str
 
 
-def _embed(text: Column, model: Column, cache: Column) -> pa.Array:
-    vectors, present = _embeddings(text, model, cache)
-    return _to_arrow(vectors, present)
+def _embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache)
+    return embeddings_to_arrow(vectors, present)
 
 
-def _try_embed(text: Column, model: Column, cache: Column) -> pa.Array:
+def _try_embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
     errors: list[str | None] = [None] * len(text)
     try:
-        embedding = _embed(text, model, cache)
+        embedding = _embed(text, model, backend, cache)
     except Exception:  # whatever the encoder raises: the rows are tried one by one
         single = []
         for row in range(len(text)):
             try:
-                single.append(_embed(text.slice(row, 1), model.slice(row, 1), cache.slice(row, 1)))
+                single.append(_embed(*(column.slice(row, 1) for column in (text, model, backend, cache))))
             except Exception as error:
                 single.append(pa.nulls(1, _FLOATS))
                 errors[row] = f"{type(error).__name__}: {error}"
@@ -152,8 +153,10 @@ def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
     return pa.array(evidence_weight(evidence, weight[0].as_py(), scale[0].as_py()))
 
 
-def _enrich(profile: Column, text: Column, weight: Column, model: Column, cache: Column) -> pa.Array:
-    embeddings, _ = _embeddings(text, model, cache)
+def _enrich(
+    profile: Column, text: Column, weight: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
+    embeddings, _ = _embeddings(text, model, backend, cache)
     stored = _Lists(profile)
     profiles = np.zeros_like(embeddings)
     for rows, vectors in stored.by_width(stored.present):
@@ -164,36 +167,35 @@ def _enrich(profile: Column, text: Column, weight: Column, model: Column, cache:
             )
         profiles[rows] = vectors
     weights = weight.fill_null(0).to_numpy()
-    return _to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
+    return embeddings_to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
 
 
 PYTHON_FUNCTIONS = (
-    PythonFunction("_coldstart_embed", ("VARCHAR", "VARCHAR", "VARCHAR"), "FLOAT[]", _embed),
+    PythonFunction("_coldstart_embed", ("VARCHAR",) * 4, "FLOAT[]", _embed),
     PythonFunction(
-        "_coldstart_try_embed", ("VARCHAR", "VARCHAR", "VARCHAR"),
-        "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed,
+        "_coldstart_try_embed", ("VARCHAR",) * 4, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
     ),
     PythonFunction("_coldstart_similarity", ("FLOAT[]", "FLOAT[]"), "DOUBLE", _similarity),
     PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
     PythonFunction("_coldstart_weight", ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE", _weight),
     PythonFunction(
-        "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", "VARCHAR", "VARCHAR"), "FLOAT[]", _enrich
+        "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", *("VARCHAR",) * 3), "FLOAT[]", _enrich
     ),
 )  # fmt: skip
 
-_MODEL = "coalesce(CAST(model AS VARCHAR), {model}), {cache}"
+_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
 
 FUNCTIONS = (
     SqlFunction(
         "embed", ("text", "model := NULL"),
-        f"_coldstart_embed(CAST(text AS VARCHAR), {_MODEL})",
+        f"_coldstart_embed(CAST(text AS VARCHAR), {_ENCODER})",
         "FLOAT[]",
         "The unit-length embedding of a text. NULL or blank text gives NULL.",
         "SELECT embed('a red lamp')",
     ),
     SqlFunction(
         "try_embed", ("text", "model := NULL"),
-        f"_coldstart_try_embed(CAST(text AS VARCHAR), {_MODEL})",
+        f"_coldstart_try_embed(CAST(text AS VARCHAR), {_ENCODER})",
         "STRUCT(embedding FLOAT[], error VARCHAR)",
         "As embed(), but a row that fails gives its error as text and costs no other row.",
         "SELECT (try_embed('a red lamp')).error",
@@ -229,7 +231,7 @@ FUNCTIONS = (
     SqlFunction(
         "enrich", ("profile", "text", "n := 0", "alpha := NULL", "model := NULL"),
         "_coldstart_enrich(CAST(profile AS FLOAT[]), CAST(text AS VARCHAR), "
-        "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _MODEL + ")",
+        "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",
         "FLOAT[]",
         "The enriched profile P' = P + alpha·M(text), alpha being alpha(n) unless given (items: alpha := beta(n)). "
         "A NULL profile is zero, NULL or blank text adds nothing; never NULL.",
@@ -238,16 +240,19 @@ FUNCTIONS = (
 )  # fmt: skip
 
 
-def _embeddings(text: Column, model: Column, cache: Column) -> tuple[Vectors, NDArray[np.bool_]]:
+def _embeddings(
+    text: Column, model: Column, backend: Column, cache: Column
+) -> tuple[Vectors, NDArray[np.bool_]]:
     """One vector a row, zero where there is no text, and where there is one."""
     texts = text.to_pylist()
     present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
-    encoders = list(dict.fromkeys(zip(model.to_pylist(), cache.to_pylist(), strict=True)))
+    named = zip(model.to_pylist(), backend.to_pylist(), cache.to_pylist(), strict=True)
+    encoders = list(dict.fromkeys(named))
     if not encoders:
         return np.zeros((0, 0), np.float32), present
     if len(encoders) > 1:
         raise ColdStartError(
-            f"one call uses the models {sorted(str(name) for name, _ in encoders)}; their vectors cannot be mixed: "
+            f"one call uses the models {sorted(str(name) for name, _, _ in encoders)}; their vectors cannot be mixed: "
             "query them one at a time"
         )
     encoder = encoder_for(*encoders[0])
@@ -257,12 +262,13 @@ def _embeddings(text: Column, model: Column, cache: Column) -> tuple[Vectors, ND
     return vectors, present
 
 
-def encoder_for(model: str, cache: str) -> Encoder:
-    """The encoder that a macro's two literals stand for: '' is the embedded model, and '1'/'0' the cache."""
-    return shared_encoder(model or None, {"1": True, "0": False}.get(cache, cache))
+def encoder_for(model: str, backend: str, cache: str) -> Encoder:
+    """The encoder that a macro's literals stand for: '' is the default, '1' and '0' the machine's cache or none."""
+    return shared_encoder(model or None, {"1": True, "0": False}.get(cache, cache), backend or None)
 
 
-def _to_arrow(vectors: Vectors, present: NDArray[np.bool_]) -> pa.Array:
+def embeddings_to_arrow(vectors: Vectors, present: NDArray[np.bool_]) -> pa.Array:
+    """A list column with the rows of `vectors` where `present`, NULL elsewhere."""
     lengths = np.where(present, vectors.shape[1], 0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     values = pa.array(np.ascontiguousarray(vectors[present]).reshape(-1), pa.float32())
@@ -275,7 +281,7 @@ def _scatter(rows: int, parts: list[Vectors], order: list[NDArray[np.int64]]) ->
         vectors = np.zeros((rows, parts[0].shape[1]), dtype=np.float32)
         present = np.zeros(rows, dtype=bool)
         vectors[order[0]], present[order[0]] = parts[0], True
-        return _to_arrow(vectors, present)
+        return embeddings_to_arrow(vectors, present)
     result: list[Vectors | None] = [None] * rows
     for vectors, where in zip(parts, order, strict=True):
         for row, vector in zip(where, vectors, strict=True):

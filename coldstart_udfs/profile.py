@@ -37,6 +37,7 @@ class Enrichment:
         evidence_scale: a in α(n) = α·a/(a+n), in interactions; `inf` keeps α constant. P is a sum that
             grows with every interaction, so a constant α already fades beside it.
         model: the encoder, a folder or a sentence-transformers name; None is the embedded default.
+        backend: what runs it, recorded when the repository's first vectors are written; None before that.
         source: for each setting, where its value comes from ("default", "fitted …").
     """
 
@@ -44,6 +45,7 @@ class Enrichment:
     beta: float = 1.0
     evidence_scale: float = math.inf
     model: str | None = None
+    backend: str | None = None
     source: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

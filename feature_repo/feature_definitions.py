@@ -87,6 +87,7 @@ user_enriched, user_enriched_training, user_enriched_request = enriched_views(
     weight=ENRICHMENT.alpha,
     evidence_scale=ENRICHMENT.evidence_scale,
     model=ENRICHMENT.model,
+    backend=ENRICHMENT.backend,
 )
 item_enriched, item_enriched_training, item_enriched_request = enriched_views(
     "item",
@@ -95,6 +96,7 @@ item_enriched, item_enriched_training, item_enriched_request = enriched_views(
     weight=ENRICHMENT.beta,
     evidence_scale=ENRICHMENT.evidence_scale,
     model=ENRICHMENT.model,
+    backend=ENRICHMENT.backend,
 )
 
 STORED = [user_profiles, user_descriptions, item_profiles, item_descriptions]

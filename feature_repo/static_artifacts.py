@@ -10,4 +10,4 @@ from coldstart_udfs.profile import Enrichment
 def load_artifacts(app: Any) -> None:
     """Warm the encoder, so that no request waits seconds for it to load."""
     settings = Enrichment.of_repo(Path(__file__).resolve().parent)
-    shared_encoder(settings.model).encode(["the first text loads the encoder"])
+    shared_encoder(settings.model, backend=settings.backend).encode(["the first text loads the encoder"])

@@ -276,7 +276,8 @@ def evaluate(
         {"metrics", "seed", "embedding_fingerprint", "splits": [{"split", "users", "candidates", "note",
         "rows": [{"method", metric: mean over users}]}]}.
     """
-    encoder = shared_encoder(Enrichment.of_repo(repo).model)
+    settings = Enrichment.of_repo(repo)
+    encoder = shared_encoder(settings.model, backend=settings.backend)
     with duckdb.connect() as con:
         load(con, data)
         interactions = read_interactions(con)

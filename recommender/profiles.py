@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from coldstart_udfs import connect
 from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
-from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.data import load
 
 SOURCES = ("item_descriptions", "user_descriptions", "item_profiles", "user_profiles")
@@ -38,7 +39,9 @@ def build_profiles(
     """
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "profiles")}
     settings = Enrichment.of_repo(repo)
-    encoder = shared_encoder(settings.model)
+    encoder = shared_encoder(settings.model, backend=settings.backend)
+    # What "auto" came to here is what every reader of these vectors opens.
+    settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
         load(con, data)
@@ -68,6 +71,7 @@ def build_profiles(
                     f"COPY (FROM {source} ORDER BY event_timestamp, {key}) TO '{scratch / source}.parquet' "
                     f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
                 )
+        settings.write(repo / ENRICHMENT_FILE)
         return {source: con.sql(f"SELECT count(*) FROM {source}").fetchall()[0][0] for source in SOURCES}
 
 

@@ -58,7 +58,7 @@ class StubEncoder:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     encoder = StubEncoder()
-    monkeypatch.setattr("coldstart_udfs.functions.shared_encoder", lambda model, cache: encoder)
+    monkeypatch.setattr("coldstart_udfs.functions.shared_encoder", lambda model, cache, backend: encoder)
     return encoder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coldstart_udfs import Encoder
 from coldstart_udfs.profile import Enrichment
 from tests.conftest import ROOT, must, run
 
@@ -30,7 +31,9 @@ def test_training_writes_bundle_and_settings_with_their_origin(trained: Path) ->
     assert manifest["parameters"]["alpha"] == settings.alpha
     assert manifest["parameters"]["beta"] == settings.beta
     assert manifest["cutoff"].startswith("2011-08-01")
-    assert manifest["embedding_fingerprint"].startswith("torch-float32-384-")
+    # What "auto" came to when the profiles were written is recorded, and everything after keeps to it.
+    assert settings.backend == "onnx-int8"
+    assert manifest["embedding_fingerprint"] == Encoder(backend="onnx-int8").fingerprint
     assert set(settings.source) == {"alpha", "beta", "evidence_scale"}
     assert all(manifest["parameters"]["source"].values())
 

@@ -237,7 +237,7 @@ def columns(**changes: list[Any]) -> dict[str, list[Any]]:
 
 PARAMETERS: dict[str, Any] = {
     "entity": "user", "view": "user_enriched", "weight": 2.0, "evidence_scale": None, "model": None,
-    "fingerprint": "ours", "dimensions": 2, "request": False,
+    "backend": "torch", "fingerprint": "ours", "dimensions": 2, "request": False,
 }  # fmt: skip
 
 
