@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all bench-encoder check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
@@ -13,8 +13,12 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m "not slow"
 	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender -q
 
-test-all: $(VENV)/.installed
+test-all: $(VENV)/.installed-all
 	@$(BIN)/python -m pytest
+
+# Measures on this machine and writes docs/performance.md; takes some minutes and wants the machine to itself.
+bench-encoder: $(VENV)/.installed-all
+	@$(BIN)/python benchmarks/bench_encoder.py
 
 # Lint, formatting of imports, types.
 check: $(VENV)/.installed
@@ -23,6 +27,11 @@ check: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt setup.sh
 	@sh setup.sh $(VENV)
+	@touch $@
+
+# What only slow tests and benchmarks need.
+$(VENV)/.installed-all: $(VENV)/.installed
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,ray,bench]'
 	@touch $@
 
 clean:
