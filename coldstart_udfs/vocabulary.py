@@ -1,0 +1,202 @@
+"""The words that say a product's colour, material, style and occasion, in English, and where a text has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import regex
+
+# group → label → words, plural forms left out; "_" joins words that stand together. The first word of each is what
+# the encoder is told, so it is a plain one.
+WORDS: dict[str, dict[str, str]] = {
+    "colour": {
+        "black": "black ebony jet_black",
+        "white": "white ivory off_white cream creme snow_white",
+        "grey": "grey gray charcoal_grey anthracite",
+        "silver": "silver silvery",
+        "gold": "gold golden gilt",
+        "red": "red scarlet crimson burgundy maroon ruby retrospot",
+        "pink": "pink fuchsia magenta blush pastel_pink",
+        "orange": "orange tangerine apricot terracotta",
+        "yellow": "yellow mustard_yellow lemon_yellow",
+        "green": "green khaki emerald olive_green sage_green mint_green lime_green",
+        "turquoise": "turquoise teal aqua aquamarine duck_egg_blue",
+        "blue": "blue navy azure cobalt indigo sapphire",
+        "purple": "purple lilac violet mauve amethyst lavender_coloured",
+        "brown": "brown beige chocolate_brown taupe tan caramel_coloured",
+        "multicoloured": "multicoloured multicolored multicolour multicolor multi_coloured multi_colour rainbow "
+                         "assorted_colour assorted_color assorted_coloured asstd_colour ass_col ass_colour "
+                         "colourful colorful mixed_colour",
+    },
+    "material": {
+        "wood": "wood wooden timber oak pine bamboo mango_wood driftwood plywood wooden_framed",
+        "metal": "metal metallic tin enamel iron zinc steel wire aluminium aluminum brass copper bronze pewter nickel "
+                 "chrome galvanised sterling_silver silver_plated gold_plated foil biscuit_tin cake_tin spice_tin tea_tin",
+        "glass": "glass crystal wine_glass",
+        "ceramic": "ceramic porcelain pottery earthenware stoneware bone_china fine_china terracotta china",
+        "plastic": "plastic acrylic resin pvc melamine polypropylene vinyl bakelite oilcloth",
+        "paper": "paper card cardboard tissue papier_mache decoupage wrapping_paper playing_card paper_plate paper_cup "
+                 "paper_chain napkin doily",
+        "fabric": "fabric cotton linen felt wool woollen woolen silk fleece lace canvas velvet jute hessian feltcraft "
+                  "crochet knitted embroidered tweed satin denim corduroy cloth calico fur chenille muslin burlap",
+        "leather": "leather suede leatherette",
+        "rubber": "rubber silicone latex",
+        "stone": "stone marble slate granite soapstone sandstone concrete",
+        "wax": "wax beeswax",
+        "wicker": "wicker rattan straw willow seagrass",
+    },
+    "style": {
+        "vintage": "vintage retro antique victorian edwardian regency shabby_chic shabby old_fashioned fifties 1950 "
+                   "art_deco art_nouveau nostalgic traditional baroque penny_farthing retrospot heritage georgian",
+        "floral": "floral flower rose daisy botanical blossom petal peony tulip sunflower orchid poppy hydrangea "
+                  "bouquet sweet_pea pansy cherry_blossom lily chrysanthemum flowery rosebud geranium",
+        "rustic": "rustic country farmhouse cottage homespun weathered distressed",
+        "modern": "modern contemporary minimalist sleek industrial scandinavian",
+        "romantic": "romantic heart love lace angel cherub cupid sweetheart kiss lovebird",
+        "whimsical": "whimsical fairy circus unicorn dinosaur robot princess toadstool dolly gnome mermaid "
+                     "spaceboy babushka bear duck clown monster owl elephant rabbit bunny teddy cat dog kitten puppy pirate soldier "
+                     "monkey pig dolly_girl cowboy ballerina superhero funky fun giraffe frog hedgehog piggy zoo",
+        "natural": "natural herb woodland bird butterfly leaf leaves plant forest nature feather fern bee tree dragonfly "
+                   "robin ladybird nest animal acorn mushroom botanical dove duck toadstool pine_cone",
+        "nautical": "nautical seaside anchor sailor boat ship shell beach ocean sea lighthouse mermaid sailing marine "
+                    "seashell starfish fish",
+        "religious": "religious cross crucifix nativity madonna buddha rosary church bible prayer angel_wing shrine hindu",
+        "sporty": "sporty sport football golf tennis cricket rugby cycling fitness yoga skiing",
+    },
+    "occasion": {
+        "christmas": "christmas xmas santa advent reindeer snowman snowflake bauble mistletoe stocking_filler nativity "
+                     "noel rudolph father_christmas sleigh festive christmas_tree robin",
+        "easter": "easter easter_egg egg_hunt easter_bunny",
+        "halloween": "halloween pumpkin_lantern trick_or_treat spooky",
+        "valentines": "valentine",
+        "birthday": "birthday happy_birthday",
+        "wedding": "wedding bride bridal groom confetti just_married bridesmaid",
+        "baby": "baby nursery newborn christening toddler diaper nappy infant",
+        "party": "party celebration bunting balloon cake_case fairy_cake paper_plate paper_cup party_bag invite "
+                 "paper_chain",
+        "garden": "garden gardening gardener planter plant_pot flower_pot watering_can trowel seed outdoor lawn herb_pot "
+                  "bird_feeder birdhouse greenhouse hose parasol",
+        "picnic": "picnic lunch_box lunchbox lunch_bag snack_box cool_bag hamper water_bottle thermos",
+        "tea time": "tea teapot teacup tea_cup cake_stand cakestand tea_set sugar_bowl milk_jug tea_cosy teaspoon "
+                    "saucer cake_fork",
+        "bath": "bath bathroom soap shower shampoo toilet towel_bathroom body_wash bubble_bath bath_salt washbag "
+                "wash_bag lotion deodorant toothbrush toothpaste wash_bowl",
+        "school": "school pencil ruler pencil_case eraser rubbers sharpener chalk satchel crayon blackboard chalkboard "
+                  "abacus exercise_book stationery",
+        "kitchen": "kitchen cooking baking recipe spice_tin cake_tin bread_bin apron oven cookie_cutter jam_jar pantry "
+                   "measuring_jug mixing_bowl spatula chopping_board cutlery biscuit_tin storage_jar cookery casserole "
+                   "frying_pan saucepan butter_dish egg_cup toast_rack jelly_mould food_cover oven_glove kitchenware "
+                   "measuring_spoon cake_mix flour rolling_pin cook bake squeezer cake_decoration",
+        "sewing": "sewing knitting button needle thread haberdashery yarn embroidery patchwork pin_cushion sewing_kit "
+                  "tape_measure stitching sew ribbon",
+        "travel": "travel passport luggage suitcase luggage_tag travel_card_wallet trip journey backpack",
+        "pets": "pet dog_bowl cat_bowl dog_food cat_food dog_lead dog_collar pet_food puppy_food kitten_food dog_treat "
+                "cat_litter dog_toy cat_toy",
+        "toys": "toy game playhouse jigsaw puzzle dolls_house doll_house doll playing_card skittles building_block domino "
+                "board_game spinning_top rocking_horse soft_toy yo_yo harmonica play skipping_rope marbles ludo bingo",
+    },
+}  # fmt: skip
+
+# A colour of food before one of these, or "cream" after one of those, is food; "not", "no" or "without" before a word takes it back.
+_FOODS = frozenset(
+    "juice wine tea pepper peppercorn bean rice bread sugar onion grape meat fish tuna chicken lentil olive cabbage currant "
+    "mustard squash peel marmalade cheese soup sauce flour flavor flavored flavour flavoured soda egg potato turkey apple "
+    "delicious smith mountain label diamond lobster snapper velvet_cake plum tomato seedless leaf bell eye box_wine "
+    "flesh corn oat wheat pea".split()
+)  # fmt: skip
+_FOOD_COLOURS = frozenset("black white red green brown orange yellow purple blue golden".split())
+_CREAM_OF = frozenset("ice hand face body shaving sour whipped whipping foot sun heavy double clotted cold eye skin of".split())
+# A word that means something else before one of these: the holder of a candle is not of wax.
+_VOID_BEFORE = {
+    "candle": frozenset("holder pot plate lantern sconce snuffer stick stand ring garden".split()),
+    "light": frozenset("holder pot lantern".split()),
+    "tealight": frozenset("holder pot lantern".split()),
+    "card": frozenset("holder game wallet".split()),
+    "napkin": frozenset("charm ring holder".split()),
+    "orange": frozenset("squeezer peeler".split()),
+    "silver": frozenset("plated".split()),
+    "gold": frozenset("plated".split()),
+}
+# More than one is something else: a game.
+_NO_PLURALS = frozenset(("marbles", "rubbers"))
+# Of these the words mean nothing by themselves.
+_PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass")
+_NEGATIONS = frozenset("not no without non never isn't aren't nor".split())
+_AFTER_NEGATION = 4
+
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*")
+_LONGEST = 3
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A word of the vocabulary in a text, at the slice start:stop."""
+
+    group: str
+    label: str
+    start: int
+    stop: int
+
+
+def mentions(text: str) -> Iterator[Mention]:
+    """The words of the vocabulary that a text has, in its order; the longest wins ("olive green" is one).
+
+    >>> [(found.group, found.label) for found in mentions("A RED tin, no glass")]
+    [('colour', 'red'), ('material', 'metal')]
+    """
+    found = list(_WORD.finditer(text))
+    words = [singular(match[0].lower().replace("’", "'")) for match in found]
+    known = _phrases()
+    place = 0
+    while place < len(words):
+        for length in range(min(_LONGEST, len(words) - place), 0, -1):
+            meanings = known.get(tuple(words[place : place + length]))
+            if meanings is None:
+                continue
+            after = words[place + length] if place + length < len(words) else ""
+            negated = not _NEGATIONS.isdisjoint(words[max(0, place - _AFTER_NEGATION) : place]) or after == "free"
+            void = after in _VOID_BEFORE.get(words[place + length - 1], ())
+            if not negated and not void:
+                start, stop = found[place].start(), found[place + length - 1].end()
+                for group, label in meanings:
+                    if group != "colour" or not _is_food(words, place, after):
+                        yield Mention(group, label, start, stop)
+            place += length - 1
+            break
+        place += 1
+
+
+def _is_food(words: list[str], place: int, after: str) -> bool:
+    if words[place] in ("cream", "creme"):
+        before = words[place - 1] if place else ""
+        return before in _CREAM_OF or after in ("cheese", "cake", "cracker", "puff", "soda", "cleanser", "pie")
+    return after in _FOODS and words[place] in _FOOD_COLOURS
+
+
+@cache
+def _phrases() -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    phrases: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for phrase in _PHRASES_WITHOUT:
+        phrases[tuple(map(singular, phrase.split("_")))] = []
+    for group, labels in WORDS.items():
+        for label, words in labels.items():
+            for phrase in words.split():
+                key = tuple(singular(word) for word in phrase.split("_"))
+                phrases.setdefault(key, [])
+                if (group, label) not in phrases[key]:
+                    phrases[key].append((group, label))
+    return phrases
+
+
+def singular(word: str) -> str:
+    """Crude, and the same on both sides of the comparison: "daisies", "boxes" and "mugs" lose what plurals add."""
+    word = word.removesuffix("'s")
+    if len(word) < 4 or word.endswith(("ss", "us", "is")) or word in _NO_PLURALS:
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("shes", "ches", "xes", "sses")):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") else word
