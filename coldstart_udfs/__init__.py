@@ -1,8 +1,9 @@
 """Cold-start features from text: a sentence encoder, the profile kernel, and DuckDB functions on them.
 
 `Encoder` turns descriptions into vectors; `register(con)` and `connect(path)` give DuckDB `embed()`,
-`enrich()` and the rest. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the
-feature views. Importing this package loads neither the encoder nor DuckDB nor Feast.
+`enrich()` and the rest; `install_stubs(con)` makes a file with views over them say what is missing.
+`coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing this
+package loads neither the encoder nor DuckDB nor Feast.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coldstart_udfs.connection import connect, register
+    from coldstart_udfs.connection import connect, install_stubs, register
     from coldstart_udfs.encoder import Encoder
 
-__all__ = ["Encoder", "connect", "register"]
+__all__ = ["Encoder", "connect", "install_stubs", "register"]
 
 _HOMES = {
     "Encoder": "coldstart_udfs.encoder",
     "connect": "coldstart_udfs.connection",
+    "install_stubs": "coldstart_udfs.connection",
     "register": "coldstart_udfs.connection",
 }
 

@@ -1,66 +1,49 @@
-"""The catalogue of SQL functions: what each is called, takes, gives and means, and the code behind it.
+"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, NULLs masked here.
 
-A function has two halves. A Python function over Arrow arrays, private and without defaults, belongs to
-the database instance. A TEMP macro of the public name gives it named and default arguments, casts, and
-carries the settings of the connection. `connection.register` makes both from this table, and nothing
-else knows a function's name.
+What they do with a whole column is done once for each distinct text in it: DuckDB calls a function for
+every row, 2,048 at a time, equal ones or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart_udfs.encoder import Encoder, shared_encoder
+from coldstart_udfs import cache as vector_cache
+from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
+from coldstart_udfs.encoder import Encoder, shared_encoder, shared_stats
+from coldstart_udfs.entities import entities
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
-
-Column: TypeAlias = pa.ChunkedArray
-_FLOATS = pa.list_(pa.float32())
+from coldstart_udfs.redaction import redact
+from coldstart_udfs.tags import Tagger
+from coldstart_udfs.text import clean_text, tokens
 
 
 @dataclass(frozen=True)
 class PythonFunction:
-    """The private half: a vectorised Python function.
+    """The private half of a SQL function: a vectorised Python function.
 
     Attributes:
         name: as registered; not for users.
         parameters: SQL types.
         returns: SQL type.
         call: takes one `pa.ChunkedArray` per parameter, gives one `pa.Array` of the same length.
+        deterministic: whether equal arguments give equal results, so that DuckDB may compute a literal call once.
     """
 
     name: str
     parameters: tuple[str, ...]
     returns: str
     call: Callable[..., pa.Array]
-
-
-@dataclass(frozen=True)
-class SqlFunction:
-    """The public half: a macro.
-
-    Attributes:
-        name: what users write.
-        parameters: as in CREATE MACRO, defaults included.
-        body: SQL; `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` stand for what the
-            connection was given.
-        returns: SQL type.
-        description: for people, also the macro's comment in the database.
-        example: a statement that runs.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    body: str
-    returns: str
-    description: str
-    example: str
+    deterministic: bool = True
 
 
 def _embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
@@ -78,14 +61,14 @@ def _try_embed(text: Column, model: Column, backend: Column, cache: Column) -> p
             try:
                 single.append(_embed(*(column.slice(row, 1) for column in (text, model, backend, cache))))
             except Exception as error:
-                single.append(pa.nulls(1, _FLOATS))
+                single.append(pa.nulls(1, FLOATS))
                 errors[row] = f"{type(error).__name__}: {error}"
         embedding = pa.concat_arrays(single)
     return pa.StructArray.from_arrays([embedding, pa.array(errors, pa.string())], ["embedding", "error"])
 
 
 def _similarity(a: Column, b: Column) -> pa.Array:
-    left, right = _Lists(a), _Lists(b)
+    left, right = Lists(a), Lists(b)
     usable = left.present & right.present
     different = np.flatnonzero(usable & (left.lengths != right.lengths))
     if len(different):
@@ -101,8 +84,8 @@ def _similarity(a: Column, b: Column) -> pa.Array:
 
 
 def _profile(vectors: Column, weights: Column) -> pa.Array:
-    groups, factors = _Lists(vectors), _Lists(weights)
-    members = _Lists(pa.chunked_array([groups.values]))
+    groups, factors = Lists(vectors), Lists(weights)
+    members = Lists(pa.chunked_array([groups.values]))
     factor = np.ones(len(groups.values), dtype=np.float32)
     usable = members.present
     given = np.flatnonzero(groups.present & factors.present)
@@ -115,12 +98,12 @@ def _profile(vectors: Column, weights: Column) -> pa.Array:
     if len(given):
         known = ~factors.values.is_null().to_numpy(zero_copy_only=False)
         values = factors.values.fill_null(0).to_numpy(zero_copy_only=False)
-        target = _ranges(groups.starts[given], groups.lengths[given])
-        origin = _ranges(factors.starts[given], factors.lengths[given])
+        target = ranges(groups.starts[given], groups.lengths[given])
+        origin = ranges(factors.starts[given], factors.lengths[given])
         factor[target] = values[origin]
         usable[target] &= known[origin]
     # Members of each group that count, then the width that they share.
-    member_rows = _ranges(groups.starts, np.where(groups.present, groups.lengths, 0))
+    member_rows = ranges(groups.starts, np.where(groups.present, groups.lengths, 0))
     owner = np.repeat(np.arange(len(vectors)), np.where(groups.present, groups.lengths, 0))
     keep = usable[member_rows]
     member_rows, owner = member_rows[keep], owner[keep]
@@ -142,7 +125,7 @@ def _profile(vectors: Column, weights: Column) -> pa.Array:
         offsets = np.concatenate([[0], np.cumsum(counts[rows])])
         parts.append(sum_profiles(members.take(chosen), factor[chosen], offsets))
         order.append(rows)
-    return _scatter(len(vectors), parts, order)
+    return scatter(len(vectors), parts, order)
 
 
 def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
@@ -157,7 +140,7 @@ def _enrich(
     profile: Column, text: Column, weight: Column, model: Column, backend: Column, cache: Column
 ) -> pa.Array:
     embeddings, _ = _embeddings(text, model, backend, cache)
-    stored = _Lists(profile)
+    stored = Lists(profile)
     profiles = np.zeros_like(embeddings)
     for rows, vectors in stored.by_width(stored.present):
         if vectors.shape[1] != embeddings.shape[1]:
@@ -170,72 +153,122 @@ def _enrich(
     return embeddings_to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
 
 
+def _embed_info(model: Column, backend: Column, cache: Column) -> pa.Array:
+    fields = pa.struct([("model", pa.string()), ("fingerprint", pa.string()), ("backend", pa.string()),
+                        ("dimensions", pa.int32()), ("token_limit", pa.int32()), ("device", pa.string())])  # fmt: skip
+    if not len(model):
+        return pa.array([], fields)
+    encoder = encoder_for(*_settings(model, backend, cache))
+    info = {
+        "model": encoder.name, "fingerprint": encoder.fingerprint, "backend": encoder.backend,
+        "dimensions": encoder.dimensions, "token_limit": encoder.max_tokens, "device": encoder.device,
+    }  # fmt: skip
+    return pa.array([info] * len(model), fields)
+
+
+def _embed_truncated(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    def cut(texts: list[str]) -> list[bool]:
+        return encoder_for(*_settings(model, backend, cache)).truncated(texts).tolist()  # type: ignore[no-any-return]
+
+    return _distinct(text, cut, pa.bool_())
+
+
+def _embed_cache_stats(cache: Column) -> pa.Array:
+    fields = pa.struct([(name, pa.int64()) for name in ("hits", "misses", "encoded", "entries", "bytes")])
+    if not len(cache):
+        return pa.array([], fields)
+    done = shared_stats()
+    path = {"1": vector_cache.default_path(), "0": None}.get(cache[0].as_py(), cache[0].as_py())
+    held = vector_cache.stats(Path(path)) if path else None
+    stats = {
+        "hits": done.hits, "misses": done.misses, "encoded": done.encoded,
+        "entries": sum(held.vectors.values()) if held else 0, "bytes": held.bytes if held else 0,
+    }  # fmt: skip
+    return pa.array([stats] * len(cache), fields)
+
+
+def _clean_text(text: Column) -> pa.Array:
+    # Nothing left is no text, as everywhere.
+    return _distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
+
+
+def _redact(text: Column) -> pa.Array:
+    return _distinct(text, lambda texts: list(map(redact, texts)), pa.string())
+
+
+def _tokens(text: Column) -> pa.Array:
+    return _distinct(text, lambda texts: list(map(tokens, texts)), pa.list_(pa.string()))
+
+
+def _entities(text: Column, brands: Column) -> pa.Array:
+    fields = pa.struct(
+        [("kind", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("stop", pa.int32())]
+    )
+
+    def find(texts: list[str], names: list[str | None] | None) -> list[list[dict[str, Any]]]:
+        given = [name for name in names or [] if has_text(name) and name]
+        # Counted as SQL does: from 1, the last one included.
+        return [
+            [{"kind": one.kind, "value": one.value, "start": one.start + 1, "stop": one.stop}
+             for one in entities(text, given)]
+            for text in texts
+        ]  # fmt: skip
+
+    return _by_setting(text, brands, find, pa.list_(fields))
+
+
+def _tags(text: Column, labels: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    fields = pa.struct([("label", pa.string()), ("group", pa.string()), ("score", pa.float64())])
+
+    def find(texts: list[str], own: list[str | None] | None) -> list[list[dict[str, Any]]]:
+        wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
+        tagger = _tagger(encoder_for(*_settings(model, backend, cache)), wanted)
+        result: list[list[dict[str, Any]]] = [[] for _ in texts]
+        rows = [row for row, text in enumerate(texts) if has_text(text)]
+        for row, tags in zip(rows, tagger.tag([texts[row] for row in rows]), strict=True):
+            result[row] = [vars(tag) for tag in tags]
+        return result
+
+    return _by_setting(text, labels, find, pa.list_(fields))
+
+
+@lru_cache(maxsize=16)
+def _tagger(encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
+    return Tagger(encoder, labels)
+
+
 PYTHON_FUNCTIONS = (
     PythonFunction("_coldstart_embed", ("VARCHAR",) * 4, "FLOAT[]", _embed),
     PythonFunction(
         "_coldstart_try_embed", ("VARCHAR",) * 4, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
     ),
+    PythonFunction(
+        "_coldstart_embed_info", ("VARCHAR",) * 3,
+        "STRUCT(model VARCHAR, fingerprint VARCHAR, backend VARCHAR, dimensions INTEGER, token_limit INTEGER, "
+        "device VARCHAR)", _embed_info,
+    ),
+    PythonFunction("_coldstart_embed_truncated", ("VARCHAR",) * 4, "BOOLEAN", _embed_truncated),
+    PythonFunction(
+        "_coldstart_embed_cache_stats", ("VARCHAR",),
+        "STRUCT(hits BIGINT, misses BIGINT, encoded BIGINT, entries BIGINT, bytes BIGINT)", _embed_cache_stats,
+        deterministic=False,
+    ),
     PythonFunction("_coldstart_similarity", ("FLOAT[]", "FLOAT[]"), "DOUBLE", _similarity),
+    PythonFunction("_coldstart_clean_text", ("VARCHAR",), "VARCHAR", _clean_text),
+    PythonFunction("_coldstart_redact", ("VARCHAR",), "VARCHAR", _redact),
+    PythonFunction("_coldstart_tokens", ("VARCHAR",), "VARCHAR[]", _tokens),
+    PythonFunction(
+        "_coldstart_entities", ("VARCHAR", "VARCHAR[]"),
+        'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]', _entities,
+    ),
+    PythonFunction(
+        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 3),
+        'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]', _tags,
+    ),
     PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
     PythonFunction("_coldstart_weight", ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE", _weight),
     PythonFunction(
         "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", *("VARCHAR",) * 3), "FLOAT[]", _enrich
-    ),
-)  # fmt: skip
-
-_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
-
-FUNCTIONS = (
-    SqlFunction(
-        "embed", ("text", "model := NULL"),
-        f"_coldstart_embed(CAST(text AS VARCHAR), {_ENCODER})",
-        "FLOAT[]",
-        "The unit-length embedding of a text. NULL or blank text gives NULL.",
-        "SELECT embed('a red lamp')",
-    ),
-    SqlFunction(
-        "try_embed", ("text", "model := NULL"),
-        f"_coldstart_try_embed(CAST(text AS VARCHAR), {_ENCODER})",
-        "STRUCT(embedding FLOAT[], error VARCHAR)",
-        "As embed(), but a row that fails gives its error as text and costs no other row.",
-        "SELECT (try_embed('a red lamp')).error",
-    ),
-    SqlFunction(
-        "similarity", ("a", "b"),
-        "_coldstart_similarity(CAST(a AS FLOAT[]), CAST(b AS FLOAT[]))",
-        "DOUBLE",
-        "Cosine of two vectors. NULL for NULL or a zero vector; vectors of different length are an error.",
-        "SELECT similarity(embed('a red lamp'), embed('a crimson light'))",
-    ),
-    SqlFunction(
-        "profile", ("vectors", "weights := NULL"),
-        "_coldstart_profile(CAST(vectors AS FLOAT[][]), CAST(weights AS FLOAT[]))",
-        "FLOAT[]",
-        "The sum of weight × vector. NULL vectors and weights are skipped; nothing left gives NULL.",
-        "SELECT profile([[1, 0], [0, 1]], [2, 3])",
-    ),
-    SqlFunction(
-        "alpha", ("n",),
-        "_coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})",
-        "DOUBLE",
-        "What a user's description weighs beside n interactions, from enrichment.json. NULL counts as 0.",
-        "SELECT alpha(3)",
-    ),
-    SqlFunction(
-        "beta", ("n",),
-        "_coldstart_weight(CAST(n AS DOUBLE), {beta}, {scale})",
-        "DOUBLE",
-        "What an item's description weighs beside n interactions, from enrichment.json. NULL counts as 0.",
-        "SELECT beta(3)",
-    ),
-    SqlFunction(
-        "enrich", ("profile", "text", "n := 0", "alpha := NULL", "model := NULL"),
-        "_coldstart_enrich(CAST(profile AS FLOAT[]), CAST(text AS VARCHAR), "
-        "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",
-        "FLOAT[]",
-        "The enriched profile P' = P + alpha·M(text), alpha being alpha(n) unless given (items: alpha := beta(n)). "
-        "A NULL profile is zero, NULL or blank text adds nothing; never NULL.",
-        "SELECT enrich(NULL, 'a red lamp', alpha := 2)",
     ),
 )  # fmt: skip
 
@@ -246,20 +279,27 @@ def _embeddings(
     """One vector a row, zero where there is no text, and where there is one."""
     texts = text.to_pylist()
     present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
-    named = zip(model.to_pylist(), backend.to_pylist(), cache.to_pylist(), strict=True)
-    encoders = list(dict.fromkeys(named))
-    if not encoders:
+    if not texts:
         return np.zeros((0, 0), np.float32), present
-    if len(encoders) > 1:
-        raise ColdStartError(
-            f"one call uses the models {sorted(str(name) for name, _, _ in encoders)}; their vectors cannot be mixed: "
-            "query them one at a time"
-        )
-    encoder = encoder_for(*encoders[0])
+    encoder = encoder_for(*_settings(model, backend, cache))
+    if present.all():
+        return encoder.encode(texts), present
     vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
     if present.any():
         vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)])
     return vectors, present
+
+
+def _settings(model: Column, backend: Column, cache: Column) -> tuple[str, str, str]:
+    """What a macro passes for every row: the model may be an argument, but is one in each call."""
+    distinct = [column.unique().to_pylist() for column in (model, backend, cache)]
+    if any(len(values) > 1 for values in distinct):
+        raise ColdStartError(
+            f"one call uses the models {sorted(map(str, distinct[0]))}; their vectors cannot be mixed: "
+            "query them one at a time"
+        )
+    (one_model,), (one_backend,), (one_cache,) = distinct
+    return one_model, one_backend, one_cache
 
 
 def encoder_for(model: str, backend: str, cache: str) -> Encoder:
@@ -267,67 +307,31 @@ def encoder_for(model: str, backend: str, cache: str) -> Encoder:
     return shared_encoder(model or None, {"1": True, "0": False}.get(cache, cache), backend or None)
 
 
-def embeddings_to_arrow(vectors: Vectors, present: NDArray[np.bool_]) -> pa.Array:
-    """A list column with the rows of `vectors` where `present`, NULL elsewhere."""
-    lengths = np.where(present, vectors.shape[1], 0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = pa.array(np.ascontiguousarray(vectors[present]).reshape(-1), pa.float32())
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~present))
+def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.DataType) -> pa.Array:
+    """Apply a function to each distinct text once, and give every row its result; NULL stays NULL."""
+    if not len(text):
+        return pa.array([], kind)
+    encoded = text.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    results = pa.array(apply(encoded.dictionary.to_pylist()), kind)
+    # take() of an index that is NULL gives NULL.
+    return results.take(encoded.indices)
 
 
-def _scatter(rows: int, parts: list[Vectors], order: list[NDArray[np.int64]]) -> pa.Array:
-    """Put groups of equally long vectors back into row order; rows that none covers are NULL."""
-    if len(parts) == 1:
-        vectors = np.zeros((rows, parts[0].shape[1]), dtype=np.float32)
-        present = np.zeros(rows, dtype=bool)
-        vectors[order[0]], present[order[0]] = parts[0], True
-        return embeddings_to_arrow(vectors, present)
-    result: list[Vectors | None] = [None] * rows
-    for vectors, where in zip(parts, order, strict=True):
-        for row, vector in zip(where, vectors, strict=True):
-            result[row] = vector
-    return pa.array(result, _FLOATS)
-
-
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The concatenation of start .. start + length for each pair."""
-    total = int(lengths.sum())
-    shift = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) if total else 0
-    return np.arange(total, dtype=np.int64) + shift
-
-
-class _Lists:
-    """A LIST column as flat values, and where each row's part of them lies."""
-
-    def __init__(self, column: Column) -> None:
-        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        if isinstance(array, pa.ChunkedArray):  # combine_chunks() of an empty column
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-        self.present: NDArray[np.bool_] = ~array.is_null().to_numpy(zero_copy_only=False)
-        offsets = array.offsets.to_numpy().astype(np.int64)
-        self.starts = offsets[:-1]
-        self.lengths: NDArray[np.int64] = np.where(self.present, np.diff(offsets), 0)
-        self.values: pa.Array = array.values
-
-    def take(self, rows: NDArray[np.int64]) -> Vectors:
-        """The vectors of rows that are equally long: (len(rows), width)."""
-        vectors: Vectors
-        width = int(self.lengths[rows[0]]) if len(rows) else 0
-        flat = self._numbers()
-        starts = self.starts[rows]
-        if len(rows) and (np.diff(starts) == width).all():
-            vectors = flat[starts[0] : starts[0] + width * len(rows)].reshape(len(rows), width)
-        else:
-            vectors = flat[starts[:, None] + np.arange(width)]
-        return vectors
-
-    def by_width(self, usable: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """The usable rows and their vectors, equally long ones together."""
-        for width in np.unique(self.lengths[usable]):
-            rows = np.flatnonzero(usable & (self.lengths == width))
-            yield rows, self.take(rows)
-
-    def _numbers(self) -> NDArray[Any]:
-        if self.values.null_count:
-            raise ColdStartError("a vector holds a NULL among its numbers; filter such rows out")
-        return np.asarray(self.values.to_numpy(zero_copy_only=False), dtype=np.float32)
+def _by_setting(
+    text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
+) -> pa.Array:
+    """As `_distinct`, where the function has a second argument: a list that is mostly the same in every row."""
+    settings = setting.to_pylist()
+    same = [None if value is None else tuple(value) for value in settings]
+    distinct = list(dict.fromkeys(same))
+    if len(distinct) == 1:
+        return _distinct(text, lambda texts: apply(texts, settings[0]), kind)
+    result: list[Any] = [None] * len(text)
+    for value in distinct:
+        rows = np.array([row for row, other in enumerate(same) if other == value])
+        given = _distinct(text.take(pa.array(rows)), lambda texts, value=value: apply(texts, value), kind)  # type: ignore[misc]
+        for row, found in zip(rows, given.to_pylist(), strict=True):
+            result[row] = found
+    return pa.array(result, kind)

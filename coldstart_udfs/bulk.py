@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from coldstart_udfs.arrow_lists import embeddings_to_arrow
 from coldstart_udfs.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
-from coldstart_udfs.functions import embeddings_to_arrow
 from coldstart_udfs.model_files import read_json
 from coldstart_udfs.profile import has_text
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 
 from coldstart_udfs.backends import require
-from coldstart_udfs.functions import FUNCTIONS, PYTHON_FUNCTIONS
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.functions import FUNCTIONS, SqlFunction
 from coldstart_udfs.profile import Enrichment
 
 # Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
@@ -25,6 +26,7 @@ def register(
     backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
+    redact: bool = False,
 ) -> None:
     """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
 
@@ -39,6 +41,8 @@ def register(
         backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`.
         cache: True for the machine's vector cache, False for none, or a path.
         enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
+        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded or
+            cached, so that neither the encoder nor the cache nor an error message ever holds it.
 
     Raises:
         ColdStartError: `enrichment` cannot be read, or there is no such backend.
@@ -49,6 +53,9 @@ def register(
     (384, None, [2.0, 3.0])
     """
     given = Enrichment() if enrichment is None else enrichment
+    # Here, because it brings Arrow and NumPy along: who asks for the catalogue alone need not wait.
+    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
+
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
         require(backend)
@@ -60,9 +67,12 @@ def register(
             con.create_function(  # type: ignore[call-overload]  # the stubs know enums, DuckDB takes their names
                 function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
                 con.type(function.returns), type="arrow", null_handling="special",
+                side_effects=not function.deterministic,
             )  # fmt: skip
             _registered.add(con)
+    text = "CAST(text AS VARCHAR)"
     literals = {
+        "text": f"_coldstart_redact({text})" if redact else text,
         "model": _quote(os.fspath(model) if model is not None else settings.model or ""),
         "backend": _quote(backend or settings.backend or ""),
         "cache": _quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
@@ -71,9 +81,47 @@ def register(
         "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
     }
     for macro in FUNCTIONS:
-        body = macro.body.format_map(literals)
-        con.execute(f"CREATE OR REPLACE TEMP MACRO {macro.name}({', '.join(macro.parameters)}) AS {body}")
-        con.execute(f"COMMENT ON MACRO {macro.name} IS {_quote(macro.description)}")
+        _create_macro(con, "TEMP MACRO", macro, macro.body.format_map(literals))
+
+
+def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
+    """Write macros of the catalogue's names into the database, for whoever opens it without `register`.
+
+    A view over `embed()` lives in the file, the function does not. With the stubs a query of such a view says
+    what to do, where DuckDB would only say that a function does not exist; `register` shadows them.
+
+    Args:
+        con: an open connection; the stubs go into its current database and schema.
+
+    Raises:
+        ColdStartError: the database is read-only.
+
+    >>> con = duckdb.connect()
+    >>> install_stubs(con)
+    >>> con.sql("SELECT embed('a red lamp')")
+    Traceback (most recent call last):
+    duckdb.InvalidInputException: Invalid Input Error: embed() is not registered: run coldstart_udfs.register(con)
+    """
+    for macro in FUNCTIONS:
+        failure = f"error('{macro.name}() is not registered: run coldstart_udfs.register(con)')"
+        body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
+        try:
+            _create_macro(con, "MACRO", macro, body)
+        except duckdb.InvalidInputException as error:
+            raise ColdStartError(f"the stubs cannot be written: {error}; open the database for writing") from None
+
+
+def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:
+    table = "TABLE " if macro.is_table else ""
+    con.execute(f"CREATE OR REPLACE {kind} {macro.signature} AS {table}{body}")
+    # Unqualified, the comment would go to the TEMP macro that shadows a stub.
+    place = "" if kind.startswith("TEMP") else _current_schema(con)
+    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {_quote(macro.description)}")
+
+
+def _current_schema(con: duckdb.DuckDBPyConnection) -> str:
+    ((database, schema),) = con.execute("SELECT current_database(), current_schema()").fetchall()
+    return "".join('"' + name.replace('"', '""') + '".' for name in (database, schema))
 
 
 def connect(
@@ -84,6 +132,7 @@ def connect(
     backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
+    redact: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB database with the functions registered; the arguments are `register`'s.
 
@@ -91,7 +140,7 @@ def connect(
     (1.0,)
     """
     con = duckdb.connect(str(database), read_only=read_only)
-    register(con, model=model, backend=backend, cache=cache, enrichment=enrichment)
+    register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
     return con
 
 
@@ -101,6 +150,8 @@ def _quote(text: str) -> str:
 
 @atexit.register
 def _unregister() -> None:
+    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
+
     for con in list(_registered):
         for function in PYTHON_FUNCTIONS:
             with contextlib.suppress(duckdb.Error):  # closed already

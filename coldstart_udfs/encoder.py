@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,10 +47,12 @@ class EncoderStats:
 
     Attributes:
         hits: texts found in the cache.
-        encoded: texts that went through the model.
+        misses: texts that were not; with `hits` all that were asked for.
+        encoded: texts that went through the model: the misses that it did not fail on.
     """
 
     hits: int = 0
+    misses: int = 0
     encoded: int = 0
 
 
@@ -110,6 +113,7 @@ class Encoder:
         self._cache_setting = cache
         self._threads = threads or available_threads()
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
 
     @classmethod
     def of_parquet(cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True) -> Encoder:
@@ -212,6 +216,13 @@ class Encoder:
         """What to call the model in messages."""
         return self.files.name
 
+    @property
+    def device(self) -> str:
+        """What it runs on: "cpu", or of the torch backends "cuda" or "mps" where there is such a device."""
+        if not self.backend.startswith("torch"):
+            return "cpu"
+        return self._device if self._device != "auto" else _gpu() or "cpu"
+
     @cached_property
     def _loaded(self) -> Backend:
         return derived.load(self.files, self.backend, self._device, self._threads, _announce)
@@ -229,7 +240,7 @@ class Encoder:
 
     def _resolve_auto(self) -> str:
         with self._lock:
-            if self._device not in ("auto", "cpu") or (self._device == "auto" and _has_gpu()):
+            if self._device not in ("auto", "cpu") or (self._device == "auto" and _gpu()):
                 return "torch"
             for backend in _AUTO[:-1]:
                 folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
@@ -259,23 +270,25 @@ class Encoder:
         disk = self._disk
         if disk is None:
             for rows in _runs(texts, range(len(texts))):
+                self._count(misses=len(rows))
                 with self._lock:
                     self._encode(texts, rows, out)
-                self._count(0, len(rows))
+                self._count(encoded=len(rows))
             return out
         keys = [key_of(text) for text in texts]
         missing = self._look_up(keys, range(len(keys)), out, disk)
-        self._count(len(keys) - len(missing), 0)
+        self._count(hits=len(keys) - len(missing))
         for rows, claimed in _shares(keys, missing, disk):
             for run in _runs(texts, rows):
                 with self._lock:
                     # Another thread, or another process before we had the claim, may have been faster.
                     still = self._look_up(keys, run, out, disk if claimed else None)
+                    self._count(misses=len(still))
                     self._encode(texts, still, out)
                     fresh = {keys[row]: out[row] for row in still}
                     self._memory.put(fresh)
                     disk.put(fresh)
-                self._count(len(run) - len(still), len(still))
+                self._count(hits=len(run) - len(still), encoded=len(still))
         return out
 
     def _look_up(self, keys: Sequence[bytes], rows: Sequence[int], out: Vectors, disk: VectorCache | None) -> list[int]:
@@ -293,9 +306,11 @@ class Encoder:
         if rows:
             out[rows] = self._loaded.encode([texts[row] for row in rows])
 
-    def _count(self, hits: int, encoded: int) -> None:
-        self.stats.hits += hits
-        self.stats.encoded += encoded
+    def _count(self, *, hits: int = 0, misses: int = 0, encoded: int = 0) -> None:
+        with self._counting:
+            self.stats.hits += hits
+            self.stats.misses += misses
+            self.stats.encoded += encoded
         if self.on_progress:
             self.on_progress(self.stats)
 
@@ -305,9 +320,23 @@ def shared_encoder(model: str | None = None, cache: bool | str = True, backend: 
     return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
 
 
+def shared_stats() -> EncoderStats:
+    """What the process's shared encoders have done so far, together."""
+    every = [encoder.stats for encoder in list(_shared)]
+    return EncoderStats(
+        sum(one.hits for one in every), sum(one.misses for one in every), sum(one.encoded for one in every)
+    )
+
+
+# Those that somebody may still use.
+_shared: weakref.WeakSet[Encoder] = weakref.WeakSet()
+
+
 @lru_cache(maxsize=8)
 def _shared_encoder(model: str | None, cache: bool | str, backend: str) -> Encoder:
-    return Encoder(model, backend=backend, cache=cache)
+    encoder = Encoder(model, backend=backend, cache=cache)
+    _shared.add(encoder)
+    return encoder
 
 
 def _clean_surrogates(text: object, row: int) -> str:
@@ -346,13 +375,15 @@ def _runs(texts: Sequence[str], rows: Sequence[int]) -> Iterator[list[int]]:
         yield ordered[start : start + _RUN]
 
 
-def _has_gpu() -> bool:
+def _gpu() -> str | None:
     # Importing torch costs seconds: only where there may be something to find.
     if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
-        return False
+        return None
     import torch
 
-    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
 
 
 def _announce(stage: str) -> None:

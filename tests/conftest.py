@@ -34,13 +34,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class StubEncoder:
     """No model: a text's vector is drawn from its hash. For unit tests of what happens around the encoder."""
 
+    name = backend = fingerprint = "stub"
     dimensions = 4
-    fingerprint = "stub"
+    max_tokens = 8
+    device = "cpu"
 
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def truncated(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([len(text.split()) > self.max_tokens for text in texts], dtype=bool)
+
+    def encode(self, texts: Sequence[str], prompt: str = "document") -> np.ndarray:
         unique = list(dict.fromkeys(texts))
         self.seen += unique
         if "poison" in unique:
@@ -58,7 +63,7 @@ class StubEncoder:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     encoder = StubEncoder()
-    monkeypatch.setattr("coldstart_udfs.functions.shared_encoder", lambda model, cache, backend: encoder)
+    monkeypatch.setattr("coldstart_udfs.arrow_functions.shared_encoder", lambda model, cache, backend: encoder)
     return encoder
 
 

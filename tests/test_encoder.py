@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.arrow_functions import encoder_for
 from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.functions import encoder_for
 
 TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 2_000, "naïve café"]
 

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import duckdb
 import numpy as np
 import pytest
 
 from coldstart_udfs import connect, register
-from coldstart_udfs.functions import FUNCTIONS
 from coldstart_udfs.profile import Enrichment
 from tests.conftest import StubEncoder
 
@@ -24,68 +19,8 @@ def vector(text: str) -> list[float]:
     return StubEncoder.vector(text).tolist()
 
 
-def test_what_is_registered_is_the_catalogue(con: Connection) -> None:
-    rows = con.sql("""
-        SELECT function_name, any_value(comment) FROM duckdb_functions()
-        WHERE database_name = 'temp' AND function_type = 'macro' GROUP BY 1
-    """).fetchall()
-    assert dict(rows) == {function.name: function.description for function in FUNCTIONS}
-
-
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
-def test_every_example_runs_and_gives_something(con: Connection, function: object) -> None:
-    (value,) = con.sql(function.example).fetchall()[0]  # type: ignore[attr-defined]
-    assert value is not None or "error" in function.example  # type: ignore[attr-defined]
-
-
-def test_null_and_blank_text_give_null_in_any_position(con: Connection) -> None:
-    rows = con.sql("SELECT embed(t) FROM (VALUES (NULL), ('a'), ('  '), (NULL), ('b'), ('')) v(t)").fetchall()
-    assert [row[0] for row in rows] == [None, pytest.approx(vector("a")), None, None, pytest.approx(vector("b")), None]
-
-
-def test_an_empty_table_gives_no_rows(con: Connection) -> None:
-    con.execute("CREATE TABLE t (s VARCHAR, v FLOAT[], n INTEGER)")
-    query = "SELECT embed(s), try_embed(s), similarity(v, v), profile([v]), alpha(n), enrich(v, s, n) FROM t"
-    assert con.sql(query).fetchall() == []
-
-
 def test_ids_and_numbers_are_cast_to_text(con: Connection) -> None:
     assert one(con, "embed(42)") == pytest.approx(vector("42"))
-
-
-def test_a_chunk_is_encoded_once_per_distinct_text(con: Connection, stub: StubEncoder) -> None:
-    con.execute("CREATE TABLE t AS SELECT 'text ' || (i % 3) AS s FROM range(2000) r(i)")
-    assert con.sql("SELECT count(DISTINCT embed(s)) FROM t").fetchall() == [(3,)]
-    assert sorted(stub.seen) == ["text 0", "text 1", "text 2"]
-
-
-def test_rows_of_several_threads_keep_their_vectors(con: Connection) -> None:
-    con.execute("CREATE TABLE t AS SELECT i, 'text ' || (i % 50) AS s FROM range(300000) r(i)")
-    con.execute("SET threads = 4")
-    wrong = con.sql("""
-        SELECT count(*) FROM (SELECT s, embed(s) AS v FROM t) AS many
-        JOIN (SELECT DISTINCT s, embed(s) AS v FROM t WHERE i < 50) AS few USING (s) WHERE many.v <> few.v
-    """)
-    assert wrong.fetchall() == [(0,)]
-
-
-def test_a_filter_that_leaves_few_rows(con: Connection) -> None:
-    con.execute("CREATE TABLE t AS SELECT i, 'text ' || i AS s FROM range(10000) r(i)")
-    rows = con.sql("SELECT i, embed(s) FROM t WHERE i % 50 = 7 ORDER BY i").fetchall()
-    assert len(rows) == 200
-    assert all(value == pytest.approx(vector(f"text {i}")) for i, value in rows)
-
-
-def test_left_join_case_and_coalesce_over_vectors(con: Connection) -> None:
-    con.execute("CREATE TABLE a AS SELECT unnest([1, 2, 3]) AS i; CREATE TABLE b AS SELECT 2 AS i, embed('b') AS v")
-    joined = con.sql("SELECT i, v, coalesce(v, embed('x')), CASE WHEN v IS NULL THEN embed('c') ELSE v END "
-                     "FROM a LEFT JOIN b USING (i) ORDER BY i").fetchall()  # fmt: skip
-    b, c, x = (pytest.approx(vector(text)) for text in "bcx")
-    assert joined == [(1, None, x, c), (2, b, b, b), (3, None, x, c)]
-
-
-def test_a_literal_under_explain(con: Connection) -> None:
-    assert con.sql("EXPLAIN SELECT embed('x')").fetchall()
 
 
 def test_a_row_that_fails_costs_itself_alone(con: Connection) -> None:
@@ -164,32 +99,6 @@ def test_alpha_and_beta_follow_the_settings(stub: StubEncoder) -> None:
 def test_registering_twice_replaces_the_settings(con: Connection) -> None:
     register(con, enrichment=Enrichment(alpha=7))
     assert one(con, "alpha(0)") == 7
-
-
-def test_a_read_only_database_works_and_nothing_is_written_into_a_file(stub: StubEncoder, tmp_path: Path) -> None:
-    path = tmp_path / "shop.duckdb"
-    with connect(path) as con:
-        con.execute("CREATE TABLE t AS SELECT 'a' AS s")
-    with duckdb.connect(str(path)) as plain:
-        rows = plain.sql("SELECT function_name FROM duckdb_functions() WHERE NOT internal").fetchall()
-        names = {row[0] for row in rows}
-        assert names.isdisjoint(function.name for function in FUNCTIONS)
-    with connect(path, read_only=True) as con:
-        assert con.sql("SELECT embed(s) FROM t").fetchall() == [(pytest.approx(vector("a")),)]
-
-
-def test_a_cursor_gets_the_macros_by_registering(con: Connection) -> None:
-    cursor = con.cursor()
-    register(cursor)
-    assert cursor.sql("SELECT len(embed('a'))").fetchall() == [(4,)]
-    cursor.close()
-    assert one(con, "len(embed('a'))") == 4
-
-
-def test_leaving_the_process_says_nothing_on_stderr() -> None:
-    code = "import coldstart_udfs as c; con = c.connect(cache=False); print(con.sql('SELECT alpha(3)').fetchall())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout.strip(), done.stderr) == ("[(1.0,)]", "")
 
 
 def test_the_real_encoder_gives_sql_what_it_gives_python() -> None:
