@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
+from coldstart_udfs.coverage_cli import coverage
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Features and recommendations for users and items of which nothing is known but a few words.",
 )  # fmt: skip
 app.command()(embed)
+app.command()(coverage)
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(cache_app, name="cache")
 
