@@ -59,19 +59,22 @@ FROM (
         FROM (
             SELECT _row, _coldstart_similarity(_vector, _query) AS _similarity
             FROM (
-                SELECT _row, CAST(_row.embedding AS FLOAT[]) AS _vector, _query
+                SELECT _row, _query,
+                    -- Joined to nothing, which copies: DuckDB's products fail on a NULL among the numbers of any row of
+                    -- a chunk, filtered out or not.
+                    list_concat(CASE WHEN list_count(_row.embedding) = len(_row.embedding)
+                        THEN CAST(_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _vector
                 FROM query_table(table_name) AS _row,
                     (SELECT _coldstart_embed({text}, {model}, {backend}, {cache}) AS _query)
                 WHERE _query IS NOT NULL
-                    AND CASE WHEN list_count(_vector) = len(_vector)
-                        THEN list_dot_product(_vector, _vector) BETWEEN 1e-30 AND 1e30 ELSE false END
             )
-            ORDER BY CASE
-                WHEN len(_vector) <> len(_query)
-                THEN error('nearest(): vectors of ' || len(_vector) || ' and ' || len(_query)
-                    || ' numbers; the table must be embedded with the encoder of this connection')
-                ELSE list_cosine_similarity(_vector, _query)
-            END DESC
+            -- One condition: two might change places, and an unusable vector be told its width.
+            WHERE CASE
+                    WHEN NOT list_dot_product(_vector, _vector) BETWEEN 1e-30 AND 1e30 THEN false
+                    WHEN len(_vector) = len(_query) THEN true
+                    ELSE CAST(error('nearest(): vectors of ' || len(_vector) || ' and ' || len(_query)
+                        || ' numbers; the table must be embedded with the encoder of this connection') AS BOOLEAN) END
+            ORDER BY list_cosine_similarity(_vector, _query) DESC
             LIMIT k
         )
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pytest
@@ -108,3 +110,109 @@ def test_the_real_encoder_gives_sql_what_it_gives_python() -> None:
     with connect(cache=False) as con:
         rows = con.execute("SELECT embed(t) FROM (SELECT unnest($1) AS t)", [texts]).fetchall()
     np.testing.assert_allclose(np.array([row[0] for row in rows]), Encoder(cache=False).encode(texts), atol=1e-6)
+
+
+def test_with_redact_no_private_data_reach_the_encoder(stub: StubEncoder) -> None:
+    private = "lamp for jo@example.com, ring 020 7946 0958"
+    public = "lamp for <EMAIL>, ring <PHONE>"
+    with connect(redact=True) as con:
+        con.execute("CREATE TABLE t AS SELECT $1 AS s, [1, 0, 0, 0]::FLOAT[] AS embedding", [private])
+        (row,) = con.sql("""
+            SELECT embed(s), (try_embed(s)).embedding, enrich(NULL, s), embed_truncated(s), tags(s), tags(s, ['x'])
+            FROM t
+        """).fetchall()
+        assert row[:3] == (pytest.approx(vector(public)),) * 3
+        assert con.sql("SELECT rank FROM nearest('t', 'jo@example.com')").fetchall() == [(1,)]
+        assert con.sql("SELECT q.s, n.rank FROM t AS q, nearest('t', q.s) AS n").fetchall() == [(private, 1)]
+        assert one(con, "embed(NULL)") is None
+    assert public in stub.seen
+    assert not [text for text in stub.seen if "@" in text or "7946" in text]
+
+
+def test_with_redact_the_cache_and_the_error_message_hold_nothing_private(tmp_path: Path) -> None:
+    from coldstart_udfs.cache import VectorCache, key_of
+
+    private, public = "ring 020 7946 0958", "ring <PHONE>"
+    with connect(cache=tmp_path / "cache.sqlite", redact=True) as con:
+        fingerprint = con.sql("SELECT embed_info().fingerprint, len(embed($1))", params=[private]).fetchall()[0][0]
+        with pytest.raises(duckdb.Error) as failed:
+            con.execute("SELECT similarity(embed($1), [1, 2])", [private]).fetchall()
+    known, _ = VectorCache(tmp_path / "cache.sqlite", fingerprint, 384).get([key_of(private), key_of(public)])
+    assert set(known) == {key_of(public)}
+    assert "7946" not in str(failed.value)
+
+
+def test_cache_stats_count_what_was_asked(tmp_path: Path) -> None:
+    with connect(cache=tmp_path / "cache.sqlite") as con:
+        read = "SELECT embed_cache_stats()"
+        before = con.sql(read).fetchall()[0][0]
+        con.sql("SELECT count(embed(t)) FROM (VALUES ('lamp 1'), ('lamp 2'), ('lamp 1'), (NULL)) v(t)").fetchall()
+        first = con.sql(read).fetchall()[0][0]
+        con.sql("SELECT count(embed(t)) FROM (VALUES ('lamp 1')) v(t)").fetchall()
+        second = con.sql(read).fetchall()[0][0]
+    assert {name: first[name] - before[name] for name in first} | {"bytes": 0} == {
+        "hits": 0, "misses": 2, "encoded": 2, "entries": 2, "bytes": 0,
+    }  # fmt: skip
+    assert first["bytes"] > 0
+    assert (second["hits"] - first["hits"], second["misses"] - first["misses"]) == (1, 0)
+
+
+def test_info_names_the_encoder_and_truncation_is_visible() -> None:
+    from coldstart_udfs import Encoder
+
+    encoder = Encoder()
+    with connect() as con:
+        assert one(con, "embed_info()") == {
+            "model": encoder.name, "fingerprint": encoder.fingerprint, "backend": encoder.backend, "dimensions": 384,
+            "token_limit": 256, "device": "cpu",
+        }  # fmt: skip
+        rows = con.sql("SELECT embed_truncated(t) FROM (VALUES (repeat('lamp ', 300)), ('lamp'), (''), (NULL)) v(t)")
+        assert [row[0] for row in rows.fetchall()] == [True, False, False, None]
+
+
+def nearest_table(con: Connection) -> None:
+    con.execute("""
+        CREATE TABLE items AS SELECT * FROM (VALUES
+            (1, embed('a')), (2, embed('b')), (3, NULL), (4, [0, 0, 0, 0]), (5, ['nan'::FLOAT, 0, 0, 0]),
+            (6, [1, NULL, 0, 0])
+        ) v(id, embedding)
+    """)
+
+
+def test_nearest_gives_the_columns_then_similarity_and_rank(con: Connection) -> None:
+    nearest_table(con)
+    found = con.sql("FROM nearest('items', 'a')")
+    assert found.columns == ["id", "embedding", "similarity", "rank"]
+    between = float(StubEncoder.vector("a") @ StubEncoder.vector("b"))
+    assert found.fetchall() == [
+        (1, pytest.approx(vector("a")), pytest.approx(1), 1),
+        (2, pytest.approx(vector("b")), pytest.approx(between), 2),
+    ]  # fmt: skip
+    assert con.sql("SELECT id FROM nearest('items', 'b', k := 1)").fetchall() == [(2,)]
+    assert con.sql("FROM nearest('items', NULL)").fetchall() == con.sql("FROM nearest('items', ' ')").fetchall() == []
+
+
+def test_nearest_beside_a_table(con: Connection) -> None:
+    nearest_table(con)
+    rows = con.sql("""
+        SELECT q.t, n.id, n.rank FROM (VALUES ('a'), ('b'), (NULL), ('')) q(t), nearest('items', q.t, k := 2) AS n
+        ORDER BY ALL
+    """).fetchall()
+    assert rows == [("a", 1, 1), ("a", 2, 2), ("b", 1, 2), ("b", 2, 1)]
+
+
+def test_nearest_reads_a_view_a_cte_and_an_array_column(con: Connection) -> None:
+    nearest_table(con)
+    con.execute("CREATE VIEW seen AS SELECT id, embedding::FLOAT[4] AS embedding FROM items WHERE id < 3")
+    assert con.sql("SELECT id FROM nearest('seen', 'b', k := 1)").fetchall() == [(2,)]
+    renamed = "SELECT id, embedding AS v, id AS text, id AS k FROM items"
+    cte = f"WITH renamed AS ({renamed}) SELECT id FROM nearest('renamed', 'b')"
+    with pytest.raises(duckdb.Error, match="embedding"):
+        con.sql(cte).fetchall()
+    assert con.sql(cte.replace("AS v", "AS embedding")).fetchall() == [(2,), (1,)]
+
+
+def test_nearest_in_a_table_of_another_encoder_names_both_widths(con: Connection) -> None:
+    con.execute("CREATE TABLE items AS SELECT i AS id, [1, i]::FLOAT[] AS embedding FROM range(20) r(i)")
+    with pytest.raises(duckdb.Error, match="vectors of 2 and 4 numbers"):
+        con.sql("FROM nearest('items', 'a', k := 3)").fetchall()
