@@ -4,21 +4,47 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all bench-encoder check clean
+# The SQL tests run on the long-term release of DuckDB and on the newest too; constraints.txt has the one between, which
+# Feast works with.
+DUCKDB_OLDEST := 1.4.5
+DUCKDB_NEWEST := 2.0.1
+SQL_TESTS := $(addprefix tests/test_,functions.py duckdb_traps.py catalogue.py sql_patterns.py generated_texts.py \
+	shell.py coverage.py)
+
+.PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest bench-encoder bench-sql bench-text docs check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m "not slow"
-	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender -q
+	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py -q
 
-test-all: $(VENV)/.installed-all
+test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest
 
-# Measures on this machine and writes docs/performance.md; takes some minutes and wants the machine to itself.
+test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-newest
+	@$(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+
+test-duckdb-oldest: $(VENV)/duckdb-$(DUCKDB_OLDEST)/.installed
+	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+
+test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
+	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+
+# These measure on this machine and write their section of docs/performance.md; they take minutes and want it to themselves.
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
+
+bench-sql: $(VENV)/.installed-all
+	@$(BIN)/python benchmarks/bench_sql.py
+
+bench-text: $(VENV)/.installed
+	@$(BIN)/python benchmarks/bench_text.py
+
+# docs/sql.md from the catalogue of SQL functions.
+docs: $(VENV)/.installed
+	@$(BIN)/python -m coldstart_udfs.reference > docs/sql.md
 
 # Lint, formatting of imports, types.
 check: $(VENV)/.installed
@@ -31,8 +57,22 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.sh
 
 # What only slow tests and benchmarks need.
 $(VENV)/.installed-all: $(VENV)/.installed
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,ray,bench]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,notebook,ray,bench]'
 	@touch $@
+
+# Another DuckDB beside the one in the environment: what stands on PYTHONPATH is found first.
+$(VENV)/duckdb-%/.installed: $(VENV)/.installed
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --upgrade --target $(@D) duckdb==$*
+	@touch $@
+
+# dbt wants other versions of protobuf and pathspec than the rest: an environment with what SQL needs, and dbt.
+$(VENV)/dbt/.installed: $(VENV)/.installed examples/dbt_shop/requirements.txt
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r examples/dbt_shop/requirements.txt
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PRECIOUS: $(VENV)/duckdb-%/.installed
 
 clean:
 	rm -rf $(VENV) data feature_repo/data .pytest_cache .mypy_cache .ruff_cache

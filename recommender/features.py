@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, has_text, item_profiles, user_profiles
+from coldstart_udfs.text import tokens as tokens_of
 from recommender.data import Interactions
 
-_WORD = re.compile(r"\w+")
 # A word of one description alone cannot be learned from.
 _MIN_DESCRIPTIONS = 2
 _CODES_PER_ENTITY = 4
@@ -133,7 +132,7 @@ class FeatureSpace:
     @classmethod
     def fit(cls, entities: Entities, identity_weight: float, seed: int) -> FeatureSpace:
         """Learn the columns from entities that have history."""
-        words = Counter(word for text in entities.descriptions for word in set(tokenize(text)))
+        words = Counter(word for text in entities.descriptions for word in set(tokens_of(text)))
         labels = Counter(label for labels in entities.attributes for label in set(labels))
         tokens = sorted(word for word, times in words.items() if times >= _MIN_DESCRIPTIONS)
         attributes = sorted(label for label, times in labels.items() if times >= _MIN_DESCRIPTIONS)
@@ -149,7 +148,7 @@ class FeatureSpace:
         """Features of entities, known or not: (len(entities), width) float32."""
         blocks = [
             self.identity(entities),
-            _one_hot([tokenize(text) for text in entities.descriptions], self._columns[1]),
+            _one_hot([tokens_of(text) for text in entities.descriptions], self._columns[1]),
             _one_hot(entities.attributes, self._columns[2]),
             self._codes(entities.embeddings),
         ]
@@ -172,15 +171,6 @@ class FeatureSpace:
         where = (np.repeat(rows, k), nearest.ravel())
         shape = (len(embeddings), len(self.codebook))
         return sp.csr_matrix((weights.ravel().astype(np.float32), where), shape=shape)
-
-
-def tokenize(text: str) -> list[str]:
-    """Words in lower case.
-
-    >>> tokenize("SET OF 6 T-LIGHTS")
-    ['set', 'of', '6', 't', 'lights']
-    """
-    return _WORD.findall(text.lower())
 
 
 def _one_hot(labels: Sequence[Sequence[str]], columns: dict[str, int]) -> sp.csr_matrix:

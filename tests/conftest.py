@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "examples" / "online_retail"
 
 
+def pytest_report_header() -> str:
+    return f"duckdb {duckdb.__version__}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Tests neither use nor fill the machine's vector cache."""

@@ -1,0 +1,198 @@
+"""What the SQL functions cost, each beside what it replaces, in one run: `make bench-sql`.
+
+It writes its section of docs/performance.md. Ratios are of medians over interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from common import Row, interleaved, short_texts, timed, write_section
+from peers import peers
+
+import coldstart_udfs
+from coldstart_udfs import Encoder
+
+ROWS, DISTINCT = 100_000, 2_000
+
+
+def main() -> None:
+    """Measure everything and write the section."""
+    rows: list[Row] = []
+    for measure in (repeats, warm, filtered, text_functions, nearest, prompt, peers):
+        print(f"{measure.__name__} …", file=sys.stderr, flush=True)
+        rows += measure()
+        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    write_section(
+        "sql", "make bench-sql",
+        "Ratios are of medians of five interleaved rounds in one run, the backend `auto` took is onnx-int8, texts are "
+        "product texts of Online Retail. Caches are empty files unless said otherwise; loading the model is not "
+        "counted, but for the peers, who load theirs.", rows,
+    )  # fmt: skip
+
+
+def repeats() -> list[Row]:
+    """100,000 rows with 2,000 distinct texts, against encoding the 2,000 in Python."""
+    texts = short_texts(DISTINCT)
+    with tempfile.TemporaryDirectory() as folder:
+        caches = fresh(folder)
+
+        def python() -> float:
+            encoder = Encoder(cache=next(caches))
+            encoder.encode(["loaded"])
+            return timed(lambda: encoder.encode(texts))
+
+        def sql() -> float:
+            with shop(next(caches), [texts[row % DISTINCT] for row in range(ROWS)]) as con:
+                return timed(lambda: con.execute("SELECT count(embed(t)[1]) FROM t").fetchall())
+
+        seconds = inner_medians({"python": python, "sql": sql})
+    return [(
+        f"`embed()`, {ROWS:,} rows with {DISTINCT:,} distinct texts", f"`Encoder.encode` of the {DISTINCT:,}",
+        "≤ 1.15×", ratio(seconds["sql"], seconds["python"]),
+    )]  # fmt: skip
+
+
+def warm() -> list[Row]:
+    """The same rows into a table, every vector in the cache file and none in memory, against copying stored vectors."""
+    texts = short_texts(DISTINCT)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "warm.sqlite"
+        Encoder(cache=cache).encode(texts)
+        with shop(cache, [texts[row % DISTINCT] for row in range(ROWS)], database=Path(folder) / "shop.duckdb") as con:
+            con.execute("CREATE TABLE stored AS SELECT i, embed(t) AS v FROM t")
+
+            def sql() -> float:
+                forget()
+                con.execute("SELECT embed('loaded')").fetchall()
+                return timed(lambda: con.execute("CREATE OR REPLACE TABLE made AS SELECT i, embed(t) AS v FROM t"))
+
+            def copy() -> float:
+                return timed(lambda: con.execute("CREATE OR REPLACE TABLE made AS SELECT i, v FROM stored"))
+
+            seconds = inner_medians({"sql": sql, "copy": copy})
+    return [(
+        "the same into a table, cache file warm, memory empty", "`CREATE TABLE … AS` from stored vectors", "≤ 2×",
+        ratio(seconds["sql"], seconds["copy"]),
+    )]  # fmt: skip
+
+
+def filtered() -> list[Row]:
+    """2,000 texts that a filter leaves of 100,000 rows, 41 a call, against the same texts in full chunks."""
+    texts = short_texts(DISTINCT)
+    with tempfile.TemporaryDirectory() as folder:
+        caches = fresh(folder)
+        sparse = [texts[row // 50] if row % 50 == 7 else f"other {row}" for row in range(ROWS)]
+
+        def run(rows: list[str], where: str) -> float:
+            with shop(next(caches), rows) as con:
+                return timed(lambda: con.execute(f"SELECT count(embed(t)[1]) FROM t {where}").fetchall())
+
+        seconds = inner_medians({
+            "filtered": lambda: run(sparse, "WHERE i % 50 = 7"), "full": lambda: run(texts, ""),
+        })  # fmt: skip
+    return [(
+        f"`embed()` behind a filter that leaves 2 % of {ROWS:,} rows", "the same texts in full chunks", "≤ 1.2×",
+        ratio(seconds["filtered"], seconds["full"]),
+    )]  # fmt: skip
+
+
+def text_functions() -> list[Row]:
+    """20,000 rows in which no chunk of 2,048 holds a text twice, so that every row is worked on."""
+    base = short_texts(3_500)
+    texts = [base[row % len(base)] for row in range(20_000)]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, shop(Path(folder) / "cache.sqlite", texts) as con:
+        con.execute("SET threads = 1; SELECT count(embed(t)) FROM t")
+        calls = {"redact": "redact(t)", "clean_text": "clean_text(t)", "tokens": "tokens(t)", "entities": "entities(t)",
+                 "tags": "tags(t)"}  # fmt: skip
+        runs = {name: partial(con.execute, f"CREATE OR REPLACE TABLE made AS SELECT {call} AS v FROM t")
+                for name, call in calls.items()}  # fmt: skip
+        seconds = interleaved(runs)
+    goals = {"redact": "≥ 20,000 texts/s", "clean_text": "≥ 20,000 texts/s", "tokens": "≥ 20,000 texts/s",
+             "entities": "report", "tags": "≥ 5,000 texts/s, vectors cached"}  # fmt: skip
+    for name, goal in goals.items():
+        rows.append((f"`{name}`, one thread", "", goal, f"**{len(texts) / seconds[name]:,.0f} texts/s**"))
+    return rows
+
+
+def nearest() -> list[Row]:
+    """The ten nearest of 100,000 rows, against DuckDB's own cosine without any care for NULL, zero and width."""
+    texts = short_texts(DISTINCT)
+    with tempfile.TemporaryDirectory() as folder, shop(Path(folder) / "cache.sqlite", texts) as con:
+        con.execute(f"CREATE TABLE items AS SELECT r.i, embed(t) AS embedding FROM t, range({ROWS // DISTINCT}) r(i)")
+        con.execute("SET VARIABLE asked = embed('a red lamp')")
+        plain = ("SELECT *, list_cosine_similarity(embedding, getvariable('asked')::FLOAT[]) AS s FROM items "
+                 "ORDER BY s DESC LIMIT 10")  # fmt: skip
+        runs = {"ours": "FROM nearest('items', 'a red lamp')", "plain": plain}
+        seconds = interleaved({name: partial(fetch, con, query) for name, query in runs.items()})
+    return [(f"`nearest()` among {ROWS:,} rows", "`ORDER BY list_cosine_similarity(…) LIMIT 10`", "report",
+             ratio(seconds["ours"], seconds["plain"]))]  # fmt: skip
+
+
+def prompt() -> list[Row]:
+    """From the start of `coldstart sql` to its prompt, on a terminal."""
+    import pexpect
+
+    def start() -> None:
+        command = str(Path(sys.executable).with_name("coldstart"))
+        with tempfile.TemporaryDirectory() as home:
+            child = pexpect.spawn(command, ["sql"], env={**os.environ, "HOME": home, "TERM": "xterm"}, timeout=60)
+            # prompt_toolkit asks the terminal where its cursor is, and waits for the answer of a real one.
+            while child.expect([r"\x1b\[6n", "coldstart.*?> "]) == 0:
+                child.send("\x1b[1;1R")
+            child.sendeof()
+            child.close(force=True)
+
+    return [("`coldstart sql`, start to prompt", "", "≤ 1.5 s", f"**{interleaved({'shell': start})['shell']:.2f} s**")]
+
+
+def shop(cache: Path, texts: list[str], database: Path | str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """A connection with the table t (i, t), the encoder of its cache loaded."""
+    con = coldstart_udfs.connect(database, cache=cache)
+    rows = pa.table({"i": range(len(texts)), "t": texts})  # noqa: F841 - DuckDB finds it by its name
+    con.execute("CREATE TABLE t AS FROM rows")
+    con.execute("SELECT embed('loaded')").fetchall()
+    return con
+
+
+def fetch(con: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Run a query to its end."""
+    con.execute(query).fetchall()
+
+
+def forget() -> None:
+    """Give up the process's encoders and what they have in memory."""
+    from coldstart_udfs import encoder
+
+    encoder._shared_encoder.cache_clear()
+
+
+def fresh(folder: str) -> Iterator[Path]:
+    """Cache files that do not exist yet, one after the other."""
+    return (Path(folder) / f"{number}.sqlite" for number in count())
+
+
+def inner_medians(runs: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """As `interleaved`, of what each run says that it took: preparing it does not count."""
+    from statistics import median
+
+    rounds = [{name: run() for name, run in runs.items()} for _ in range(5)]
+    return {name: median(one[name] for one in rounds) for name in runs}
+
+
+def ratio(ours: float, theirs: float) -> str:
+    """Both, and what they come to."""
+    return f"**{ours / theirs:.2f}×** ({ours:.2f} s, {theirs:.2f} s)"
+
+
+if __name__ == "__main__":
+    main()

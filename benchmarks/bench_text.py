@@ -1,0 +1,149 @@
+"""What `redact` and `tags` find, and find wrongly, on the labelled sample in tests/data.
+
+`make bench-text` prints it and writes its section of docs/performance.md. The sample is cut in halves by a hash of
+the id. Words, patterns and weights were made while looking at the half called "tuned on" alone; what counts is the
+other half. `python benchmarks/bench_text.py weights` fits the weights of tags.py on the first half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from common import ROOT, Row, write_section
+
+from coldstart_udfs import Encoder
+from coldstart_udfs.entities import stated_price
+from coldstart_udfs.redaction import private_spans
+from coldstart_udfs.tags import Tagger
+from coldstart_udfs.text import PLACEHOLDERS
+from coldstart_udfs.vocabulary import WORDS
+
+Labelled = dict[str, Any]
+Found = set[tuple[str, Any]]
+
+
+def main() -> None:
+    """Print and write the section; with the argument `weights`, print the regressions."""
+    if sys.argv[1:] == ["weights"]:
+        return weights()
+    rows = [*redaction(), *tagging(), *own_labels()]
+    for what, against, _, measured in rows:
+        print(f"{what} ({against}): {measured.replace('**', '')}")
+    write_section(
+        "text", "make bench-text",
+        "Precision and recall on texts that were labelled one by one before there was anything to measure ([tests/data]"
+        "(../tests/data/README.md)): of one half nothing was looked at while the functions were made, on the other "
+        "they were tuned. A span counts as found if kind and words are the same.", rows,
+    )  # fmt: skip
+    return None
+
+
+def redaction() -> list[Row]:
+    """Spans by kind, and texts without anything private that were changed."""
+
+    def found(one: Labelled) -> Found:
+        return {(kind, one["text"][start:stop]) for start, stop, kind in private_spans(one["text"])}
+
+    def wanted(one: Labelled) -> Found:
+        return {(span["kind"], span["value"]) for span in one["spans"]}
+
+    sample = read("private_texts")
+    return table("`redact`", sample, found, wanted, PLACEHOLDERS)
+
+
+def tagging() -> list[Row]:
+    """Labels by group; prices are those stated."""
+    tagger = Tagger(Encoder())
+    sample = read("tagged_texts")
+    tags = dict(zip((one["id"] for one in sample), tagger.tag([one["text"] for one in sample]), strict=True))
+
+    def found(one: Labelled) -> Found:
+        labels: Found = {(tag.group or "", tag.label) for tag in tags[one["id"]] if tag.group in WORDS}
+        price = stated_price(one["text"])
+        return labels | ({("price", price)} if price is not None else set())
+
+    def wanted(one: Labelled) -> Found:
+        labels: Found = {(group, label) for group in WORDS for label in one[group]}
+        return labels | ({("price", float(one["price"]))} if one["price"] is not None else set())
+
+    return table("`tags`", sample, found, wanted, (*WORDS, "price"))
+
+
+def own_labels() -> list[Row]:
+    """The same labels as if a caller had given them: no vocabulary but their own words."""
+    labels = list(dict.fromkeys(label for group in WORDS.values() for label in group))
+    tagger = Tagger(Encoder(), labels)
+    sample = read("tagged_texts")
+    tags = dict(zip((one["id"] for one in sample), tagger.tag([one["text"] for one in sample]), strict=True))
+    return table(
+        "`tags`, all labels given by the caller", sample,
+        lambda one: {("", tag.label) for tag in tags[one["id"]]},
+        lambda one: {("", label) for group in WORDS for label in one[group]}, (),
+    )  # fmt: skip
+
+
+def table(
+    what: str, sample: Sequence[Labelled], found: Callable[[Labelled], Found], wanted: Callable[[Labelled], Found],
+    kinds: Iterable[str],
+) -> list[Row]:
+    """A row for each half, all kinds together, then the kinds of the half that counts."""
+    rows: list[Row] = []
+    for unseen, name in ((True, "not looked at"), (False, "tuned on")):
+        half = [one for one in sample if is_unseen(one) == unseen]
+        results = [(found(one), wanted(one)) for one in half]
+        parts = [f"**{rates(results)}**"]
+        if unseen:
+            parts += [f"{kind} {rates(results, kind)}" for kind in kinds]
+        rows.append((f"{what}, {len(half)} texts", f"the half {name}", "report", "; ".join(parts)))
+    return rows
+
+
+def rates(results: Sequence[tuple[Found, Found]], kind: str | None = None) -> str:
+    """Precision and recall of one kind, or of all together, and the counts behind them."""
+    pairs = [tuple({one for one in some if kind in (None, one[0])} for some in result) for result in results]
+    right = sum(len(got & want) for got, want in pairs)
+    told, there = sum(len(got) for got, _ in pairs), sum(len(want) for _, want in pairs)
+    precision = f"{right / told:.2f}" if told else "–"
+    recall = f"{right / there:.2f}" if there else "–"
+    return f"{precision} / {recall} ({right} of {told} found, of {there} there)"
+
+
+def weights() -> None:
+    """Fit logit(score) = bias + word·match + cosine·z for the pairs of groups that share weights."""
+    from sklearn.linear_model import LogisticRegression
+
+    sample = [one for one in read("tagged_texts") if not is_unseen(one)]
+    texts = [one["text"] for one in sample]
+    pairs = [(group, label) for group in WORDS for label in WORDS[group]]
+    truth = np.array([[label in one[group] for group, label in pairs] for one in sample])
+    default, own = Tagger(Encoder()), Tagger(Encoder(), [label for _, label in pairs])
+    own_pairs = list(dict.fromkeys(label for _, label in pairs))
+    for name, tagger, groups in (
+        ("colour, material", default, ("colour", "material")), ("style, occasion", default, ("style", "occasion")),
+        ("own labels", own, tuple(WORDS)),
+    ):  # fmt: skip
+        columns = [column for column, (group, _) in enumerate(pairs) if group in groups]
+        asked = columns if tagger is default else [own_pairs.index(pairs[column][1]) for column in columns]
+        features = [tagger.matches(texts)[:, asked].ravel(), tagger.similarities(texts)[:, asked].ravel()]
+        model = LogisticRegression().fit(np.stack(features, axis=1).astype(float), truth[:, columns].ravel())
+        print(name, np.round([*model.intercept_, *model.coef_[0]], 2).tolist())
+
+
+def read(name: str) -> list[Labelled]:
+    """The rows of a file in tests/data."""
+    lines = (ROOT / "tests" / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def is_unseen(one: Labelled) -> bool:
+    """Whether a text belongs to the half that counts."""
+    return int(hashlib.md5(one["id"].encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 1
+
+
+if __name__ == "__main__":
+    main()

