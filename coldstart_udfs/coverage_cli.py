@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coldstart_udfs.cli import console, progress
+from coldstart_udfs.cli import ModelOption, console, progress
 from coldstart_udfs.errors import ColdStartError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def coverage(
     source: Annotated[Path, typer.Argument(help="A parquet or CSV file.")],
     text: Annotated[str, typer.Option(help="The column with the texts.")] = "description",
     by: Annotated[str | None, typer.Option(help="Any column: count by its values too, the largest 20.")] = None,
+    model: ModelOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here too.")] = None,
 ) -> None:
     """How good a table's descriptions are for the encoder: missing, repeated, short, cut, in another language."""
@@ -35,7 +36,7 @@ def coverage(
         raise ColdStartError(f"{json_file} is the input; choose another --json")
     with progress(remaining=True) as report:
         found = run(
-            source, text=text, by=by, encoder=Encoder(),
+            source, text=text, by=by, encoder=Encoder(model),
             report=lambda done, total: report("different texts", done, total),
         )  # fmt: skip
     if json_file:

@@ -216,3 +216,19 @@ def test_nearest_in_a_table_of_another_encoder_names_both_widths(con: Connection
     con.execute("CREATE TABLE items AS SELECT i AS id, [1, i]::FLOAT[] AS embedding FROM range(20) r(i)")
     with pytest.raises(duckdb.Error, match="vectors of 2 and 4 numbers"):
         con.sql("FROM nearest('items', 'a', k := 3)").fetchall()
+
+
+def test_columns_may_be_named_like_the_parameters_of_macros(con: Connection) -> None:
+    con.execute("""CREATE TABLE t AS SELECT 'a' AS text, 'x' AS model, 7 AS k, 5 AS n, 2.5 AS alpha, ['q'] AS labels,
+                   ['b'] AS brands, 't' AS table_name, [1.0, 0, 0, 0] AS profile, embed('a') AS embedding""")
+    rows = con.sql("SELECT embed(text), enrich(profile, text, n, alpha := alpha), tags(text), entities(text) FROM t")
+    enriched = np.array([1, 0, 0, 0]) + 2.5 * np.array(vector("a"))
+    assert rows.fetchall() == [(pytest.approx(vector("a")), pytest.approx(enriched), [], [])]
+    assert con.sql("SELECT text, k, n, rank FROM nearest('t', 'a')").fetchall() == [("a", 7, 5, 1)]
+
+
+def test_nearest_reads_a_table_of_another_schema_and_a_file(con: Connection, tmp_path: Path) -> None:
+    con.execute("CREATE SCHEMA other; CREATE TABLE other.items AS SELECT 1 AS id, embed('a') AS embedding")
+    con.execute(f"COPY other.items TO '{tmp_path / 'items.parquet'}'")
+    for name in ("other.items", tmp_path / "items.parquet"):
+        assert con.sql(f"SELECT id, rank FROM nearest('{name}', 'a')").fetchall() == [(1, 1)]
