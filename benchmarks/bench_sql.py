@@ -145,11 +145,10 @@ def prompt() -> list[Row]:
     def start() -> None:
         command = str(Path(sys.executable).with_name("coldstart"))
         with tempfile.TemporaryDirectory() as home:
-            child = pexpect.spawn(command, ["sql"], env={**os.environ, "HOME": home, "TERM": "xterm"}, timeout=60)
-            # prompt_toolkit asks the terminal where its cursor is, and waits for the answer of a real one.
-            while child.expect([r"\x1b\[6n", "coldstart.*?> "]) == 0:
-                child.send("\x1b[1;1R")
-            child.sendeof()
+            # A real terminal answers where its cursor is, which prompt_toolkit then asks.
+            settings = {"HOME": home, "TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
+            child = pexpect.spawn(command, ["sql"], env={**os.environ, **settings}, timeout=60)
+            child.expect_exact("coldstart>")
             child.close(force=True)
 
     return [("`coldstart sql`, start to prompt", "", "≤ 1.5 s", f"**{interleaved({'shell': start})['shell']:.2f} s**")]

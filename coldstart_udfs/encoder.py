@@ -106,7 +106,8 @@ class Encoder:
             raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
         self.files = ModelFiles(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
-        # Called after each run of texts, with `stats`; the command line draws its progress bars with it.
+        # Called after each run of texts, with `stats`; the command line draws its progress bars with it, and stops the
+        # work by raising.
         self.on_progress: Callable[[EncoderStats], None] | None = None
         self._asked_backend = backend
         self._device = device
@@ -320,15 +321,19 @@ def shared_encoder(model: str | None = None, cache: bool | str = True, backend: 
     return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
 
 
+def shared_encoders() -> list[Encoder]:
+    """The process's shared encoders, those that somebody may still use."""
+    return list(_shared)
+
+
 def shared_stats() -> EncoderStats:
     """What the process's shared encoders have done so far, together."""
-    every = [encoder.stats for encoder in list(_shared)]
+    every = [encoder.stats for encoder in shared_encoders()]
     return EncoderStats(
         sum(one.hits for one in every), sum(one.misses for one in every), sum(one.encoded for one in every)
     )
 
 
-# Those that somebody may still use.
 _shared: weakref.WeakSet[Encoder] = weakref.WeakSet()
 
 

@@ -17,6 +17,7 @@ from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
 from coldstart_udfs.coverage_cli import coverage
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
+from coldstart_udfs.shell import sql
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Features and recommendations for users and items of which nothing is known but a few words.",
 )  # fmt: skip
+app.command()(sql)
 app.command()(embed)
 app.command()(coverage)
 app.add_typer(encoder_app, name="encoder")
