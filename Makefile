@@ -36,8 +36,8 @@ test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
 
-bench-sql: $(VENV)/.installed-all
-	@$(BIN)/python benchmarks/bench_sql.py
+bench-sql: $(VENV)/.installed-all $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
+	@$(BIN)/python benchmarks/bench_sql.py $(CURDIR)/$(VENV)/duckdb-$(DUCKDB_NEWEST)
 
 bench-text: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_text.py

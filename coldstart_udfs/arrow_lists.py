@@ -20,7 +20,8 @@ def embeddings_to_arrow(vectors: Vectors, present: NDArray[np.bool_]) -> pa.Arra
     """A list column with the rows of `vectors` where `present`, NULL elsewhere."""
     lengths = np.where(present, vectors.shape[1], 0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = pa.array(np.ascontiguousarray(vectors[present]).reshape(-1), pa.float32())
+    given = vectors if present.all() else vectors[present]
+    values = pa.array(np.ascontiguousarray(given).reshape(-1), pa.float32())
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~present))
 
 

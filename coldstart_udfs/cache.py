@@ -13,9 +13,10 @@ import sqlite3
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -199,22 +200,26 @@ class MemoryLayer:
         """Take no memory yet; `limit` is in bytes of vectors."""
         self._capacity = max(1, limit // (4 * dimensions))
         self._matrix = np.empty((0, dimensions), dtype=np.float32)
-        self._slots: dict[bytes, int] = {}
-        self._keys: list[bytes] = []
+        self._slots: dict[Hashable, int] = {}
+        self._keys: list[Hashable] = []
         self._next = 0
         self._lock = threading.Lock()
 
-    def fill(self, keys: Sequence[bytes], rows: Sequence[int], out: Vectors) -> list[int]:
+    def fill(self, keys: Sequence[Hashable], rows: Sequence[int], out: Vectors) -> list[int]:
         """Write what is known of `rows` into `out`; the rows that are not known are returned."""
         where = np.asarray(rows, dtype=np.int64)
         with self._lock:
-            slots = np.fromiter((self._slots.get(keys[row], -1) for row in rows), dtype=np.int64, count=len(where))
+            asked = keys if rows == range(len(keys)) else [keys[row] for row in rows]
+            slots = np.array(list(map(self._slots.get, asked, repeat(-1))), dtype=np.int64)
             known = slots >= 0
+            if asked is keys and len(keys) == len(out) and known.all():
+                np.take(self._matrix, slots, axis=0, out=out, mode="clip")  # "clip" writes without a buffer between
+                return []
             out[where[known]] = self._matrix[slots[known]]
         unknown: list[int] = where[~known].tolist()
         return unknown
 
-    def put(self, vectors: Mapping[bytes, Vectors]) -> None:
+    def put(self, vectors: Mapping[Any, Vectors]) -> None:
         """Remember vectors by key, unless they are more than there is room for."""
         if len(vectors) > self._capacity:
             return

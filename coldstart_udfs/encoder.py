@@ -11,7 +11,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,6 +31,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # Texts are encoded in runs of this many, so that counters move, other threads get their turn, and a stop is
 # soon obeyed.
 _RUN = 512
+
+# A text of more characters is kept in memory by its hash, so that memory is bounded by the vectors.
+_SHORT = 256
 
 # Fewer texts than this are encoded without asking whether another process has them in hand: a lookup of a
 # few texts should not wait for somebody's bulk job.
@@ -154,11 +157,12 @@ class Encoder:
             ColdStartError: `texts` is a single string, or holds something that is not a string.
         """
         rows = self._prefixed(texts, prompt)
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(rows))}
+        distinct = dict.fromkeys(rows)
         vectors = self._vectors(list(distinct))
         if len(distinct) == len(rows):
             return vectors
-        return vectors[[distinct[text] for text in rows]]
+        places = {text: place for place, text in enumerate(distinct)}
+        return vectors[[places[text] for text in rows]]
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector a text, of what is searched for: Feast's `EmbeddingProvider`, which embeds queries."""
@@ -263,7 +267,12 @@ class Encoder:
         if prompt not in ("document", "query"):
             raise ColdStartError(f"prompt is {prompt!r}; possible are 'document' and 'query'")
         prefix = self.files.prompts[prompt]
-        return [prefix + _clean_surrogates(text, row) for row, text in enumerate(texts)]
+        rows = list(texts)
+        try:
+            "".join(rows).encode()  # one look at all of them: what is no text shows here
+        except (TypeError, UnicodeEncodeError):
+            rows = [_clean_surrogates(text, row) for row, text in enumerate(rows)]
+        return [prefix + text for text in rows] if prefix else rows
 
     def _vectors(self, texts: list[str]) -> Vectors:
         """One row for each of several different texts."""
@@ -276,32 +285,37 @@ class Encoder:
                     self._encode(texts, rows, out)
                 self._count(encoded=len(rows))
             return out
-        keys = [key_of(text) for text in texts]
-        missing = self._look_up(keys, range(len(keys)), out, disk)
-        self._count(hits=len(keys) - len(missing))
+        # In memory a short text is its own key, which costs less than to hash it.
+        names = [text if len(text) <= _SHORT else key_of(text) for text in texts]
+        missing = self._memory.fill(names, range(len(names)), out)
+        keys = {row: key_of(texts[row]) for row in missing}
+        missing = self._from_disk(names, keys, missing, out, disk)
+        self._count(hits=len(names) - len(missing))
         for rows, claimed in _shares(keys, missing, disk):
             for run in _runs(texts, rows):
                 with self._lock:
                     # Another thread, or another process before we had the claim, may have been faster.
-                    still = self._look_up(keys, run, out, disk if claimed else None)
+                    still = self._memory.fill(names, run, out)
+                    if claimed:
+                        still = self._from_disk(names, keys, still, out, disk)
                     self._count(misses=len(still))
                     self._encode(texts, still, out)
-                    fresh = {keys[row]: out[row] for row in still}
-                    self._memory.put(fresh)
-                    disk.put(fresh)
+                    self._memory.put({names[row]: out[row] for row in still})
+                    disk.put({keys[row]: out[row] for row in still})
                 self._count(hits=len(run) - len(still), encoded=len(still))
         return out
 
-    def _look_up(self, keys: Sequence[bytes], rows: Sequence[int], out: Vectors, disk: VectorCache | None) -> list[int]:
-        """Fill the rows that are known, from memory, then from disk; the others are returned."""
-        missing = self._memory.fill(keys, rows, out)
-        if disk is None or not missing:
-            return missing
-        found, vectors = disk.get([keys[row] for row in missing])
-        known = [row for row in missing if keys[row] in found]
+    def _from_disk(
+        self, names: Sequence[str | bytes], keys: Mapping[int, bytes], rows: list[int], out: Vectors, disk: VectorCache
+    ) -> list[int]:
+        """Fill the rows that the disk knows, and let memory know them; the others are returned."""
+        if not rows:
+            return rows
+        found, vectors = disk.get([keys[row] for row in rows])
+        known = [row for row in rows if keys[row] in found]
         out[known] = vectors[[found[keys[row]] for row in known]]
-        self._memory.put({keys[row]: out[row] for row in known})
-        return [row for row in missing if keys[row] not in found]
+        self._memory.put({names[row]: out[row] for row in known})
+        return [row for row in rows if keys[row] not in found]
 
     def _encode(self, texts: Sequence[str], rows: Sequence[int], out: Vectors) -> None:
         if rows:
@@ -352,7 +366,7 @@ def _clean_surrogates(text: object, row: int) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _shares(keys: Sequence[bytes], rows: list[int], disk: VectorCache) -> Iterator[tuple[list[int], bool]]:
+def _shares(keys: Mapping[int, bytes], rows: list[int], disk: VectorCache) -> Iterator[tuple[list[int], bool]]:
     """Rows in shares, each held while it is worked on, and whether it is; who holds one keeps other processes out.
 
     Shares that are taken come last: by then they are in the cache.

@@ -102,7 +102,7 @@ def has_text(text: str | None) -> bool:
     >>> has_text("a lamp"), has_text("  "), has_text(None)
     (True, False, False)
     """
-    return isinstance(text, str) and bool(text.strip())
+    return isinstance(text, str) and text != "" and not text.isspace()
 
 
 def evidence_weight(
