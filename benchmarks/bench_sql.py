@@ -46,7 +46,8 @@ def main() -> None:
         "sql", "make bench-sql",
         "Ratios are of medians of five interleaved rounds in one run, the backend `auto` took is onnx-int8, texts are "
         "product texts of Online Retail. Caches are empty files unless said otherwise; loading the model is not "
-        "counted, but for the peers, who load theirs. DuckDB has a thread for each processor unless said otherwise.", rows,
+        "counted, but for the peers, who load theirs. DuckDB has a thread for each processor unless said otherwise.",
+        rows,
     )  # fmt: skip
 
 
@@ -116,7 +117,8 @@ def warm() -> list[Row]:
 
             seconds = inner_medians({"sql": sql, "copy": copy})
     return [(
-        f"the same into a table, cache file warm, memory empty ({version()})", "`CREATE TABLE … AS` from stored vectors", "≤ 2×",
+        f"the same into a table, cache file warm, memory empty ({version()})",
+        "`CREATE TABLE … AS` from stored vectors", "≤ 2×",
         ratio(seconds["sql"], seconds["copy"]),
     )]  # fmt: skip
 

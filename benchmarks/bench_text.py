@@ -36,7 +36,7 @@ def main() -> None:
         print(f"{what} ({against}): {measured.replace('**', '')}")
     write_section(
         "text", "make bench-text",
-        "Precision and recall on texts that were labelled one by one before there was anything to measure ([tests/data]"
+        "Precision and recall on texts that were labelled one by one without sight of the functions ([tests/data]"
         "(../tests/data/README.md)): of one half nothing was looked at while the functions were made, on the other "
         "they were tuned. A span counts as found if kind and words are the same.", rows,
     )  # fmt: skip
