@@ -21,6 +21,7 @@ from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arro
 from coldstart_udfs.encoder import Encoder, shared_encoder, shared_stats
 from coldstart_udfs.entities import entities
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.model_files import Prompt
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
 from coldstart_udfs.redaction import redact
 from coldstart_udfs.tags import Tagger
@@ -48,6 +49,11 @@ class PythonFunction:
 
 def _embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
     vectors, present = _embeddings(text, model, backend, cache)
+    return embeddings_to_arrow(vectors, present)
+
+
+def _embed_query(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache, prompt="query")
     return embeddings_to_arrow(vectors, present)
 
 
@@ -217,11 +223,15 @@ def _entities(text: Column, brands: Column) -> pa.Array:
     return _by_setting(text, brands, find, pa.list_(fields))
 
 
-def _tags(text: Column, labels: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+def _tags(
+    text: Column, labels: Column, private: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
     fields = pa.struct([("label", pa.string()), ("group", pa.string()), ("score", pa.float64())])
 
     def find(texts: list[str], own: list[str | None] | None) -> list[list[dict[str, Any]]]:
         wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
+        if wanted and private[0].as_py() == "1":
+            wanted = tuple(map(redact, wanted))
         tagger = _tagger(encoder_for(*_settings(model, backend, cache)), wanted)
         result: list[list[dict[str, Any]]] = [[] for _ in texts]
         rows = [row for row, text in enumerate(texts) if has_text(text)]
@@ -239,6 +249,7 @@ def _tagger(encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
 
 PYTHON_FUNCTIONS = (
     PythonFunction("_coldstart_embed", ("VARCHAR",) * 4, "FLOAT[]", _embed),
+    PythonFunction("_coldstart_embed_query", ("VARCHAR",) * 4, "FLOAT[]", _embed_query),
     PythonFunction(
         "_coldstart_try_embed", ("VARCHAR",) * 4, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
     ),
@@ -262,7 +273,7 @@ PYTHON_FUNCTIONS = (
         'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]', _entities,
     ),
     PythonFunction(
-        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 3),
+        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 4),
         'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]', _tags,
     ),
     PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
@@ -274,7 +285,7 @@ PYTHON_FUNCTIONS = (
 
 
 def _embeddings(
-    text: Column, model: Column, backend: Column, cache: Column
+    text: Column, model: Column, backend: Column, cache: Column, prompt: Prompt = "document"
 ) -> tuple[Vectors, NDArray[np.bool_]]:
     """One vector a row, zero where there is no text, and where there is one."""
     texts = text.to_pylist()
@@ -283,10 +294,10 @@ def _embeddings(
         return np.zeros((0, 0), np.float32), present
     encoder = encoder_for(*_settings(model, backend, cache))
     if present.all():
-        return encoder.encode(texts), present
+        return encoder.encode(texts, prompt=prompt), present
     vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
     if present.any():
-        vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)])
+        vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)], prompt=prompt)
     return vectors, present
 
 
@@ -323,11 +334,15 @@ def _by_setting(
     text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
 ) -> pa.Array:
     """As `_distinct`, where the function has a second argument: a list that is mostly the same in every row."""
-    settings = setting.to_pylist()
-    same = [None if value is None else tuple(value) for value in settings]
-    distinct = list(dict.fromkeys(same))
-    if len(distinct) == 1:
-        return _distinct(text, lambda texts: apply(texts, settings[0]), kind)
+    if _is_constant(setting):
+        return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
+    # One tuple for equal lists: a long list of brands would else be there once for each row.
+    seen: dict[Any, Any] = {}
+    same = []
+    for value in setting:
+        key = None if value.as_py() is None else tuple(value.as_py())
+        same.append(seen.setdefault(key, key))
+    distinct = list(seen)
     result: list[Any] = [None] * len(text)
     for value in distinct:
         rows = np.array([row for row, other in enumerate(same) if other == value])
@@ -335,3 +350,18 @@ def _by_setting(
         for row, found in zip(rows, given.to_pylist(), strict=True):
             result[row] = found
     return pa.array(result, kind)
+
+
+def _is_constant(lists: Column) -> bool:
+    """Whether every row has the same list, as a literal argument has; found without a Python object for each."""
+    array = lists.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if not len(array) or array.null_count == len(array):
+        return True
+    offsets = array.offsets.to_numpy()
+    length = offsets[1] - offsets[0]
+    if array.null_count or (np.diff(offsets) != length).any():
+        return False
+    values = array.values.slice(offsets[0], offsets[-1] - offsets[0])
+    return bool(values.slice(length).equals(values.slice(0, len(values) - length)))

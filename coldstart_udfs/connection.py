@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import threading
 import weakref
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from coldstart_udfs.profile import Enrichment
 
 # Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
 _registered: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+_NOT_REGISTERED = "() is not registered: run coldstart_udfs.register(con)"
+
+# Two threads that both find a function missing would both add it, and the second fails.
+_registering = threading.Lock()
 
 
 def register(
@@ -53,26 +59,15 @@ def register(
     (384, None, [2.0, 3.0])
     """
     given = Enrichment() if enrichment is None else enrichment
-    # Here, because it brings Arrow and NumPy along: who asks for the catalogue alone need not wait.
-    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
-
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
         require(backend)
-    present = {
-        name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
-    }
-    for function in PYTHON_FUNCTIONS:
-        if function.name not in present:
-            con.create_function(  # type: ignore[call-overload]  # the stubs know enums, DuckDB takes their names
-                function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
-                con.type(function.returns), type="arrow", null_handling="special",
-                side_effects=not function.deterministic,
-            )  # fmt: skip
-            _registered.add(con)
+    with _registering:
+        _add_python_functions(con)
     text = "CAST(text AS VARCHAR)"
     literals = {
         "text": f"_coldstart_redact({text})" if redact else text,
+        "redact": "'1'" if redact else "'0'",
         "model": _quote(os.fspath(model) if model is not None else settings.model or ""),
         "backend": _quote(backend or settings.backend or ""),
         "cache": _quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
@@ -94,7 +89,7 @@ def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
         con: an open connection; the stubs go into its current database and schema.
 
     Raises:
-        ColdStartError: the database is read-only.
+        ColdStartError: the database is read-only, or has macros of its own under these names.
 
     >>> con = duckdb.connect()
     >>> install_stubs(con)
@@ -104,13 +99,49 @@ def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
     ...     print(error)
     Invalid Input Error: embed() is not registered: run coldstart_udfs.register(con)
     """
+    own = con.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('macro', 'table_macro') "
+        "AND database_name = current_database() AND schema_name = current_schema() "
+        "AND function_name IN (SELECT unnest($1)) AND NOT contains(macro_definition, $2) ORDER BY 1",
+        [[macro.name for macro in FUNCTIONS], _NOT_REGISTERED],
+    ).fetchall()  # fmt: skip
+    if own:
+        raise ColdStartError(
+            f"the database has macros of its own called {', '.join(name for (name,) in own)}; rename them, or go "
+            "without stubs (register shadows them in its own connection)"
+        )
     for macro in FUNCTIONS:
-        failure = f"error('{macro.name}() is not registered: run coldstart_udfs.register(con)')"
+        failure = f"error('{macro.name}{_NOT_REGISTERED}')"
         body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
         try:
             _create_macro(con, "MACRO", macro, body)
         except duckdb.InvalidInputException as error:
             raise ColdStartError(f"the stubs cannot be written: {error}; open the database for writing") from None
+
+
+def _add_python_functions(con: duckdb.DuckDBPyConnection) -> None:
+    # Here, because it brings Arrow and NumPy along: who asks for the catalogue alone need not wait.
+    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
+
+    present = {
+        name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
+    }
+    for function in PYTHON_FUNCTIONS:
+        if function.name in present:
+            continue
+        try:
+            con.create_function(  # type: ignore[call-overload]  # the stubs know enums, DuckDB takes their names
+                function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
+                con.type(function.returns), type="arrow", null_handling="special",
+                side_effects=not function.deterministic,
+            )  # fmt: skip
+        except duckdb.NotImplementedException:
+            # The connection remembers the function, the database no longer has it.
+            raise ColdStartError(
+                "this connection was registered in a transaction that was rolled back, and DuckDB takes the functions "
+                "from it only once; register a new cursor or connection, before BEGIN"
+            ) from None
+        _registered.add(con)
 
 
 def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,11 +43,13 @@ _COUNTED = "one two three four five six seven eight nine ten eleven twelve".spli
 _COUNT = rf"(?:\d{{1,4}}|{'|'.join(_COUNTED)}|(?:a )?dozen|half a dozen)"
 _QUANTITY = regex.compile(
     rf"\b(?:set|pack|box|pkt|packet|bag|case|roll|tray|carton|bundle|s)\s?(?:of|/)\s?(?P<count>{_COUNT})(?!\s?(?:{_UNITS})\b)(?!\w)"
-    rf"|\b(?:set|pack|s)\s?/?\s?(?P<count>\d{{1,4}})(?!\w)(?!\s?(?:{_UNITS})\b)"
+    r"|\b(?:set|pack|s)\s?/\s?(?P<count>\d{1,4})(?!\w)"
+    rf"|\b(?:set|pack|tub|envelope)\s?(?P<count>\d{{1,4}})(?!\w)(?!\s?(?:{_UNITS})\b)"
     rf"|(?<![\w.,/])(?P<count>{_COUNT})[\s-]?(?:ct|count|pk|pks|pack|packs|pcs?|pieces?|piece|pairs?|sheets?|rolls?|tablets?|caps(?:ules)?|"
     r"bags|cans?|bottles?|servings?|loads?|units?)\b"
     r"|\b(?P<pair>(?:a )?pair)\sof\b"
-    rf"|^\s*(?P<count>\d{{1,3}})\s(?=(?:\p{{L}}+\s){{0,2}}\p{{L}}{{2,}}s\b)(?!(?:{_UNITS})\b)"
+    # "12 RED ROSE PEGS": a number first, and of what follows one word in the plural.
+    rf"|^\s*(?P<count>\d{{1,3}})\s(?=(?:[\p{{L}}-]+\s){{0,4}}\p{{L}}{{2,}}(?<!s)s\b)(?!(?:{_UNITS})\b)"
     r"|(?<![\w.,])x\s?(?P<count>\d{1,3})(?![\w.,])|(?<![\w.,])(?P<count>\d{1,3})\s?x(?=\s\p{L})",
     regex.I,
 )  # fmt: skip
@@ -83,7 +86,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
     names = tuple(brands)
     if names:
         pattern, known = _brand_pattern(names)
-        result += [Entity("brand", known[_folded(one[0])], *one.span()) for one in pattern.finditer(text)]
+        result += [Entity("brand", known.get(_folded(one[0]), one[0]), *one.span()) for one in pattern.finditer(text)]
     if any(character.isdigit() for character in text):
         for one in _PRICE.finditer(text):
             amount = _amount(one["number"])
@@ -124,16 +127,17 @@ def _brand_pattern(names: tuple[str, ...]) -> tuple[regex.Pattern[str], dict[str
 
 
 def _folded(name: str) -> str:
-    return " ".join(name.lower().split())
+    return " ".join(name.casefold().split())
 
 
 def _amount(number: str) -> float | None:
     if regex.fullmatch(r"\d+,\d{1,2}", number):
         number = number.replace(",", ".")
     try:
-        return float(number.replace(",", ""))
+        amount = float(number.replace(",", ""))
     except ValueError:
         return None
+    return amount if math.isfinite(amount) else None
 
 
 def _quantity(found: regex.Match[str]) -> str:
@@ -146,5 +150,5 @@ def _quantity(found: regex.Match[str]) -> str:
 
 
 def _size(found: regex.Match[str]) -> str:
-    words = regex.sub(r"(?<=\d)(?=[a-z\"”″])|(?<=[a-z])(?=\d)", " ", found[0].lower())
-    return " ".join(regex.sub(r"[\s-]*\b(?:by|x)\b[\s-]*|\s*×\s*", " x ", words).split())
+    words = regex.sub(r"\s*(?:\bby\b|x|×)\s*(?=[\d.])", " x ", found[0].lower())
+    return " ".join(regex.sub(r"(?<=\d)(?=[a-z\"”″])", " ", words).split())

@@ -22,7 +22,7 @@ class SqlFunction:
         description: for people, also the macro's comment in the database.
         example: a statement that runs.
         body: SQL; `{text}` stands for the parameter `text` as VARCHAR, redacted where the connection asks for it,
-            `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for what the connection was given.
+            `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for what the connection was given.
         deterministic: whether equal arguments give equal results within a connection.
         stub: of a table macro, a SELECT with its columns that fails; `{failure}` stands for an expression that does.
     """
@@ -49,37 +49,47 @@ class SqlFunction:
 
 _ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
 
-# Nothing but names that no table has: query_table() makes the user's columns visible here.
+# Names that no table has: query_table() makes the user's columns visible here. A column that is called similarity or
+# rank, as in a table made of an earlier nearest(), gives way.
 _NEAREST = """
-SELECT unnest(_found._row), _found._similarity AS similarity, _rank AS rank
+SELECT COLUMNS(lambda c: lower(c) NOT IN ('similarity', 'rank', '_coldstart_similarity', '_coldstart_rank')),
+    _coldstart_similarity AS similarity, _coldstart_rank AS rank
 FROM (
-    SELECT unnest(_best) AS _found, generate_subscripts(_best, 1) AS _rank
+    SELECT unnest(_coldstart_found._coldstart_row), _coldstart_found._coldstart_similarity AS _coldstart_similarity,
+        _coldstart_rank
     FROM (
-        SELECT list({{_row: _row, _similarity: _similarity}} ORDER BY _similarity DESC) AS _best
+        SELECT unnest(_coldstart_best) AS _coldstart_found, generate_subscripts(_coldstart_best, 1) AS _coldstart_rank
         FROM (
-            SELECT _row, _coldstart_similarity(_vector, _query) AS _similarity
+            SELECT list(
+                {{_coldstart_row: _coldstart_row, _coldstart_similarity: _coldstart_exact}}
+                ORDER BY _coldstart_exact DESC
+            ) AS _coldstart_best
             FROM (
-                SELECT _row, _query,
-                    -- Joined to nothing, which copies: DuckDB's products fail on a NULL among the numbers of any row of
-                    -- a chunk, filtered out or not.
-                    list_concat(CASE WHEN list_count(_row.embedding) = len(_row.embedding)
-                        THEN CAST(_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _vector
-                FROM query_table(table_name) AS _row,
-                    (SELECT _coldstart_embed({text}, {model}, {backend}, {cache}) AS _query)
-                WHERE _query IS NOT NULL
-            )
-            -- One condition: two might change places, and an unusable vector be told its width.
-            WHERE CASE
-                    WHEN NOT list_dot_product(_vector, _vector) BETWEEN 1e-30 AND 1e30 THEN false
-                    WHEN len(_vector) = len(_query) THEN true
-                    ELSE CAST(error('nearest(): vectors of ' || len(_vector) || ' and ' || len(_query)
+                SELECT _coldstart_row, _coldstart_similarity(_coldstart_vector, _coldstart_query) AS _coldstart_exact
+                FROM (
+                    SELECT _coldstart_row, _coldstart_query,
+                        -- Joined to nothing, which copies: DuckDB's products fail on a NULL among the numbers of any
+                        -- row of a chunk, filtered out or not.
+                        list_concat(CASE WHEN list_count(_coldstart_row.embedding) = len(_coldstart_row.embedding)
+                            THEN CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _coldstart_vector
+                    FROM query_table(table_name) AS _coldstart_row,
+                        (SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}) AS _coldstart_query)
+                    WHERE _coldstart_query IS NOT NULL
+                )
+                -- One condition: two might change places, and an unusable vector be told its width.
+                WHERE CASE
+                    WHEN NOT list_dot_product(_coldstart_vector, _coldstart_vector) BETWEEN 1e-30 AND 1e30 THEN false
+                    WHEN len(_coldstart_vector) = len(_coldstart_query) THEN true
+                    ELSE CAST(error('nearest(): vectors of ' || len(_coldstart_vector) || ' and '
+                        || len(_coldstart_query)
                         || ' numbers; the table must be embedded with the encoder of this connection') AS BOOLEAN) END
-            ORDER BY list_cosine_similarity(_vector, _query) DESC
-            LIMIT k
+                ORDER BY list_cosine_similarity(_coldstart_vector, _coldstart_query) DESC
+                LIMIT k
+            )
         )
     )
 )
-ORDER BY _rank
+ORDER BY rank
 """
 
 FUNCTIONS = (
@@ -128,7 +138,8 @@ FUNCTIONS = (
     SqlFunction(
         "nearest", ("table_name", "text", "k := 10"), "TABLE",
         "The k rows of a table, view or CTE whose column `embedding` is most similar to a text: all columns, then "
-        "similarity and rank. Rows without a usable vector never appear; NULL or blank text gives no rows.",
+        "similarity and rank, in place of columns so called. Rows without a usable vector never appear; NULL or blank "
+        "text gives no rows.",
         "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
         _NEAREST,
         stub="SELECT *, 0::DOUBLE AS similarity, 0::BIGINT AS rank FROM query_table(table_name) "
@@ -166,7 +177,7 @@ FUNCTIONS = (
         "Labels that an English product text deserves, likeliest first: colour, material, style, occasion and the band "
         "of a stated price, or the caller's labels; from the encoder joined with word matches.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
-        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {model}, {backend}, {cache})",
+        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache})",
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",

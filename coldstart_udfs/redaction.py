@@ -18,8 +18,8 @@ Span = tuple[int, int, str]
 
 # No private thing without one of these; most product texts have none.
 _HINT = regex.compile(
-    r"[@\d=]|\bdot\b|[(\[{]\s?(?:at|dot)\s?[)\]}]|pass|pwd|token|secret|bearer|contrase|[ _-]key\b|\bpin\b|"
-    r"\b(?:sk|gh|xox)",
+    r"[@\d=]|\bdot\b|[(\[{]\s?(?:at|dot)\s?[)\]}]|pass|pwd|token|secret|bearer|contrase|key\b|\bpin\b|"
+    r"\b(?:sk|gh|xox|glpat|akia|aiza|eyj)",
     regex.I,
 )
 
@@ -65,8 +65,9 @@ _ACCOUNT = regex.compile(
 
 _PHONE = regex.compile(r"(?<![\w.,/=#-])(?:\+|00)?\(?\d(?:[\s().\-/–]{0,3}\d){6,14}(?![\w-]|[.,]\d)")
 _PHONE_WORD = regex.compile(
-    r"(?:phone|fone|telefon\w*|teléfono|téléphone|numero|número|numéro|tel|cell|mobile?|mob|handy|whats ?app|call|ring|"
-    r"text|sms|fax|contact|reach|dial|ruf\w*|appel\w*|llám\w*|电话|手机|致电|फोन)\b\.?[^\d\n]{0,30}$",
+    r"(?<![A-Za-z])(?:phone|fone|telefon\w*|teléfono|téléphone|numero|número|numéro|tel|cell|mobile?|mob|handy|"
+    r"whats ?app|call|ring|text|"
+    r"sms|fax|contact|reach|dial|ruf\w*|appel\w*|llám\w*|电话|手机|致电|फोन)\b\.?[^\d\n]{0,30}$",
     regex.I,
 )
 _ORDER_WORD = regex.compile(r"\b(?:order|tracking|invoice|isbn|parcel|shipment)\b[^\d\n]{0,20}$", regex.I)
@@ -96,6 +97,11 @@ _AFTER_STREET = (
     rf"(?:(?:,\s?|\s)(?:{_UK_POSTCODE}|\d{{4,6}}(?:{_TOWN})?)\b"
     rf"|{_TOWN},?\s(?:{_UK_POSTCODE}|[A-Z]{{2}}\s\d{{5}}(?:-\d{{4}})?)\b)?"
 )
+# 12 rue de la Paix, 75002 Paris
+_FRENCH = regex.compile(
+    rf"(?<![\w.,-]){_HOUSE},?\s(?:bis\s|ter\s)?(?i:rue|avenue|boulevard|bd|place|chemin|impasse|quai|allée)\s"
+    rf"(?:(?:de|du|des|la|le|les|l['’]|d['’])\s?){{0,2}}[\p{{L}}][\p{{L}}'’-]{{0,30}}(?:\s\p{{Lu}}[\p{{L}}'’-]{{0,30}})?(?:,?\s\d{{5}}(?:{_TOWN})?)?"
+)
 _ADDRESSES = (
     # 12 Baker Street, 221B Old Mill Rd.; the name may be of any case, so the end must be a whole word.
     regex.compile(
@@ -107,11 +113,7 @@ _ADDRESSES = (
         rf"\b\p{{Lu}}[\p{{L}}-]{{0,40}}(?:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|ufer|damm)\s{_HOUSE}\b(?:,?\s(?:D-)?\d{{5}}(?:{_TOWN})?)?"
         rf"|\b\p{{Lu}}[\p{{L}}-]{{0,40}}\s(?:Stra(?:ß|ss)e|Str\.|Weg|Platz|Allee)\s{_HOUSE}\b(?:,?\s(?:D-)?\d{{5}}(?:{_TOWN})?)?"
     ),
-    # 12 rue de la Paix, 75002 Paris
-    regex.compile(
-        rf"(?<![\w.,-]){_HOUSE},?\s(?:bis\s|ter\s)?(?i:rue|avenue|boulevard|bd|place|chemin|impasse|quai|allée)\s"
-        rf"(?:(?:de|du|des|la|le|les|l['’]|d['’])\s?){{0,2}}[\p{{L}}][\p{{L}}'’-]{{0,30}}(?:\s\p{{Lu}}[\p{{L}}'’-]{{0,30}})?(?:,?\s\d{{5}}(?:{_TOWN})?)?"
-    ),
+    _FRENCH,
     # Calle Mayor 5, Via Roma 12, ul. Długa 3
     regex.compile(
         rf"\b(?i:calle|c/|avenida|avda\.?|plaza|via|viale|piazza|corso|rua|ul\.|ulica)\s(?:\p{{L}}[\p{{L}}'’.-]{{0,30}}\s?){{1,4}}?,?\s?"
@@ -239,6 +241,9 @@ def _addresses(text: str) -> Iterator[Span]:
     for pattern in _ADDRESSES:
         for found in pattern.finditer(text):
             if pattern is _ADDRESSES[0] and not _is_street(found, text):
+                continue
+            # A code before "PLACE SETTING WHITE" is no house in a French place; a postcode behind it would tell.
+            if pattern is _FRENCH and found[0].isupper() and not regex.search(r"\d{5}", found[0][5:]):
                 continue
             yield *found.span(), "ADDRESS"
 

@@ -90,9 +90,14 @@ def is_complete(con: Connection, text: str) -> bool:
 def gives_rows(statement: Statement) -> bool:
     """Whether a statement is there for its rows, as SELECT is and CREATE is not; nothing is run."""
     kinds = statement.expected_result_type
-    return kinds == [duckdb.ExpectedResultType.QUERY_RESULT] or (
-        duckdb.ExpectedResultType.QUERY_RESULT in kinds and "returning" in statement.query.lower()
-    )
+    if kinds == [duckdb.ExpectedResultType.QUERY_RESULT]:
+        return True
+    text = statement.query.encode()  # positions count bytes
+    quoted = (duckdb.token_type.comment, duckdb.token_type.string_const)
+    return duckdb.ExpectedResultType.QUERY_RESULT in kinds and any(
+        text[start : start + 9].lower() == b"returning"
+        for start, kind in duckdb.tokenize(statement.query) if kind not in quoted
+    )  # fmt: skip
 
 
 def execute(con: Connection, statement: Statement) -> Relation | None:
@@ -206,7 +211,7 @@ class Runner:
     def _line(self, seconds: float, before: EncoderStats, now: EncoderStats) -> Text:
         parts = [f"{seconds:,.0f} s"]
         percent = self.con.query_progress()
-        if percent >= 0:
+        if percent > 0:  # -1: DuckDB does not know; 0: it has not begun to count
             parts.append(f"{percent:.0f} %")
         encoded, known = now.encoded - before.encoded, now.hits - before.hits
         if encoded or known:

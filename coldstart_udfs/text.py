@@ -48,7 +48,7 @@ _BOILERPLATE_HINT = regex.compile(r"copyright|©|\(c\)|rights|click|sent from|un
                                   r"add to|shipping|delivery|confidential|javascript|wrote:|disclaimer", regex.I)
 _BOILERPLATE = regex.compile(
     r"(?:(?<=^|[\n.!?|])[ \t]*)(?:"
-    r"(?:copyright\b|©|\(c\)\s*\d)[^\n.!?]*"
+    r"(?:copyright\b|©|\(c\)\s*(?:19|20)\d\d)[^\n.!?]*"
     r"|all rights reserved"
     r"|(?:please )?click (?:here|below|the link|on the link)[^\n.!?]*"
     r"|sent from my [^\n.!?]{1,40}"

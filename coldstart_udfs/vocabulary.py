@@ -17,7 +17,7 @@ WORDS: dict[str, dict[str, str]] = {
         "grey": "grey gray charcoal_grey anthracite",
         "silver": "silver silvery",
         "gold": "gold golden gilt",
-        "red": "red scarlet crimson burgundy maroon ruby retrospot",
+        "red": "red scarlet crimson burgundy maroon ruby",
         "pink": "pink fuchsia magenta blush pastel_pink",
         "orange": "orange tangerine apricot terracotta",
         "yellow": "yellow mustard_yellow lemon_yellow",
@@ -49,7 +49,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "style": {
         "vintage": "vintage retro antique victorian edwardian regency shabby_chic shabby old_fashioned fifties 1950 "
-                   "art_deco art_nouveau nostalgic traditional baroque penny_farthing retrospot heritage georgian",
+                   "art_deco art_nouveau nostalgic traditional baroque penny_farthing heritage georgian",
         "floral": "floral flower rose daisy botanical blossom petal peony tulip sunflower orchid poppy hydrangea "
                   "bouquet sweet_pea pansy cherry_blossom lily chrysanthemum flowery rosebud geranium",
         "rustic": "rustic country farmhouse cottage homespun weathered distressed",

@@ -45,12 +45,14 @@ class StubEncoder:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.prompts: set[str] = set()
 
     def truncated(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([len(text.split()) > self.max_tokens for text in texts], dtype=bool)
 
     def encode(self, texts: Sequence[str], prompt: str = "document") -> np.ndarray:
         unique = list(dict.fromkeys(texts))
+        self.prompts.add(prompt)
         self.seen += unique
         if "poison" in unique:
             raise ValueError("this text cannot be encoded")

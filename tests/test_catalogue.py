@@ -102,3 +102,14 @@ def test_stubs_in_a_read_only_database_are_a_clear_error(tmp_path: Path) -> None
     duckdb.connect(path).close()
     with duckdb.connect(path, read_only=True) as con, pytest.raises(ColdStartError, match="open the database for wri"):
         install_stubs(con)
+
+
+def test_stubs_never_take_the_place_of_somebodys_own_macros() -> None:
+    with duckdb.connect() as con:
+        con.execute("CREATE MACRO tags(x) AS x || '!'")
+        with pytest.raises(ColdStartError, match="macros of its own called tags"):
+            install_stubs(con)
+        assert con.sql("SELECT tags('a')").fetchall() == [("a!",)]
+        con.execute("DROP MACRO tags")
+        install_stubs(con)
+        install_stubs(con)

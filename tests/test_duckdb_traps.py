@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import connect, register
+from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.functions import FUNCTIONS
 from tests.conftest import StubEncoder
 
@@ -287,3 +288,25 @@ print(cursor.sql("SELECT embed_cache_stats().hits, v.words FROM v").fetchall())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[(0, ['a'])]", "")
+
+
+def test_threads_that_register_at_once(stub: StubEncoder) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with duckdb.connect() as con:
+        cursors = [con.cursor() for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(register, cursors))
+        assert [cursor.sql("SELECT embed('a')").fetchall() for cursor in cursors] == [[(near("a"),)]] * 8
+
+
+def test_registering_in_a_transaction_that_is_rolled_back_says_what_to_do(stub: StubEncoder) -> None:
+    with duckdb.connect() as con:
+        con.execute("BEGIN")
+        register(con)
+        con.execute("ROLLBACK")
+        with pytest.raises(ColdStartError, match="register a new cursor or connection, before BEGIN"):
+            register(con)
+        with con.cursor() as cursor:
+            register(cursor)
+            assert cursor.sql("SELECT tokens('a b')").fetchall() == [(["a", "b"],)]

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.entities import entities
+from coldstart_udfs.entities import entities, stated_price
 from coldstart_udfs.tags import Tagger
 
 Connection = duckdb.DuckDBPyConnection
@@ -17,6 +17,9 @@ Connection = duckdb.DuckDBPyConnection
         ("SET/3 GINGHAM BOXES", [("quantity", "3")]),
         ("36 PENCILS TUBE WOODLAND", [("quantity", "36")]),
         ("3 DRAWER CABINET", []),
+        ("12 RED ROSE PEG PLACE SETTINGS", [("quantity", "12"), ("colour", "red")]),
+        ("5 STRAND GLASS NECKLACE", [("material", "glass")]),
+        ("PACK/2 LT ROSE, 65CMx65CM", [("quantity", "2"), ("size", "65 cm x 65 cm")]),
         ("pack of 24, 1.5 L", [("quantity", "24"), ("size", "1.5 l")]),
         ("a pair of gloves, size M", [("quantity", "2"), ("size", "size m")]),
         ("TOWELS / 2 PK / 30 X 40 IN", [("quantity", "2"), ("size", "30 x 40 in")]),
@@ -38,6 +41,21 @@ def test_brands_come_from_the_given_list_the_longest_first() -> None:
     assert [(one.kind, one.value, one.start, one.stop) for one in found] == [
         ("brand", "Acme Home", 0, 9), ("brand", "Acme", 23, 27),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "brand", "words"),
+    [("my ſony tv", "Sony", "ſony"), ("5 µm", "μm", "µm"), ("σοφοσ", "ΣΟΦΟΣ", "σοφοσ"), ("ıkea", "IKEA", "ıkea")],
+)
+def test_brands_whose_letters_fold_in_more_than_one_way(text: str, brand: str, words: str) -> None:
+    found = [one for one in entities(text, [brand]) if one.kind == "brand"]
+    assert [text[one.start : one.stop] for one in found] in ([words], [])
+
+
+def test_a_price_beyond_all_numbers_is_none() -> None:
+    text = "£" + "9" * 400
+    assert entities(text) == []
+    assert stated_price(text) is None
 
 
 def test_start_and_stop_cut_the_words_out_in_sql(con: Connection) -> None:

@@ -232,3 +232,43 @@ def test_nearest_reads_a_table_of_another_schema_and_a_file(con: Connection, tmp
     con.execute(f"COPY other.items TO '{tmp_path / 'items.parquet'}'")
     for name in ("other.items", tmp_path / "items.parquet"):
         assert con.sql(f"SELECT id, rank FROM nearest('{name}', 'a')").fetchall() == [(1, 1)]
+
+
+def test_nearest_of_an_earlier_result_gives_new_similarities(con: Connection) -> None:
+    rows = "(VALUES ('a', embed('a')), ('b', embed('b'))) v(id, embedding)"
+    con.execute(f"CREATE TABLE items AS SELECT *, 'kept' AS \"Similarity kept\" FROM {rows}")
+    con.execute("CREATE TABLE found AS FROM nearest('items', 'a')")
+    again = con.sql("FROM nearest('found', 'b')")
+    assert again.columns == ["id", "embedding", "Similarity kept", "similarity", "rank"]
+    between = float(StubEncoder.vector("a") @ StubEncoder.vector("b"))
+    assert [(row[0], row[3], row[4]) for row in again.fetchall()] == [
+        ("b", pytest.approx(1), 1), ("a", pytest.approx(between), 2),
+    ]  # fmt: skip
+    beside = con.sql("SELECT n.id, n.rank FROM (VALUES ('b')) q(t), nearest('found', q.t) AS n ORDER BY n.rank")
+    assert beside.fetchall() == [("b", 1), ("a", 2)]
+
+
+def test_nearest_searches_with_the_prompt_of_queries(con: Connection, stub: StubEncoder) -> None:
+    nearest_table(con)
+    stub.prompts.clear()
+    con.sql("FROM nearest('items', 'a')").fetchall()
+    assert stub.prompts == {"query"}
+    con.sql("SELECT embed('c')").fetchall()
+    assert stub.prompts == {"query", "document"}
+
+
+def test_with_redact_the_callers_labels_are_redacted_too(stub: StubEncoder) -> None:
+    with connect(redact=True) as con:
+        con.execute("SELECT tags('mug', labels := ['call jo@example.com', 'mug'])").fetchall()
+    assert "call <EMAIL>" in stub.seen
+    assert not [text for text in stub.seen if "@" in text]
+
+
+def test_lists_of_labels_and_brands_the_same_or_not_in_every_row(con: Connection) -> None:
+    con.execute("""CREATE TABLE t AS SELECT i, 'acme bolt' AS s,
+                   CASE i % 3 WHEN 0 THEN ['acme'] WHEN 1 THEN ['bolt'] END AS b FROM range(3000) r(i)""")
+    values = "list_transform(entities(s, brands := {}), lambda e: e.value)"
+    assert con.sql(f"SELECT DISTINCT {values.format(['acme', 'bolt'])} FROM t").fetchall() == [(["acme", "bolt"],)]
+    rows = con.sql(f"SELECT DISTINCT i % 3, {values.format('b')} FROM t ORDER BY 1").fetchall()
+    assert rows == [(0, ["acme"]), (1, ["bolt"]), (2, [])]
+    assert con.sql("SELECT sum(len(tags(s, labels := b))) FROM t").fetchall() == [(2000,)]

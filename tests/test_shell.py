@@ -162,6 +162,14 @@ def test_statements_that_are_there_for_their_rows(con: Connection) -> None:
     assert pivoted.fetchall() == [(1, 1)]
 
 
+def test_the_word_returning_in_a_text_gives_no_rows(con: Connection) -> None:
+    con.execute("CREATE TABLE t (a VARCHAR)")
+    with_rows = "INSERT INTO t VALUES (1) RETURNING a"
+    for text in ("INSERT INTO t VALUES ('returning')", "DELETE FROM t -- returning", with_rows):
+        (statement,) = split(con, text)
+        assert gives_rows(statement) == (text == with_rows)
+
+
 def test_our_own_errors_come_without_duckdbs_wrapping(con: Connection) -> None:
     runner = Runner(con, Console(file=io.StringIO()))
     with pytest.raises(StatementError) as caught:

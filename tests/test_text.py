@@ -32,6 +32,7 @@ from coldstart_udfs.text import PLACEHOLDERS, clean_text, tokens
         ("نمی‌خواهم", "نمی‌خواهم"),
         ("👩‍👧 tea", "👩‍👧 tea"),
         ("-5 degrees", "-5 degrees"),
+        ("(C) 16 CT", "(C) 16 CT"),
         ("lamp,", "lamp,"),
         (" , lamp - ", "lamp"),
         ("mail <EMAIL> now", "mail <EMAIL> now"),
@@ -64,6 +65,8 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
         ("12 rue de la Paix, 75002 Paris", "<ADDRESS>"),
         ("https://bob:pw1@example.org/a?token=abc123&x=1", "https://<SECRET>@example.org/a?token=<SECRET>&x=1"),
         ("my password is hunter2.", "my password is <SECRET>."),
+        ("apikey: abcdefgh", "apikey: <SECRET>"),
+        ("use glpat-abcdefghij", "use <SECRET>"),
     ],
 )
 def test_private_data_are_replaced_by_what_they_were(text: str, redacted: str) -> None:
@@ -83,6 +86,8 @@ def test_private_data_are_replaced_by_what_they_were(text: str, redacted: str) -
         "meet @anna at 5",
         "https://example.org/lamps?page=3",
         "N0 SINGING METAL SIGN 23166",
+        "22151 PLACE SETTING WHITE HEART",
+        "SCOURING PADS & CLOTH 55111910 CT",
     ],
 )
 def test_what_only_looks_private_stays(text: str) -> None:
