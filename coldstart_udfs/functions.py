@@ -22,7 +22,8 @@ class SqlFunction:
         description: for people, also the macro's comment in the database.
         example: a statement that runs.
         body: SQL; `{text}` stands for the parameter `text` as VARCHAR, redacted where the connection asks for it,
-            `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for what the connection was given.
+            `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for
+            what the connection was given.
         deterministic: whether equal arguments give equal results within a connection.
         stub: of a table macro, a SELECT with its columns that fails; `{failure}` stands for an expression that does.
     """
