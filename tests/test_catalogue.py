@@ -91,10 +91,16 @@ def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, tmp
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_every_stub_raises_its_own_name(function: SqlFunction) -> None:
+    required = [parameter for parameter in function.parameters if ":=" not in parameter]
     with duckdb.connect() as con:
+        con.execute("CREATE TABLE items AS SELECT [1.0] AS embedding")
         install_stubs(con)
-        with pytest.raises(duckdb.Error, match=r"(\w+)\(\) is not registered: run coldstart_udfs.register\(con\)"):
-            con.sql(function.example).fetchall()
+        query = "FROM nearest('items', 'a')" if function.is_table else (
+            f"SELECT {function.name}({', '.join(['NULL'] * len(required))})"
+        )
+        expected = rf"\b{function.name}\(\) is not registered: run coldstart_udfs.register\(con\)"
+        with pytest.raises(duckdb.Error, match=expected):
+            con.sql(query).fetchall()
 
 
 def test_stubs_in_a_read_only_database_are_a_clear_error(tmp_path: Path) -> None:
