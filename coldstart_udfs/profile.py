@@ -120,11 +120,15 @@ def evidence_weight(
     >>> evidence_weight([0, 3], 2.0).tolist()
     [2.0, 2.0]
     """
-    evidence = np.nan_to_num(np.asarray(n, dtype=np.float64))
-    if (evidence < 0).any():
-        raise ColdStartError(f"evidence n is {evidence.min():g}; it counts interactions, so it is at least 0")
+    evidence = np.asarray(n, dtype=np.float64)
+    if not np.minimum.reduce(evidence, axis=None, initial=0) >= 0:  # below 0, or NaN somewhere
+        evidence = np.where(np.isnan(evidence), 0, evidence)
+        if evidence.min() < 0:
+            raise ColdStartError(f"evidence n is {evidence.min():g}; it counts interactions, so it is at least 0")
     if evidence_scale is None or math.isinf(evidence_scale):
-        return np.full(evidence.shape, float(weight))
+        constant = np.empty(evidence.shape)
+        constant.fill(weight)
+        return constant
     return weight * evidence_scale / (evidence_scale + evidence)
 
 
@@ -151,7 +155,7 @@ def enrich(profiles: Vectors, embeddings: Vectors, weights: ArrayLike) -> Vector
             "they must come from the same encoder"
         )
     # Rounded to float32 before the product, so that every door multiplies the same numbers.
-    column = np.broadcast_to(np.asarray(weights, dtype=np.float32), (len(profiles),))[:, None]
+    column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)
     return np.asarray(profiles + column * embeddings, dtype=np.float32)
 
 

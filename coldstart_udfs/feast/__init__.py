@@ -1,0 +1,29 @@
+"""The Feast door: enriched on-demand views, and what a repository with them needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from coldstart_udfs.feast.transform import REQUEST_DESCRIPTION, Enricher
+from coldstart_udfs.feast.views import EnrichedViews, enriched_views
+
+if TYPE_CHECKING:
+    from coldstart_udfs.feast.offline_store import ColdStartDuckDBOfflineStore, ColdStartDuckDBOfflineStoreConfig
+
+__all__ = [
+    "REQUEST_DESCRIPTION",
+    "ColdStartDuckDBOfflineStore",
+    "ColdStartDuckDBOfflineStoreConfig",
+    "EnrichedViews",
+    "Enricher",
+    "enriched_views",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Feast names the store by this module; its base class costs seconds to import, so nobody else pays for it.
+    if name in ("ColdStartDuckDBOfflineStore", "ColdStartDuckDBOfflineStoreConfig"):
+        from coldstart_udfs.feast import offline_store
+
+        return getattr(offline_store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,193 @@
+"""What a registered on-demand view runs: P' = P + α(n)·M(d), on the columns that Feast hands over."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart_udfs.encoder import shared_encoder
+from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUEST_DESCRIPTION = "request_description"
+FINGERPRINT_SUFFIX = "_fingerprint"
+
+_REMEDY = "Run `coldstart profiles`, then `feast apply` and `feast materialize`, to embed everything anew."
+
+
+@dataclass(slots=True)
+class Enricher:
+    """The enrichment of one view, as its registered source holds it: parameters alone, no encoder.
+
+    Attributes:
+        name: the entity's prefix of every output.
+        profile: the input with P, a vector of `dimensions` numbers or NULL.
+        evidence: the input with n.
+        description: the input with d, or with its stored embedding.
+        alpha: the weight of a description, in interactions.
+        backend: what runs the encoder.
+        fingerprint: of that encoder; a stored vector of another one is an error.
+        dimensions: of its vectors.
+        stored: whether `description` is a stored embedding.
+        fingerprints: the inputs that name the encoder of a stored vector.
+        request: whether a `request_description` comes with the request.
+        evidence_scale: a of α(n) = α·a/(a+n); None keeps α constant.
+        model: the encoder, as `Encoder` takes it; None is the embedded one.
+    """
+
+    name: str
+    profile: str
+    evidence: str
+    description: str
+    alpha: float
+    backend: str
+    fingerprint: str
+    dimensions: int
+    stored: bool = False
+    fingerprints: tuple[str, ...] = ()
+    request: bool = False
+    evidence_scale: float | None = None
+    model: str | None = None
+
+    @property
+    def view(self) -> str:
+        """The name of the on-demand view that is read online."""
+        return f"{self.name}_enriched{'_request' if self.request else ''}"
+
+    def columns(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Enrich columns of plain Python lists: what a view in `mode="python"` is given, online.
+
+        Under its short name a profile is an `array` of 32-bit floats, anything else is a plain Python value. Each
+        output comes under its short and its `view__feature` name, because Feast 0.67 drops the features of
+        a python view online when it is asked for full names.
+
+        Raises:
+            FingerprintError: stored vectors come from another encoder than the view's.
+            ColdStartError: a stored vector is not `dimensions` long.
+        """
+        sample = self._is_feast_sample(inputs)
+        rows, flags = self._enrich(inputs, sample)
+        profile = f"{self.name}_enriched_profile"
+        plain: dict[str, list[Any]] = {profile: rows.tolist(), **flags}
+        full = {f"{self.view}__{name}": values for name, values in plain.items()}
+        if not sample:
+            # Feast copies a list, number by number, before it reads it; an array it only reads. By its full name, and
+            # when the view is applied, it does not know the type and takes lists alone.
+            plain[profile] = [array("f", row.tobytes()) for row in rows]
+        return {**plain, **full}
+
+    def frame(self, inputs: pd.DataFrame) -> pd.DataFrame:
+        """Enrich a data frame: what a view in `mode="pandas"` is given, for history. Raises as `columns`."""
+        import pandas as pd
+
+        rows, flags = self._enrich(inputs, self._is_feast_sample(inputs))
+        columns: dict[str, Any] = {f"{self.name}_enriched_profile": list(rows), **flags}
+        cosine = f"{self.name}_enriched_cosine"
+        columns[cosine] = np.array(columns[cosine], dtype=np.float64)  # None as NaN
+        return pd.DataFrame(columns, index=inputs.index)
+
+    def _enrich(self, inputs: Any, sample: bool) -> tuple[Vectors, dict[str, list[Any]]]:
+        """The (n, d) enriched profiles, and the other outputs as plain lists: for one row NumPy would cost more."""
+        evidence = [0.0 if _is_null(n) else float(n) for n in inputs[self.evidence]]
+        count = len(evidence)
+        if sample:
+            profiles = embeddings = np.ones((count, self.dimensions), dtype=np.float32)
+            described = [True] * count
+        else:
+            for feature in self.fingerprints:
+                self._check_fingerprints(inputs[feature], f"the source of {feature}")
+            profiles, _ = self._stack(inputs[self.profile], self.profile)
+            embeddings, described = self._embeddings(inputs, count)
+        weights = evidence_weight(evidence, self.alpha, self.evidence_scale)
+        enriched = enrich(profiles, embeddings, weights)
+        return enriched, {
+            f"{self.name}_is_cold": [n == 0 for n in evidence],
+            f"{self.name}_evidence_weight": weights.tolist(),
+            f"{self.name}_has_description": described,
+            f"{self.name}_embedding_fingerprint": [self.fingerprint] * count,
+            f"{self.name}_embedding_norm": list(map(math.sqrt, np.vecdot(embeddings, embeddings).tolist())),
+            f"{self.name}_enriched_cosine": _cosines(profiles, enriched),
+        }
+
+    def _embeddings(self, inputs: Any, rows: int) -> tuple[Vectors, list[bool]]:
+        """M(d) and whether there is a d: the request's words, else what is stored."""
+        texts: list[Any] = [None] * rows
+        if self.stored:
+            embeddings, described = self._stack(inputs[self.description], self.description)
+        else:
+            embeddings, described = np.zeros((rows, self.dimensions), dtype=np.float32), [False] * rows
+            texts = list(inputs[self.description])
+        if self.request:
+            asked = inputs[REQUEST_DESCRIPTION]
+            texts = [new if has_text(new) else old for new, old in zip(asked, texts, strict=True)]
+        given = [row for row, text in enumerate(texts) if has_text(text)]
+        if given:
+            encoder = shared_encoder(self.model, backend=self.backend)
+            self._check_fingerprints([encoder.fingerprint], "this process's encoder")
+            embeddings[given] = encoder.encode([texts[row] for row in given])
+            described = [known or has_text(text) for known, text in zip(described, texts, strict=True)]
+        return embeddings, described
+
+    def _is_feast_sample(self, inputs: Any) -> bool:
+        """`feast apply` tries a view on one made-up row: every text is this, every vector has one number."""
+        profiles = inputs[self.profile]
+        if len(profiles) != 1 or not _is_single(next(iter(profiles))):
+            return False
+        texts = [*self.fingerprints, *([] if self.stored else [self.description])]
+        texts += [REQUEST_DESCRIPTION] if self.request else []
+        return all(next(iter(inputs[text])) == "hello world" for text in texts)
+
+    def _check_fingerprints(self, found: Sequence[Any], found_in: str) -> None:
+        for name in set(found):
+            if not _is_null(name) and name != self.fingerprint:
+                raise FingerprintError(
+                    found=name, found_in=found_in, expected=self.fingerprint,
+                    expected_by=f"the view {self.view}", remedy=_REMEDY,
+                )  # fmt: skip
+
+    def _stack(self, values: Sequence[Any], feature: str) -> tuple[Vectors, list[bool]]:
+        """One row a value, zero where it is NULL, and where it is not."""
+        present = [not _is_null(value) for value in values]
+        vectors = list(values) if all(present) else list(compress(values, present))
+        for vector in vectors:
+            if len(vector) != self.dimensions:
+                raise ColdStartError(
+                    f"{feature} holds a vector of {len(vector)} numbers, the encoder gives {self.dimensions}. {_REMEDY}"
+                )
+        if vectors and isinstance(vectors[0], list):  # online: lists of Python numbers
+            flat = np.fromiter(chain.from_iterable(vectors), dtype=np.float32, count=len(vectors) * self.dimensions)
+            known = flat.reshape(len(vectors), self.dimensions)
+        else:
+            known = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), self.dimensions)
+        if len(known) == len(present):
+            return known, present
+        result = np.zeros((len(present), self.dimensions), dtype=np.float32)
+        result[present] = known
+        return result, present
+
+
+def _cosines(profiles: Vectors, enriched: Vectors) -> list[float | None]:
+    """Cosine of P and P'; None where one of them is zero and has no direction."""
+    products = zip(
+        np.vecdot(profiles, enriched).tolist(), np.vecdot(profiles, profiles).tolist(),
+        np.vecdot(enriched, enriched).tolist(), strict=True,
+    )  # fmt: skip
+    return [both / math.sqrt(one * other) if one and other else None for both, one, other in products]
+
+
+def _is_null(value: Any) -> bool:
+    """None, or the NaN that pandas puts in its place."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _is_single(value: Any) -> bool:
+    return not _is_null(value) and len(value) == 1

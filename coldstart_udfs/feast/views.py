@@ -1,0 +1,202 @@
+"""On-demand views that enrich a profile while features are retrieved.
+
+Feast keeps a view's function as source text and runs that text again wherever the registry is read. What is
+registered here is therefore a few lines that import `Enricher` and hold its parameters, so that a change of α or
+of the encoder shows in `feast apply`'s diff, and a fresh process, which has neither our modules' globals nor a
+closure, can run it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from coldstart_udfs.encoder import shared_encoder
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.transform import FINGERPRINT_SUFFIX, REQUEST_DESCRIPTION, Enricher
+
+if TYPE_CHECKING:
+    from feast import FeatureView, Field, OnDemandFeatureView
+
+_SOURCE = """\
+def {view}(inputs):
+    from coldstart_udfs.feast import Enricher
+
+    return Enricher(
+{parameters}
+    ).{method}(inputs)
+"""
+
+
+class EnrichedViews(NamedTuple):
+    """The doors of one enrichment; all give the same features.
+
+    Attributes:
+        serving: `mode="python"`, fast for few rows: online.
+        training: `mode="pandas"`, fast for many: history.
+        request: as serving, and a `request_description` that comes with the request counts before the stored
+            description. Every call must give that field; NULL and blank are allowed. None if not wanted.
+    """
+
+    serving: OnDemandFeatureView
+    training: OnDemandFeatureView
+    request: OnDemandFeatureView | None
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Let `feast apply` print an error as the one line that it is: of all but click's own it prints a traceback."""
+    try:
+        yield
+    except ColdStartError as error:
+        import click
+
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(str(error)) from None
+
+
+@_in_one_line()
+def enriched_views(
+    name: str,
+    source_view: FeatureView | Sequence[FeatureView],
+    *,
+    description: str | None = None,
+    profile: str | None = None,
+    evidence: str | None = None,
+    request_description: bool = True,
+    alpha: float = 1.0,
+    evidence_scale: float = math.inf,
+    model: str | None = None,
+    backend: str | None = None,
+) -> EnrichedViews:
+    """On-demand views that give P' = P + α(n)·M(d) for one entity.
+
+    Features of the source views whose names end in `_fingerprint` say which encoder made the stored vectors; another
+    one than the view's is an error when features are read.
+
+    Args:
+        name: "user" or "item", say; the prefix of every feature and view.
+        source_view: the view, or the views, that hold the three features below, with their schema.
+        description: the feature with d, a String, which is encoded when features are read (through the vector
+            cache), or with its stored embedding, an Array(Float32); None is `{name}_description`.
+        profile: the feature with P, an Array(Float32); None is `{name}_profile`.
+        evidence: the feature with n, a number; None is `{name}_evidence`.
+        request_description: whether to make the view that takes words from the request.
+        alpha: α, the weight of a description, in interactions (β for items).
+        evidence_scale: a of α(n) = α·a/(a+n); infinite keeps the weight constant.
+        model: the encoder; None is the embedded one. Its files are read, it is not loaded.
+        backend: what runs it, as `enrichment.json` records it; None is "auto", decided now.
+
+    Returns:
+        Views `{name}_enriched`, `{name}_enriched_training` and `{name}_enriched_request` with the features
+        `{name}_enriched_profile`, `…_is_cold` (n is 0 or NULL), `…_evidence_weight` (α(n)), `…_has_description`,
+        `…_embedding_fingerprint`, and to watch the quality of the data `…_embedding_norm` (of M(d), 0 without d)
+        and `…_enriched_cosine` (of P and P', NULL where P is zero). An unknown entity gets its description's part of
+        the profile, or a zero profile; never an error.
+
+    Raises:
+        ColdStartError: a feature is missing or of another type, or named like an output; the encoder is not there.
+    """
+    from feast import Field, OnDemandFeatureView, RequestSource
+    from feast.types import Array, Bool, Float32, Float64, String
+
+    found = _Features(name, list(source_view) if isinstance(source_view, Sequence) else [source_view])
+    roles = {"description": description, "profile": profile, "evidence": evidence}
+    encoder = shared_encoder(model, backend=backend)
+    schema = [
+        Field(name=f"{name}_enriched_profile", dtype=Array(Float32)),
+        Field(name=f"{name}_is_cold", dtype=Bool),
+        Field(name=f"{name}_evidence_weight", dtype=Float64),
+        Field(name=f"{name}_has_description", dtype=Bool),
+        Field(name=f"{name}_embedding_fingerprint", dtype=String),
+        Field(name=f"{name}_embedding_norm", dtype=Float64),
+        Field(name=f"{name}_enriched_cosine", dtype=Float64),
+    ]
+    found.refuse([*(field.name for field in schema), *([REQUEST_DESCRIPTION] if request_description else [])])
+    text = found.of("description", roles, "String", "Array(Float32)")
+    common: dict[str, Any] = {
+        "profile": found.of("profile", roles, "Array(Float32)").name,
+        "evidence": found.of("evidence", roles, "Int64", "Int32", "Float64", "Float32").name,
+        "description": text.name,
+        "stored": "Array" in str(text.dtype),
+        "fingerprints": found.fingerprints(),
+        "alpha": float(alpha),
+        "evidence_scale": None if math.isinf(evidence_scale) else float(evidence_scale),
+        "model": model,
+        "backend": encoder.backend,
+        "fingerprint": encoder.fingerprint,
+        "dimensions": encoder.dimensions,
+    }
+    inputs = found.project([common["profile"], common["evidence"], common["description"], *common["fingerprints"]])
+
+    def view(ending: str, mode: str, request: bool, about: str) -> OnDemandFeatureView:
+        enricher, view_name = Enricher(name=name, request=request, **common), f"{name}_enriched{ending}"
+        parameters = "\n".join(
+            f"        {field.name}={getattr(enricher, field.name)!r},"
+            for field in fields(enricher) if getattr(enricher, field.name) != field.default
+        )  # fmt: skip
+        source = _SOURCE.format(
+            view=view_name, parameters=parameters, method="frame" if mode == "pandas" else "columns"
+        )  # fmt: skip
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        exec(source, namespace)  # noqa: S102 - the text above; Feast itself runs it the same way
+        asked = RequestSource(name=f"{name}_request", schema=[Field(name=REQUEST_DESCRIPTION, dtype=String)])
+        return OnDemandFeatureView(
+            name=view_name, sources=[*inputs, *([asked] if request else [])], schema=schema, mode=mode,
+            udf=namespace[view_name], udf_string=source, track_metrics=True,
+            description=f"P' of a {name}, from {about}",
+        )  # fmt: skip
+
+    return EnrichedViews(
+        view("", "python", False, "stored text: online"),
+        view("_training", "pandas", False, "stored text: history"),
+        view("_request", "python", True, "text in the request: online") if request_description else None,
+    )
+
+
+class _Features:
+    """The features of the source views, by name."""
+
+    def __init__(self, name: str, sources: Sequence[FeatureView]) -> None:
+        self._name, self._sources = name, sources
+        self._views = ", ".join(source.name for source in sources)
+        self._by_name: dict[str, Field] = {field.name: field for source in sources for field in source.features}
+        if not name.isidentifier():
+            raise ColdStartError(f"name is {name!r}; it begins names of features and views, such as 'user'")
+        if not self._by_name:
+            raise ColdStartError(f"{self._views} has no schema; give the view schema=[Field(…)] with the features")
+
+    def of(self, role: str, named: Mapping[str, str | None], *types: str) -> Field:
+        wanted = named[role] or f"{self._name}_{role}"
+        if wanted not in self._by_name:
+            raise ColdStartError(
+                f"no feature {wanted!r} in {self._views}; there are {', '.join(sorted(self._by_name))}. "
+                f"Name the right one: enriched_views(…, {role}=…)"
+            )
+        field = self._by_name[wanted]
+        if str(field.dtype) not in types:
+            raise ColdStartError(f"{wanted} is {field.dtype}; as {role} it must be {' or '.join(types)}")
+        return field
+
+    def fingerprints(self) -> tuple[str, ...]:
+        return tuple(
+            name for name, field in self._by_name.items()
+            if name.endswith(FINGERPRINT_SUFFIX) and str(field.dtype) == "String"
+        )  # fmt: skip
+
+    def project(self, wanted: Sequence[str]) -> list[Any]:
+        """The source views with those features alone, so that nothing else is read along with them."""
+        parts = [(view, [field.name for field in view.features if field.name in wanted]) for view in self._sources]
+        return [view[names] for view, names in parts if names]
+
+    def refuse(self, taken: Sequence[str]) -> None:
+        same = sorted(set(taken) & set(self._by_name))
+        if same:
+            raise ColdStartError(
+                f"{', '.join(same)} of {self._views} is named like a field of the enrichment, and Feast would mix "
+                "them up; give it another name with the source's field_mapping"
+            )
