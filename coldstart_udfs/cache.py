@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import warnings
 import zlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import repeat
@@ -298,6 +298,75 @@ def clear(path: Path, fingerprint: str | None = None) -> int:
     return held[fingerprint]
 
 
+def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
+    """Erase vectors by key, of every encoder, so that their bytes are gone from the disk too.
+
+    A file that was set aside as damaged goes altogether: nobody can tell what is in it.
+
+    Args:
+        path: the cache file; it need not exist.
+        keys: of texts, as `key_of` makes them.
+        dry_run: count, and change nothing.
+
+    Returns:
+        How many vectors went.
+
+    Raises:
+        ColdStartError: the file is damaged, no vector cache, or in use for more than a minute.
+    """
+    if not path.exists():
+        if not dry_run:
+            _aside(path).unlink(missing_ok=True)
+        return 0
+    wanted = list(dict.fromkeys(keys))
+    rows: list[tuple[int]] = []
+    with _readable(path), closing(_connect(path)) as connection:
+        encoders = [row for (row,) in connection.execute("SELECT id FROM encoders").fetchall()]
+        for start in range(0, len(wanted), _KEYS_PER_QUERY):
+            part = wanted[start : start + _KEYS_PER_QUERY]
+            marks = ",".join("?" * len(part))
+            for encoder in encoders:
+                query = f"SELECT id FROM vectors WHERE encoder = ? AND key IN ({marks})"
+                rows += connection.execute(query, (encoder, *part)).fetchall()
+    if not dry_run:
+        with closing(_connect(path)) as connection:
+            erase(connection, path, [("DELETE FROM vectors WHERE id = ?", row) for row in rows])
+        _aside(path).unlink(missing_ok=True)
+    return len(rows)
+
+
+def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    """Run deletes so that nothing of the rows, nor of what was deleted or replaced before, stays in a SQLite file.
+
+    Args:
+        connection: to the file, with no transaction open.
+        path: the file, for messages.
+        deletes: statements and their parameters; with none the file is cleaned alone.
+
+    Raises:
+        ColdStartError: another process uses the file for longer than the connection's timeout.
+    """
+    connection.isolation_level = None
+    try:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement, parameters in deletes:
+            connection.execute(statement, parameters)
+        connection.execute("COMMIT")
+        # What was replaced earlier lies in free space, and the log of a file in WAL mode keeps pages as they were.
+        connection.execute("VACUUM")
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise ColdStartError(
+            f"{path}: {error}; make room or stop what uses the file, then run the same command again"
+        ) from None
+    if busy:
+        raise ColdStartError(
+            f"{path} is being read, so that deleted rows stay in its log; stop what uses it, then run the same command "
+            "again"
+        )
+
+
 def verify(path: Path) -> tuple[int, int]:
     """Check the file's structure and every vector's checksum; wrong vectors are removed.
 
@@ -370,7 +439,7 @@ def _damaged(path: Path, inode: int, error: Exception) -> ColdStartError:
 
 
 def _set_aside(path: Path, inode: int) -> Path:
-    aside = path.with_name(path.name + ".damaged")
+    aside = _aside(path)
     # Another process may have seen the damage first and begun a new file: that one stays.
     if _inode(path) == inode:
         with suppress(FileNotFoundError):
@@ -378,6 +447,10 @@ def _set_aside(path: Path, inode: int) -> Path:
         for file in _files(path)[1:]:
             file.unlink(missing_ok=True)
     return aside
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".damaged")
 
 
 def _files(path: Path) -> list[Path]:

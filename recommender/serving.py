@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast import REQUEST_DESCRIPTION
+from coldstart_udfs.feast.stores import open_store as open_store
 from coldstart_udfs.profile import Vectors, evidence_weight, has_text
 from recommender.features import Entities
 from recommender.model import HybridRecommender
 
 NEW = "new"
-
-
-def open_store(repo: Path) -> Any:
-    """The Feast store of a repository that `feast apply` has seen.
-
-    Raises:
-        ColdStartError: no repository there, or it was never applied.
-    """
-    config = repo / "feature_store.yaml"
-    if not config.is_file():
-        raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
-    registry = yaml.safe_load(config.read_text(encoding="utf-8")).get("registry")
-    if isinstance(registry, str) and "://" not in registry and not (repo / registry).is_file():
-        raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
-    from feast import FeatureStore
-
-    # ibis calls a DuckDB method that DuckDB 1.5 is retiring; nobody who runs this can mend it.
-    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
-    return FeatureStore(repo_path=str(repo))
 
 
 def online_user(store: Any, model: HybridRecommender, user_id: str, description: str | None) -> Entities:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.cache import MemoryLayer, VectorCache, key_of, stats, verify
+from coldstart_udfs.cache import MemoryLayer, VectorCache, forget, key_of, stats, verify
 from coldstart_udfs.errors import ColdStartError
 
 from .conftest import must, run
@@ -280,6 +280,74 @@ def test_two_processes_that_want_the_same_10_000_texts_share_the_work(tmp_path: 
     assert 10_000 <= encoded <= 10_500
     assert results[0][1] == results[1][1]
     assert verify(tmp_path / "v.sqlite")[1] == 0
+
+
+def test_what_is_forgotten_leaves_no_byte_behind_and_the_others_are_served(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    filled(path)
+    VectorCache(path, "other", WIDTH).put({key_of("7"): vector(1007), key_of("8"): vector(1008)})
+    keys = [key_of("7"), key_of("300"), key_of("nobody's"), key_of("7")]
+    assert bytes_of(tmp_path, vector(7), vector(1007)) == 2
+    assert (forget(path, keys, dry_run=True), forget(path, keys), forget(path, keys)) == (3, 3, 0)
+    assert bytes_of(tmp_path, vector(7), vector(300), vector(1007)) == 0
+    assert not any(key in file.read_bytes() for key in keys for file in tmp_path.iterdir() if file.is_file())
+    assert bytes_of(tmp_path, vector(8), vector(1008)) == 2
+    assert sorted(served(path)) == [number for number in range(500) if number not in (7, 300)]
+    assert verify(path) == (499, 0)
+
+
+def bytes_of(folder: Path, *vectors: np.ndarray) -> int:
+    content = b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
+    return sum(one.astype("<f4").tobytes() in content for one in vectors)
+
+
+def test_what_the_store_dropped_before_without_clearing_its_bytes_goes_too(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    filled(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA secure_delete = OFF")
+        db.execute("DELETE FROM vectors WHERE key = ?", [key_of("7")])
+    db.close()
+    assert bytes_of(tmp_path, vector(7)) == 1
+    forget(path, [key_of("7")])
+    assert bytes_of(tmp_path, vector(7)) == 0
+
+
+def test_forgetting_removes_a_file_that_was_set_aside_and_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    aside = tmp_path / "v.sqlite.damaged"
+    for exists in (False, True):
+        aside.write_bytes(b"who knows")
+        if exists:
+            filled(path)
+        assert forget(path, [key_of("7")], dry_run=True) == exists
+        assert aside.exists()
+        assert forget(path, [key_of("7")]) == exists
+        assert not aside.exists()
+        assert path.exists() == exists
+
+
+def test_forgetting_waits_for_readers_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    filled(path)
+    reader = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM vectors").fetchone()
+    done = threading.Timer(1, lambda: reader.execute("COMMIT"))
+    done.start()
+    forget(path, [key_of("7")])
+    done.join()
+    reader.close()
+    assert bytes_of(tmp_path, vector(7)) == 0
+
+
+def test_forgetting_in_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "shop.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE orders (id INTEGER)")
+    db.close()
+    with pytest.raises(ColdStartError, match="something else"):
+        forget(path, [key_of("7")])
 
 
 def test_the_commands_count_check_and_clear(tmp_path: Path) -> None:
