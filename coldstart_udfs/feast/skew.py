@@ -1,0 +1,246 @@
+"""Training/serving skew: what training read, beside what the online store gives for the same entities now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from coldstart_udfs.errors import ColdStartError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The ids of one entity, as (join key, id).
+Entity: TypeAlias = frozenset[tuple[Any, Any]]
+
+TOLERANCE = 1e-6
+_EXAMPLES = 3
+
+# Why a value differs. What is merely newer is no fault; the rest has something to be done about it.
+NEWER = "the online row is newer than what training read"
+MISSING = "not in the online store: run `feast materialize` (or its ttl has passed)"
+LATE = "the source got the row after training read it"
+REWRITTEN = "the source was rewritten since training read it"
+BEHIND = "the online store is behind the source: run `feast materialize`"
+INPUTS = "its inputs differ"
+PARAMETERS = "its inputs agree: another α, evidence scale or encoder was applied since"
+UNEXPLAINED = "computed from inputs that training did not keep"
+
+
+@dataclass
+class Skew:
+    """One feature of one view.
+
+    Attributes:
+        view: the online view.
+        feature: its feature.
+        compared: how many entities had a value on either side.
+        different: how many of them differ by more than the tolerance.
+        largest: the largest absolute difference of a number, of all entities with a value on both sides.
+        reasons: how many differ for which reason.
+        examples: the first few entities that differ, "user_id=7, item_id=9".
+    """
+
+    view: str
+    feature: str
+    compared: int = 0
+    different: int = 0
+    largest: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def faulty(self) -> int:
+        """How many differ for another reason than that the online row is newer."""
+        return self.different - self.reasons[NEWER]
+
+
+def measure_skew(
+    store: Any,
+    training: pd.DataFrame,
+    *,
+    service: str = "coldstart_serving",
+    limit: int | None = 1_000,
+    tolerance: float = TOLERANCE,
+    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[Skew]:
+    """Compare a training frame with the online store, feature by feature.
+
+    Args:
+        store: the Feast store.
+        training: what `get_historical_features` gave: join keys, `event_timestamp` and features under their short
+            names. Of several rows for one entity the latest counts.
+        service: the feature service that serving reads; its features are compared where `training` has them.
+        limit: at most this many entities of each kind, spread evenly over the frame; None compares all.
+        tolerance: how far two numbers may lie apart, relative to the larger one where that is above 1.
+        report: told (stage, done, total).
+
+    Returns:
+        One `Skew` for each feature, in the service's order.
+
+    Raises:
+        ColdStartError: the frame has no `event_timestamp`, or none of the service's features.
+    """
+    import pandas as pd
+
+    if "event_timestamp" not in training.columns:
+        raise ColdStartError(
+            f"the training frame has the columns {', '.join(map(str, training.columns))} and no event_timestamp; give "
+            "what get_historical_features gave, entity columns and timestamps included"
+        )
+    training = training.assign(event_timestamp=pd.to_datetime(training["event_timestamp"], utc=True))
+    projections = store.get_feature_service(service).feature_view_projections
+    on_demand = {view.name: view for view in store.list_on_demand_feature_views()}
+    # Stored features first: what is computed of them is explained by them.
+    projections = sorted(projections, key=lambda projection: projection.name in on_demand)
+    found: list[Skew] = []
+    differing: dict[str, set[Entity]] = {}
+    for number, projection in enumerate(projections):
+        report("views", number, len(projections))
+        names = [feature.name for feature in projection.features if feature.name in training.columns]
+        keys = _join_keys(store, projection.name, on_demand)
+        if not names or not set(keys) <= set(training.columns):
+            continue
+        rows = _latest(training, keys, limit)
+        online, moments = _online(store, projection.name, names, rows[keys])
+        if projection.name in on_demand:
+            explain = _computed(on_demand[projection.name], training, differing)
+        else:
+            explain = _stored(store, projection.name, names, rows, keys, moments)
+        for name in names:
+            found.append(Skew(projection.name, name))
+            differing[name] = _compare(found[-1], rows, keys, online[name], tolerance, explain)
+    report("views", len(projections), len(projections))
+    if not found:
+        raise ColdStartError(
+            f"the training frame has no feature of {service}; it has {', '.join(map(str, training.columns))}. Read it "
+            "without full_feature_names, or name the right service"
+        )
+    return found
+
+
+def _compare(
+    skew: Skew, rows: pd.DataFrame, keys: list[str], online: Sequence[Any], tolerance: float,
+    explain: Callable[[str, int, Entity, Any, Any], str],
+) -> set[Entity]:  # fmt: skip
+    """Fill in one feature's skew; the entities that differ."""
+    differing: set[Entity] = set()
+    entities = rows[keys].to_dict("records")
+    both = zip(map(_plain, rows[skew.feature].tolist()), map(_plain, online), strict=True)
+    for row, (read, given) in enumerate(both):
+        if read is None and given is None:
+            continue
+        skew.compared += 1
+        skew.largest = max(skew.largest, _distance(read, given) or 0.0)
+        if _same(read, given, tolerance):
+            continue
+        entity = frozenset(entities[row].items())
+        differing.add(entity)
+        skew.different += 1
+        skew.reasons[explain(skew.feature, row, entity, read, given)] += 1
+        if len(skew.examples) < _EXAMPLES:
+            skew.examples.append(", ".join(f"{key}={value}" for key, value in entities[row].items()))
+    return differing
+
+
+def _stored(
+    store: Any, view: str, names: list[str], rows: pd.DataFrame, keys: list[str], moments: dict[str, list[float]]
+) -> Callable[[str, int, Entity, Any, Any], str]:
+    """Reasons for a stored feature: history is read again at the same moments, once, when first asked."""
+    import pandas as pd
+
+    again: dict[str, list[Any]] = {}
+    read_at = (rows["event_timestamp"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds().tolist()
+
+    def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
+        if given is None:
+            return MISSING
+        if moments[name][row] > read_at[row]:
+            return NEWER
+        if read is None:
+            return LATE
+        if not again:
+            frame = _history(store, [f"{view}:{feature}" for feature in names], rows, keys)
+            again.update((feature, frame[feature].tolist()) for feature in names)
+        return BEHIND if _same(read, _plain(again[name][row]), TOLERANCE) else REWRITTEN
+
+    return explain
+
+
+def _computed(
+    view: Any, training: pd.DataFrame, differing: dict[str, set[Entity]]
+) -> Callable[[str, int, Entity, Any, Any], str]:
+    """Reasons for a feature of an on-demand view: its inputs, else its parameters."""
+    inputs = [
+        feature.name for projection in view.source_feature_view_projections.values() for feature in projection.features
+    ]
+    known = set(inputs) <= set(training.columns)
+
+    def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
+        if any(one <= entity for name in inputs for one in differing.get(name, ())):
+            return INPUTS
+        return PARAMETERS if known else UNEXPLAINED
+
+    return explain
+
+
+def _join_keys(store: Any, view: str, on_demand: dict[str, Any]) -> list[str]:
+    sources = on_demand[view].source_feature_view_projections.values() if view in on_demand else ()
+    views = [source.name for source in sources] or [view]
+    columns = [column.name for one in views for column in store.get_feature_view(one).entity_columns]
+    return list(dict.fromkeys(columns))
+
+
+def _latest(training: pd.DataFrame, keys: list[str], limit: int | None) -> pd.DataFrame:
+    """The latest row of each entity, evenly thinned out."""
+    rows = training.sort_values("event_timestamp", kind="stable").drop_duplicates(keys, keep="last")
+    rows = rows.sort_values(keys)
+    if limit is not None and len(rows) > limit:
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, limit).astype(int)]
+    return rows.reset_index(drop=True)
+
+
+def _online(
+    store: Any, view: str, names: Sequence[str], entities: pd.DataFrame
+) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
+    """Values, and seconds since 1970 of the events behind them (0 where there is none), by feature."""
+    response = store.get_online_features([f"{view}:{name}" for name in names], entities.to_dict("records"))
+    moments = {
+        name: [moment.seconds + moment.nanos / 1e9 for moment in result.event_timestamps]
+        for name, result in zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True)
+    }
+    return response.to_dict(), moments
+
+
+def _history(store: Any, features: list[str], rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """History at the rows' own moments, in their order."""
+    frame = store.get_historical_features(rows[[*keys, "event_timestamp"]], features).to_df()
+    return rows[keys].merge(frame.drop_duplicates(keys), on=keys, how="left")
+
+
+def _plain(value: Any) -> Any:
+    """None for what pandas puts in its place and for an empty list; a vector or list as an array."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return np.asarray(value) if len(value) else None
+    return None if value is None or value != value else value
+
+
+def _distance(a: Any, b: Any) -> float | None:
+    """The largest absolute difference of two numbers or two vectors of one length; None of anything else."""
+    if a is None or b is None or np.shape(a) != np.shape(b):
+        return None
+    a, b = np.asarray(a), np.asarray(b)
+    if not (np.issubdtype(a.dtype, np.number) and np.issubdtype(b.dtype, np.number)):
+        return None
+    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    distance = _distance(a, b)
+    if distance is None:
+        return bool(np.array_equal(a, b))
+    return distance <= tolerance * max(1.0, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
