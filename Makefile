@@ -11,7 +11,8 @@ DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := $(addprefix tests/test_,functions.py duckdb_traps.py catalogue.py sql_patterns.py generated_texts.py \
 	shell.py coverage.py)
 
-.PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest bench-encoder bench-sql bench-text docs check clean
+.PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
+	bench-text bench-feast docs check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
@@ -32,6 +33,10 @@ test-duckdb-oldest: $(VENV)/duckdb-$(DUCKDB_OLDEST)/.installed
 test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
 	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
 
+# Feast's own tests of offline stores, with its DuckDB store and with ours: make test-feast-universal SUITE=a checkout of Feast
+test-feast-universal: $(VENV)/feast-universal/.installed
+	@$(VENV)/feast-universal/bin/python tests/feast_universal/compare.py $(SUITE)
+
 # These measure on this machine and write their section of docs/performance.md; they take minutes and want it to themselves.
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
@@ -41,6 +46,9 @@ bench-sql: $(VENV)/.installed-all $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
 
 bench-text: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_text.py
+
+bench-feast: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_feast.py
 
 # docs/sql.md from the catalogue of SQL functions.
 docs: $(VENV)/.installed
@@ -69,6 +77,13 @@ $(VENV)/duckdb-%/.installed: $(VENV)/.installed
 $(VENV)/dbt/.installed: $(VENV)/.installed examples/dbt_shop/requirements.txt
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r examples/dbt_shop/requirements.txt
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# Feast's tests pin another pytest.
+$(VENV)/feast-universal/.installed: $(VENV)/.installed tests/feast_universal/requirements.txt
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r tests/feast_universal/requirements.txt
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

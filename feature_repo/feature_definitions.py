@@ -7,6 +7,9 @@ entity in its name, because Feast drops or confuses names that two views share.
 from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.data_format import ParquetFormat
+from feast.feature_logging import LoggingConfig
+from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.types import Array, Float32, Int64, String
 
 from coldstart_udfs.feast import enriched_views
@@ -18,13 +21,15 @@ HERE = Path(__file__).resolve().parent
 ENRICHMENT = Enrichment.of_repo(HERE)
 
 
-def source(table: str, fingerprint: str) -> FileSource:
-    """A parquet file that `coldstart profiles` wrote; its `embedding_fingerprint` gets a name of its own."""
-    # Absolute: Feast resolves a relative path against the working directory, not the repository.
-    path = str(HERE / "data" / f"{table}.parquet")
+def source(table: str, fingerprint: str, path: str) -> FileSource:
+    """Parquet that `coldstart profiles` wrote, a file, or a folder that `coldstart put` adds to.
+
+    Its `embedding_fingerprint` gets a name of its own.
+    """
     return FileSource(
         name=f"{table}_source",
         path=path,
+        file_format=ParquetFormat(),
         timestamp_field="event_timestamp",
         field_mapping={"embedding_fingerprint": fingerprint},
     )
@@ -42,7 +47,7 @@ user_profiles = FeatureView(
         Field(name="user_evidence", dtype=Int64),
         Field(name="user_profile_fingerprint", dtype=String),
     ],
-    source=source("user_profiles", "user_profile_fingerprint"),
+    source=source("user_profiles", "user_profile_fingerprint", "data/user_profiles.parquet"),
 )
 item_profiles = FeatureView(
     name="item_profiles",
@@ -52,7 +57,7 @@ item_profiles = FeatureView(
         Field(name="item_evidence", dtype=Int64),
         Field(name="item_profile_fingerprint", dtype=String),
     ],
-    source=source("item_profiles", "item_profile_fingerprint"),
+    source=source("item_profiles", "item_profile_fingerprint", "data/item_profiles.parquet"),
 )
 
 # Text: the description d, its embedding M(d), and attributes as "column=value".
@@ -65,7 +70,7 @@ user_descriptions = FeatureView(
         Field(name="user_embedding", dtype=Array(Float32)),
         Field(name="user_text_fingerprint", dtype=String),
     ],
-    source=source("user_descriptions", "user_text_fingerprint"),
+    source=source("user_descriptions", "user_text_fingerprint", "data/user_descriptions"),
 )
 item_descriptions = FeatureView(
     name="item_descriptions",
@@ -76,24 +81,24 @@ item_descriptions = FeatureView(
         Field(name="item_embedding", dtype=Array(Float32)),
         Field(name="item_text_fingerprint", dtype=String),
     ],
-    source=source("item_descriptions", "item_text_fingerprint"),
+    source=source("item_descriptions", "item_text_fingerprint", "data/item_descriptions"),
 )
 
 # Enrichment, P' = P + α(n)·M(d), computed while features are read.
 user_enriched, user_enriched_training, user_enriched_request = enriched_views(
     "user",
-    profiles=user_profiles,
-    descriptions=user_descriptions,
-    weight=ENRICHMENT.alpha,
+    [user_profiles, user_descriptions],
+    description="user_embedding",
+    alpha=ENRICHMENT.alpha,
     evidence_scale=ENRICHMENT.evidence_scale,
     model=ENRICHMENT.model,
     backend=ENRICHMENT.backend,
 )
 item_enriched, item_enriched_training, item_enriched_request = enriched_views(
     "item",
-    profiles=item_profiles,
-    descriptions=item_descriptions,
-    weight=ENRICHMENT.beta,
+    [item_profiles, item_descriptions],
+    description="item_embedding",
+    alpha=ENRICHMENT.beta,
     evidence_scale=ENRICHMENT.evidence_scale,
     model=ENRICHMENT.model,
     backend=ENRICHMENT.backend,
@@ -110,4 +115,12 @@ coldstart_training = FeatureService(
 # A new item's words: ask for features of the view item_enriched_request.
 coldstart_request = FeatureService(
     name="coldstart_request", features=[user_profiles, user_enriched_request]
+)
+
+# Scalars that say how good the data are, for `feast monitor`; how to log them: README.md.
+QUALITY = ("is_cold", "has_description", "embedding_norm", "enriched_cosine")
+coldstart_quality = FeatureService(
+    name="coldstart_quality",
+    features=[user_enriched[[f"user_{name}" for name in QUALITY]], item_enriched[[f"item_{name}" for name in QUALITY]]],
+    logging_config=LoggingConfig(destination=FileLoggingDestination(path="data/served")),
 )

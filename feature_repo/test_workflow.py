@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from feast import FeatureStore
@@ -45,8 +46,12 @@ def main() -> None:
 def show(features: pd.DataFrame) -> None:
     """Print features with vectors shortened to their first numbers."""
     for column in features.columns[features.columns.str.endswith("_profile")]:
-        features[column] = features[column].map(lambda v: f"[{v[0]:.3f}, {v[1]:.3f}, …] × {len(v)}")
+        features[column] = features[column].map(_shortened)
     print(features.to_string(index=False))
+
+
+def _shortened(vector: Any) -> Any:
+    return vector if vector is None else f"[{vector[0]:.3f}, {vector[1]:.3f}, …] × {len(vector)}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rich.table import Table
 from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
 from coldstart_udfs.coverage_cli import coverage
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.cli import forget, put
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.shell import sql
 
@@ -29,6 +30,8 @@ app = typer.Typer(
 app.command()(sql)
 app.command()(embed)
 app.command()(coverage)
+app.command()(put)
+app.command()(forget)
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(cache_app, name="cache")
 
@@ -116,6 +119,44 @@ def evaluate(
 
         write_text(json_file, json.dumps(result, indent=2) + "\n")
     show_evaluation(result)
+
+
+@app.command()
+def skew(
+    training: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of what get_historical_features gave; default: what the bundle was trained on."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many users, and items, spread evenly.")] = 1_000,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """What training read, beside what the online store gives now: per feature, how many differ and why.
+
+    Exit status 1 if something differs for another reason than that the online row is newer.
+    """
+    from coldstart_udfs.feast.skew import measure_skew
+    from coldstart_udfs.feast.stores import open_store
+    from recommender.skew import bundle_skew
+
+    store = open_store(repo)
+    with progress() as report:
+        if training:
+            found = measure_skew(store, _read_training(training), limit=limit, report=report)
+        else:
+            found = bundle_skew(store, bundle, limit=limit, report=report)
+    table = Table("feature", "view", "compared", "differ", "largest difference", "why, and the first of them")
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    for one in found:
+        reasons = [f"{count:,} × {reason}" for reason, count in one.reasons.most_common()]
+        examples = [f"({'; '.join(one.examples)})"] if one.examples else []
+        largest = f"{one.largest:.2g}" if one.largest else "0"
+        why = "\n".join([*reasons, *examples])
+        table.add_row(one.feature, one.view, f"{one.compared:,}", f"{one.different:,}", largest, why)
+    console.print(table)
+    if any(one.faulty for one in found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -208,6 +249,15 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str) -> None:
 
 def _quoted(description: str | None) -> str:
     return f': "{description}"' if description else ""
+
+
+def _read_training(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ColdStartError(f"{path} cannot be read as parquet: {error}") from None
 
 
 def _template() -> Path:

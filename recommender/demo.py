@@ -24,6 +24,7 @@ from rich.console import Console
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Enrichment
+from recommender.profiles import SOURCES
 
 NEW_USER = "I run a small garden cafe and look for vintage enamel and hanging decorations"
 NEW_ITEM = "SET OF 6 HERB GARDEN TIN POTS"
@@ -32,10 +33,7 @@ _RAW = "examples/online_retail"
 _EVALUATION = "data/evaluation.json"
 _STATE = "data/demo.json"
 _TABLES = tuple(f"data/{name}.parquet" for name in ("items", "users", "interactions"))
-_SOURCES = tuple(
-    f"feature_repo/data/{name}.parquet"
-    for name in ("item_descriptions", "user_descriptions", "item_profiles", "user_profiles")
-)
+_SOURCES = tuple(f"feature_repo/data/{path}" for path in SOURCES.values())
 _DEFINITIONS = ("feature_repo/feature_definitions.py", "feature_repo/feature_store.yaml")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENRICHMENT = "feature_repo/enrichment.json"
@@ -160,7 +158,7 @@ def _run(program: Path, step: Step) -> int:
 # Of a changed view Feast prints the whole definition, before and after, and of an unchanged parquet source its
 # times of registration. The head lines and the weights are what a reader looks for; warnings of Feast and
 # ibis about themselves are not.
-_TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(entity|weight)=")
+_TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(name|alpha)=")
 
 
 def _feast(program: Path, step: Step, console: Console) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,14 @@ from coldstart_udfs.files import staged
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.data import load
 
-SOURCES = ("item_descriptions", "user_descriptions", "item_profiles", "user_profiles")
+# Where each source lies in the repository's data folder. A folder is added to by `coldstart put`.
+SOURCES = {
+    "item_descriptions": "item_descriptions/part-0.parquet",
+    "user_descriptions": "user_descriptions/part-0.parquet",
+    "item_profiles": "item_profiles.parquet",
+    "user_profiles": "user_profiles.parquet",
+}
+PUSHED = "pushed-*.parquet"
 
 
 def build_profiles(
@@ -24,7 +33,8 @@ def build_profiles(
 ) -> dict[str, int]:
     """Write the parquet sources of a Feast repository from the contract's tables.
 
-    Runs `sql/descriptions.sql` of the repository once and `sql/profiles.sql` for each snapshot.
+    Runs `sql/descriptions.sql` of the repository once and `sql/profiles.sql` for each snapshot. What was pushed
+    since the last run (`coldstart put`) is kept, embedded anew, unless the tables have something new to say of the id.
 
     Args:
         data: the folder with items, users and interactions.
@@ -32,7 +42,7 @@ def build_profiles(
         report: told (stage, done, total).
 
     Returns:
-        The number of rows by source.
+        The number of rows by source, and of rows that were kept of what was pushed.
 
     Raises:
         ColdStartError: the data contract is broken, or a SQL file is missing or fails.
@@ -64,15 +74,50 @@ def build_profiles(
             _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
             previous = moment
         report("profiles as of each month", len(moments), len(moments))
-        with staged(repo / "data") as scratch:
-            for source in SOURCES:
-                key = source.partition("_")[0] + "_id"
-                con.execute(
-                    f"COPY (FROM {source} ORDER BY event_timestamp, {key}) TO '{scratch / source}.parquet' "
-                    f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
-                )
+        counts = {source: _count(con, source) for source in SOURCES}
+        pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
+        with ExitStack() as stack:
+            for source, path in SOURCES.items():
+                target = repo / "data" / path
+                scratch = stack.enter_context(staged(target.parent))
+                _copy(con, source, source, scratch / target.name, fingerprint)
+                if pushed[source]:
+                    _keep_pushed(con, source, pushed[source], target)
+                    counts[f"{source} that were pushed"] = _count(con, "kept")
+                    _copy(con, "kept", source, scratch / f"pushed-{uuid.uuid4().hex}.parquet", fingerprint)
+        for file in (file for files in pushed.values() for file in files):
+            file.unlink()
         settings.write(repo / ENRICHMENT_FILE)
-        return {source: con.sql(f"SELECT count(*) FROM {source}").fetchall()[0][0] for source in SOURCES}
+        return counts
+
+
+def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> None:
+    con.execute(
+        f"COPY (FROM {table} ORDER BY event_timestamp, {source.partition('_')[0]}_id) TO '{path}' "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
+    )
+
+
+def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
+    """The table `kept`: pushed rows that count on, in this encoder's vectors.
+
+    They do where the tables do not know the id, or say of it what they said when `written`, the file of the last run,
+    was made: then the pushed words are the newer ones.
+    """
+    side = source.partition("_")[0]
+    before = f"read_parquet('{written}')" if written.exists() else f"(FROM {source} WHERE false)"
+    con.execute(
+        f"CREATE OR REPLACE TABLE kept AS SELECT * REPLACE (embed({side}_description) AS {side}_embedding, "
+        f"getvariable('fingerprint') AS embedding_fingerprint) FROM read_parquet($1, union_by_name = true) "
+        f"WHERE {side}_id NOT IN (SELECT now.{side}_id FROM {source} AS now LEFT JOIN {before} AS before "
+        f"USING ({side}_id) WHERE before.{side}_id IS NULL "
+        f"OR now.{side}_description IS DISTINCT FROM before.{side}_description)",
+        [[str(path) for path in pushed]],
+    )
+
+
+def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(con.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
 def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -96,6 +100,38 @@ def must(*command: str | Path, cwd: Path) -> str:
     result = run(*command, cwd=cwd)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of our own, as "host:port", that keeps nothing on disk."""
+    program = shutil.which("redis-server")
+    assert program, "these tests need redis-server (Debian: apt-get install redis-server)"
+    port = free_port()
+    log = (tmp_path_factory.mktemp("redis") / "log").open("w")
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with log, subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(log.name).parent) as server:
+        try:
+            wait_for(port, server)
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 60) -> None:
+    """Until a server of ours answers on its port."""
+    until = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no answer on port {port} after {seconds:.0f} s; exit status {server.poll()}")
 
 
 @pytest.fixture(scope="session")

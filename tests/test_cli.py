@@ -44,9 +44,13 @@ def test_apply_after_training_shows_the_change_and_answers_follow(trained: Path)
         early = run("coldstart", "recommend", "--description", "a red lamp", cwd=trained)
         assert early.returncode == 2
         assert "run `feast apply` after `coldstart train`" in early.stderr
+        skewed = run("coldstart", "skew", "--limit", "50", cwd=trained)
+        assert skewed.returncode == 1
+        assert "its inputs agree: another α" in skewed.stdout
     told = must("feast", "-c", "feature_repo", "apply", cwd=trained)
     if settings.alpha != 1:
-        assert f"weight={settings.alpha}" in told
+        assert f"alpha={settings.alpha}" in told
+    assert "user_enriched_profile" in must("coldstart", "skew", cwd=trained)
 
     shown = must("coldstart", "recommend", "--description", "a red lamp", "-k", "5", cwd=trained)
     assert "new (cold)" in shown

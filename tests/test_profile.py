@@ -68,7 +68,7 @@ def test_the_sql_files_and_the_kernel_give_the_same_profiles(shop: Path) -> None
     with duckdb.connect() as con:
         load(con, shop / "data")
         interactions = read_interactions(con)
-        source = f"'{shop}/feature_repo/data/item_descriptions.parquet'"
+        source = f"'{shop}/feature_repo/data/item_descriptions/*.parquet'"
         embeddings = dict(con.execute(f"SELECT item_id, item_embedding FROM {source}").fetchall())
         stored = {
             side: con.execute(f"""
