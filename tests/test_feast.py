@@ -178,9 +178,9 @@ def test_only_the_request_service_asks_for_a_description(store: FeatureStore) ->
         online(store, store.get_feature_service("coldstart_request"), [row])
 
 
-@pytest.mark.parametrize("count", [1, 2, 500])
+@pytest.mark.parametrize("count", [1, 2, 1000])
 def test_every_entity_row_gets_its_own_answer(store: FeatureStore, people: pd.DataFrame, count: int) -> None:
-    users = (people.user_id.tolist() * 3)[:count]
+    users = (people.user_id.tolist() * 5)[:count]
     features = ["user_enriched:user_enriched_profile"]
     many = online(store, features, [{"user_id": name} for name in users])["user_enriched_profile"]
     assert len(many) == count
@@ -194,6 +194,21 @@ def test_full_feature_names_work_online(store: FeatureStore, people: pd.DataFram
     short = online(store, features, row)["user_enriched_profile"]
     full = online(store, features, row, full_feature_names=True)["user_enriched__user_enriched_profile"]
     np.testing.assert_array_equal(short, full)
+
+
+def test_full_feature_names_work_in_history(store: FeatureStore, people: pd.DataFrame) -> None:
+    moment = datetime(2012, 1, 1, tzinfo=UTC)
+    frame = pd.DataFrame({"user_id": [people.user_id.iloc[0], "nobody"], "event_timestamp": moment})
+    features = ["user_enriched_training:user_enriched_profile", "user_profiles:user_evidence"]
+    short = store.get_historical_features(frame, features).to_df()
+    full = store.get_historical_features(frame, features, full_feature_names=True).to_df()
+    assert full.columns.tolist() == [
+        "user_id", "event_timestamp", "user_profiles__user_evidence", "user_enriched_training__user_enriched_profile",
+    ]  # fmt: skip
+    vectors = full["user_enriched_training__user_enriched_profile"]
+    np.testing.assert_array_equal(np.stack(vectors), np.stack(short["user_enriched_profile"]))
+    # Feast does not check the types of historical outputs.
+    assert vectors[0].dtype == np.float32
 
 
 def test_history_does_not_know_the_future(shop: Path, store: FeatureStore) -> None:
@@ -217,6 +232,13 @@ def test_history_does_not_know_the_future(shop: Path, store: FeatureStore) -> No
     history = history.sort_values("event_timestamp")
     assert history.user_evidence.fillna(0).tolist() == [0, *true]
     assert history.user_is_cold.tolist() == [True, False, False]
+
+
+def test_what_is_not_about_a_repository_does_not_import_feast() -> None:
+    modules = "coldstart_udfs.feast.put, coldstart_udfs.feast.skew, recommender.cli"
+    code = f"import sys, {modules}; print('feast' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_registry_entries_are_small_and_hold_their_parameters(store: FeatureStore) -> None:

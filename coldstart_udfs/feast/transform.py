@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,8 +165,8 @@ class Enricher:
                     f"{feature} holds a vector of {len(vector)} numbers, the encoder gives {self.dimensions}. {_REMEDY}"
                 )
         if vectors and isinstance(vectors[0], list):  # online: lists of Python numbers
-            flat = np.fromiter(chain.from_iterable(vectors), dtype=np.float32, count=len(vectors) * self.dimensions)
-            known = flat.reshape(len(vectors), self.dimensions)
+            packed = bytearray().join([struct.pack(f"{self.dimensions}f", *vector) for vector in vectors])
+            known = np.frombuffer(packed, dtype=np.float32).reshape(len(vectors), self.dimensions)
         else:
             known = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), self.dimensions)
         if len(known) == len(present):
