@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, OnDemandFeatureView
 
@@ -173,6 +174,31 @@ def test_two_puts_of_one_user_within_a_second_leave_the_last_words_everywhere(st
     assert online(store, "eve")["user_description"] == ["second words"]
     past = history(store, ("eve", second.event_timestamp), ("eve", first.event_timestamp))
     assert past.user_description.tolist() == ["second words", "first words"]
+
+
+def test_feasts_own_offline_write_takes_the_columns_of_the_file_though_they_are_mapped(
+    small: Path, store: FeatureStore
+) -> None:
+    fingerprint = online(store, "ann")["user_text_fingerprint"][0]
+    now = datetime.now(UTC)
+    frame = pd.DataFrame({
+        "user_id": ["eve"], "user_description": ["a red lamp"], "user_attributes": [["country=Peru"]],
+        "user_embedding": [embedded("a red lamp")], "embedding_fingerprint": [fingerprint],
+        "event_timestamp": pd.Series([now]).dt.as_unit("us"),
+    })  # fmt: skip
+    (part,) = (small / "feature_repo" / "data" / "user_descriptions").iterdir()
+    columns = pq.read_schema(part).names
+    assert set(frame.columns) == set(columns)
+    store.write_to_offline_store("user_descriptions", frame)
+    (file,) = pushed(small)
+    assert pq.read_schema(file).names == columns
+    past = history(store, ("eve", now), ("eve", now - timedelta(seconds=1)))
+    assert past.user_description.tolist() == ["a red lamp", None]
+    assert past.user_text_fingerprint.tolist() == [fingerprint, None]
+    assert list(past.user_attributes[0]) == ["country=Peru"]
+    np.testing.assert_array_equal(past.user_embedding[0], embedded("a red lamp"))
+    assert past.user_has_description.tolist() == [True, False]
+    assert online(store, "eve")["user_description"] == [None]
 
 
 def test_500_at_once_are_one_file_and_the_last_row_is_as_right_as_the_first(small: Path, store: FeatureStore) -> None:
