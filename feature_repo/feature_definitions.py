@@ -4,6 +4,7 @@
 entity in its name, because Feast drops or confuses names that two views share.
 """
 
+import warnings
 from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
@@ -14,6 +15,9 @@ from feast.types import Array, Float32, Int64, String
 
 from coldstart_udfs.feast import enriched_views
 from coldstart_udfs.profile import Enrichment
+
+# Of history, which our offline store reads in batches.
+warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
 
 HERE = Path(__file__).resolve().parent
 # α, β and the encoder: enrichment.json beside this file, or the defaults. `coldstart train` writes what it fitted,

@@ -1,16 +1,19 @@
 """Read features the three ways, after `feast apply` and `feast materialize`: python test_workflow.py."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from feast import FeatureStore
 
+HERE = Path(__file__).resolve().parent
+
 
 def main() -> None:
-    store = FeatureStore(repo_path=str(Path(__file__).resolve().parent))
-    known = pd.read_parquet(Path(__file__).resolve().parent / "data" / "user_profiles.parquet")["user_id"].iloc[0]
+    store = FeatureStore(repo_path=str(HERE))
+    snapshots = pd.read_parquet(HERE / "data" / "user_profiles.parquet", columns=["user_id", "event_timestamp"])
+    known = snapshots["user_id"].value_counts().sort_index(kind="stable").idxmax()
+    moments = snapshots.loc[snapshots["user_id"] == known, "event_timestamp"]
 
     print(f"\n--- online, stored descriptions: user {known}, and one who does not exist")
     show(
@@ -28,13 +31,8 @@ def main() -> None:
         ).to_df()
     )
 
-    print("\n--- history: what was known of the user at two moments")
-    entities = pd.DataFrame(
-        {
-            "user_id": [known, known],
-            "event_timestamp": [datetime(2011, 1, 15, tzinfo=UTC), datetime(2011, 12, 31, tzinfo=UTC)],
-        }
-    )
+    print("\n--- history: what was known of the user after the first interactions, and at the end")
+    entities = pd.DataFrame({"user_id": known, "event_timestamp": [moments.min(), moments.max()]})
     show(
         store.get_historical_features(
             entity_df=entities,
@@ -47,7 +45,7 @@ def show(features: pd.DataFrame) -> None:
     """Print features with vectors shortened to their first numbers."""
     for column in features.columns[features.columns.str.endswith("_profile")]:
         features[column] = features[column].map(_shortened)
-    print(features.to_string(index=False))
+    print(features.T.to_string(header=False))
 
 
 def _shortened(vector: Any) -> Any:

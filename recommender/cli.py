@@ -48,7 +48,7 @@ def init(directory: Annotated[Path, typer.Argument(help="A folder that does not 
     target = directory / "feature_repo"
     if target.exists():
         raise ColdStartError(f"{target} exists already; choose another folder")
-    left_out = shutil.ignore_patterns("data", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
+    left_out = shutil.ignore_patterns("data", "feast_monitoring", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
     shutil.copytree(_template(), target, ignore=left_out)
     Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
     console.print(
@@ -96,7 +96,7 @@ def train(
     chosen = model.parameters
     for name in ("alpha", "beta", "gamma", "gamma_cold"):
         console.print(f"{name:<11}{getattr(chosen, name):<6g} {chosen.source[name]}")
-    console.print(f"bundle → {bundle}, alpha and beta → {repo / 'enrichment.json'}")
+    console.print(f"bundle → {bundle}, alpha and beta → {repo / 'enrichment.json'}; next: feast -c {repo} apply")
 
 
 @app.command()
@@ -127,6 +127,7 @@ def skew(
         Path | None,
         typer.Option(help="Parquet of what get_historical_features gave; default: what the bundle was trained on."),
     ] = None,
+    service: Annotated[str, typer.Option(help="The feature service that serving reads.")] = "coldstart_serving",
     limit: Annotated[int, typer.Option(min=1, help="At most this many users, and items, spread evenly.")] = 1_000,
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
@@ -142,19 +143,20 @@ def skew(
     store = open_store(repo)
     with progress() as report:
         if training:
-            found = measure_skew(store, _read_training(training), limit=limit, report=report)
+            found = measure_skew(store, _read_training(training), service=service, limit=limit, report=report)
         else:
-            found = bundle_skew(store, bundle, limit=limit, report=report)
-    table = Table("feature", "view", "compared", "differ", "largest difference", "why, and the first of them")
-    for column in table.columns[2:5]:
-        column.justify = "right"
-    for one in found:
-        reasons = [f"{count:,} × {reason}" for reason, count in one.reasons.most_common()]
-        examples = [f"({'; '.join(one.examples)})"] if one.examples else []
-        largest = f"{one.largest:.2g}" if one.largest else "0"
-        why = "\n".join([*reasons, *examples])
-        table.add_row(one.feature, one.view, f"{one.compared:,}", f"{one.different:,}", largest, why)
-    console.print(table)
+            found = bundle_skew(store, bundle, service=service, limit=limit, report=report)
+    for one in (one for one in found if one.different):
+        largest = f", by {one.largest:.2g} at most" if one.largest else ""
+        told = f"{one.feature}: {one.different:,} of {one.compared:,} differ{largest}"
+        console.print(told, style="bold", markup=False, soft_wrap=True)
+        for reason, count in one.reasons.most_common():
+            console.print(f"  {count:,} × {reason}", markup=False, soft_wrap=True)
+        console.print(f"  the first: {'; '.join(one.examples)}", markup=False, soft_wrap=True)
+    agree = sum(not one.different for one in found)
+    rows = max((one.compared for one in found), default=0)
+    sample = f" (at most {limit:,} of each kind are compared: --limit)" if rows >= limit else ""
+    console.print(f"{agree} of {len(found)} features agree, over up to {rows:,} users or items{sample}", soft_wrap=True)
     if any(one.faulty for one in found):
         raise typer.Exit(1)
 

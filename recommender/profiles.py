@@ -42,7 +42,7 @@ def build_profiles(
         report: told (stage, done, total).
 
     Returns:
-        The number of rows by source, and of rows that were kept of what was pushed.
+        The number of rows by source, and of the rows beside them that are newer, from what was pushed.
 
     Raises:
         ColdStartError: the data contract is broken, or a SQL file is missing or fails.
@@ -81,39 +81,57 @@ def build_profiles(
                 target = repo / "data" / path
                 scratch = stack.enter_context(staged(target.parent))
                 _copy(con, source, source, scratch / target.name, fingerprint)
-                if pushed[source]:
-                    _keep_pushed(con, source, pushed[source], target)
-                    counts[f"{source} that were pushed"] = _count(con, "kept")
-                    _copy(con, "kept", source, scratch / f"pushed-{uuid.uuid4().hex}.parquet", fingerprint)
-        for file in (file for files in pushed.values() for file in files):
-            file.unlink()
+            # Before the tables' own files take their place: a run that stops here decides the same when it is repeated.
+            for source, files in pushed.items():
+                if files:
+                    target = repo / "data" / SOURCES[source]
+                    counts[f"{source} since puts"] = _keep_pushed(con, source, files, target)
+                    with staged(target.parent) as scratch:
+                        _copy(con, "kept", source, scratch / f"pushed-{uuid.uuid4().hex}.parquet", fingerprint)
+                    for file in files:
+                        file.unlink()
         settings.write(repo / ENRICHMENT_FILE)
         return counts
 
 
 def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> None:
     con.execute(
-        f"COPY (FROM {table} ORDER BY event_timestamp, {source.partition('_')[0]}_id) TO '{path}' "
+        f"COPY (FROM {table} ORDER BY event_timestamp, {source.partition('_')[0]}_id) TO {_quoted(path)} "
         f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
     )
 
 
-def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
-    """The table `kept`: pushed rows that count on, in this encoder's vectors.
+def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> int:
+    """The table `kept`: what stands beside the tables' rows, in this encoder's vectors; how many rows that is.
 
-    They do where the tables do not know the id, or say of it what they said when `written`, the file of the last run,
-    was made: then the pushed words are the newer ones.
+    A pushed row counts on unless the tables have something new to say of its id since `written`, the file of the last
+    run, was made. Then their words become true just after the pushed ones, for a row of before would not replace them.
     """
     side = source.partition("_")[0]
-    before = f"read_parquet('{written}')" if written.exists() else f"(FROM {source} WHERE false)"
-    con.execute(
-        f"CREATE OR REPLACE TABLE kept AS SELECT * REPLACE (embed({side}_description) AS {side}_embedding, "
-        f"getvariable('fingerprint') AS embedding_fingerprint) FROM read_parquet($1, union_by_name = true) "
-        f"WHERE {side}_id NOT IN (SELECT now.{side}_id FROM {source} AS now LEFT JOIN {before} AS before "
-        f"USING ({side}_id) WHERE before.{side}_id IS NULL "
-        f"OR now.{side}_description IS DISTINCT FROM before.{side}_description)",
-        [[str(path) for path in pushed]],
-    )
+    key, text = f"{side}_id", f"{side}_description"
+    before = f"read_parquet({_quoted(written)})" if written.exists() else f"(FROM {source} WHERE false)"
+    files = "[" + ", ".join(map(_quoted, pushed)) + "]"
+    con.execute(f"""
+        CREATE OR REPLACE TABLE kept AS
+        WITH pushed AS (
+            SELECT * REPLACE (embed({text}) AS {side}_embedding, getvariable('fingerprint') AS embedding_fingerprint)
+            FROM read_parquet({files}, union_by_name = true)
+        ),
+        last AS (SELECT {key}, max(event_timestamp) AS pushed_at FROM pushed GROUP BY ALL),
+        displaced AS (
+            SELECT now.{key} FROM {source} AS now LEFT JOIN {before} AS before USING ({key})
+            WHERE before.{key} IS NULL OR now.{text} IS DISTINCT FROM before.{text}
+        )
+        SELECT * FROM pushed WHERE {key} NOT IN (FROM displaced)
+        UNION ALL BY NAME
+        SELECT now.* REPLACE (greatest(event_timestamp, pushed_at + INTERVAL 1 MICROSECOND) AS event_timestamp)
+        FROM {source} AS now JOIN last USING ({key}) WHERE {key} IN (FROM displaced)
+    """)
+    return _count(con, "kept")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -56,7 +56,8 @@ def _online(
     if not np.isclose(weight, expected):
         raise ColdStartError(
             f"the view of {side}s weighs a description {weight:g} here, the bundle was trained with {expected:g}; "
-            "run `feast apply` after `coldstart train`, so that both use one enrichment.json"
+            "run `feast apply` after `coldstart train`, so that both use one enrichment.json (if that was edited by "
+            "hand, train first)"
         )
     # The view gives P' = P + w·M(d), and w is known: what it added is the description's embedding.
     embedding = (enriched - profile) / weight if weight else np.zeros_like(enriched)

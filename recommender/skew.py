@@ -18,13 +18,14 @@ from recommender.model import HybridRecommender
 
 
 def bundle_skew(
-    store: Any, bundle: Path, *, limit: int | None = None,
+    store: Any, bundle: Path, *, service: str = "coldstart_serving", limit: int | None = None,
     report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[Skew]:  # fmt: skip
     """Compare the users and items of a bundle, with its α and β, with the online store.
 
     Args:
         store: the Feast store.
+        service: the feature service that serving reads.
         bundle: the folder of the trained recommender; it holds the features that training read.
         limit: at most this many users, and as many items; None compares all.
         report: told (stage, done, total).
@@ -38,7 +39,7 @@ def bundle_skew(
     found = []
     for side, entities, weight in (("user", model.users, settings.alpha), ("item", model.items, settings.beta)):
         frame = _frame(side, entities, weight, settings.evidence_scale, moment)
-        found += measure_skew(store, frame, limit=limit, report=report)
+        found += measure_skew(store, frame, service=service, limit=limit, report=report)
     return found
 
 

@@ -202,9 +202,7 @@ def test_full_feature_names_work_in_history(store: FeatureStore, people: pd.Data
     features = ["user_enriched_training:user_enriched_profile", "user_profiles:user_evidence"]
     short = store.get_historical_features(frame, features).to_df()
     full = store.get_historical_features(frame, features, full_feature_names=True).to_df()
-    assert full.columns.tolist() == [
-        "user_id", "event_timestamp", "user_profiles__user_evidence", "user_enriched_training__user_enriched_profile",
-    ]  # fmt: skip
+    assert full["user_profiles__user_evidence"].tolist()[0] == short["user_evidence"].tolist()[0] > 0
     vectors = full["user_enriched_training__user_enriched_profile"]
     np.testing.assert_array_equal(np.stack(vectors), np.stack(short["user_enriched_profile"]))
     # Feast does not check the types of historical outputs.

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureView, Field, FileSource, OnDemandFeatureView, ValueType
 from feast.types import Array, Float32, Int64, String
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast import Enricher, enriched_views
+from tests.conftest import ROOT
 
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 TYPES = {
@@ -76,9 +77,12 @@ def test_a_vector_of_another_width_is_an_error() -> None:
         enricher().columns(columns(user_profile=[[1.0, 0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("nothing", [None, math.nan])
-def test_null_in_every_column_gives_a_cold_zero_profile(nothing: float | None) -> None:
-    found = enricher().columns({name: [nothing] for name in columns()})
+@pytest.mark.parametrize("nothing", [None, math.nan, []])
+def test_null_in_every_column_gives_a_cold_zero_profile(nothing: Any) -> None:
+    # An empty list is what some stores make of a vector that is NULL.
+    number = None if nothing == [] else nothing
+    values = {name: [nothing if TYPES[name] == Array(Float32) else number] for name in columns()}
+    found = enricher().columns(values)
     assert found["user_is_cold"] == [True]
     assert found["user_enriched_profile"][0].tolist() == [0, 0]
     assert (found["user_embedding_norm"], found["user_enriched_cosine"]) == ([0.0], [None])
@@ -141,6 +145,13 @@ def test_alpha_and_the_fingerprint_stand_in_the_registered_source() -> None:
         ({"evidence": "user_profile"}, r"user_profile is Array\(Float32\); as evidence it must be Int64 or"),
         ({"profile": "user_description"}, r"user_description is String; as profile it must be Array\(Float32\)"),
         ({"name": "two words"}, "name is 'two words'; it begins names"),
+        ({"alpha": math.inf}, "alpha and beta must be finite"),
+        ({"alpha": -1.0}, "alpha is -1.0; it must be a number of at least 0"),
+        ({"evidence_scale": 0}, "evidence_scale is 0; it must be positive"),
+        ({"source_view": []}, "source_view is empty; give a FeatureView or a list of them"),
+        ({"source_view": "members"}, "give a FeatureView or a list of them"),
+        ({"source_view": [a_view(), a_view("more")]}, "user_description.* is in several of shop_users, more"),
+        ({"source_view": a_view().with_name("other")}, "shop_users has an alias or other join keys"),
         ({"source_view": a_view(user_is_cold=Int64)}, "user_is_cold of shop_users is named like a field"),
         ({"source_view": a_view(request_description=String)}, "request_description of shop_users is named like"),
     ],
@@ -149,3 +160,15 @@ def test_what_cannot_be_enriched_says_what_can(given: dict[str, Any], problem: s
     arguments = {"name": "user", "source_view": a_view(), **given}
     with pytest.raises(ColdStartError, match=problem):
         enriched_views(arguments.pop("name"), arguments.pop("source_view"), **arguments)
+
+
+def test_the_pages_example_registers_its_views() -> None:
+    page = (ROOT / "docs" / "feast.md").read_text()
+    block = page.partition("```python\n")[2].partition("```")[0]
+    fields = {"bio": String, "taste": Array(Float32), "n_orders": Int64}
+    names: dict[str, Any] = {"members": a_view("members", **dict.fromkeys(TYPES), **fields)}
+    exec(block, names)
+    # Feast registers what has a name of its own in the module.
+    views = {value.name for value in names.values() if isinstance(value, OnDemandFeatureView)}
+    assert views == {"member_enriched", "member_enriched_training", "member_enriched_request"}
+    assert [p.name for p in names["serving"].feature_view_projections] == ["members", "member_enriched"]

@@ -327,14 +327,14 @@ def test_the_online_store_keeps_nothing_of_words_that_were_replaced_before(store
     put(store, "user", WHO, "the quick brown fox " * 400)
     put(store, "user", WHO, "short")
     assert b"quick brown fox" in database.read_bytes()
-    forget(store, "user", WHO, data=Path(store.repo_path) / "none")
+    forget(store, "user", WHO, data=None)
     assert b"quick brown fox" not in database.read_bytes()
 
 
 def test_an_id_within_another_id_is_another_id(store: FeatureStore) -> None:  # noqa: F811
     for name in ("an", "anna", "nn", "ANN"):
         put(store, "user", name, f"words of {name}")
-    forget(store, "user", "an", data=Path(store.repo_path) / "none")
+    forget(store, "user", "an", data=None)
     assert online(store, "an", "ann", "anna")["user_description"] == [None, USERS["ann"], "words of anna"]
 
 
@@ -393,7 +393,7 @@ def test_an_online_store_that_is_in_use_is_an_error_that_says_so(store: FeatureS
         other.execute("BEGIN IMMEDIATE")
         release = threading.Timer(2, other.rollback)
         release.start()
-        forget(store, "user", WHO, data=Path(store.repo_path) / "none")  # waits for it
+        forget(store, "user", WHO, data=None)  # waits for it
         release.join()
     assert online(store, WHO)["user_description"] == [None]
 
@@ -406,7 +406,7 @@ def test_a_blank_id_is_no_id(small: Path) -> None:  # noqa: F811
 
 def test_a_repository_alone_without_tables_is_enough(small: Path) -> None:  # noqa: F811
     shutil.rmtree(small / "data")
-    assert forget(small / "feature_repo", "user", WHO, data=small / "data").total > 0
+    assert forget(small / "feature_repo", "user", WHO, data=None).total > 0
 
 
 def test_the_commands_say_what_they_did(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -432,3 +432,23 @@ def command(*words: str) -> str:
     if result.exception:
         raise result.exception
     return " ".join(result.output.split())
+
+
+def test_a_data_folder_without_tables_is_refused_before_anything_goes(small: Path) -> None:  # noqa: F811
+    repo = small / "feature_repo"
+    with pytest.raises(ColdStartError, match=r"data holds none of items, users and interactions.*--no-tables"):
+        forget(repo, "user", WHO, data=repo / "data")
+    assert forget(repo, "user", WHO, data=small / "data", dry_run=True).total > 0
+    assert forget(repo, "user", WHO, data=None, dry_run=True).total > 0
+
+
+def test_statistics_of_fingerprints_are_nobodys_text(small: Path) -> None:  # noqa: F811
+    repo = small / "feature_repo"
+    folder = repo / "feast_monitoring"
+    folder.mkdir(exist_ok=True)
+    fingerprint = Encoder().fingerprint
+    quoted = json.dumps({"values": [{"value": fingerprint, "count": 4}]})
+    table = pa.table({"feature_name": ["user_text_fingerprint"], "histogram": [quoted]})
+    pq.write_table(table, folder / "of_fingerprints.parquet")
+    forget(repo, "user", WHO, data=small / "data")
+    assert pq.read_table(folder / "of_fingerprints.parquet").num_rows == 1

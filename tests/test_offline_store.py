@@ -298,6 +298,28 @@ def test_entity_rows_may_be_sql_with_our_functions_and_the_repositorys_files(tmp
         store.get_historical_features("SELECT 1 FROM nowhere", ["users:n"])
 
 
+def test_timestamps_of_sql_may_be_dates_or_strings_as_those_of_a_frame_may(tmp_path: Path, stub: StubEncoder) -> None:
+    store = simple(tmp_path)
+    day = days(1)[0]
+    for instant in (f"DATE '{day:%Y-%m-%d}'", f"'{day:%Y-%m-%d}'", f"'{day:%Y-%m-%d}T00:00:00'"):
+        query = f"SELECT 'a' AS user_id, {instant} AS event_timestamp"
+        frame = pd.DataFrame({"user_id": ["a"], "event_timestamp": [pd.Timestamp(f"{day:%Y-%m-%d}", tz="UTC")]})
+        found = store.get_historical_features(query, ["users:n"]).to_arrow()
+        assert found["n"].to_pylist() == store.get_historical_features(frame, ["users:n"]).to_arrow()["n"].to_pylist()
+    with pytest.raises(ColdStartError, match="entity_df gives event_timestamp as string; write CAST"):
+        store.get_historical_features("SELECT 'a' AS user_id, 'soon' AS event_timestamp", ["users:n"])
+    with pytest.raises(ColdStartError, match="must be a SELECT"):
+        store.get_historical_features("", ["users:n"])
+
+
+def test_an_error_about_a_secret_does_not_tell_it(tmp_path: Path) -> None:
+    simple(tmp_path)
+    store = open_repo(tmp_path, settings={"no_such_secret": "open sesame"})
+    with pytest.raises(ColdStartError, match="no_such_secret = … is not possible") as caught:
+        ask(store, ["a"], days(0))
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_join_over_arrow_rows_is_not_a_nested_loop(tmp_path: Path) -> None:
     """DuckDB takes one where it knows no row count: 100,000 rows took 20 s in place of one."""
     count = 20_000

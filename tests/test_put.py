@@ -361,9 +361,49 @@ def test_the_next_profiles_keep_what_was_put_unless_the_tables_have_something_ne
     expected = {"eve": words["eve"], "ann": words["ann"], "dan": "a tea room now", "cy": USERS["cy"]}
     for _ in range(2):
         counts = build_profiles(small / "data", small / "feature_repo")
-        assert counts["user_descriptions that were pushed"] == 2
+        assert counts["user_descriptions since puts"] == 3
         assert len(pushed(small)) == 1
         now = datetime.now(UTC)
         found = history(store, *((name, now) for name in expected))
         assert dict(zip(expected, found["user_description"], strict=True)) == expected
         np.testing.assert_allclose(found["user_embedding"][1], embedded(words["ann"]), atol=1e-6)
+
+
+def test_what_the_tables_newly_say_replaces_what_was_put_online_too(small: Path, store: FeatureStore) -> None:
+    put(store, "user", "dan", "closed the cafe")
+    users = small / "data" / "users.parquet"
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE users AS FROM '{users}'")
+        con.execute("UPDATE users SET description = 'a tea room now' WHERE user_id = 'dan'")
+        con.execute(f"COPY users TO '{users}'")
+    build_profiles(small / "data", small / "feature_repo")
+    # The row of the tables is older than the put: left so, a store that keeps the later of two rows would keep the put.
+    sources = f"{small}/feature_repo/data/user_descriptions/*.parquet"
+    with duckdb.connect() as con:
+        query = f"SELECT user_description FROM '{sources}' WHERE user_id = 'dan' ORDER BY event_timestamp"
+        assert con.sql(query).fetchall() == [("a tea room now",), ("a tea room now",)]
+    store.materialize(LAST - timedelta(days=400), datetime.now(UTC))
+    assert online(store, "dan")["user_description"] == ["a tea room now"]
+
+
+def test_profiles_that_were_stopped_before_they_cleaned_up_do_not_bring_put_words_back(
+    small: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "user", "dan", "closed the cafe")
+    users = small / "data" / "users.parquet"
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE users AS FROM '{users}'")
+        con.execute("UPDATE users SET description = 'a tea room now' WHERE user_id = 'dan'")
+        con.execute(f"COPY users TO '{users}'")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_profiles(small / "data", small / "feature_repo")
+    build_profiles(small / "data", small / "feature_repo")
+    assert history(store, ("dan", datetime.now(UTC))).user_description.tolist() == ["a tea room now"]
+
+
+def test_a_folder_with_an_apostrophe_has_profiles(built: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "it's a shop"
+    shutil.copytree(built, shop)
+    assert build_profiles(shop / "data", shop / "feature_repo")["user_descriptions"] == len(USERS)

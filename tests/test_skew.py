@@ -105,5 +105,9 @@ def test_an_online_store_that_was_not_materialised_since_is_behind(store: Any, t
 def test_a_frame_that_cannot_be_compared_says_why(store: Any, training: pd.DataFrame) -> None:
     with pytest.raises(ColdStartError, match="no event_timestamp"):
         measure_skew(store, training.drop(columns="event_timestamp"))
-    with pytest.raises(ColdStartError, match="no feature of coldstart_serving"):
+    with pytest.raises(ColdStartError, match="no row or no feature of coldstart_serving"):
         measure_skew(store, training[["user_id", "event_timestamp"]])
+    with pytest.raises(ColdStartError, match="no row or no feature"):
+        measure_skew(store, training[:0])
+    with pytest.raises(ColdStartError, match="no feature service 'serving'; there are coldstart_quality"):
+        measure_skew(store, training, service="serving")

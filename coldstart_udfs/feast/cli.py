@@ -22,7 +22,11 @@ def put(
     user_id: UserOption = None,
     item_id: ItemOption = None,
     attribute: Annotated[
-        list[str] | None, typer.Option(help="column=value; several times for several. Default: what is stored stays.")
+        list[str] | None,
+        typer.Option(
+            help="column=value, as the sources hold it (numbers in bands: price=2^1). All of them: they replace what "
+            "is stored. Default: that stays."
+        ),
     ] = None,
     repo: RepoOption = REPO,
 ) -> None:
@@ -49,6 +53,9 @@ def forget(
     repo: RepoOption = REPO,
     data: Annotated[Path, typer.Option("--data", help="Folder with items, users and interactions.")] = Path("data"),
     cache: Annotated[Path | None, typer.Option("--cache", help="Another cache file than the machine's.")] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables/--no-tables", help="Whether there are such tables, which --data names.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
 ) -> None:
     """Erase a user or an item: text, vectors and profile, from cache, online store, tables and sources."""
@@ -56,7 +63,7 @@ def forget(
     from coldstart_udfs.feast.forget import forget as run
 
     with console.status("through Feast …"):
-        done = run(repo, entity, name, data=data, cache=cache, dry_run=dry_run)
+        done = run(repo, entity, name, data=data if tables else None, cache=cache, dry_run=dry_run)
     if done.total:
         table = Table("place", "what", "found" if dry_run else "removed")
         table.columns[2].justify = "right"
@@ -66,8 +73,9 @@ def forget(
         console.print(table)
     else:
         console.print(f"nothing is left of {entity} {name}", markup=False)
+        return
     for note in done.notes:
-        console.print(f"- {note}", markup=False)
+        console.print(f"- {note}", markup=False, soft_wrap=True)
 
 
 def _who(user_id: str | None, item_id: str | None) -> tuple[str, str]:

@@ -115,7 +115,8 @@ def _set(con: duckdb.DuckDBPyConnection, settings: Mapping[str, Setting]) -> Non
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             if name.startswith("s3_"):
                 hint = " It comes with `extensions: [httpfs]`."
-        raise ColdStartError(f"offline_store.settings: {name} = {value!r} is not possible: {problem}.{hint}")
+        shown = "…" if re.search("secret|token|password|key", name, re.IGNORECASE) else repr(value)
+        raise ColdStartError(f"offline_store.settings: {name} = {shown} is not possible: {problem.rstrip(':')}.{hint}")
 
 
 def _literal(value: Setting) -> str:

@@ -61,7 +61,7 @@ class Forgotten:
 
 
 def forget(
-    store: Any, entity: str, entity_id: str, *, data: str | Path = "data", cache: str | Path | None = None,
+    store: Any, entity: str, entity_id: str, *, data: str | Path | None = "data", cache: str | Path | None = None,
     dry_run: bool = False,
 ) -> Forgotten:
     """Erase an entity's texts, vectors and profile from every place that this shop has on this machine.
@@ -73,7 +73,7 @@ def forget(
         store: a FeatureStore, or the folder of its repository.
         entity: "user" or "item".
         entity_id: its id.
-        data: the folder with the contract's tables; it need not exist.
+        data: the folder with the contract's tables; None if the repository is not made of any.
         cache: the vector cache's file; None is the machine's.
         dry_run: count what would go, and change nothing.
 
@@ -81,22 +81,22 @@ def forget(
         What went and what could not.
 
     Raises:
-        ColdStartError: the id is blank, or data lie where this cannot erase: then nothing was removed. Or a file is
-            in use: the same call goes on from there.
+        ColdStartError: the id is blank, `data` holds no table, or something lies where this cannot erase: then nothing
+            was removed. Or a file is in use: the same call goes on from there.
     """
     if not has_text(entity_id):
         raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
     store = open_store(store) if isinstance(store, (str, Path)) else store
-    repo, data = Path(store.repo_path).resolve(), Path(data).resolve()
+    repo, tables = Path(store.repo_path).resolve(), _tables(data)
     cache = vector_cache.default_path() if cache is None else Path(cache)
     key = join_key(store, entity)
-    files = _holders(_files(store, repo, data), key, entity_id)
+    files = _holders(_files(store, repo, tables), key, entity_id)
     online = online_rows(store)
     rows = online.find(key, entity_id) if online else []
     values = online.values(rows) if online else []
-    texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values)]
+    texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values, _fingerprints(files, repo))]
     reports = _reports(repo, texts)
-    bundle = _bundle_knows(data / "bundle", entity, entity_id)
+    bundle = None if data is None else Path(data).resolve() / "bundle"
 
     vectors = vector_cache.forget(cache, _keys(repo, texts), dry_run=dry_run)
     removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
@@ -112,11 +112,45 @@ def forget(
         removed.append(Removed(str(path), "rows", count))
         if not dry_run:
             _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
-    notes = _notes(entity, repo, data, bundle=bundle, redis=online is not None and "redis" in online.name)
+    folders = [repo, *dict.fromkeys(path.parent for path in tables)]
+    known = bundle if bundle and _bundle_knows(bundle, entity, entity_id) else None
+    notes = _notes(entity, folders, bundle=known, redis=online is not None and "redis" in online.name)
     return Forgotten(entity, entity_id, [row for row in removed if row.count], notes)
 
 
-def _files(store: Any, repo: Path, data: Path) -> list[Path]:
+def _tables(folder: str | Path | None) -> list[Path]:
+    """The contract's tables, interactions first: a stop between the two leaves tables that keep the contract."""
+    if folder is None:
+        return []
+    data = Path(folder).resolve()
+    csv = [path.name for path in data.glob("*.csv")]
+    if csv:
+        raise ColdStartError(
+            f"{data} holds {', '.join(csv)}, and only parquet can be rewritten here; nothing was removed. Give --data "
+            "the folder that `coldstart ingest` wrote"
+        )
+    tables = [path for path in parquet_files([data]) if path.parent == data]
+    if not {path.stem for path in tables} & {"items", "users", "interactions"}:
+        raise ColdStartError(
+            f"{data} holds none of items, users and interactions, so what they say would stay; nothing was removed. "
+            "Give --data the folder that `coldstart ingest` wrote, or --no-tables where there is none"
+        )
+    return sorted(tables, key=lambda path: path.stem in ("users", "items"))
+
+
+def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
+    """Names of encoders: strings beside an id that are nobody's text."""
+    settings = Enrichment.of_repo(repo)
+    encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
+    found = {encoder.fingerprint for encoder in encoders}
+    for path in files:
+        names = [name for name in pq.read_schema(path).names if name.endswith("_fingerprint")]
+        for table in _groups(path, *names) if names else ():
+            found.update(value for name in names for value in table[name].unique().to_pylist() if value)
+    return found
+
+
+def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
     """The parquet files that may hold rows of an entity, sources last.
 
     What the registry names, what else lies in the repository's data folder, and the contract's tables.
@@ -132,15 +166,6 @@ def _files(store: Any, repo: Path, data: Path) -> list[Path]:
     in_sources = parquet_files(place for source in sources for place in local_places(source, store.config))
     places = [place for source in others for place in local_places(source, store.config)]
     in_others = parquet_files([repo / "data", *places])
-    tables = [path for path in parquet_files([data]) if path.parent == data]
-    csv = [path.name for path in data.glob("*.csv")]
-    if csv:
-        raise ColdStartError(
-            f"{data} holds {', '.join(csv)}, and only parquet can be rewritten here; nothing was removed. Give --data "
-            "the folder that `coldstart ingest` wrote"
-        )
-    # Interactions before users: a stop between the two leaves tables that keep the contract.
-    tables.sort(key=lambda path: path.stem in ("users", "items"))
     return list(dict.fromkeys([*(path for path in in_others if path not in in_sources), *tables, *in_sources]))
 
 
@@ -203,12 +228,12 @@ def _texts_of_files(files: Iterable[Path], key: str, entity_id: str) -> Iterator
                 yield from (value for value in rows[name].unique().to_pylist() if value is not None)
 
 
-def _texts_of_values(values: Iterable[bytes]) -> Iterator[str]:
+def _texts_of_values(values: Iterable[bytes], fingerprints: set[str]) -> Iterator[str]:
     from feast.protos.feast.types.Value_pb2 import Value
 
     for value in values:
         text = Value.FromString(value).string_val
-        if text:
+        if text and text not in fingerprints:
             yield text
 
 
@@ -264,20 +289,20 @@ def _bundle_knows(folder: Path, entity: str, entity_id: str) -> bool:
     return False
 
 
-def _notes(entity: str, repo: Path, data: Path, *, bundle: bool, redis: bool) -> list[str]:
+def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: bool) -> list[str]:
     shared = "item profiles are means over buyers" if entity == "user" else "user profiles are sums over items"
     notes = [
-        f"raw files (such as {data.parent / 'raw'}) stay: the next `coldstart ingest` brings the {entity} back",
+        f"raw files stay: the next `coldstart ingest` of them brings the {entity} back",
         f"{shared}: the {entity}'s part in them goes with the next `coldstart profiles`",
         "a running process keeps vectors in memory until it ends: restart `feast serve` and open notebooks",
         "backups, exports, databases of your own, the history of `coldstart sql` and other machines' caches are yours "
         "to clean; if SQL embedded a changed form of a text, `coldstart cache clear` removes its vector",
     ]
     if bundle:
-        notes.insert(0, f"the recommender in {data / 'bundle'} holds the {entity}'s text: run `coldstart train` again")
+        notes.insert(0, f"the recommender in {bundle} holds the {entity}'s text: run `coldstart train` again")
     if redis:
         notes.append("Redis' own files hold the keys until it writes them anew: redis-cli BGSAVE, BGREWRITEAOF")
-    left = [str(path) for folder in (repo, data) for path in folder.rglob(_LEFTOVERS)]
+    left = [str(path) for folder in folders for path in folder.rglob(_LEFTOVERS)]
     if left:
         notes.insert(0, f"a write that was killed left {', '.join(left)}: delete it if nothing is being written there")
     return notes

@@ -238,8 +238,18 @@ def _entities_of_sql(config: RepoConfig, query: str) -> tuple[pa.Table, str]:
             f"entity_df as SQL failed: {first_line(error)}; it must give entity keys and event_timestamp, as in "
             "SELECT user_id, event_timestamp FROM 'data/interactions.parquet'"
         ) from None
+    except AttributeError:
+        raise ColdStartError(f"entity_df as SQL gives no rows: {query!r}; it must be a SELECT") from None
     kinds = rows.schema.empty_table().to_pandas().dtypes
-    return rows, infer_event_timestamp_from_entity_df(dict(kinds))
+    name = infer_event_timestamp_from_entity_df(dict(kinds))
+    kind = rows.schema.field(name).type
+    if not pa.types.is_timestamp(kind):
+        try:
+            instants = pd.to_datetime(rows[name].to_pandas(), utc=True)
+            rows = rows.set_column(rows.column_names.index(name), name, pa.Array.from_pandas(instants))
+        except (ValueError, TypeError):
+            raise ColdStartError(f"entity_df gives {name} as {kind}; write CAST({name} AS TIMESTAMP)") from None
+    return rows, name
 
 
 def _range(instants: pa.ChunkedArray) -> tuple[datetime | None, datetime | None]:

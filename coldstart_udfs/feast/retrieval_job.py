@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -14,7 +16,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.duckdb_session import first_line, open_connection
-from coldstart_udfs.feast.offline_write import export, write_result
+from coldstart_udfs.feast.offline_write import export, locked, write_result
 from coldstart_udfs.feast.parquet_source import ParquetSource
 from coldstart_udfs.feast.point_in_time import stream
 
@@ -99,13 +101,15 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
+        for _ in range(_ATTEMPTS):
+            with suppress(_SourceChangedError):
                 return self._read()
-            except _SourceChangedError:
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError
+        # Somebody writes all the time: as one of the writers, who keep each other out of a single file.
+        files = [Path(source.files[0]) for source in self._prepare().sources if len(source.files) == 1]
+        with ExitStack() as stack:
+            for file in dict.fromkeys(file for file in files if file.is_file()):
+                stack.enter_context(locked(file))
+            return self._read()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         frame: pd.DataFrame = self._to_arrow_internal(timeout).to_pandas()

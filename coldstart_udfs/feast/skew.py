@@ -93,7 +93,10 @@ def measure_skew(
             "what get_historical_features gave, entity columns and timestamps included"
         )
     training = training.assign(event_timestamp=pd.to_datetime(training["event_timestamp"], utc=True))
-    projections = store.get_feature_service(service).feature_view_projections
+    services = {one.name: one for one in store.list_feature_services()}
+    if service not in services:
+        raise ColdStartError(f"there is no feature service {service!r}; there are {', '.join(sorted(services))}")
+    projections = services[service].feature_view_projections
     on_demand = {view.name: view for view in store.list_on_demand_feature_views()}
     # Stored features first: what is computed of them is explained by them.
     projections = sorted(projections, key=lambda projection: projection.name in on_demand)
@@ -106,6 +109,8 @@ def measure_skew(
         if not names or not set(keys) <= set(training.columns):
             continue
         rows = _latest(training, keys, limit)
+        if rows.empty:
+            continue
         online, moments = _online(store, projection.name, names, rows[keys])
         if projection.name in on_demand:
             explain = _computed(on_demand[projection.name], training, differing)
@@ -117,8 +122,9 @@ def measure_skew(
     report("views", len(projections), len(projections))
     if not found:
         raise ColdStartError(
-            f"the training frame has no feature of {service}; it has {', '.join(map(str, training.columns))}. Read it "
-            "without full_feature_names, or name the right service"
+            f"the training frame has no row or no feature of {service}; its columns are "
+            f"{', '.join(map(str, training.columns))}. "
+            "Read it without full_feature_names, or name the right service"
         )
     return found
 
@@ -178,7 +184,8 @@ def _computed(
     inputs = [
         feature.name for projection in view.source_feature_view_projections.values() for feature in projection.features
     ]
-    known = set(inputs) <= set(training.columns)
+    # What an encoder is called says nothing that the vectors do not.
+    known = {name for name in inputs if not name.endswith("_fingerprint")} <= set(training.columns)
 
     def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
         if any(one <= entity for name in inputs for one in differing.get(name, ())):

@@ -157,7 +157,8 @@ class Enricher:
 
     def _stack(self, values: Sequence[Any], feature: str) -> tuple[Vectors, list[bool]]:
         """One row a value, zero where it is NULL, and where it is not."""
-        present = [not _is_null(value) for value in values]
+        # An empty list is what some stores make of NULL.
+        present = [not _is_null(value) and len(value) > 0 for value in values]
         vectors = list(values) if all(present) else list(compress(values, present))
         for vector in vectors:
             if len(vector) != self.dimensions:

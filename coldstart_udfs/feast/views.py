@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.transform import FINGERPRINT_SUFFIX, REQUEST_DESCRIPTION, Enricher
+from coldstart_udfs.profile import Enrichment
 
 if TYPE_CHECKING:
     from feast import FeatureView, Field, OnDemandFeatureView
@@ -33,6 +34,8 @@ def {view}(inputs):
 
 class EnrichedViews(NamedTuple):
     """The doors of one enrichment; all give the same features.
+
+    Take it apart into three names of the module: `feast apply` registers only what has a name of its own there.
 
     Attributes:
         serving: `mode="python"`, fast for few rows: online.
@@ -104,6 +107,7 @@ def enriched_views(
     from feast import Field, OnDemandFeatureView, RequestSource
     from feast.types import Array, Bool, Float32, Float64, String
 
+    Enrichment(alpha=alpha, evidence_scale=evidence_scale)  # checks both
     found = _Features(name, list(source_view) if isinstance(source_view, Sequence) else [source_view])
     roles = {"description": description, "profile": profile, "evidence": evidence}
     encoder = shared_encoder(model, backend=backend)
@@ -163,6 +167,14 @@ class _Features:
 
     def __init__(self, name: str, sources: Sequence[FeatureView]) -> None:
         self._name, self._sources = name, sources
+        if not sources or not all(hasattr(source, "projection") for source in sources):
+            raise ColdStartError(f"source_view is {sources or 'empty'}; give a FeatureView or a list of them")
+        for source in sources:
+            if source.projection.name_alias or source.projection.join_key_map:
+                raise ColdStartError(
+                    f"{source.name} has an alias or other join keys, which Feast loses inside of an on-demand view; "
+                    "give the view itself, and use with_name() in the FeatureService"
+                )
         self._views = ", ".join(source.name for source in sources)
         self._by_name: dict[str, Field] = {field.name: field for source in sources for field in source.features}
         if not name.isidentifier():
@@ -190,6 +202,13 @@ class _Features:
 
     def project(self, wanted: Sequence[str]) -> list[Any]:
         """The source views with those features alone, so that nothing else is read along with them."""
+        names = [field.name for view in self._sources for field in view.features if field.name in wanted]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ColdStartError(
+                f"{', '.join(twice)} is in several of {self._views}, and Feast would take either; give one of them "
+                "another name"
+            )
         parts = [(view, [field.name for field in view.features if field.name in wanted]) for view in self._sources]
         return [view[names] for view, names in parts if names]
 
