@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow  # it needs Ray
 def test_the_feature_store_yaml_for_a_cluster_is_one_that_feast_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.feast.duckdb_session import first_line
 from coldstart_udfs.feast.stores import join_key, open_store
 from coldstart_udfs.profile import Enrichment, has_text
 
@@ -206,14 +207,15 @@ def _write(store: Any, view: Any, frame: pd.DataFrame) -> None:
         store.provider.offline_write_batch(store.config, view, table.select(names).replace_schema_metadata(), None)
     except Exception as error:
         raise ColdStartError(
-            f"the offline store of {view.name} failed, and nothing was written: {_first_line(error)}"
+            f"the offline store of {view.name} failed, and nothing was written: {type(error).__name__}: "
+            f"{first_line(error)}"
         ) from error
     try:
         store.write_to_online_store(view.name, frame)
     except Exception as error:
         raise ColdStartError(
-            f"the rows are in the offline store, but the online store failed: {_first_line(error)}. When it works "
-            "again run the same put once more, or `feast materialize-incremental`"
+            f"the rows are in the offline store, but the online store failed: {type(error).__name__}: "
+            f"{first_line(error)}. When it works again run the same put once more, or `feast materialize-incremental`"
         ) from error
 
 
@@ -234,7 +236,3 @@ def _read_back(
 def _online(store: Any, features: list[str], key: str, names: list[str]) -> dict[str, list[Any]]:
     answer: dict[str, list[Any]] = store.get_online_features(features, [{key: name} for name in names]).to_dict()
     return answer
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -14,6 +14,7 @@ import yaml
 
 from coldstart_udfs.cache import erase
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.duckdb_session import quote_name
 
 
 def open_store(repo: str | Path) -> Any:
@@ -139,7 +140,7 @@ class _Sqlite:
             rows = []
             for (table,) in connection.execute(query).fetchall():
                 # Ids are strings: their bytes stand in the key as they are.
-                some = f"SELECT DISTINCT entity_key FROM {_quoted(table)} WHERE instr(entity_key, ?) > 0"
+                some = f"SELECT DISTINCT entity_key FROM {quote_name(table)} WHERE instr(entity_key, ?) > 0"
                 found = [found for (found,) in connection.execute(some, [entity_id.encode()])]
                 rows += [OnlineRow(table, entity_key) for entity_key in found if _is_of(entity_key, key, entity_id)]
         return rows
@@ -152,14 +153,14 @@ class _Sqlite:
                 value
                 for table, entity_key in rows
                 for (value,) in connection.execute(
-                    f"SELECT value FROM {_quoted(table)} WHERE entity_key = ?", [entity_key]
+                    f"SELECT value FROM {quote_name(table)} WHERE entity_key = ?", [entity_key]
                 )
             ]
 
     def erase(self, rows: list[OnlineRow]) -> None:
         if self._path.exists():
             with closing(sqlite3.connect(self._path, timeout=60)) as connection:
-                deletes = [(f"DELETE FROM {_quoted(table)} WHERE entity_key = ?", (key,)) for table, key in rows]
+                deletes = [(f"DELETE FROM {quote_name(table)} WHERE entity_key = ?", (key,)) for table, key in rows]
                 erase(connection, self._path, deletes)
 
 
@@ -206,10 +207,6 @@ def _is_of(entity_key: bytes, key: str, entity_id: str) -> bool:
         name == key and value.string_val == entity_id
         for name, value in zip(found.join_keys, found.entity_values, strict=False)
     )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _escaped(pattern: bytes) -> bytes:
