@@ -263,10 +263,9 @@ print(len(found["user_enriched_profile"][0]), found["user_is_cold"])
     assert done.stdout.strip() == "384 [True]", done.stderr
 
 
+# Feast #4473. SQLite knows no asynchronous reading; `feast serve` reads it in a thread.
+@pytest.mark.parametrize("store", [pytest.param("redis", marks=pytest.mark.slow)], indirect=True)
 def test_unknown_users_are_retrieved_asynchronously(store: FeatureStore) -> None:
-    # Feast #4473. SQLite knows no asynchronous reading; `feast serve` reads it in a thread.
-    if not store._get_provider().async_supported.online.read:
-        pytest.skip("this online store cannot be read asynchronously; the same test runs on Redis")
     repo = store.repo_path
 
     async def read() -> dict[str, list[Any]]:

@@ -119,6 +119,14 @@ def pushed(shop: Path) -> list[Path]:
     return sorted((shop / "feature_repo" / "data").rglob("pushed-*.parquet"))
 
 
+def the_tables_now_say(shop: Path, user: str, description: str) -> None:
+    users = shop / "data" / "users.parquet"
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE users AS FROM '{users}'")
+        con.execute("UPDATE users SET description = $1 WHERE user_id = $2", [description, user])
+        con.execute(f"COPY users TO '{users}'")
+
+
 def test_a_new_user_is_found_online_and_in_history_at_once(store: FeatureStore) -> None:
     done = put(store, "user", "eve", "a red lamp", ["country=Peru"])
     assert done.retrievable.all()
@@ -353,11 +361,7 @@ def test_the_next_profiles_keep_what_was_put_unless_the_tables_have_something_ne
 ) -> None:
     words = {"eve": "a red lamp", "ann": "now I collect tin signs", "dan": "closed the cafe"}
     put(store, "user", list(words), list(words.values()))
-    users = small / "data" / "users.parquet"
-    with duckdb.connect() as con:
-        con.execute(f"CREATE TABLE users AS FROM '{users}'")
-        con.execute("UPDATE users SET description = 'a tea room now' WHERE user_id = 'dan'")
-        con.execute(f"COPY users TO '{users}'")
+    the_tables_now_say(small, "dan", "a tea room now")
     expected = {"eve": words["eve"], "ann": words["ann"], "dan": "a tea room now", "cy": USERS["cy"]}
     for _ in range(2):
         counts = build_profiles(small / "data", small / "feature_repo")
@@ -371,11 +375,7 @@ def test_the_next_profiles_keep_what_was_put_unless_the_tables_have_something_ne
 
 def test_what_the_tables_newly_say_replaces_what_was_put_online_too(small: Path, store: FeatureStore) -> None:
     put(store, "user", "dan", "closed the cafe")
-    users = small / "data" / "users.parquet"
-    with duckdb.connect() as con:
-        con.execute(f"CREATE TABLE users AS FROM '{users}'")
-        con.execute("UPDATE users SET description = 'a tea room now' WHERE user_id = 'dan'")
-        con.execute(f"COPY users TO '{users}'")
+    the_tables_now_say(small, "dan", "a tea room now")
     build_profiles(small / "data", small / "feature_repo")
     # The row of the tables is older than the put: left so, a store that keeps the later of two rows would keep the put.
     sources = f"{small}/feature_repo/data/user_descriptions/*.parquet"
@@ -390,11 +390,7 @@ def test_profiles_that_were_stopped_before_they_cleaned_up_do_not_bring_put_word
     small: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store, "user", "dan", "closed the cafe")
-    users = small / "data" / "users.parquet"
-    with duckdb.connect() as con:
-        con.execute(f"CREATE TABLE users AS FROM '{users}'")
-        con.execute("UPDATE users SET description = 'a tea room now' WHERE user_id = 'dan'")
-        con.execute(f"COPY users TO '{users}'")
+    the_tables_now_say(small, "dan", "a tea room now")
     with monkeypatch.context() as stopped:
         stopped.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
