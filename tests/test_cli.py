@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,20 @@ def test_training_writes_bundle_and_settings_with_their_origin(trained: Path) ->
 
 
 def test_apply_after_training_shows_the_change_and_answers_follow(trained: Path) -> None:
-    settings = Enrichment.read(trained / "feature_repo" / "enrichment.json")
-    if settings.alpha != 1:
-        early = run("coldstart", "recommend", "--description", "a red lamp", cwd=trained)
-        assert early.returncode == 2
-        assert "run `feast apply` after `coldstart train`" in early.stderr
-        skewed = run("coldstart", "skew", "--limit", "50", cwd=trained)
-        assert skewed.returncode == 1
-        assert "its inputs agree: another α" in skewed.stdout
-    told = must("feast", "-c", "feature_repo", "apply", cwd=trained)
-    if settings.alpha != 1:
-        assert f"alpha={settings.alpha}" in told
+    path = trained / "feature_repo" / "enrichment.json"
+    settings = Enrichment.read(path)
+    # Another α than the bundle's, whatever training chose.
+    replace(settings, alpha=settings.alpha + 3).write(path)
+    assert f"alpha={settings.alpha + 3}" in must("feast", "-c", "feature_repo", "apply", cwd=trained)
+    early = run("coldstart", "recommend", "--description", "a red lamp", cwd=trained)
+    assert early.returncode == 2
+    assert "run `feast apply` after `coldstart train`" in early.stderr
+    skewed = run("coldstart", "skew", "--limit", "50", cwd=trained)
+    assert skewed.returncode == 1
+    assert "its inputs agree: another α" in skewed.stdout
+
+    settings.write(path)
+    assert f"alpha={settings.alpha}" in must("feast", "-c", "feature_repo", "apply", cwd=trained)
     assert "16 of 16 features agree" in must("coldstart", "skew", cwd=trained)
 
     shown = must("coldstart", "recommend", "--description", "a red lamp", "-k", "5", cwd=trained)
