@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,15 +17,19 @@ from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
+from recommender.contract import numeric_attributes
 from recommender.data import load
+from recommender.events import MAX_SEARCHES, EventWeights
 
-# Where each source lies in the repository's data folder. A folder is added to by `coldstart put`.
+# Where each source lies in the repository's data folder. A folder is added to by `coldstart put`, and by what users
+# searched for.
 SOURCES = {
     "item_descriptions": "item_descriptions/part-0.parquet",
     "user_descriptions": "user_descriptions/part-0.parquet",
     "item_profiles": "item_profiles.parquet",
     "user_profiles": "user_profiles.parquet",
 }
+SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
 
 
@@ -33,8 +38,9 @@ def build_profiles(
 ) -> dict[str, int]:
     """Write the parquet sources of a Feast repository from the contract's tables.
 
-    Runs `sql/descriptions.sql` of the repository once and `sql/profiles.sql` for each snapshot. What was pushed
-    since the last run (`coldstart put`) is kept, embedded anew, unless the tables have something new to say of the id.
+    Runs `sql/descriptions.sql` of the repository once, `sql/searches.sql` if somebody searched for something, and
+    `sql/profiles.sql` for each snapshot. What was pushed since the last run (`coldstart put`) is kept, embedded anew,
+    unless the tables have something new to say of the id. Events weigh what the repository's `enrichment.json` says.
 
     Args:
         data: the folder with items, users and interactions.
@@ -47,7 +53,7 @@ def build_profiles(
     Raises:
         ColdStartError: the data contract is broken, or a SQL file is missing or fails.
     """
-    scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "profiles")}
+    scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
     settings = Enrichment.of_repo(repo)
     encoder = shared_encoder(settings.model, backend=settings.backend)
     # What "auto" came to here is what every reader of these vectors opens.
@@ -57,15 +63,28 @@ def build_profiles(
         load(con, data)
         # Each thread holds its own lists of vectors: one thread took 2.6 GB and was no slower than two with 3.4.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
-        con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
+        moments = snapshots(con)
+        _set_variables(con, fingerprint, settings, moments)
         texts = _distinct_descriptions(con)
         before = encoder.stats.hits + encoder.stats.encoded
-        encoder.on_progress = lambda stats: report("embeddings", stats.hits + stats.encoded - before, texts)
+        # Words that searches join are texts too, which nobody has counted.
+        encoder.on_progress = lambda stats: report(
+            "embeddings", (done := stats.hits + stats.encoded - before), max(texts, done)
+        )
+        pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
+        tables = dict(SOURCES)
         try:
             _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
+            for source, files in pushed.items():
+                if files:
+                    _keep_pushed(con, source, files, repo / "data" / SOURCES[source])
+            if _count(con, "interactions WHERE query IS NOT NULL"):
+                kept = " UNION ALL BY NAME FROM kept_user_descriptions" if pushed["user_descriptions"] else ""
+                con.execute(f"CREATE VIEW own_words AS FROM user_descriptions{kept}")
+                _run(con, repo / "sql" / "searches.sql", scripts["searches"])
+                tables["user_searches"] = SEARCHES
         finally:
             encoder.on_progress = None
-        moments = snapshots(con)
         previous = datetime(1, 1, 1, tzinfo=UTC)
         for number, moment in enumerate(moments):
             report("profiles as of each month", number, len(moments))
@@ -74,35 +93,55 @@ def build_profiles(
             _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
             previous = moment
         report("profiles as of each month", len(moments), len(moments))
-        counts = {source: _count(con, source) for source in SOURCES}
-        pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
+        counts = {source: _count(con, source) for source in tables}
         with ExitStack() as stack:
-            for source, path in SOURCES.items():
+            for source, path in tables.items():
                 target = repo / "data" / path
                 scratch = stack.enter_context(staged(target.parent))
                 _copy(con, source, source, scratch / target.name, fingerprint)
             # Before the tables' own files take their place: a run that stops here decides the same when it is repeated.
             for source, files in pushed.items():
                 if files:
-                    target = repo / "data" / SOURCES[source]
-                    counts[f"{source} since puts"] = _keep_pushed(con, source, files, target)
-                    with staged(target.parent) as scratch:
-                        _copy(con, "kept", source, scratch / f"pushed-{uuid.uuid4().hex}.parquet", fingerprint)
+                    counts[f"{source} since puts"] = _count(con, f"kept_{source}")
+                    with staged((repo / "data" / SOURCES[source]).parent) as scratch:
+                        name = f"pushed-{uuid.uuid4().hex}.parquet"
+                        _copy(con, f"kept_{source}", source, scratch / name, fingerprint)
                     for file in files:
                         file.unlink()
+        if SEARCHES not in tables.values():
+            (repo / "data" / SEARCHES).unlink(missing_ok=True)
         settings.write(repo / ENRICHMENT_FILE)
         return counts
 
 
+def _set_variables(
+    con: duckdb.DuckDBPyConnection, fingerprint: str, settings: Enrichment, moments: list[datetime]
+) -> None:
+    """What the SQL files read with getvariable()."""
+    weights = EventWeights.of_settings(settings)
+    con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
+    con.execute("SET VARIABLE event_weights = map($1::VARCHAR[], $2::DOUBLE[])",
+                [list(weights.by_type), list(weights.by_type.values())])  # fmt: skip
+    con.execute("SET VARIABLE half_life_days = $1::DOUBLE", [weights.half_life_days])
+    con.execute("SET VARIABLE max_searches = $1::BIGINT", [MAX_SEARCHES])
+    con.execute("SET VARIABLE snapshots = $1::TIMESTAMPTZ[]", [moments])
+
+
 def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> None:
+    side = source.partition("_")[0]
+    about = f"embedding_fingerprint: '{fingerprint}'"
+    if source.endswith("_descriptions") and (numeric := numeric_attributes(con, f"{side}s")):
+        # `coldstart put` bands these columns as the tables do.
+        names = json.dumps(numeric).replace("'", "''")
+        about += f", numeric_attributes: '{names}'"
     con.execute(
-        f"COPY (FROM {table} ORDER BY event_timestamp, {source.partition('_')[0]}_id) TO {_quoted(path)} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{embedding_fingerprint: '{fingerprint}'}})"
+        f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {_quoted(path)} "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{about}}})"
     )
 
 
-def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> int:
-    """The table `kept`: what stands beside the tables' rows, in this encoder's vectors; how many rows that is.
+def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
+    """Make the table kept_{source}: what stands beside the tables' rows, in this encoder's vectors.
 
     A pushed row counts on unless the tables have something new to say of its id since `written`, the file of the last
     run, was made. Then their words become true just after the pushed ones, for a row of before would not replace them.
@@ -112,7 +151,7 @@ def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path]
     before = f"read_parquet({_quoted(written)})" if written.exists() else f"(FROM {source} WHERE false)"
     files = "[" + ", ".join(map(_quoted, pushed)) + "]"
     con.execute(f"""
-        CREATE OR REPLACE TABLE kept AS
+        CREATE TABLE kept_{source} AS
         WITH pushed AS (
             SELECT * REPLACE (embed({text}) AS {side}_embedding, getvariable('fingerprint') AS embedding_fingerprint)
             FROM read_parquet({files}, union_by_name = true)
@@ -127,7 +166,6 @@ def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path]
         SELECT now.* REPLACE (greatest(event_timestamp, pushed_at + INTERVAL 1 MICROSECOND) AS event_timestamp)
         FROM {source} AS now JOIN last USING ({key}) WHERE {key} IN (FROM displaced)
     """)
-    return _count(con, "kept")
 
 
 def _quoted(path: Path) -> str:

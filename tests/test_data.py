@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.files import staged
-from recommender import cli
+from recommender import cli, data
 from recommender.data import ContractError, Interactions, load, read_interactions
+from recommender.events import read_searches
 
 Ingest = Callable[[], tuple[int, str]]
 
@@ -21,6 +22,11 @@ ITEMS = "item_id,description,price,colour\ni1,red lamp,3.5,red\ni2,blue lamp,0.5
 USERS = "user_id,description\nu1,I like lamps\nu2,\n"
 INTERACTIONS = (
     "user_id,item_id,event_timestamp\nu1,i1,2024-01-05T10:00:00\nu1,i2,2024-02-05 10:00:00+02\nu2,i1,2024-03-01\n"
+)
+EVENTS = (
+    "user_id,item_id,event_timestamp,event_type,weight,query\n"
+    "u1,i1,2024-04-01,Purchase,2,\nu1,i1,2024-04-02,return,1,\nu1,i2,2024-04-02,,1,\n"
+    "u1,,2024-04-03,search,1,  Red\tLAMP \nu2,i1,2024-04-03,search,1,17\n"
 )
 
 
@@ -73,6 +79,10 @@ BAD = {
     "unknown user": ("interactions", INTERACTIONS + "u9,i1,2024-01-01\n", r"column 'user_id': 1 row has an id that the table users does not have"),
     "bad timestamp": ("interactions", INTERACTIONS + "u1,i1,yesterday\n", r"column 'event_timestamp': 1 row has a timestamp that does not parse.*yesterday"),
     "no timestamp": ("interactions", INTERACTIONS + "u1,i1,\n", r"column 'event_timestamp': 1 row has no timestamp"),
+    "search without words": ("interactions", EVENTS + "u2,,2024-04-03,Search,,  \nu2,i1,2024-04-04,search,,\n", r"column 'event_type': 2 rows have the type 'search' and no words in the column 'query'.*2024-04-03"),
+    "search without a column of words": ("interactions", "user_id,item_id,event_timestamp,event_type\nu1,i1,2024-01-01,search\n", r"column 'event_type': 1 row has the type 'search' and no words"),
+    "purchase of nothing": ("interactions", EVENTS + "u2,,2024-04-03,purchase,,red lamp\n", r"column 'item_id': 1 row has no id, which a search alone may lack"),
+    "search and unknown item": ("interactions", EVENTS + "u2,i9,2024-04-03,search,,red lamp\n", r"column 'item_id': 1 row has an id that the table items does not have"),
     "negative weight": ("interactions", INTERACTIONS.replace("timestamp\n", "timestamp,weight\n").replace("00:00\n", "00:00,-1\n").replace("+02\n", "+02,1\n").replace("03-01\n", "03-01,1\n"), r"column 'weight': 1 row has a weight that is not a positive number"),
 }  # fmt: skip
 
@@ -90,6 +100,51 @@ def test_a_broken_contract_is_told_with_file_column_and_rows(
     assert not (raw.parent / "out").exists()
 
 
+def test_all_breaches_are_told_at_once_one_line_each(raw: Path, ingest: Ingest) -> None:
+    (raw / "items.csv").write_text(ITEMS + "i1,again,1,\n,no id,1,\n")
+    (raw / "users.csv").write_text("id,description\nu1,x\n")
+    (raw / "interactions.csv").write_text(INTERACTIONS + "u1,x1,2024-01-01\nu9,i1,yesterday\n")
+    status, said = ingest()
+    lines = said.splitlines()
+    assert status == 2
+    expected = [
+        "items.csv: column 'item_id': 1 row has no id", "items.csv: column 'item_id': 2 rows have an id that another",
+        "users.csv: column 'user_id' is missing", "interactions.csv: column 'event_timestamp': 1 row",
+        "interactions.csv: column 'item_id': 1 row has an id that the table items does not have",
+    ]  # fmt: skip
+    assert len(lines) == len(expected)
+    assert all(wanted in line for line, wanted in zip(lines, expected, strict=True)), said
+
+
+def test_events_of_all_types_are_read_and_searches_are_no_interactions(raw: Path, ingest: Ingest) -> None:
+    (raw / "interactions.csv").write_text(EVENTS)
+    assert ingest() == (0, "")
+    with duckdb.connect() as con:
+        load(con, raw.parent / "out")
+        rows = con.sql("SELECT event_type, item_id, query FROM interactions ORDER BY event_timestamp, 1, 2").fetchall()
+        interactions, searches = read_interactions(con), read_searches(con)
+    assert rows == [
+        ("purchase", "i1", None), ("interaction", "i2", None), ("return", "i1", None),
+        ("search", "i1", "17"), ("search", None, "red lamp"),
+    ]  # fmt: skip
+    # The search that led to an item is an event of both; the return stands in the purchase that it took back.
+    assert [interactions.event_types[code] for code in interactions.events] == ["purchase", "interaction", "search"]
+    assert interactions.items.tolist() == [0, 1, 0]
+    assert interactions.weights.tolist() == [2, 1, 1]
+    assert interactions.returned.astype(str).tolist() == ["2024-04-02T00:00:00.000000", "NaT", "NaT"]
+    assert (searches.users.tolist(), searches.texts) == ([1, 0], ["17", "red lamp"])
+
+
+def test_a_second_ingest_of_what_the_first_wrote_changes_nothing(raw: Path, ingest: Ingest, tmp_path: Path) -> None:
+    (raw / "interactions.csv").write_text(EVENTS)
+    ingest()
+    counts = data.ingest(tmp_path / "out", tmp_path / "again")
+    assert counts == {"items": 2, "users": 2, "interactions": 5, "of them search": 2, "of them interaction": 1,
+                      "of them purchase": 1, "of them return": 1}  # fmt: skip
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Ingest) -> None:
     (raw / "items.csv").unlink()
@@ -103,7 +158,12 @@ def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Ingest) -> None
 def test_a_folder_that_is_missing_is_named(raw: Path, ingest: Ingest) -> None:
     raw.rename(raw.with_name("elsewhere"))
     status, said = ingest()
-    assert (status, "is no folder" in said) == (2, True)
+    assert (status, "is no folder; give the folder that holds the parquet or CSV files" in said) == (2, True)
+
+
+def test_where_nothing_was_ingested_the_command_to_run_is_named(tmp_path: Path) -> None:
+    with duckdb.connect() as con, pytest.raises(ContractError, match="is no folder; run `coldstart ingest RAW --data "):
+        load(con, tmp_path / "data")
 
 
 def test_a_script_that_fails_is_named(raw: Path, ingest: Ingest) -> None:
@@ -161,6 +221,8 @@ def test_an_interrupted_write_leaves_the_last_good_output(tmp_path: Path) -> Non
         ({"weights": np.array([1], np.float32)}, "differ in length"),
         ({"items": np.array([0, 7])}, "rows 0 to 7; there are 1 items"),
         ({"item_ids": ["i", "i"]}, "twice"),
+        ({"events": np.array([0, 1])}, "events holds rows 0 to 1; there are 1 events"),
+        ({"returned": np.array(["NaT"], "datetime64[us]")}, "differ in length"),
     ],
 )
 def test_interactions_check_themselves(change: dict[str, object], problem: str) -> None:
@@ -179,3 +241,17 @@ def test_every_error_fits_one_line_and_names_three_rows_at_most(raw: Path, inges
     assert said.count("\n") == 1
     assert said.count('"item_id"') == 3
     json.loads(said.split("The first: ")[1].split("; ")[0])
+
+
+def test_each_element_of_a_list_is_an_attribute(tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        con.execute(f"""
+            COPY (FROM (VALUES ('i1', 'a lamp', ['oak', ' outdoor ', NULL, ''], [1, 2]), ('i2', 'a bed', NULL, NULL))
+                  AS items(item_id, description, tags, numbers)) TO '{tmp_path}/items.parquet';
+            COPY (SELECT 'u1' AS user_id, 'words' AS description) TO '{tmp_path}/users.parquet';
+            COPY (SELECT 'u1' AS user_id, 'i1' AS item_id, TIMESTAMP '2024-01-01' AS event_timestamp)
+                TO '{tmp_path}/interactions.parquet'
+        """)
+        load(con, tmp_path)
+        found = con.execute("SELECT attributes FROM items ORDER BY item_id").fetchall()
+    assert found == [(["tags=oak", "tags=outdoor"],), ([],)]

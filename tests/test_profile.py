@@ -35,14 +35,15 @@ def test_unknown_evidence_counts_as_none_and_negative_evidence_is_refused() -> N
 
 def test_settings_survive_writing_and_reading(tmp_path: Path) -> None:
     path = tmp_path / "enrichment.json"
-    settings = Enrichment(alpha=2.5, beta=0.5, source={"alpha": "by hand"})
+    weights = {"view": 0.25, "answer": 3}
+    settings = Enrichment(alpha=2.5, beta=0.5, event_weights=weights, half_life_days=90, source={"alpha": "by hand"})
     settings.write(path)
     assert Enrichment.read(path) == settings
     assert Enrichment.of_repo(tmp_path / "empty") == Enrichment(source=dict.fromkeys(settings_names(), "default"))
 
 
 def settings_names() -> tuple[str, ...]:
-    return ("alpha", "beta", "evidence_scale")
+    return ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,11 @@ def settings_names() -> tuple[str, ...]:
         ('{"alpha": -1}', "alpha is -1"),
         ('{"alpha": "1"}', "alpha is '1'"),
         ('{"evidence_scale": 0}', "must be positive"),
+        ('{"half_life_days": 0}', "half_life_days is 0.*null for events that do not age"),
+        ('{"event_weights": [1]}', r"event_weights is \[1\]; it must be like .*'view'"),
+        ('{"event_weights": {"View": 1}}', "names 'View'; types of events are lower case"),
+        ('{"event_weights": {"view": -1}}', "the event weight of 'view' is -1"),
+        ('{"event_weights": {"return": 2}}', "the event weight of 'return' is 2; it must be finite, of 'return' ≤ 1"),
         ("[]", "list"),
     ],
 )

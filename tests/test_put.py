@@ -24,6 +24,7 @@ from coldstart_udfs.feast.put import put
 from coldstart_udfs.feast.stores import open_store
 from coldstart_udfs.profile import Enrichment
 from recommender.cli import init
+from recommender.contract import normalise
 from recommender.profiles import build_profiles
 
 USERS = {"ann": "I collect brass lamps, mostly Edwardian", "bob": None, "cy": "party supplies for my café ☕",
@@ -58,8 +59,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with duckdb.connect() as con:
         con.execute("CREATE TABLE users (user_id VARCHAR, description VARCHAR, country VARCHAR)")
         con.executemany("INSERT INTO users VALUES (?, ?, 'France')", list(USERS.items()))
-        con.execute("CREATE TABLE items (item_id VARCHAR, description VARCHAR)")
-        con.executemany("INSERT INTO items VALUES (?, ?)", list(ITEMS.items()))
+        con.execute("CREATE TABLE items (item_id VARCHAR, description VARCHAR, price DOUBLE, size VARCHAR)")
+        con.executemany("INSERT INTO items VALUES (?, ?, 3.5, '10')", list(ITEMS.items()))
         con.execute("CREATE TABLE interactions (user_id VARCHAR, item_id VARCHAR, event_timestamp TIMESTAMPTZ)")
         moments = [LAST - timedelta(days=9 * number) for number in range(len(BOUGHT))]
         con.executemany("INSERT INTO interactions VALUES (?, ?, ?)",
@@ -165,6 +166,28 @@ def test_attributes_that_are_not_given_stay_and_an_empty_list_clears_them(store:
     assert not online(store, "ann")["user_attributes"][0]
     last = put(store, "user", "ann", "newest words")
     assert not len(history(store, ("ann", last.event_timestamp)).user_attributes[0])
+
+
+def test_a_number_falls_into_the_band_that_the_tables_give_it(store: FeatureStore) -> None:
+    prices = {"a": 3.5, "b": 0.3, "c": 4, "d": 1000, "e": 0, "f": -2, "g": 1e-12}
+    labels = [["price=2^1", f"price={price}", "size=10"] for price in prices.values()]
+    put(store, "item", list(prices), [f"a vase, number {name}" for name in prices], labels)
+    rows = [{"item_id": name} for name in (*prices, "lamp")]
+    found = store.get_online_features(["item_descriptions:item_attributes"], rows).to_dict()["item_attributes"]
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE items (item_id VARCHAR, description VARCHAR, price DOUBLE)")
+        con.executemany("INSERT INTO items VALUES ($1, 'x', $2)", [list(row) for row in prices.items()])
+        con.execute("CREATE TABLE users AS SELECT 'u' AS user_id, 'x' AS description")
+        con.execute("CREATE TABLE interactions AS SELECT 'u' AS user_id, 'a' AS item_id, now() AS event_timestamp")
+        normalise(con)
+        bands = [row[0][0] for row in con.sql("SELECT attributes FROM items ORDER BY item_id").fetchall()]
+    assert found == [*(["price=2^1", band, "size=10"] for band in bands), ["price=2^1", "size=10"]]
+
+
+def test_a_word_in_a_column_of_numbers_is_refused(never_written: Path) -> None:
+    with pytest.raises(ColdStartError, match=r"'price=cheap' is no number, and the tables' column 'price' holds numb"):
+        put(never_written / "feature_repo", "item", "jar", "a jar", ["price=cheap"])
+    assert not pushed(never_written)
 
 
 def test_an_item_is_put_likewise(store: FeatureStore) -> None:

@@ -24,8 +24,8 @@ def put(
     attribute: Annotated[
         list[str] | None,
         typer.Option(
-            help="column=value, as the sources hold it (numbers in bands: price=2^1). All of them: they replace what "
-            "is stored. Default: that stays."
+            help="column=value; a number falls into its band (price=3.5 is put as price=2^1). All of them: they "
+            "replace what is stored. Default: that stays."
         ),
     ] = None,
     repo: RepoOption = REPO,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -17,13 +19,14 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.duckdb_session import first_line
-from coldstart_udfs.feast.stores import join_key, open_store
+from coldstart_udfs.feast.stores import join_key, local_places, open_store, parquet_files
 from coldstart_udfs.profile import Enrichment, has_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BAND = re.compile(r"2\^-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def put(
         entity: "user" or "item".
         ids: one or several, each once.
         descriptions: as many texts.
-        attributes: for one id "column=value" texts, for several a list of them each, as the sources hold them; None
-            keeps what the online store has.
+        attributes: for one id "column=value" texts, for several a list of them each; None keeps what the online store
+            has. The number of a column that holds numbers in the tables falls into its band: "price=3.5" is put as
+            "price=2^1". (That is known where the source lies on this machine; elsewhere give the band.)
 
     Returns:
         What was put; all of it, for a failure raises.
@@ -89,7 +93,10 @@ def put(
     settings = Enrichment.of_repo(Path(store.repo_path))
     encoder = shared_encoder(settings.model, backend=settings.backend)
     known = _known(store, view, entity, key, names, encoder)
-    if labels is None:
+    if labels is not None:
+        numeric = _numeric_attributes(store, view)
+        labels = [[_banded(label, numeric) for label in row] for row in labels]
+    else:
         labels = [list(row) if row is not None else [] for row in known[f"{entity}_attributes"]]
 
     import pandas as pd
@@ -149,6 +156,39 @@ def _labels(row: Any) -> list[str]:
         if not isinstance(label, str) or not label.partition("=")[1] or not label.partition("=")[0].strip():
             raise ColdStartError(f"the attribute {label!r} is not column=value, such as country=France")
     return labels
+
+
+def _numeric_attributes(store: Any, view: Any) -> set[str]:
+    """The columns of numbers, as `coldstart profiles` noted them in the source's files."""
+    import pyarrow.parquet as pq
+
+    try:
+        files = parquet_files(local_places(view.batch_source, store.config))
+    except ColdStartError:  # the source lies elsewhere
+        return set()
+    noted = ((pq.read_schema(path).metadata or {}).get(b"numeric_attributes") for path in files)
+    return {name for names in noted if names for name in json.loads(names)}
+
+
+def _banded(label: str, numeric: set[str]) -> str:
+    """A label as the tables would give it: numbers fall into bands between powers of two.
+
+    >>> _banded("price=3.5", {"price"}), _banded("price=-1", {"price"}), _banded("size=3.5", {"price"})
+    ('price=2^1', 'price<=0', 'size=3.5')
+    """
+    column, _, value = label.partition("=")
+    if column not in numeric or _BAND.fullmatch(value):
+        return label
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ColdStartError(
+            f"the attribute {label!r} is no number, and the tables' column {column!r} holds numbers; give it like "
+            f"{column}=3.5. Nothing was written"
+        )
+    return f"{column}=2^{math.floor(math.log2(number))}" if number > 0 else f"{column}<=0"
 
 
 def _view(store: Any, entity: str) -> Any:

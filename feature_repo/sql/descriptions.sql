@@ -1,7 +1,7 @@
 -- Descriptions and their embeddings, as Feast's sources: one row for each item and each user.
 --
--- `coldstart profiles` runs this file once, then profiles.sql for each snapshot. It finds the tables of the
--- data contract (items, users, interactions; `attributes` is made of every column that is not the
+-- `coldstart profiles` runs this file once, then searches.sql, then profiles.sql for each snapshot. It finds the
+-- tables of the data contract (items, users, interactions; `attributes` is made of every column that is not the
 -- contract's) and the SQL functions of coldstart_udfs. What was read is true from event_timestamp on.
 
 CREATE TABLE item_descriptions AS
@@ -23,6 +23,25 @@ SELECT
     getvariable('fingerprint') AS embedding_fingerprint,
     event_timestamp
 FROM users;
+
+-- What events say of taste, as changes of what is known: an event adds to it, and its return takes back what it
+-- added. Weights are those of enrichment.json; `happened` is what an event's age is counted from, `times` how many
+-- events it is in the evidence.
+CREATE VIEW changes AS
+WITH events AS (
+    SELECT user_id, item_id, event_timestamp, returned,
+        weight * coalesce(getvariable('event_weights')[event_type], 1) AS weight,
+        getvariable('event_weights')['return'] AS share
+    FROM interactions
+    WHERE item_id IS NOT NULL AND event_type <> 'return'
+)
+SELECT user_id, item_id, event_timestamp, event_timestamp AS happened, weight, 1 AS times
+FROM events
+WHERE weight > 0
+UNION ALL
+SELECT user_id, item_id, returned, event_timestamp, -weight * share, -(share >= 1)::INTEGER
+FROM events
+WHERE weight > 0 AND share > 0 AND returned IS NOT NULL;
 
 -- Filled by profiles.sql.
 CREATE TABLE user_profiles (

@@ -1,33 +1,45 @@
 -- Behaviour profiles P and their evidence n, as of one moment.
 --
 -- `coldstart profiles` runs this file for each snapshot, oldest first: the first of every month and the end
--- of the data. Variables: `previous` and `as_of`, the last snapshot and this one. A row says what was known
--- at `as_of` and nothing later, so point-in-time reads are honest. Enrichment with the description happens
--- when features are read; it is never stored.
+-- of the data. Variables: `previous` and `as_of`, the last snapshot and this one; `half_life_days`, infinite if events
+-- do not age. A row says what was known at `as_of` and nothing later, so point-in-time reads are honest. Enrichment
+-- with the description happens when features are read; it is never stored.
 
--- P_u = Σ w·x: a plain sum, so what happened since the last snapshot is added to what it was.
+-- P_u = Σ w·x: a plain sum, so what changed since the last snapshot is added to what it was, aged till today. Where
+-- events age everybody's sum changes, and otherwise that of those who did something.
 INSERT INTO user_profiles
 WITH since AS (
-    SELECT user_id, profile(list(item_embedding), list(weight)) AS profile, count(*) AS evidence
-    FROM interactions
+    SELECT user_id, sum(times) AS evidence, profile(
+        list(item_embedding),
+        list(weight * 0.5 ** (epoch(getvariable('as_of') - happened) / 86400 / getvariable('half_life_days')))
+    ) AS profile
+    FROM changes
     JOIN item_descriptions USING (item_id)
-    WHERE interactions.event_timestamp >= getvariable('previous')
-      AND interactions.event_timestamp < getvariable('as_of')
+    WHERE changes.event_timestamp >= getvariable('previous')
+      AND changes.event_timestamp < getvariable('as_of')
       AND item_embedding IS NOT NULL
     GROUP BY user_id
 ),
 before AS (
-    SELECT * FROM user_profiles
+    SELECT *, 0.5 ** (epoch(getvariable('as_of') - event_timestamp) / 86400 / getvariable('half_life_days')) AS aged
+    FROM user_profiles
     QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp DESC) = 1
+),
+summed AS (
+    SELECT user_id, [before.user_profile, since.profile] AS parts, coalesce(aged, 0) AS aged,
+        coalesce(before.user_evidence, 0) + coalesce(since.evidence, 0) AS evidence
+    FROM since
+    FULL JOIN before USING (user_id)
+    WHERE since.evidence IS NOT NULL OR isfinite(getvariable('half_life_days'))
 )
 SELECT
-    since.user_id,
-    profile([before.user_profile, since.profile]),
-    coalesce(before.user_evidence, 0) + since.evidence,
+    user_id,
+    -- All taken back: nothing, and not what rounding left of it.
+    profile(parts, CASE WHEN evidence = 0 THEN [0, 0] ELSE [aged, 1] END),
+    evidence,
     getvariable('fingerprint'),
     getvariable('as_of')
-FROM since
-LEFT JOIN before USING (user_id);
+FROM summed;
 
 -- P_i = the mean of its buyers' unit profiles, each with the item itself left out. A buyer of nothing else
 -- says nothing about it.
@@ -37,14 +49,16 @@ WITH buyers AS (
     QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp DESC) = 1
 ),
 pairs AS (
-    SELECT user_id, item_id, sum(weight) AS weight, count(*) AS times
-    FROM interactions
+    SELECT user_id, item_id, sum(times) AS times, sum(
+        weight * 0.5 ** (epoch(getvariable('as_of') - happened) / 86400 / getvariable('half_life_days'))
+    ) AS weight
+    FROM changes
     WHERE event_timestamp < getvariable('as_of')
     GROUP BY user_id, item_id
 ),
 others AS (
     SELECT item_id, times, profile([user_profile, item_embedding], [1, -weight]) AS rest,
-        user_evidence > times AS informative
+        times > 0 AND user_evidence > times AS informative
     FROM pairs
     JOIN buyers USING (user_id)
     JOIN item_descriptions USING (item_id)
@@ -54,8 +68,9 @@ means AS (
     SELECT item_id,
         sum(times) AS evidence,
         list(rest) FILTER (informative) AS rests,
-        list(1 / nullif(sqrt(list_dot_product(rest, rest)), 0)) FILTER (informative) AS scales
-    FROM others
+        -- What rounding leaves of nothing has no direction.
+        list(CASE WHEN norm > 1e-6 THEN 1 / norm END) FILTER (informative) AS scales
+    FROM (SELECT *, sqrt(list_dot_product(rest, rest)) AS norm FROM others)
     GROUP BY item_id
 )
 SELECT

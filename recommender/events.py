@@ -1,0 +1,112 @@
+"""Events: what each type weighs, how they age, and what users searched for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import EVENT_WEIGHTS, Enrichment, has_text
+from recommender.contract import QUERY, TIMESTAMP, USER_ID
+
+# A description holds the last so many different searches: the default encoder reads 256 tokens, and one takes about 5.
+MAX_SEARCHES = 10
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """What an event counts as, by type, and how it ages.
+
+    Attributes:
+        by_type: in purchases. A type that is not named counts as in `EVENT_WEIGHTS` (views .1, searches .2, carts .5,
+            purchases 1: custom, no measurement), and as 1 if it is not there either. Of a return it is the share of
+            the purchase that it takes back, at most 1. 0 leaves a type out.
+        half_life_days: after so many days an event counts half; `inf` keeps it whole.
+
+    Raises:
+        ColdStartError: a weight or the half-life is out of range.
+
+    >>> weights = EventWeights({"view": 0.05}, half_life_days=90)
+    >>> weights.of("view"), weights.of("cart"), weights.of("answer")
+    (0.05, 0.5, 1.0)
+    """
+
+    by_type: Mapping[str, float] = field(default_factory=dict)
+    half_life_days: float = math.inf
+
+    def __post_init__(self) -> None:
+        Enrichment(event_weights=dict(self.by_type), half_life_days=self.half_life_days)  # checks both
+        object.__setattr__(self, "by_type", EVENT_WEIGHTS | dict(self.by_type))
+
+    @classmethod
+    def of_settings(cls, settings: Enrichment) -> EventWeights:
+        """What a repository's `enrichment.json` says."""
+        return cls(settings.event_weights, settings.half_life_days)
+
+    def of(self, event_type: str) -> float:
+        """The weight of one type."""
+        return float(self.by_type.get(event_type, 1.0))
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What users searched for, newest first.
+
+    Attributes:
+        users: (n,) int64, rows of the users in the order of their ids.
+        timestamps: (n,) datetime64[us], UTC.
+        texts: n strings.
+    """
+
+    users: NDArray[np.int64]
+    timestamps: NDArray[np.datetime64]
+    texts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def join(
+        self, descriptions: Sequence[str | None], until: np.datetime64 | NDArray[np.datetime64]
+    ) -> list[str]:
+        """Users' descriptions as of a moment: their own words, then their searches before it, a line for each.
+
+        The last `MAX_SEARCHES` different ones count, newest first. `sql/searches.sql` of the Feast repository does the
+        same for what is served; a test holds the two together.
+
+        Args:
+            descriptions: of all users, in the order of their ids.
+            until: one moment, or one for each user; of a user with NaT no search is known.
+
+        Returns:
+            As many texts, "" where there is nothing.
+        """
+        moments = np.broadcast_to(until, (len(descriptions),))
+        if len(self) and self.users.max() >= len(descriptions):
+            raise ColdStartError(f"{len(descriptions)} descriptions, and a search of user {self.users.max()}")
+        found: dict[int, dict[str, None]] = {}
+        for row in np.flatnonzero(self.timestamps < moments[self.users]).tolist():
+            queries = found.setdefault(int(self.users[row]), {})
+            if len(queries) < MAX_SEARCHES:
+                queries.setdefault(self.texts[row])
+        own = [text if text and has_text(text) else "" for text in descriptions]
+        return ["\n".join([*[text] * bool(text), *found.get(user, ())]) for user, text in enumerate(own)]
+
+
+def read_searches(con: duckdb.DuckDBPyConnection) -> Searches:
+    """The searches of a connection that `recommender.data.load` has filled."""
+    query = f"""
+        SELECT u.row AS users, epoch_us({TIMESTAMP}) AS timestamps, {QUERY} AS texts
+        FROM interactions
+        JOIN (SELECT {USER_ID}, row_number() OVER (ORDER BY {USER_ID}) - 1 AS row FROM users) AS u USING ({USER_ID})
+        WHERE {QUERY} IS NOT NULL
+        ORDER BY {TIMESTAMP} DESC, {QUERY}
+    """
+    rows: dict[str, Any] = dict(con.execute(query).fetchnumpy())
+    times = rows["timestamps"].astype("datetime64[us]")
+    return Searches(rows["users"].astype(np.int64), times, rows["texts"].tolist())
