@@ -1,309 +1,281 @@
-"""Held-out evaluation: splits, per-user metrics and the comparison table.
-
-Profiles are rebuilt from a split's training part with the same kernel that served profiles come from. They are
-never read from Feast: the profiles there contain what a split holds out.
-"""
+"""The comparison: every method on one kind of split, over several seeds, with intervals of the differences."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import starmap
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Enrichment
-from coldstart_udfs.text import tokens as tokens_of
-from recommender.data import ATTRIBUTES, DESCRIPTION, Interactions, load, read_interactions
-from recommender.features import Entities, describe, with_history
-from recommender.metrics import K, Metrics, rank_metrics
-from recommender.model import HybridRecommender, Parameters, Scores
-from recommender.tuning import first_interactions, tune
+from recommender.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
+from recommender.evaluation_data import Dataset
+from recommender.metrics import K, Metrics, paired_intervals, rank_metrics
+from recommender.resume import Arrays, Finished
+from recommender.splits import SHOTS, Split, make_splits, pair_matrix
 
-_HELD_OUT = 0.2
-METHODS = ("popularity", "TF-IDF cosine", "LightFM on ids", "LightFM on tokens", "coldstart")
+if TYPE_CHECKING:
+    from recommender.model import HybridRecommender
+
+CANDIDATES = ("cold", "warm", "overall")
+# One block of scores, over all items, is about 100 MB of float32.
+_BLOCK = 25_000_000
+_PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "duckdb", "implicit")
+
+Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Split:
-    """What is trained on, what is asked, and what would have been right.
+class Details:
+    """What stands behind the table.
 
     Attributes:
-        name: "cold items", "cold users" or "warm pairs".
-        train: the interactions that a method may see.
-        test: the interactions that it is asked for.
-        users: features of all users, with profiles of `train` alone.
-        items: features of all items, with profiles of `train` alone.
-        candidates: rows of the items that are ranked.
-        asked: rows of the users who are asked.
-        excluded: (users, items), true where a pair is not a candidate (it is known already).
-        note: what stands in for what.
+        per_user: by method and candidates, NDCG@20 of each asked user, seed after seed (of k_shot: shots after shots).
+        history: by candidates, how many items each of these users has in the training part, in the same order.
+        model: our recommender of the first seed.
+        split: what it was fitted on.
     """
 
-    name: str
-    train: Interactions
-    test: Interactions
-    users: Entities
-    items: Entities
-    candidates: NDArray[np.int64]
-    asked: NDArray[np.int64]
-    excluded: sp.csr_matrix
-    note: str = ""
+    per_user: dict[tuple[str, str], NDArray[np.float64]]
+    history: dict[str, NDArray[np.int64]]
+    model: HybridRecommender
+    split: Split
 
 
-def stable_share(name: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the name and the salt alone, so that splits stay as data grow."""
-    digest = hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+@dataclass(frozen=True)
+class Evaluation:
+    """The table, ready for JSON, and what stands behind it.
 
-
-def groups_of(ids: list[str], pattern: str | None) -> list[str]:
-    """The part of each id that a pattern matches: ids of one group are held out together.
-
-    >>> groups_of(["85123A", "85123B", "M"], "^[0-9]{5}")
-    ['85123', '85123', 'M']
+    Attributes:
+        result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (asked,
+            mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
+            cold_share, ci_low and ci_high (95 %, of ours minus this method in NDCG@20; None in our own row), fit_s and
+            score_s (means over seeds), and shots in k_shot.
+        details: for the report.
     """
-    if pattern is None:
-        return ids
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ColdStartError(f"the group pattern {pattern!r} is no regular expression: {error}") from None
-    matches = [compiled.search(name) for name in ids]
-    return [match.group() if match else name for match, name in zip(matches, ids, strict=True)]
 
-
-def split_cold_items(
-    interactions: Interactions, users: Entities, items: Entities, *, group: str | None = None, seed: int = 0
-) -> Split:
-    """Hold out a fifth of the items, variants of one product (a group) together."""
-    names = groups_of(list(items.ids), group)
-    cold = np.array([stable_share(name, f"items {seed}") < _HELD_OUT for name in names])
-    held_out = cold[interactions.items]
-    return _split("cold items", interactions, held_out, users, items, np.flatnonzero(cold))
-
-
-def split_cold_users(interactions: Interactions, users: Entities, items: Entities, *, seed: int = 0) -> Split:
-    """Hold out a fifth of the users with all that they did.
-
-    Where no user has a description, the text of each held-out user's first purchase stands in for it, and
-    that purchase is neither asked for nor a candidate.
-    """
-    cold = np.array([stable_share(name, f"users {seed}") < _HELD_OUT for name in users.ids])
-    held_out = cold[interactions.users]
-    warm_items = np.unique(interactions.items[~held_out])
-    excluded = None
-    note = ""
-    test = held_out & np.isin(interactions.items, warm_items)
-    if not any(users.descriptions):
-        users, stand_in = stand_in_descriptions(interactions.select(test), users, items)
-        excluded = stand_in
-        note = "the text of the first purchase stands for their words"
-    return _split("cold users", interactions, held_out, users, items, warm_items, excluded=excluded, note=note)
-
-
-def split_warm_pairs(interactions: Interactions, users: Entities, items: Entities, *, seed: int = 0) -> Split:
-    """Hold out a fifth of the pairs at random; both sides keep other interactions."""
-    pairs = interactions.pairs()
-    names = [f"{u} {i}" for u, i in zip(pairs.users.tolist(), pairs.items.tolist(), strict=True)]
-    held_out = np.array([stable_share(name, f"pairs {seed}") < _HELD_OUT for name in names])
-    warm_items = np.unique(pairs.items[~held_out])
-    return _split("warm pairs", pairs, held_out, users, items, warm_items)
-
-
-def stand_in_descriptions(
-    interactions: Interactions, users: Entities, items: Entities
-) -> tuple[Entities, sp.csr_matrix]:
-    """Let the text of each user's first interaction here stand for his words.
-
-    Returns:
-        The users, and a (users, items) matrix of the interactions that were used up.
-    """
-    rows, chosen = first_interactions(interactions)
-    embeddings, descriptions = users.embeddings.copy(), list(users.descriptions)
-    embeddings[rows] = items.embeddings[chosen]
-    for user, item in zip(rows, chosen, strict=True):
-        descriptions[user] = items.descriptions[item]
-    used = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, chosen)), shape=(len(users), len(items)))
-    return replace(users, embeddings=embeddings, descriptions=descriptions), used
-
-
-def _split(
-    name: str, interactions: Interactions, held_out: NDArray[np.bool_], users: Entities, items: Entities,
-    candidates: NDArray[np.int64], *, excluded: sp.csr_matrix | None = None, note: str = "",
-) -> Split:
-    train, test = interactions.select(~held_out), interactions.select(held_out)
-    if not len(train) or not len(test):
-        raise ColdStartError(f"{name}: {len(train)} interactions to train on and {len(test)} to test; give more data")
-    users, items = with_history(train, users, items)
-    known = _matrix(train)
-    blocked = known if excluded is None else known + excluded
-    positives = _matrix(test)
-    positives = positives - positives.multiply(blocked > 0)
-    asked = np.flatnonzero(np.asarray(positives.tocsr()[:, candidates].sum(axis=1)).ravel() > 0)
-    return Split(name, train, test, users, items, candidates, asked, blocked.tocsr(), note)
-
-
-def measure(split: Split, scores: Callable[[NDArray[np.int64]], Scores]) -> Metrics:
-    """Rank every asked user's candidates and compare with what he did.
-
-    Args:
-        split: who is asked, and for what.
-        scores: rows of users → (users, candidates); higher is better.
-
-    Returns:
-        AUC, Recall@20 and NDCG@20, as `rank_metrics` has them, per user.
-    """
-    positives = _matrix(split.test)[:, split.candidates]
-    blocked = split.excluded[:, split.candidates]
-    values = []
-    for start in range(0, len(split.asked), 512):
-        rows = split.asked[start : start + 512]
-        block = np.asarray(scores(rows), dtype=np.float64)
-        if not np.isfinite(block).all():
-            raise ColdStartError(f"{split.name}: a method gave scores that are not finite numbers")
-        wanted, known = positives[rows].toarray() > 0, blocked[rows].toarray() > 0
-        values += list(starmap(rank_metrics, zip(block, wanted & ~known, known, strict=True)))
-    auc, recall, ndcg = np.array(values).T
-    return Metrics(auc, recall, ndcg)
-
-
-def compare(
-    split: Split, parameters: Parameters, *, group: str | None = None,
-    progress: Callable[[str], None] = lambda method: None,
-) -> dict[str, Metrics]:
-    """Every method of `METHODS` on one split, each fitted on its training part alone.
-
-    Ours chooses α, β and γ on interactions held out of the training part.
-    """
-    candidates = split.items.take(split.candidates)
-    results = {}
-    popularity = np.asarray(_matrix(split.train).sum(axis=0)).ravel()[split.candidates]
-    results["popularity"] = measure(split, lambda rows: np.tile(popularity, (len(rows), 1)))
-    progress("popularity")
-    results["TF-IDF cosine"] = measure(split, _tfidf(split))
-    progress("TF-IDF cosine")
-    for method, tokens in (("LightFM on ids", False), ("LightFM on tokens", True)):
-        results[method] = measure(split, _plain_lightfm(split, parameters, tokens=tokens))
-        progress(method)
-    chosen = tune_within(split, parameters, group=group)
-    ours = HybridRecommender(chosen).fit(split.train, split.users, split.items)
-    results["coldstart"] = measure(split, lambda rows: ours.score(split.users.take(rows), candidates))
-    progress("coldstart")
-    return results
-
-
-def tune_within(split: Split, parameters: Parameters, *, group: str | None = None) -> Parameters:
-    """Choose α, β and γ on a part of a split's training part: items and users made cold, and warm pairs."""
-    train = split.train
-    gone = np.array([stable_share(name, "validation users") < _HELD_OUT / 2 for name in split.users.ids])
-    names = groups_of(list(split.items.ids), group)
-    cold = np.array([stable_share(name, "validation items") < _HELD_OUT for name in names])
-    pair_names = zip(train.users.tolist(), train.items.tolist(), strict=True)
-    some = np.array([stable_share(f"{u} {i}", "validation pairs") < _HELD_OUT / 2 for u, i in pair_names])
-    held_out = cold[train.items] | gone[train.users] | some
-    users, items = with_history(train.select(~held_out), split.users, split.items)
-    return tune(parameters, train.select(~held_out), train.select(held_out), users, items)
-
-
-def _tfidf(split: Split) -> Callable[[NDArray[np.int64]], Scores]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(tokenizer=tokens_of, token_pattern=None, lowercase=False)
-    warm = np.unique(split.train.items)
-    vectorizer.fit([split.items.descriptions[row] for row in warm])
-    vectors = vectorizer.transform(split.items.descriptions)
-    # A user is the sum of what he bought and of what he said.
-    profiles = _matrix(split.train) @ vectors + vectorizer.transform(split.users.descriptions)
-    candidates = vectors[split.candidates].T.tocsc()
-    return lambda rows: (profiles[rows] @ candidates).toarray()
-
-
-def _plain_lightfm(
-    split: Split, parameters: Parameters, *, tokens: bool
-) -> Callable[[NDArray[np.int64]], Scores]:
-    """LightFM as its users run it: WARP, user identities, items by identity or by their words."""
-    from lightfm import LightFM
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    features = None
-    if tokens:
-        counter = CountVectorizer(tokenizer=tokens_of, token_pattern=None, lowercase=False, binary=True)
-        warm = np.unique(split.train.items)
-        counter.fit([split.items.descriptions[row] for row in warm])
-        features = counter.transform(split.items.descriptions).astype(np.float32)
-    model = LightFM(
-        no_components=parameters.components, loss="warp", learning_rate=parameters.learning_rate,
-        random_state=parameters.seed,
-    )  # fmt: skip
-    model.fit(_matrix(split.train).tocoo(), item_features=features, epochs=parameters.epochs, num_threads=1)
-    biases, items = model.get_item_representations(features)
-    # A user without interactions was never moved from his random start: the biases alone are known.
-    seen = np.bincount(split.train.users, minlength=len(split.users)) > 0
-    users = model.user_embeddings * seen[:, None]
-    return lambda rows: users[rows] @ items[split.candidates].T + biases[split.candidates]
-
-
-def _matrix(interactions: Interactions) -> sp.csr_matrix:
-    """(users, items), 1 where they interacted."""
-    pairs = interactions.pairs()
-    shape = (len(pairs.user_ids), len(pairs.item_ids))
-    return sp.csr_matrix((np.ones(len(pairs), np.float32), (pairs.users, pairs.items)), shape=shape)
+    result: dict[str, Any]
+    details: Details
 
 
 def evaluate(
-    data: Path, repo: Path, *, group: str | None = None, seed: int = 0,
-    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> dict[str, Any]:
-    """Every method on cold items, cold users and warm pairs of the contract's tables.
+    data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
+    methods: Sequence[str] | None = None, unfinished: Path | None = None,
+    report: Report = lambda stage, done, total: None,
+) -> Evaluation:
+    """Fit every method on the training part of every seed's split, ask it, and compare.
 
     Args:
-        data: the folder with items, users and interactions.
-        repo: a Feast repository, for its encoder's name alone; no feature is read from it.
-        group: a pattern as for `groups_of`.
-        seed: of the splits.
+        data: what `read_dataset` gave.
+        split: one of `recommender.splits.SPLITS`.
+        seeds: how many, from 0 on; of the splits and of the methods.
+        cutoff: see `make_splits`.
+        shots: see `make_splits`.
+        methods: to compare with; None: all of `METHODS` that can run here.
+        unfinished: a folder that keeps what is finished, so that the same call after a stop goes on from there; remove
+            it once the evaluation is written. Results of other data, arguments, versions or code are thrown away.
         report: told (stage, done, total).
 
-    Returns:
-        {"metrics", "seed", "embedding_fingerprint", "splits": [{"split", "users", "candidates", "note",
-        "rows": [{"method", metric: mean over users}]}]}.
+    Raises:
+        ColdStartError: as `make_splits`; seeds below 1; a method that is unknown, or cannot run here; scores that are
+            not finite.
     """
-    settings = Enrichment.of_repo(repo)
-    encoder = shared_encoder(settings.model, backend=settings.backend)
-    with duckdb.connect() as con:
-        load(con, data)
-        interactions = read_interactions(con)
-        users, items = (_described(con, encoder, side) for side in ("user", "item"))
-    splits = (
-        split_cold_items(interactions, users, items, group=group, seed=seed),
-        split_cold_users(interactions, users, items, seed=seed),
-        split_warm_pairs(interactions, users, items, seed=seed),
-    )
-    described = []
-    for split in splits:
-        report(split.name, 0, len(METHODS))
-        done = iter(range(1, len(METHODS) + 1))
-        results = compare(
-            split, Parameters(), group=group,
-            progress=lambda method, split=split, done=done: report(split.name, next(done), len(METHODS)),  # type: ignore[misc]
-        )  # fmt: skip
-        rows = [{"method": method, **metrics.means()} for method, metrics in results.items()]
-        described.append({"split": split.name, "users": len(split.asked), "candidates": len(split.candidates),
-                          "note": split.note, "rows": rows})  # fmt: skip
-    metrics = ["auc", f"recall@{K}", f"ndcg@{K}"]
-    return {"metrics": metrics, "seed": seed, "embedding_fingerprint": encoder.fingerprint, "splits": described}
+    if seeds < 1:
+        raise ColdStartError(f"seeds is {seeds}; give at least 1")
+    left_out = missing()
+    others = [name for name in METHODS if name not in left_out] if methods is None else list(methods)
+    for name in others:
+        if name not in METHODS or name in left_out:
+            raise ColdStartError(left_out.get(name) or f"method {name!r} is unknown; possible are {', '.join(METHODS)}")
+    versions = _versions(data)
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions))
+    asked = _Asked([*others, OURS])
+    for seed in range(seeds):
+        parts = make_splits(
+            data.interactions, data.users, data.items, split, seed=seed, groups=data.groups, cutoff=cutoff, shots=shots
+        )
+        for number, part in enumerate(parts):
+            stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
+            for done, method in enumerate(others):
+                report(stage, done, len(others) + 1)
+                asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, seed)))
+            report(stage, len(others), len(others) + 1)
+            kept = finished.folder("model") if not seed and not number else None
+            ours = _Ours(part, seed, report, kept)
+            asked.add(OURS, part, seed, finished.get(f"{stage} {OURS}", ours.run))
+            if not seed and not number:
+                model, first = ours.model(), part
+            report(stage, len(others) + 1, len(others) + 1)
+    result = {
+        "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
+        "notes": [f"{name} is left out: {reason}" for name, reason in left_out.items()] if methods is None else [],
+    }  # fmt: skip
+    return Evaluation(result, Details(*asked.per_user(), model, first))
 
 
-def _described(con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str) -> Entities:
-    rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
-    ids, descriptions, attributes = zip(*rows, strict=True)
-    return describe(encoder, list(ids), list(descriptions), list(attributes))
+def measure(split: Split, scorer: Scorer, method: str = "the method") -> dict[str, Metrics]:
+    """Rank every asked user's candidates, by kind of candidates; kinds that nobody can be asked for are left out."""
+    return _measure(split, scorer, method)[0]
+
+
+def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metrics], float]:
+    masks = _masks(split)
+    blocks: dict[str, list[Metrics]] = {name: [] for name in masks}
+    seconds, step = 0.0, max(_BLOCK // len(split.items), 1)
+    for start in range(0, len(split.asked), step):
+        rows = split.asked[start : start + step]
+        began = time.perf_counter()
+        scores = np.asarray(scorer(rows))
+        seconds += time.perf_counter() - began
+        if scores.shape != (len(rows), len(split.items)) or not np.isfinite(scores).all():
+            raise ColdStartError(f"{method}: scores must be {(len(rows), len(split.items))} finite numbers")
+        wanted, known = split.wanted[rows].toarray() > 0, split.excluded[rows].toarray() > 0
+        for name, mask in masks.items():
+            able = wanted[:, mask].any(axis=1)
+            if able.any():
+                block = np.ix_(able, mask)
+                blocks[name].append(rank_metrics(scores[block], wanted[block], known[block], split.cold[mask]))
+    return {name: Metrics.of(found) for name, found in blocks.items()}, seconds
+
+
+def _masks(split: Split) -> dict[str, NDArray[np.bool_]]:
+    """The candidates of each kind of which somebody wants one."""
+    wanted = np.asarray(split.wanted[split.asked].sum(axis=0)).ravel() > 0
+    masks = {"cold": split.cold, "warm": split.warm, "overall": np.ones(len(split.items), dtype=bool)}
+    return {name: mask for name, mask in masks.items() if (wanted & mask).any()}
+
+
+def _asked_rows(split: Split, candidates: str) -> NDArray[np.int64]:
+    mask = _masks(split)[candidates]
+    return split.asked[np.asarray(split.wanted[split.asked][:, mask].sum(axis=1)).ravel() > 0]
+
+
+def _run(split: Split, method: str, seed: int) -> Arrays:
+    began = time.perf_counter()
+    scorer = METHODS[method](split, seed)
+    return _packed(split, scorer, method, time.perf_counter() - began)
+
+
+class _Ours:
+    """Our recommender on one split, fitted when it is needed; kept in a folder where it will be needed again."""
+
+    def __init__(self, split: Split, seed: int, report: Report, kept: Path | None) -> None:
+        self._split, self._seed, self._report, self._kept = split, seed, report, kept
+        self._model: HybridRecommender | None = None
+
+    def run(self) -> Arrays:
+        began = time.perf_counter()
+        model = self.model()
+        seconds = time.perf_counter() - began
+        if self._kept:
+            model.save(self._kept)
+        return _packed(self._split, scorer_of(model), OURS, seconds)
+
+    def model(self) -> HybridRecommender:
+        if self._model is None and self._kept and self._kept.is_dir():
+            from recommender.model import HybridRecommender
+
+            self._model = HybridRecommender.load(self._kept)
+        if self._model is None:
+            self._model = fit_ours(self._split, self._seed, self._report)
+        return self._model
+
+
+def _packed(split: Split, scorer: Scorer, method: str, fit_s: float) -> Arrays:
+    metrics, score_s = _measure(split, scorer, method)
+    arrays = {"seconds": np.array([fit_s, score_s])}
+    for name, found in metrics.items():
+        arrays |= {f"{name}/{field.name}": getattr(found, field.name) for field in fields(Metrics)}
+    return arrays
+
+
+class _Asked:
+    """All that was measured, by shots, candidates, method and seed."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self._methods = methods
+        self._users: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
+        self._history: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
+        self._found: dict[tuple[int | None, str, str], dict[int, Metrics]] = {}
+        self._seconds: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
+
+    def add(self, method: str, split: Split, seed: int, arrays: Arrays) -> None:
+        self._seconds.setdefault((split.shots, method), []).append(arrays["seconds"])
+        items = np.diff(pair_matrix(split.train).indptr).astype(np.int64)
+        for name in _masks(split):
+            metrics = Metrics(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Metrics)})
+            self._found.setdefault((split.shots, name, method), {})[seed] = metrics
+            rows = _asked_rows(split, name)
+            self._users.setdefault((split.shots, name), {})[seed] = rows
+            self._history.setdefault((split.shots, name), {})[seed] = items[rows]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table: by shots, then candidates in their order, then methods in theirs, ours last."""
+        rows = []
+        for shots, candidates in sorted(self._users, key=lambda key: (key[0] or 0, CANDIDATES.index(key[1]))):
+            values = {m: self._pooled(shots, candidates, m) for m in self._methods}
+            users = np.concatenate(list(self._users[shots, candidates].values()))
+            differences = np.column_stack([values[OURS] - values[method] for method in self._methods])
+            intervals = paired_intervals(differences, users)
+            for method, (low, high) in zip(self._methods, intervals.tolist(), strict=True):
+                found = list(self._found[shots, candidates, method].values())
+                means = [metrics.means() for metrics in found]
+                fit_s, score_s = np.mean(self._seconds[shots, method], axis=0).tolist()
+                spread = float(np.std([mean[f"ndcg@{K}"] for mean in means], ddof=1)) if len(means) > 1 else None
+                rows.append(
+                    {"method": method, "candidates": candidates}
+                    | ({} if shots is None else {"shots": shots})
+                    | {"users": float(np.mean([len(metrics.ndcg) for metrics in found]))}
+                    | {name: float(np.mean([mean[name] for mean in means])) for name in means[0]}
+                    | {f"ndcg@{K}_std": spread}
+                    | {"ci_low": None if method == OURS else low, "ci_high": None if method == OURS else high}
+                    | {"fit_s": fit_s, "score_s": score_s}
+                )
+        return rows
+
+    def per_user(self) -> tuple[dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
+        """NDCG@20 and history, pooled over shots and seeds."""
+        keys = sorted(self._users, key=lambda key: key[0] or 0)
+        values = {
+            (method, name): np.concatenate([self._pooled(shots, n, method) for shots, n in keys if n == name])
+            for name in CANDIDATES if any(n == name for _, n in keys) for method in self._methods
+        }  # fmt: skip
+        history = {
+            name: np.concatenate([rows for key in keys if key[1] == name for rows in self._history[key].values()])
+            for _, name in values
+        }
+        return values, history
+
+    def _pooled(self, shots: int | None, candidates: str, method: str) -> NDArray[np.float64]:
+        return np.concatenate([metrics.ndcg for metrics in self._found[shots, candidates, method].values()])
+
+
+def _versions(data: Dataset) -> dict[str, str]:
+    found = {"python": platform.python_version(), "encoder": data.users.fingerprint}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _key(data: Dataset, *arguments: object) -> str:
+    """A hash of all that a measured result depends on: data, arguments, versions, and our own code."""
+    digest = hashlib.blake2b(repr(arguments).encode(), digest_size=16)
+    digest.update(repr((data.groups, data.users.ids, data.items.ids, data.users.attributes)).encode())
+    digest.update(repr((data.users.descriptions, data.items.descriptions, data.items.attributes)).encode())
+    for name in ("users", "items", "timestamps", "weights", "events", "returned"):
+        digest.update(np.ascontiguousarray(getattr(data.interactions, name)).tobytes())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

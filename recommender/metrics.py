@@ -1,28 +1,58 @@
-"""Ranking metrics, one value per user."""
+"""Ranking metrics, one value per user, and intervals of their differences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 K = 20
+PRECISION_K = 10
 _DISCOUNT = 1 / np.log2(np.arange(2, K + 2))
+_RESAMPLES = 2_000
+_IN_MEMORY = 4_000_000
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One value per user, in the order of the users that were scored."""
+    """One value per user, in the order of the users that were asked.
 
-    auc: NDArray[np.float64]
-    recall: NDArray[np.float64]
+    Ties count against the method in the rankings and as half in the AUC, so that a method that says nothing has an AUC
+    of 0.5 and finds nothing.
+
+    Attributes:
+        ndcg: at 20; the ideal ranking has min(20, wanted) of the wanted on top.
+        recall: share of the wanted in the top 20.
+        precision: share of the wanted in the top 10.
+        auc: share of pairs (wanted, unwanted) in the right order, over all candidates; 1 where nothing is unwanted.
+        cold_share: share of the top 20 that is cold.
+        shown: (candidates,), whether an item is in anybody's top 20. What ties with the 21st is not.
+    """
+
     ndcg: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    auc: NDArray[np.float64]
+    cold_share: NDArray[np.float64]
+    shown: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, blocks: Sequence[Metrics]) -> Metrics:
+        """The metrics of all users, from blocks of users with the same candidates."""
+        names = [field.name for field in fields(cls) if field.name != "shown"]
+        joined = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
+        return cls(**joined, shown=np.logical_or.reduce([block.shown for block in blocks]))
 
     def means(self) -> dict[str, float]:
-        """The mean over users of each metric."""
-        return {"auc": float(self.auc.mean()), f"recall@{K}": float(self.recall.mean()),
-                f"ndcg@{K}": float(self.ndcg.mean())}  # fmt: skip
+        """The mean over users of each metric, and the share of the candidates that somebody is shown."""
+        return {
+            f"ndcg@{K}": float(self.ndcg.mean()), f"recall@{K}": float(self.recall.mean()),
+            f"precision@{PRECISION_K}": float(self.precision.mean()), "auc": float(self.auc.mean()),
+            "coverage": float(self.shown.mean()), "cold_share": float(self.cold_share.mean()),
+        }  # fmt: skip
 
 
 def ndcg(hits: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -40,30 +70,76 @@ def ndcg(hits: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.float
 
 
 def rank_metrics(
-    scores: NDArray[np.floating], wanted: NDArray[np.bool_], known: NDArray[np.bool_]
-) -> tuple[float, float, float]:
-    """AUC, Recall@20 and NDCG@20 of one user's ranking.
-
-    Ties count against the method in the rankings and as half in the AUC, so that a method that says nothing
-    has an AUC of 0.5 and finds nothing.
+    scores: NDArray[np.floating[Any]], wanted: NDArray[np.bool_], known: NDArray[np.bool_],
+    cold: NDArray[np.bool_] | None = None,
+) -> Metrics:
+    """The metrics of a block of users who are asked for the same candidates.
 
     Args:
-        scores: (candidates,), higher is better.
-        wanted: (candidates,), what the user did; at least one.
-        known: (candidates,), what is no candidate for this user.
+        scores: (users, candidates), finite; higher is better.
+        wanted: (users, candidates), what each user did; at least one that is not known.
+        known: (users, candidates), what is no candidate for a user.
+        cold: (candidates,), which are cold; None: none is.
 
-    >>> rank_metrics(np.array([3.0, 2.0, 1.0]), np.array([True, False, False]), np.array([False] * 3))
-    (1.0, 1.0, 1.0)
-    >>> rank_metrics(np.zeros(100), np.arange(100) == 0, np.zeros(100, bool))
-    (0.5, 0.0, 0.0)
+    >>> rank_metrics(np.array([[3.0, 2.0, 1.0]]), np.array([[True, False, False]]), np.zeros((1, 3), bool)).auc
+    array([1.])
+    >>> nothing = rank_metrics(np.zeros((1, 100)), np.arange(100)[None] == 0, np.zeros((1, 100), bool))
+    >>> nothing.auc, nothing.recall, nothing.ndcg
+    (array([0.5]), array([0.]), array([0.]))
     """
-    scores, wanted = scores[~known], wanted[~known]
-    count = int(wanted.sum())
-    hits = wanted[np.lexsort((wanted, -scores))][:K]  # among equals the unwanted first
-    found = float(hits.sum() / count)
-    gain = float(ndcg(hits[None], np.array([count]))[0])
-    others = np.sort(scores[~wanted])
-    if not len(others):
-        return 1.0, found, gain
-    below = np.searchsorted(others, scores[wanted], "left") + np.searchsorted(others, scores[wanted], "right")
-    return float(below.mean() / 2 / len(others)), found, gain
+    scores = np.where(known, -np.inf, scores)
+    wanted = wanted & ~known
+    # One sort answers all: the rank of what was wanted, the AUC, and who stands in the top 20.
+    ordered = np.sort(scores, axis=1)
+    candidates = scores.shape[1]
+    hits = np.zeros((len(scores), K), dtype=bool)
+    auc = np.ones(len(scores))
+    n_known = known.sum(axis=1)
+    counts = wanted.sum(axis=1)
+    for row, values in enumerate(ordered):
+        own = np.sort(scores[row, wanted[row]])
+        unwanted = candidates - n_known[row] - len(own)
+        below = np.searchsorted(values, own, "left") - n_known[row] - np.searchsorted(own, own, "left")
+        level = np.searchsorted(values, own, "right") - n_known[row] - np.searchsorted(own, own, "right")
+        if unwanted:
+            auc[row] = (below.mean() + level.mean()) / 2 / unwanted
+        ranks = unwanted - below + np.arange(len(own))[::-1]  # among equals the unwanted first
+        hits[row, ranks[ranks < K]] = True
+    shown = scores > (ordered[:, -K - 1 : -K] if candidates > K else -np.inf)
+    top = np.minimum(candidates - n_known, K)
+    cold_share = shown[:, cold].sum(axis=1) / np.maximum(top, 1) if cold is not None else np.zeros(len(scores))
+    return Metrics(
+        ndcg(hits, counts), hits.sum(axis=1) / counts, hits[:, :PRECISION_K].mean(axis=1), auc, cold_share,
+        np.asarray(shown.any(axis=0)),
+    )  # fmt: skip
+
+
+def paired_intervals(
+    differences: NDArray[np.float64], users: NDArray[np.int64], seed: int = 0
+) -> NDArray[np.float64]:
+    """Bootstrap intervals (95 %) of mean differences between methods that answered the same questions.
+
+    What is drawn are users, each with all of his values: one user's values of several seeds depend on each other.
+
+    Args:
+        differences: (n, methods).
+        users: (n,), whose each row is.
+        seed: of the 2,000 resamples.
+
+    Returns:
+        (methods, 2): low, high.
+    """
+    _, places = np.unique(users, return_inverse=True)
+    counts = np.bincount(places).astype(np.float64)
+    n = len(counts)
+    sums = np.zeros((n, differences.shape[1]))
+    np.add.at(sums, places, differences)
+    rng = np.random.default_rng(seed)
+    means = []
+    step = max(_IN_MEMORY // n, 1)
+    for start in range(0, _RESAMPLES, step):
+        size = min(step, _RESAMPLES - start)
+        drawn = rng.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
+        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        means.append((times @ sums) / (times @ counts)[:, None])
+    return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0).T

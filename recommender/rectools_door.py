@@ -1,0 +1,106 @@
+"""RecTools' LightFM wrapper, run by the Python of its own environment: RecTools wants NumPy below 2 on Python 3.11.
+
+This file is both sides: imported here it starts itself there, where it needs RecTools and lightfm-next alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_REQUIREMENTS = "rectools==0.19.0 lightfm-next==1.19.0"
+
+
+def python() -> Path:
+    """The Python of RecTools' environment: the folder `rectools` within ours."""
+    return Path(sys.prefix) / "rectools" / "bin" / "python"
+
+
+def missing() -> str:
+    """Why RecTools cannot be compared with; empty if it can."""
+    if python().is_file():
+        return ""
+    folder = python().parents[1]
+    return (
+        f"there is no environment {folder}; `python -m venv {folder}` and `{python()} -m pip install {_REQUIREMENTS}` "
+        "make it"
+    )
+
+
+def vectors(
+    train: Any, user_tokens: Any, item_tokens: Any, *, components: int, epochs: int, learning_rate: float, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors of all users and items whose products are the scores.
+
+    Args:
+        train: sparse (users, items), 1 where they interacted.
+        user_tokens: sparse (users, words), 1 where a user's description has a word.
+        item_tokens: sparse (items, words), likewise.
+        components: LightFM's.
+        epochs: likewise.
+        learning_rate: likewise.
+        seed: likewise.
+
+    Raises:
+        RuntimeError: RecTools failed; the message is its own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder) / "asked.npz", Path(folder) / "answered.npz"
+        given: dict[str, Any] = {"shape": train.shape, "components": components, "epochs": epochs,
+                                 "learning_rate": learning_rate, "seed": seed}  # fmt: skip
+        for name, matrix in (("train", train), ("user", user_tokens), ("item", item_tokens)):
+            given[name] = np.stack(matrix.nonzero()).astype(np.int64)
+        np.savez(asked, **given)
+        # -P: the modules beside this file are not to be found there.
+        command = [str(python()), "-P", "-W", "ignore", __file__, str(asked), str(answered)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RuntimeError(f"RecTools failed: {result.stderr.strip()[-2000:]}")
+        with np.load(answered) as arrays:
+            return arrays["users"], arrays["items"]
+
+
+def _run(asked: str, answered: str) -> None:
+    import pandas as pd
+    from lightfm import LightFM
+    from rectools import Columns
+    from rectools.dataset import Dataset
+    from rectools.models import LightFMWrapperModel
+
+    with np.load(asked) as arrays:
+        given = dict(arrays)
+    n_users, n_items = given["shape"]
+    train = pd.DataFrame(given["train"].T, columns=[Columns.User, Columns.Item])
+    train[Columns.Weight], train[Columns.Datetime] = 1.0, pd.Timestamp("2020-01-01")
+    features: dict[str, Any] = {}
+    for side in ("user", "item"):
+        frame = pd.DataFrame(given[side].T, columns=["id", "value"])
+        if len(frame):
+            features |= {f"{side}_features_df": frame.assign(feature="token"), f"cat_{side}_features": ["token"]}
+    dataset = Dataset.construct(train, **features)
+    model = LightFMWrapperModel(
+        LightFM(
+            no_components=int(given["components"]), loss="warp", learning_rate=float(given["learning_rate"]),
+            random_state=int(given["seed"]),
+        ),
+        epochs=int(given["epochs"]),
+    )  # fmt: skip
+    user_vectors, item_vectors = model.fit(dataset).get_vectors(dataset)
+    # Of whom RecTools knows nothing it recommends by the items' biases: the first columns are bias and one.
+    users, items = (np.zeros((n, user_vectors.shape[1]), np.float32) for n in (n_users, n_items))
+    users[:, 1] = items[:, 0] = 1
+    users[dataset.user_id_map.external_ids] = user_vectors
+    items[dataset.item_id_map.external_ids] = item_vectors
+    np.savez(answered, users=users, items=items)
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])

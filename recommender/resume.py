@@ -1,0 +1,65 @@
+"""What a long job has finished, kept in a folder beside its result until it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import staged, write_text
+
+Arrays = dict[str, NDArray[Any]]
+
+_KEY = "key.txt"
+
+
+class Finished:
+    """Named results of one job. Those of a job with another key are thrown away.
+
+    Args:
+        folder: made when the first result comes; None keeps nothing.
+        key: changes with whatever the results depend on.
+
+    Raises:
+        ColdStartError: the folder holds something else.
+    """
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self._folder, self._key = folder, key
+        if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+            return
+        if not (folder / _KEY).is_file():
+            raise ColdStartError(f"{folder} is not what an unfinished evaluation left; move it away")
+        if (folder / _KEY).read_text("utf-8") != key:
+            shutil.rmtree(folder)
+
+    def get(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """The result of this name, made and kept if it is not there."""
+        path = self._path(name)
+        if path is not None and path.is_file():
+            try:
+                with np.load(path) as arrays:
+                    return dict(arrays)
+            except (OSError, ValueError, zipfile.BadZipFile):
+                path.unlink()
+        made = make()
+        if path is not None:
+            write_text(path.parent / _KEY, self._key)
+            with staged(path.parent) as scratch:
+                np.savez(scratch / path.name, allow_pickle=False, **made)
+        return made
+
+    def folder(self, name: str) -> Path | None:
+        """Where a part of the job may keep a folder of its own."""
+        return self._folder / name if self._folder else None
+
+    def _path(self, name: str) -> Path | None:
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        return self._folder / f"{digest}.npz" if self._folder else None
