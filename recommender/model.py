@@ -1,117 +1,88 @@
 """The hybrid recommender: R' = R + γ·P_u'ᵀ A P_i'.
 
-R is LightFM's score on hybrid features, P' are the enriched profiles, and A = (XᵀX + λI)⁻¹ with X the
-embeddings of the items that have history: P_uᵀ A x is then the ridge regression of a user's history on item
-vectors (with A = I it would be the plain dot product). Both scores are standardised per user over the items
-with history, so that a pair's score depends on nothing else that is asked, and γ compares like with like.
+R is LightFM's score on hybrid features. P' are the enriched profiles in joint columns: the embedding space, to which
+the recommender appends words, attributes and identities of its own. Under the metric A = (XᵀX + λI)⁻¹, X the columns
+of the items that have history, P_u'ᵀ A x is the ridge regression of a user's history on items; its identity columns
+are B of `recommender.metric`. See docs/design.md.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from coldstart_udfs.errors import ColdStartError, FingerprintError
-from coldstart_udfs.profile import Vectors, enrich, evidence_weight
+from coldstart_udfs.profile import Vectors
 from recommender.data import ITEM_ID, USER_ID, Interactions
-from recommender.features import Entities, FeatureSpace
-
-Scores: TypeAlias = NDArray[np.floating[Any]]
+from recommender.features import Entities
+from recommender.hybrid import Factors, FeatureSpace, fit_lightfm
+from recommender.metric import behaviour, ridge_metric
+from recommender.parameters import Parameters
+from recommender.ranking import Rules, best
+from recommender.scoring import Block, ItemSide, Scores
+from recommender.taste import GroupPopularity, TasteMap
 
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
-_USER_BLOCK = 512
+# Scores of one block of users and all items, at most: 16 MB of float32, a few times over.
+_BLOCK = 4_000_000
+# How many users tell what deviation is usual.
+_SAMPLE = 500
 
 
 class UnknownIdError(ColdStartError):
     """An id that the recommender was not trained with."""
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What is chosen before fitting or on validation data, and kept in the bundle.
-
-    Attributes:
-        components: LightFM's latent dimensions.
-        epochs: LightFM's passes over the interactions.
-        learning_rate: LightFM's.
-        seed: of LightFM and of the codebook; one thread and one seed give identical fits.
-        ridge: λ of A = (XᵀX + λI)⁻¹.
-        item_identity: weight of an item's identity feature, see `FeatureSpace`.
-        alpha: α, what a user's description weighs.
-        beta: β, what an item's description weighs.
-        evidence_scale: a of α(n) = α·a/(a+n).
-        gamma: γ, what the profile score weighs beside LightFM's.
-        gamma_cold: γ for a user without history, where popularity stands in for LightFM's score.
-        source: for alpha, beta, gamma and gamma_cold, how each was chosen.
-    """
-
-    components: int = 64
-    epochs: int = 15
-    learning_rate: float = 0.05
-    seed: int = 0
-    ridge: float = 1.0
-    item_identity: float = 0.3
-    alpha: float = 1.0
-    beta: float = 1.0
-    evidence_scale: float = math.inf
-    gamma: float = 0.5
-    gamma_cold: float = 0.5
-    source: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Factors:
-    """LightFM's result: one embedding and one bias for each feature of each side."""
-
-    user_embeddings: Vectors
-    user_biases: NDArray[np.float32]
-    item_embeddings: Vectors
-    item_biases: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A block of scores and what they are made of; text is the remainder, so the three add up exactly."""
-
-    total: Scores
-    behaviour: Scores
-    popularity: Scores
-
-
 class HybridRecommender:
     """Recommend items to users, and users for items, warm, cold or unknown.
 
-    >>> HybridRecommender().recommend(["u1"])
+    Args:
+        parameters: None is the defaults.
+
+    >>> HybridRecommender().users
     Traceback (most recent call last):
-    ...
     coldstart_udfs.errors.ColdStartError: this HybridRecommender is not fitted; call fit() or load() first
     """
+
+    # What fit() makes and a bundle holds.
+    history: sp.csr_matrix
+    seen: sp.csr_matrix
+    user_space: FeatureSpace
+    item_space: FeatureSpace
+    factors: Factors
+    metric: Vectors
+    behaviour: sp.csr_matrix
+    taste: TasteMap
+    groups: GroupPopularity
+    scales: NDArray[np.float32] | None = None
 
     def __init__(self, parameters: Parameters | None = None) -> None:
         self.parameters = parameters or Parameters()
         self._users: Entities | None = None
+        self._items: Entities | None = None
 
     # -- fitting ------------------------------------------------------------------------------------
 
     def fit(
-        self, interactions: Interactions, users: Entities, items: Entities, *,
+        self, interactions: Interactions, users: Entities, items: Entities, *, seen: Interactions | None = None,
         progress: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> HybridRecommender:
         """Train on interactions, with features and profiles of the same moment.
 
         Args:
-            interactions: what is learned from.
+            interactions: what is learned from, weighted as it shall count (see `Interactions.weighted`).
             users: features of `interactions.user_ids`, in that order.
             items: features of `interactions.item_ids`, in that order.
-            progress: told of each finished epoch.
+            seen: what is not recommended again; None is `interactions`.
+            progress: told of each finished epoch of LightFM.
 
         Raises:
             ColdStartError: no interactions, or features of other ids.
@@ -127,42 +98,69 @@ class HybridRecommender:
                 )
         _same_encoder(users, items)
         self._users, self._items = users, items
-        pairs = interactions.pairs()
-        ones = np.ones(len(pairs), dtype=np.float32)
-        self._seen = sp.csr_matrix((ones, (pairs.users, pairs.items)), shape=(len(users), len(items)))
-        counts = np.asarray(self._seen.sum(axis=0)).ravel()
-        warm_users = np.flatnonzero(np.diff(self._seen.indptr))
-        warm_items = np.flatnonzero(counts)
+        self.history = _matrix(interactions)
+        self.seen = self.history if seen is None else _matrix(seen)
+        warm_users = np.flatnonzero(np.diff(self.history.indptr))
+        warm_items = np.unique(self.history.indices).astype(np.int64)
         settings = self.parameters
-        self._user_space = FeatureSpace.fit(users.take(warm_users), 1.0, settings.seed)
-        self._item_space = FeatureSpace.fit(items.take(warm_items), settings.item_identity, settings.seed)
-        self._factors = _fit_lightfm(
-            self._seen, self._user_space.matrix(users), self._item_space.matrix(items), settings, progress
-        )
-        X = items.embeddings[warm_items].astype(np.float64)
-        gram = X.T @ X + settings.ridge * np.eye(X.shape[1])
-        self._metric = np.asarray(np.linalg.inv(gram), dtype=np.float32)
-        self._counts = counts.astype(np.float32)
-        self._prepare()
+        self.user_space = FeatureSpace.fit(users.take(warm_users), 1.0)
+        self.item_space = FeatureSpace.fit(items.take(warm_items), settings.item_identity)
+        self.factors = fit_lightfm(
+            self.history[warm_users][:, warm_items], self.user_space.matrix(users.take(warm_users)),
+            self.item_space.matrix(items.take(warm_items)), settings, progress,
+        )  # fmt: skip
+        self.metric = ridge_metric(self.item_space.vocabulary.columns(items.take(warm_items)), settings.ridge)
+        self.behaviour = behaviour(self.history, settings.behaviour_ridge)
+        self.groups = GroupPopularity.fit(self.history, users)
+        self.taste = TasteMap.fit(users.take(warm_users), self.groups.labels)
+        self.rescale()
+        return self
+
+    def rescale(self) -> None:
+        """Measure what deviations of scores are usual, after a change of parameters, metric or B."""
+        self._forget()
+        self.scales = None
+        warm = np.flatnonzero(np.diff(self.history.indptr))
+        self.scales = Block.of(self, self.users.take(warm[:: max(len(warm) // _SAMPLE, 1)])).usual()
+
+    def partial_fit(self, interactions: Interactions, users: Entities, items: Entities) -> HybridRecommender:
+        """Take in interactions since the fit, of users and items that may be new, without training again.
+
+        Histories, profiles and popularity follow, O(d) for each interaction; what was learned (LightFM, A, B) stays
+        as it is until the next fit.
+
+        Args:
+            interactions: the new ones, weighted as in `fit`.
+            users: features of `interactions.user_ids`, in that order; of those that are known nothing is read.
+            items: likewise.
+
+        Raises:
+            ColdStartError: features of other ids.
+            FingerprintError: of another encoder.
+        """
+        from recommender.updating import take_in
+
+        take_in(self, interactions, users, items)
+        self._forget()
         return self
 
     def with_parameters(self, **changes: Any) -> HybridRecommender:
-        """The same fit with other α, β, γ or evidence scale; the others need a new fit."""
+        """The same fit with other weights of parts; what needs a new fit (ridge, components …) is not read again."""
         other = HybridRecommender(replace(self.parameters, **changes))
         other.__dict__.update({key: value for key, value in self.__dict__.items() if key != "parameters"})
-        other._prepare()
+        if "smoothing" in changes:
+            other.__dict__.pop("item_tastes", None)
         return other
 
-    def _prepare(self) -> None:
-        """What every score needs of the items with history."""
-        self._warm_users = set(self._user_space.ids)
-        self._warm_items = set(self._item_space.ids)
-        rows = np.flatnonzero(self._counts)
-        logs = np.log1p(self._counts[rows])
-        # In standard deviations, as all else; 0, the average, for an item that nobody has bought yet.
-        self._popularity = np.zeros(len(self._counts), dtype=np.float32)
-        self._popularity[rows] = (logs - logs.mean()) / (logs.std() or 1.0)
-        self._warm = _Side.of_items(self, self.items.take(rows))
+    def with_history(self, interactions: Interactions, users: Entities) -> HybridRecommender:
+        """What was learned, asked with other histories of the same users: weighted in another way, say."""
+        other = self.with_parameters()
+        other.history, other._users = _matrix(interactions), users
+        other._forget()
+        other.rescale()
+        return other
+
+    # -- what is known ------------------------------------------------------------------------------
 
     @property
     def users(self) -> Entities:
@@ -174,13 +172,115 @@ class HybridRecommender:
     @property
     def items(self) -> Entities:
         """The items that the recommender knows, with their profiles as of training."""
-        self.users  # noqa: B018 - the check
+        if self._items is None:
+            return self.users  # which raises
         return self._items
 
     @property
     def fingerprint(self) -> str:
         """Of the encoder whose vectors the recommender was trained with."""
         return self.users.fingerprint
+
+    @cached_property
+    def user_rows(self) -> dict[str, int]:
+        """The row of each known user."""
+        return {name: row for row, name in enumerate(self.users.ids)}
+
+    @cached_property
+    def item_rows(self) -> dict[str, int]:
+        """The row of each known item."""
+        return {name: row for row, name in enumerate(self.items.ids)}
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(items,), how many users each item has."""
+        return np.bincount(self.history.indices, minlength=len(self.items))
+
+    @cached_property
+    def behaves(self) -> NDArray[np.bool_]:
+        """(items,), whether B knows an item."""
+        return np.asarray(np.diff(sp.csc_matrix(self.behaviour).indptr) > 0)
+
+    @cached_property
+    def partners(self) -> Vectors:
+        """(b, b + 1), B among the items that it knows, and a column of zeros for the others."""
+        known = np.flatnonzero(self.behaves)
+        found = np.zeros((len(known), len(known) + 1), dtype=np.float32)
+        found[:, :-1] = self.behaviour[known][:, known].toarray()
+        return found
+
+    @cached_property
+    def partner_rows(self) -> NDArray[np.int64]:
+        """(items,), the column of each in `partners`, -1 for those that B does not know."""
+        return np.where(self.behaves, np.cumsum(self.behaves) - 1, -1)
+
+    @cached_property
+    def item_tastes(self) -> Vectors:
+        """(items, w), what one event with an item adds to P_u'ᵀ A, beside the profile in the embedding space."""
+        columns = self.all_items.columns
+        added = self.parameters.smoothing * columns.summed(self.behaviour)
+        d = columns.dense.shape[1]
+        added[:, d:] += columns.sparse.toarray()
+        return np.asarray(added @ self.metric)
+
+    @cached_property
+    def latent_moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(c + 1,) and (c + 1, c + 1): means and covariances of the warm items' LightFM vectors and biases."""
+        vectors = np.hstack([self.warm_items.latent, self.warm_items.bias[:, None]]).astype(np.float64)
+        return vectors.mean(axis=0), np.atleast_2d(np.cov(vectors.T, bias=True))
+
+    @cached_property
+    def all_items(self) -> ItemSide:
+        """All known items."""
+        return ItemSide.of(self, self.items)
+
+    @cached_property
+    def warm_items(self) -> ItemSide:
+        """Those with history in training: what scores are standardised over."""
+        return self.all_items.take(np.flatnonzero(~self.all_items.cold))
+
+    @cached_property
+    def mean_column(self) -> Vectors:
+        """(w,), the mean of the warm items' joint columns."""
+        columns = self.warm_items.columns
+        return np.hstack([columns.dense.mean(axis=0), np.asarray(columns.sparse.mean(axis=0)).ravel()])
+
+    @cached_property
+    def _demand(self) -> tuple[Vectors, float]:
+        rows = np.flatnonzero(self.item_space.knows(self.items.ids))
+        logs = np.log1p(self.counts[rows])
+        centre = float(logs.mean())
+        weights = sp.csr_matrix((logs - centre).astype(np.float32)[None])
+        columns = self.item_space.vocabulary.columns(self.items.take(rows))
+        return (columns.summed(weights) @ self.metric).ravel(), centre
+
+    @property
+    def demand_weights(self) -> Vectors:
+        """(w,), the ridge regression of log(1 + buyers) on joint columns."""
+        return self._demand[0]
+
+    @property
+    def demand_centre(self) -> float:
+        """The mean of log(1 + buyers)."""
+        return self._demand[1]
+
+    def history_of(self, ids: Sequence[str]) -> sp.csr_matrix:
+        """(n, items), the weights of what users did; empty rows for strangers."""
+        rows = np.array([self.user_rows.get(name, -1) for name in ids], dtype=np.int64)
+        if (rows >= 0).all():
+            return self.history[rows]
+        known = np.flatnonzero(rows >= 0)
+        choose = sp.csr_matrix(
+            (np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), len(self.users))
+        )
+        return sp.csr_matrix(choose @ self.history)
+
+    def _forget(self) -> None:
+        """Derived values are made again when they are next needed."""
+        for name in [name for name, value in vars(type(self)).items() if isinstance(value, cached_property)]:
+            self.__dict__.pop(name, None)
+
+    # -- on disk ------------------------------------------------------------------------------------
 
     def save(self, path: str | Path, *, about: dict[str, Any] | None = None) -> None:
         """Write a bundle: a folder with arrays and a JSON manifest, no pickle; whole or not at all.
@@ -207,66 +307,87 @@ class HybridRecommender:
     # -- asking -------------------------------------------------------------------------------------
 
     def score(
-        self, users: str | Sequence[str] | Entities, items: str | Sequence[str] | Entities, *, unknown: str = "raise"
+        self, users: str | Sequence[str] | Entities | None, items: str | Sequence[str] | Entities, *,
+        profiles: ArrayLike | None = None, unknown: str = "raise",
     ) -> Scores:
         """R' of every user with every item.
 
         Args:
-            users: one id, several, or `Entities` (who need not have been seen in training).
-            items: likewise.
+            users: one id, several, or `Entities` (who need not have been seen in training). None asks for the
+                expected demand: how each item ranks among those with history by its buyers, which for an item that
+                nobody has bought are predicted from its words.
+            items: as users.
+            profiles: (users, d), P_u to use instead of the known ones, such as what the online store has now.
             unknown: what happens to an id that training did not see: "raise", or "popularity", as if
                 nothing at all were known of it.
 
         Returns:
-            (users, items) float32, in standard deviations above a user's average item with history.
+            (users, items) float32, in deviations above a user's average item with history (see
+            `recommender.scoring`); for None (1, items), a percentile from 0 to 100.
 
         Raises:
             UnknownIdError: an unknown id, with `unknown="raise"`.
             FingerprintError: `Entities` of another encoder.
         """
-        asked_users = self._resolve(users, self.users, USER_ID, unknown)
-        asked_items = _Side.of_items(self, self._resolve(items, self.items, ITEM_ID, unknown))
-        blocks = [self._parts(block, asked_items).total for _, block in _user_blocks(asked_users)]
-        return np.concatenate(blocks) if blocks else np.zeros((0, len(asked_items.entities)), np.float32)
+        side = self._item_side(items, unknown)
+        if users is None:
+            known = np.sort(self.warm_items.demand)
+            below = np.searchsorted(known, side.demand, "left") + np.searchsorted(known, side.demand, "right")
+            return np.asarray(below * 50 / len(known), dtype=np.float32)[None]
+        asked = self._resolve(users, self.users, USER_ID, unknown, profiles)
+        return np.concatenate([block.total(self, side) for _, block in self._blocks(asked)])
 
     def recommend(
-        self, users: str | Sequence[str] | Entities, k: int = 10, *, unknown: str = "raise", exclude_seen: bool = True
+        self, users: str | Sequence[str] | Entities, k: int = 10, *, profiles: ArrayLike | None = None,
+        unknown: str = "raise", exclude_seen: bool = True, among: Collection[str] | None = None,
+        without: Collection[str] = (), attribute: str | None = None, boost: Mapping[str, float] | None = None,
+        pin: Sequence[str] = (), diversity: float = 0.0, explain: bool = False,
     ) -> pd.DataFrame:
         """The k best items for each user.
 
         Args:
             users: as for `score`.
             k: how many at most.
+            profiles: as for `score`.
             unknown: as for `score`.
             exclude_seen: leave out what a user has interacted with.
+            among: ids of the items that may be recommended; None is all.
+            without: ids that may not, such as what is out of stock.
+            attribute: "column=value" that an item must have, such as a category.
+            boost: by item id or "column=value", what is added to scores.
+            pin: ids that come first, in this order, whatever their score (unless seen, or filtered out).
+            diversity: 0 to 1, how much likeness to what stands above costs (maximal marginal relevance).
+            explain: add a column `because`, a sentence for people.
 
         Returns:
-            user_id, rank (from 1), item_id, description, score, text, behaviour, popularity, rung. The
-            three parts add up to the score: text would vanish if nobody and nothing had a description or
-            attributes, popularity is the same for every user, behaviour is the rest. The rung says what
-            was known of the user: warm, cold or unknown.
+            user_id, rank (from 1), item_id, description, score, popularity, lightfm, history, words, rung. The four
+            parts add up to the score, boosts apart: popularity holds LightFM's item bias too, lightfm the rest of
+            it, history what the user did, words what he said. The rung says what was known of the user: warm (he has
+            history), cold (words or attributes) or unknown.
+
+        Raises:
+            UnknownIdError: an unknown id of a user, with `unknown="raise"`, or of an item in a rule.
+            ColdStartError: a rule out of range.
         """
-        asked = self._resolve(users, self.users, USER_ID, unknown)
-        candidates = _Side.of_items(self, self.items)
-        rows = {name: row for row, name in enumerate(self.users.ids)}
+        asked = self._resolve(users, self.users, USER_ID, unknown, profiles)
+        rules = Rules.of(self, k, among, without, attribute, boost, pin, diversity)
         frames = []
-        for start, block in _user_blocks(asked):
-            parts = self._parts(block, candidates)
-            for offset in range(len(block)):
-                name = asked.ids[start + offset]
-                order = np.argsort(-parts.total[offset], kind="stable")
-                if exclude_seen and name in rows:
-                    seen = self._seen.indices[self._seen.indptr[rows[name]] : self._seen.indptr[rows[name] + 1]]
-                    order = order[~np.isin(order, seen)]
-                best = order[:k]
-                frames.append(
-                    _ranking(
-                        {USER_ID: name}, {ITEM_ID: [self.items.ids[i] for i in best],
-                                          "description": [self.items.descriptions[i] for i in best]},
-                        parts, (np.full(len(best), offset), best), self._rung(block, offset, self._warm_users),
-                    )
-                )  # fmt: skip
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        for start, block in self._blocks(asked):
+            total = block.total(self, self.all_items)
+            seen = self.seen_by(asked.ids[start : start + len(total)]) if exclude_seen else None
+            rows, columns, scores = best(total, rules, seen, self.all_items.columns)
+            frame = self._ranking(block, self.all_items, rows, columns, total[rows, columns]).assign(score=scores)
+            frame.insert(0, USER_ID, _objects(block.users.entities.ids)[rows])
+            frame.insert(2, ITEM_ID, _objects(self.items.ids)[columns])
+            frame.insert(3, "description", _objects(self.items.descriptions)[columns])
+            frame["rung"] = self._rungs(block.users.entities, ~block.users.cold)[rows]
+            frames.append(frame)
+        ranking = pd.concat(frames, ignore_index=True)
+        if explain:
+            from recommender.explain import sentences
+
+            ranking["because"] = sentences(self, asked, ranking)
+        return ranking
 
     def audience(
         self, items: str | Sequence[str] | Entities, k: int = 10, *, unknown: str = "raise", exclude_seen: bool = True
@@ -275,202 +396,177 @@ class HybridRecommender:
 
         Returns:
             item_id, rank, user_id, bought_alike (the description nearest to the item's among what the user
-            has interacted with), score, text, behaviour, popularity, rung (of the item).
+            has interacted with), score and its parts as in `recommend`, rung (of the item).
         """
-        asked = self._resolve(items, self.items, ITEM_ID, unknown)
-        candidates = _Side.of_items(self, asked)
-        warm = np.flatnonzero(np.diff(self._seen.indptr))
-        blocks = [self._parts(block, candidates) for _, block in _user_blocks(self.users.take(warm))]
-        parts = _Parts(*(np.concatenate([getattr(block, name) for block in blocks])
-                         for name in ("total", "behaviour", "popularity")))  # fmt: skip
-        rows = {name: row for row, name in enumerate(self.items.ids)}
-        frames = []
-        for column, name in enumerate(asked.ids):
-            order = np.argsort(-parts.total[:, column], kind="stable")
-            if exclude_seen and name in rows:
-                buyers = self._seen[:, [rows[name]]].tocoo().row
-                order = order[~np.isin(warm[order], buyers)]
-            best = order[:k]
-            frames.append(
-                _ranking(
-                    {ITEM_ID: name}, {USER_ID: [self.users.ids[warm[u]] for u in best],
-                                      "bought_alike": [self._alike(warm[u], asked.embeddings[column]) for u in best]},
-                    parts, (best, np.full(len(best), column)), self._rung(asked, column, self._warm_items),
-                )
-            )  # fmt: skip
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        side = self._item_side(items, unknown)
+        warm = np.flatnonzero(np.diff(self.history.indptr))
+        total, blocks, starts = [], [], []
+        for start, block in self._blocks(self.users.take(warm)):
+            total.append(block.total(self, side))
+            blocks.append(block)
+            starts.append(start)
+        scores = np.concatenate(total).T
+        seen = None
+        if exclude_seen:
+            known = np.flatnonzero(side.rows >= 0)
+            choose = sp.csr_matrix(
+                (np.ones(len(known), np.float32), (known, side.rows[known])), shape=(len(side), len(self.items))
+            )
+            seen = sp.csr_matrix(choose @ self.seen[warm].T)
+        rows, columns, values = best(scores, Rules(k), seen, None)
+        parts = [
+            self._ranking(block, side, columns[at] - start, rows[at], values[at]).assign(order=at)
+            for start, block in zip(starts, blocks, strict=True)
+            for at in [np.flatnonzero((columns >= start) & (columns < start + len(block.tastes)))]
+        ]
+        frame = pd.concat(parts).sort_values("order", ignore_index=True).drop(columns="order")
+        frame["rank"] = _ranks(rows)
+        frame.insert(0, ITEM_ID, _objects(side.entities.ids)[rows])
+        frame.insert(2, USER_ID, _objects(self.users.ids)[warm[columns]])
+        alike = [self._alike(warm[user], side.entities.embeddings[item])
+                 for user, item in zip(columns, rows, strict=True)]  # fmt: skip
+        frame.insert(3, "bought_alike", alike)
+        frame["rung"] = self._rungs(side.entities, ~side.cold)[rows]
+        return frame
 
-    def profile_scores(self, users: Entities, items: Entities) -> tuple[Scores, Scores]:
-        """P_u'ᵀ A P_i and P_u'ᵀ A M(d_i): the profile score is the first plus β(n) times the second."""
-        enriched = self._enriched_users(users) @ self._metric
-        return enriched @ items.profiles.T, enriched @ items.embeddings.T
+    def explain(
+        self, user: str | Entities, item: str | Entities, *, profiles: ArrayLike | None = None,
+        unknown: str = "raise", encoder: Any = None,
+    ) -> pd.DataFrame:
+        """What one score is made of.
 
-    def lightfm_scores(self, users: Entities, items: Entities) -> Scores:
-        """R, standardised per user over the items with history."""
-        side = _Side.of_items(self, items)
-        return np.concatenate([self._standard_lightfm(block, side)[0] for _, block in _user_blocks(users)])
+        Args:
+            user: an id, or one row of `Entities`.
+            item: likewise.
+            profiles: as for `score`, (1, d).
+            unknown: as for `score`.
+            encoder: the `Encoder`; with it the user's description is split by its words, each left out in turn.
 
-    # -- the arithmetic -----------------------------------------------------------------------------
-
-    def _parts(self, users: Entities, items: _Side) -> _Parts:
-        R, R_behaviour, R_popularity = self._standard_lightfm(users, items)
-        enriched = self._enriched_users(users) @ self._metric
-        bare = users.profiles @ self._metric
-        S_warm = enriched @ self._warm.enriched.T
-        centre, scale = _moments(S_warm)
-        cold = self._cold(users)[:, None]
-        gamma = np.where(cold, self.parameters.gamma_cold, self.parameters.gamma).astype(np.float32)
-        S = (enriched @ items.enriched.T - centre) / scale
-        bare_centre = (bare @ self._warm.entities.profiles.T).mean(axis=1, keepdims=True)
-        S_behaviour = (bare @ items.entities.profiles.T - bare_centre) / scale
-        return _Parts(R + gamma * S, R_behaviour + gamma * S_behaviour, R_popularity)
-
-    def _standard_lightfm(self, users: Entities, items: _Side) -> tuple[Scores, Scores, Scores]:
-        """R, and its behaviour and popularity parts, each centred and scaled alike.
-
-        A user without history has no R of his own, and LightFM's item biases rank worse for him than how
-        often items were bought: for him R is the popularity, log(1 + buyers). A new item counts as average.
+        Returns:
+            term, kind, value, the largest values first; the values add up to the score. See docs/design.md for kinds.
         """
-        features = self._user_space.matrix(users)
-        identity = self._user_space.identity(users)
-        u = features @ self._factors.user_embeddings
-        u_identity = _pad(identity, features) @ self._factors.user_embeddings
-        R_warm = u @ self._warm.latent.T + self._warm.bias
-        centre, scale = _moments(R_warm)
-        R = (u @ items.latent.T + items.bias - centre) / scale
-        behaviour = u_identity @ items.identity.T
-        behaviour = (behaviour - (u_identity @ self._warm.identity.T).mean(axis=1, keepdims=True)) / scale
-        popularity = (items.bias - self._warm.bias.mean()) / scale
-        cold = self._cold(users)
-        if cold.any():
-            R[cold], behaviour[cold], popularity[cold] = items.popularity, 0.0, items.popularity
-        return R, behaviour, popularity
+        from recommender.explain import terms
 
-    def _cold(self, users: Entities) -> NDArray[np.bool_]:
-        return np.array([name not in self._warm_users for name in users.ids], dtype=bool)
+        asked = self._resolve(user, self.users, USER_ID, unknown, profiles)
+        side = self._item_side(item, unknown)
+        if len(asked) != 1 or len(side) != 1:
+            raise ColdStartError(f"explain takes one user and one item; {len(asked)} and {len(side)} were given")
+        return terms(self, Block.of(self, asked), side, encoder)
 
-    def _enriched_users(self, users: Entities) -> Vectors:
-        weights = evidence_weight(users.evidence, self.parameters.alpha, self.parameters.evidence_scale)
-        return enrich(users.profiles, users.embeddings, weights)
+    # -- within -------------------------------------------------------------------------------------
 
-    def _resolve(self, asked: str | Sequence[str] | Entities, known: Entities, name: str, unknown: str) -> Entities:
-        if isinstance(asked, Entities):
-            _same_encoder(known, asked)
-            return asked
+    def seen_by(self, ids: Sequence[str]) -> sp.csr_matrix:
+        """(n, items), what users have interacted with; empty rows for strangers."""
+        rows = np.array([self.user_rows.get(name, -1) for name in ids], dtype=np.int64)
+        known = np.flatnonzero(rows >= 0)
+        choose = sp.csr_matrix(
+            (np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), len(self.users))
+        )
+        return sp.csr_matrix(choose @ self.seen)
+
+    def _blocks(self, users: Entities) -> Iterator[tuple[int, Block]]:
+        size = max(_BLOCK // max(len(self.items), self.metric.shape[0]), 1)
+        for start in range(0, max(len(users), 1), size):  # of nobody, one empty block
+            yield start, Block.of(self, users.take(np.arange(start, min(start + size, len(users)))))
+
+    def _item_side(self, items: str | Sequence[str] | Entities, unknown: str) -> ItemSide:
+        if items is self.items:
+            return self.all_items
+        if not isinstance(items, Entities):
+            ids = ids_of(items)
+            if all(name in self.item_rows for name in ids):
+                rows = np.array([self.item_rows[name] for name in ids], dtype=np.int64)
+                whole = len(rows) == len(self.items) and (rows == np.arange(len(rows))).all()
+                return self.all_items if whole else self.all_items.take(rows)
+        return ItemSide.of(self, self._resolve(items, self.items, ITEM_ID, unknown, None))
+
+    def _resolve(
+        self, asked: str | Sequence[str] | Entities, known: Entities, name: str, unknown: str,
+        profiles: ArrayLike | None,
+    ) -> Entities:
         if unknown not in ("raise", "popularity"):
             raise ColdStartError(f"unknown is {unknown!r}; possible are 'raise' and 'popularity'")
-        ids = [asked] if isinstance(asked, str) else list(asked)
-        rows = {key: row for row, key in enumerate(known.ids)}
-        strange = [key for key in ids if key not in rows]
-        if strange and unknown == "raise":
-            raise UnknownIdError(
-                f"{len(strange)} of {len(ids)} {name}s are not among the {len(known)} that the recommender knows: "
-                f"{strange[:3]}. Pass their features as Entities, or unknown='popularity'"
+        if isinstance(asked, Entities):
+            _same_encoder(known, asked)
+            widths = asked.embeddings.shape[1], asked.profiles.shape[1]
+            if set(widths) != {known.embeddings.shape[1]}:
+                raise ColdStartError(
+                    f"embeddings and profiles are {widths[0]} and {widths[1]} numbers wide; the recommender was "
+                    f"trained with {known.embeddings.shape[1]}"
+                )
+            found = asked
+        else:
+            rows = self.user_rows if known is self.users else self.item_rows
+            ids = ids_of(asked)
+            strange = list(dict.fromkeys(key for key in ids if key not in rows))
+            if strange and unknown == "raise":
+                raise UnknownIdError(
+                    f"{len(strange)} of {len(ids)} {name}s are not among the {len(known)} that the recommender knows: "
+                    f"{strange[:3]}. Pass their features as Entities, or unknown='popularity'"
+                )
+            places = {key: len(known) + place for place, key in enumerate(strange)} | rows
+            wanted = np.array([places[key] for key in ids], dtype=np.int64)
+            if strange:
+                width = known.embeddings.shape[1]
+                inside = np.unique(wanted[wanted < len(known)])
+                both = known.take(inside).join(Entities.nothing(strange, width, known.fingerprint))
+                order = np.searchsorted(np.concatenate([inside, len(known) + np.arange(len(strange))]), wanted)
+                found = both.take(order)
+            else:
+                found = known.take(wanted)
+        if profiles is None:
+            return found
+        given = np.asarray(profiles, dtype=np.float32)
+        if given.shape != found.profiles.shape:
+            raise ColdStartError(
+                f"profiles have the shape {given.shape}; of these users it must be {found.profiles.shape}"
             )
-        width, empty = known.embeddings.shape[1], len(strange)
-        nothing = Entities(
-            strange, [""] * empty, [[]] * empty, np.zeros((empty, width), np.float32),
-            np.zeros((empty, width), np.float32), np.zeros(empty), known.fingerprint,
-        )  # fmt: skip
-        found = known.take(np.array([rows[key] for key in ids if key in rows], dtype=np.int64))
-        return _concatenate(found, nothing, ids) if strange else found
+        return replace(found, profiles=given)
 
-    def _rung(self, entities: Entities, row: int, warm: set[str]) -> str:
-        if entities.ids[row] in warm:
-            return WARM
-        known = entities.descriptions[row] or entities.attributes[row] or entities.evidence[row]
-        return COLD if known or np.abs(entities.embeddings[row]).any() else UNKNOWN
+    def _ranking(
+        self, block: Block, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64], scores: Scores
+    ) -> pd.DataFrame:
+        parts = block.parts(self, items, users, columns)
+        scores = np.asarray(scores, dtype=np.float64)
+        history = scores - sum(parts.values())
+        return pd.DataFrame(
+            {"rank": _ranks(users), "score": scores, "popularity": parts["popularity"], "lightfm": parts["lightfm"],
+             "history": history, "words": parts["words"]}
+        )  # fmt: skip
+
+    def _rungs(self, entities: Entities, warm: NDArray[np.bool_]) -> NDArray[np.object_]:
+        known = [bool(text or labels) for text, labels in zip(entities.descriptions, entities.attributes, strict=True)]
+        told = np.array(known, dtype=bool) | entities.embeddings.any(axis=1)
+        return np.where(warm, WARM, np.where(told, COLD, UNKNOWN)).astype(object)
 
     def _alike(self, user: int, embedding: Vectors) -> str:
-        seen = self._seen.indices[self._seen.indptr[user] : self._seen.indptr[user + 1]]
-        return str(self.items.descriptions[seen[np.argmax(self.items.embeddings[seen] @ embedding)]])
+        done = self.history.indices[self.history.indptr[user] : self.history.indptr[user + 1]]
+        return str(self.items.descriptions[done[np.argmax(self.items.embeddings[done] @ embedding)]])
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Items as the arithmetic needs them."""
-
-    entities: Entities
-    enriched: Vectors
-    latent: Vectors
-    identity: Vectors
-    bias: NDArray[np.float32]
-    popularity: NDArray[np.float32]
-
-    @classmethod
-    def of_items(cls, model: HybridRecommender, items: Entities) -> _Side:
-        space, factors, settings = model._item_space, model._factors, model.parameters
-        features, identity = space.matrix(items), space.identity(items)
-        weights = evidence_weight(items.evidence, settings.beta, settings.evidence_scale)
-        known = dict(zip(model.items.ids, model._popularity, strict=True))
-        popularity = np.array([known.get(name, 0.0) for name in items.ids], dtype=np.float32)
-        return cls(
-            items, enrich(items.profiles, items.embeddings, weights), features @ factors.item_embeddings,
-            _pad(identity, features) @ factors.item_embeddings, features @ factors.item_biases, popularity,
-        )  # fmt: skip
+def ids_of(asked: Any) -> list[str]:
+    """One id or several, strings or numbers of any type, as strings."""
+    single = isinstance(asked, str) or not isinstance(asked, Iterable)
+    return [str(one) for one in ([asked] if single else asked)]
 
 
-def _fit_lightfm(
-    seen: sp.csr_matrix, user_features: sp.csr_matrix, item_features: sp.csr_matrix, settings: Parameters,
-    progress: Callable[[int, int], None],
-) -> Factors:
-    from lightfm import LightFM
-
-    model = LightFM(
-        no_components=settings.components, loss="warp", learning_rate=settings.learning_rate,
-        random_state=settings.seed,
-    )  # fmt: skip
-    for epoch in range(settings.epochs):
-        model.fit_partial(
-            seen.tocoo(), user_features=user_features, item_features=item_features, num_threads=1
-        )  # fmt: skip
-        progress(epoch + 1, settings.epochs)
-    factors = Factors(model.user_embeddings, model.user_biases, model.item_embeddings, model.item_biases)
-    if not all(np.isfinite(array).all() for array in asdict(factors).values()):
-        raise ColdStartError(
-            f"LightFM diverged at learning rate {settings.learning_rate}; try a smaller one"
-        )
-    return factors
+def _matrix(interactions: Interactions) -> sp.csr_matrix:
+    pairs = interactions.pairs()
+    shape = (len(pairs.user_ids), len(pairs.item_ids))
+    return sp.csr_matrix((pairs.weights, (pairs.users, pairs.items)), shape=shape, dtype=np.float32)
 
 
-def _ranking(
-    asked: dict[str, str], found: dict[str, list[str]], parts: _Parts,
-    where: tuple[NDArray[np.int64], NDArray[np.int64]], rung: str,
-) -> pd.DataFrame:
-    total, behaviour, popularity = (getattr(parts, name)[where] for name in ("total", "behaviour", "popularity"))
-    ranks = {"rank": np.arange(1, len(total) + 1)}
-    values = {"score": total, "text": total - behaviour - popularity, "behaviour": behaviour, "popularity": popularity}
-    frame = pd.DataFrame({**ranks, **found, **values, "rung": rung})
-    for position, (name, value) in enumerate(asked.items()):
-        frame.insert(position, name, value)
-    return frame
+def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """1, 2, … within each run of equal rows."""
+    first = np.concatenate([[True], rows[1:] != rows[:-1]]) if len(rows) else np.zeros(0, bool)
+    starts = np.flatnonzero(first)
+    return np.arange(len(rows)) - np.repeat(starts, np.diff([*starts, len(rows)])) + 1
 
 
-def _user_blocks(users: Entities) -> Iterator[tuple[int, Entities]]:
-    for start in range(0, len(users), _USER_BLOCK):
-        yield start, users.take(np.arange(start, min(start + _USER_BLOCK, len(users))))
-
-
-def _moments(scores: Scores) -> tuple[Scores, Scores]:
-    """Mean and standard deviation of each row; a row without spread is left as it is."""
-    deviation = scores.std(axis=1, keepdims=True)
-    return scores.mean(axis=1, keepdims=True), np.where(deviation > 1e-9, deviation, 1.0).astype(np.float32)
-
-
-def _pad(identity: sp.csr_matrix, features: sp.csr_matrix) -> sp.csr_matrix:
-    """Identity columns come first; fill up with empty ones to the width of all features."""
-    return sp.csr_matrix((identity.data, identity.indices, identity.indptr), shape=features.shape)
-
-
-def _concatenate(found: Entities, nothing: Entities, ids: Sequence[str]) -> Entities:
-    both = Entities(
-        [*found.ids, *nothing.ids], [*found.descriptions, *nothing.descriptions],
-        [*found.attributes, *nothing.attributes], np.concatenate([found.embeddings, nothing.embeddings]),
-        np.concatenate([found.profiles, nothing.profiles]), np.concatenate([found.evidence, nothing.evidence]),
-        found.fingerprint,
-    )  # fmt: skip
-    rows = {name: row for row, name in enumerate(both.ids)}
-    return both.take(np.array([rows[name] for name in ids], dtype=np.int64))
+def _objects(values: Sequence[str]) -> NDArray[np.object_]:
+    found = np.empty(len(values), dtype=object)
+    found[:] = list(values)
+    return found
 
 
 def _same_encoder(known: Entities, asked: Entities) -> None:

@@ -1,107 +1,137 @@
-"""Choose α, β and γ on interactions that the recommender has not seen, cold items and users among them."""
+"""Choose what weighs how much, on interactions that the recommender has not seen, cold items and users among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, TypeVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from coldstart_udfs.profile import evidence_weight
 from recommender.data import Interactions
 from recommender.features import Entities
+from recommender.metric import behaviour, ridge_metric
 from recommender.metrics import K, ndcg
-from recommender.model import HybridRecommender, Parameters, Scores, _moments
+from recommender.model import HybridRecommender
+from recommender.parameters import Parameters
+from recommender.scoring import Block, Scores
 
+_RIDGES = (2.0, 4.0, 8.0, 30.0)
+_BEHAVIOUR_RIDGES = (30.0, 100.0, 300.0)
+_SMOOTHINGS = (0.0, 2.0, 5.0)
+_GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_FEWS = (1.0, 10.0, np.inf)
+_WARM_WORDS = (0.0, 0.125, 0.25, 0.5, 1.0)
+_BEHAVIOURS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 _ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-_BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_GAMMAS = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_TASTES = (0.0, 4.0, 16.0)
+_COLD_GAMMAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+_GROUPS = (0.0, 0.5, 1.0)
+_OFFSETS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 _MOST_USERS = 1_000
+# Scores that one ranking of all questions may hold; of a large catalogue fewer users are asked.
+_MOST_SCORES = 8_000_000
 STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
+
+Mask = NDArray[np.bool_]
+_Choice = TypeVar("_Choice")
 
 
 def tune(
     parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
     progress: Callable[[int, int], None] = lambda epoch, epochs: None,
-) -> Parameters:
-    """Fit on `train`, then choose β and γ, then α, then γ for cold users, by NDCG@20 on `held_out`.
+) -> HybridRecommender:
+    """Fit on `train`, then choose by NDCG@20 on `held_out`; what it says nothing about keeps its value.
 
-    β and γ count on two rankings alike: of warm items, and of cold ones (whichever `held_out` has). α and the
-    cold users' γ (the largest that the data cannot tell from the best) are chosen for users who have something
-    to say; where nobody wrote a description, the text of each one's first held-out interaction stands for it,
-    and is not asked for. What `held_out` says nothing about keeps its value.
+    - For items without history: λ, smoothing and γ. For those with: δ and what their words weigh; for both how far
+      LightFM is trusted.
+    - α for users who have something to say; where nobody wrote a description, the text of each one's first held-out
+      interaction stands for it, and is not asked for.
+    - For users without history γ_cold, taste and the popularity among those with their attributes. They depart from
+      popularity only as far as held-out users speak for it.
+    - What is added to items without history, when all items are ranked together.
 
     Args:
         parameters: the defaults, and all that is not chosen here.
-        train: what is learned from.
+        train: what is learned from, weighted.
         held_out: what is asked for; later, or set aside.
         users: features with profiles of `train` alone.
         items: likewise.
         progress: told of each epoch of the fit.
 
     Returns:
-        The parameters with what was chosen, and in `source` how.
+        The recommender of `train`; its parameters are what was chosen, and say in `source` how.
     """
     model = HybridRecommender(parameters).fit(train, users, items, progress=progress)
-    known_before = np.isin(held_out.users, train.users)
-    cold_items = np.ones(len(items), dtype=bool)
-    cold_items[train.items] = False
-    source = dict.fromkeys(("alpha", "beta", "gamma", "gamma_cold", "evidence_scale"), DEFAULT)
-
-    asked = _Question.of(held_out.select(known_before), train, users, items, parameters.seed)
+    cold = model.all_items.cold
+    source = dict.fromkeys(_CHOSEN, DEFAULT)
+    asked = _Question.of(_known_before(model, held_out), model, parameters.seed)
     if len(asked.users):
-        R = model.lightfm_scores(asked.users, items)
-        behaviour, text = model.profile_scores(asked.users, items)
-
-        def by_beta_and_gamma(pair: tuple[float, float]) -> float:
-            S = _standard(behaviour + _item_weights(pair[0], parameters, items) * text, cold_items)
-            return _quality(R + pair[1] * S, asked.wanted, asked.known, cold_items)
-
-        beta, gamma = max(((b, g) for b in _BETAS for g in _GAMMAS), key=by_beta_and_gamma)
-        parameters = replace(parameters, beta=beta, gamma=gamma)
-        source |= {"beta": FITTED, "gamma": FITTED}
-
-    asked, origin = asked.with_words(held_out, items, same_visit=False)
-    if len(asked.users) and parameters.gamma:
-        R = model.lightfm_scores(asked.users, items)
-
-        def by_alpha(alpha: float) -> float:
-            S = _profile_scores(model.with_parameters(alpha=alpha, beta=parameters.beta), asked, items, cold_items)
-            return _quality(R + parameters.gamma * S, asked.wanted, asked.known, cold_items)
-
-        parameters = replace(parameters, alpha=max(_ALPHAS, key=by_alpha))
+        model = _for_known_users(model, asked, cold, source)
+        model = _offset(model, asked, source)
+    spoken, origin = asked.with_words(held_out, items, same_visit=False)
+    if len(spoken.users):
+        trials = {}
+        for alpha in {model.parameters.alpha, *_ALPHAS}:
+            total = _total(model.with_parameters(alpha=alpha), spoken.users)
+            trials[alpha] = [_per_user(total, spoken, side) for side in (cold, ~cold)]
+        model = model.with_parameters(alpha=_preferred(trials, model.parameters.alpha))
         source["alpha"] = origin
+    new = held_out.select(~np.isin(held_out.users, train.users) & ~cold[held_out.items])
+    model = _for_new_users(model, _Question.of(new, model, parameters.seed), new, cold, source)
+    return model.with_parameters(source=source)
 
-    new = held_out.select(~known_before & ~cold_items[held_out.items])
-    asked, origin = _Question.of(new, train, users, items, parameters.seed).with_words(new, items, same_visit=True)
-    if len(asked.users):
-        R = model.lightfm_scores(asked.users, items)
-        S = _profile_scores(model.with_parameters(beta=parameters.beta), asked, items, cold_items)
-        scores = {gamma: R + gamma * S for gamma in _GAMMAS}
-        parameters = replace(parameters, gamma_cold=_strongest(scores, asked.wanted, asked.known, ~cold_items))
-        source["gamma_cold"] = origin
-    return replace(parameters, source=source)
+
+def quality(model: HybridRecommender, held_out: Interactions) -> NDArray[np.float64]:
+    """NDCG@20 of users with history: of the items without history that they wanted, then of those with; one value each.
+
+    Args:
+        model: fitted on what was before, or is not set aside.
+        held_out: what is asked for.
+    """
+    asked = _Question.of(_known_before(model, held_out), model, model.parameters.seed)
+    if not len(asked.users):
+        return np.zeros(0)
+    total, cold = _total(model, asked.users), model.all_items.cold
+    return np.concatenate([_per_user(total, asked, side) for side in (cold, ~cold)])
+
+
+def _known_before(model: HybridRecommender, held_out: Interactions) -> Interactions:
+    return held_out.select(np.diff(model.history.indptr)[held_out.users] > 0)
+
+
+_CHOSEN = (
+    "ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha", "gamma_cold", "taste",
+    "attribute_popularity", "cold_offset",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Users who are asked (at most _MOST_USERS, drawn at random), what they wanted and what they had already."""
+    """Users who are asked (drawn at random), what they wanted and what they had already."""
 
     users: Entities
     rows: NDArray[np.int64]
-    wanted: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    wanted: Mask
+    known: Mask
 
     @classmethod
     def of(
-        cls, held_out: Interactions, train: Interactions, users: Entities, items: Entities, seed: int
+        cls, held_out: Interactions, model: HybridRecommender, seed: int
     ) -> _Question:
-        rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:_MOST_USERS]
-        wanted, known = _mask(held_out, rows, len(items)), _mask(train, rows, len(items))
-        return cls(users.take(rows), rows, wanted & ~known, known)
+        n = len(model.items)
+        most = min(_MOST_USERS, max(_MOST_SCORES // n, 100))
+        rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most]
+        wanted, known = _mask(held_out, rows, n), np.asarray(model.history[rows].toarray() > 0)
+        return cls(model.users.take(rows), rows, wanted & ~known, known)
+
+    def take(self, rows: NDArray[np.int64]) -> _Question:
+        return _Question(self.users.take(rows), self.rows[rows], self.wanted[rows], self.known[rows])
 
     def with_words(self, held_out: Interactions, items: Entities, *, same_visit: bool) -> tuple[_Question, str]:
         """The users who have words, their own or else a purchase's, and something left that they wanted.
@@ -112,7 +142,7 @@ class _Question:
         users, wanted, known, origin = self.users, self.wanted, self.known, FITTED
         if not any(users.descriptions):
             origin = STAND_IN
-            first = dict(zip(*first_interactions(held_out), strict=True))
+            first = dict(zip(*_first_interactions(held_out), strict=True))
             chosen = np.array([first[row] for row in self.rows.tolist()], dtype=np.int64)
             everyone = np.arange(len(chosen))
             spent = np.zeros_like(wanted)
@@ -123,76 +153,223 @@ class _Question:
                 begun[held_out.users[latest_first]] = held_out.timestamps[latest_first]  # the earliest stays
                 spent |= _mask(held_out.select(held_out.timestamps == begun[held_out.users]), self.rows, len(items))
             wanted, known = wanted & ~spent, known | spent
-            users = replace(users, embeddings=items.embeddings[chosen])
-        speaking = np.flatnonzero(np.abs(users.embeddings).any(axis=1) & wanted.any(axis=1))
+            words = [items.descriptions[row] for row in chosen]
+            users = replace(users, embeddings=items.embeddings[chosen], descriptions=words)
+        speaking = np.flatnonzero(users.embeddings.any(axis=1) & wanted.any(axis=1))
         return _Question(users.take(speaking), self.rows[speaking], wanted[speaking], known[speaking]), origin
 
 
-def first_interactions(interactions: Interactions) -> tuple[list[int], list[int]]:
-    """The users who did something, and the item that each of them began with."""
-    order = np.lexsort((interactions.items, interactions.timestamps, interactions.users))
-    users, first = np.unique(interactions.users[order], return_index=True)
-    return users.tolist(), interactions.items[order][first].tolist()
+class _Parts:
+    """The parts of the scores of some users with history, so that weights can be tried without making them again."""
+
+    def __init__(self, model: HybridRecommender, asked: _Question) -> None:
+        self.model, self.block = model, Block.of(model, asked.users)
+        _, expected, lightfm, popularity = self.block.raw(model, model.all_items)
+        self.lightfm = self.block.lightfm.standard(lightfm).astype(np.float32)
+        self.popularity = self.block.popularity.standard(popularity).astype(np.float32)
+        self.expected = _scaled(expected, ~model.all_items.cold) * model.behaves
+        self.n = np.diff(self.block.users.history.indptr)[:, None]
+
+    def base(self, few: float) -> Scores:
+        trust = self.n / (self.n + few) if np.isfinite(few) else 0.0
+        return np.asarray(trust * self.lightfm + (1 - trust) * self.popularity, dtype=np.float32)
+
+    def words(self, metric: NDArray[np.float32], smoothing: float) -> Scores:
+        """The scores of the words, under another metric."""
+        side = self.block.users
+        past = side.past + side.words
+        change = smoothing - self.model.parameters.smoothing
+        if change:
+            past = past + np.float32(change) * self.model.all_items.columns.summed(side.expected)
+        items = self.model.all_items
+        return _scaled(items.columns.dot(np.asarray(past @ metric, np.float32)).T, ~items.cold)
 
 
-def _profile_scores(
-    model: HybridRecommender, asked: _Question, items: Entities, cold_items: NDArray[np.bool_]
-) -> Scores:
-    behaviour, text = model.profile_scores(asked.users, items)
-    return _standard(behaviour + _item_weights(model.parameters.beta, model.parameters, items) * text, cold_items)
+def _for_known_users(
+    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str]
+) -> HybridRecommender:
+    """λ_B, then λ, smoothing and γ on items without history, then δ and the weight of words on those with."""
+    settings = model.parameters
+    wants_cold, wants_warm = asked.wanted[:, cold].any(), asked.wanted[:, ~cold].any()
+    if wants_warm:
+        found = {ridge: behaviour(model.history, ridge) for ridge in {settings.behaviour_ridge, *_BEHAVIOUR_RIDGES}}
+        histories = model.history_of(asked.users.ids)
+        values = {
+            ridge: [_per_user(np.asarray((histories @ B).toarray()), asked, ~cold)] for ridge, B in found.items()
+        }
+        best = _preferred(values, settings.behaviour_ridge)
+        model = _replaced(model, behaviour=found[best]).with_parameters(behaviour_ridge=best)
+        source["behaviour_ridge"] = FITTED
+    parts = _Parts(model, asked)
+    few, gamma, words = settings.few, settings.gamma, parts.words(model.metric, settings.smoothing)
+    if wants_cold:
+        model, words = _words_of_new_items(model, parts, asked, cold)
+        few, gamma = model.parameters.few, model.parameters.gamma
+        source |= dict.fromkeys(("ridge", "smoothing", "gamma", "few"), FITTED)
+    if wants_warm:
+        default = (few, settings.warm_words, settings.behaviour)
+        trials = {}
+        for trust in {few, *_FEWS}:
+            base = parts.base(trust)
+            of_cold = [_per_user(base + np.float32(gamma) * words, asked, cold)]
+            for of_words, weight in {default[1:], *product(_WARM_WORDS, _BEHAVIOURS)}:
+                scores = base + np.float32(gamma) * (np.float32(of_words) * words + np.float32(weight) * parts.expected)
+                trials[trust, of_words, weight] = [*of_cold, _per_user(scores, asked, ~cold)]
+        few, of_words, weight = _preferred(trials, default)
+        model = model.with_parameters(few=few, warm_words=of_words, behaviour=weight)
+        source |= dict.fromkeys(("warm_words", "behaviour", "few"), FITTED)
+    model = model.with_parameters()
+    model.rescale()
+    return model
 
 
-def _item_weights(beta: float, parameters: Parameters, items: Entities) -> Scores:
-    return evidence_weight(items.evidence, beta, parameters.evidence_scale).astype(np.float32)
+def _words_of_new_items(
+    model: HybridRecommender, parts: _Parts, asked: _Question, cold: Mask
+) -> tuple[HybridRecommender, Scores]:
+    settings = model.parameters
+    default = (settings.ridge, settings.smoothing, settings.few, settings.gamma)
+    metrics = {ridge: ridge_metric(model.warm_items.columns, ridge) for ridge in {settings.ridge, *_RIDGES}}
+    bases = {few: parts.base(few) for few in {settings.few, *_FEWS}}
+    trials = {}
+    for ridge, smoothing in product(metrics, {settings.smoothing, *_SMOOTHINGS}):
+        words = parts.words(metrics[ridge], smoothing)
+        for few, gamma in product(bases, {settings.gamma, *_GAMMAS}):
+            trials[ridge, smoothing, few, gamma] = [_per_user(bases[few] + np.float32(gamma) * words, asked, cold)]
+    ridge, smoothing, few, gamma = _preferred(trials, default)
+    words = parts.words(metrics[ridge], smoothing)
+    model = _replaced(model, metric=metrics[ridge])
+    return model.with_parameters(ridge=ridge, smoothing=smoothing, few=few, gamma=gamma), words
 
 
-def _standard(S: Scores, cold_items: NDArray[np.bool_]) -> Scores:
-    centre, scale = _moments(S[:, ~cold_items])
-    return (S - centre) / scale
+def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choice) -> _Choice:
+    """The choice of the highest sum of means, if it beats the default by more than two standard errors; else that.
 
-
-def _quality(
-    scores: Scores, wanted: NDArray[np.bool_], known: NDArray[np.bool_], cold: NDArray[np.bool_]
-) -> float:
-    """The mean NDCG@20 of ranking warm items and of ranking cold ones, over the users who want such."""
-    parts = [_per_user(scores, wanted, known, side) for side in (cold, ~cold)]
-    return float(np.mean([part.mean() for part in parts if len(part)])) if any(map(len, parts)) else 0.0
-
-
-def _strongest(
-    scores: dict[float, Scores], wanted: NDArray[np.bool_], known: NDArray[np.bool_], side: NDArray[np.bool_]
-) -> float:
-    """Of the weights whose NDCG@20 is within one standard error of the best, the largest.
-
-    Data that cannot tell weights apart do not speak against hearing the words. The rule is that of Breiman et
-    al., Classification and Regression Trees (1984), section 3.4.3, where it picks the simplest tree.
+    The best of many choices looks better than it is; what data cannot tell apart keeps its default.
     """
-    values = {weight: _per_user(block, wanted, known, side) for weight, block in scores.items()}
-    best = max(values.values(), key=lambda value: float(value.mean()))
-    floor = best.mean() - best.std() / np.sqrt(len(best))
-    return max(weight for weight, value in values.items() if value.mean() >= floor)
+    best = max(trials, key=lambda choice: sum(_mean(part) for part in trials[choice]))
+    gains = [mine - old for mine, old in zip(trials[best], trials[default], strict=True) if len(mine)]
+    error = np.sqrt(sum(float(gain.var()) / len(gain) for gain in gains))
+    return best if sum(float(gain.mean()) for gain in gains) > 2 * error else default
 
 
-def _per_user(
-    scores: Scores, wanted: NDArray[np.bool_], known: NDArray[np.bool_], side: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _offset(model: HybridRecommender, asked: _Question, source: dict[str, str]) -> HybridRecommender:
+    cold = model.all_items.cold
+    if not asked.wanted[:, cold].any() or not asked.wanted[:, ~cold].any():
+        return model
+    default = model.parameters.cold_offset
+    total = _total(model, asked.users) - np.float32(default) * cold
+    everything = np.ones(len(cold), dtype=bool)
+    trials = {
+        offset: [_per_user(total + np.float32(offset) * cold, asked, everything)] for offset in {default, *_OFFSETS}
+    }
+    source["cold_offset"] = FITTED
+    return model.with_parameters(cold_offset=_preferred(trials, default))
+
+
+def _for_new_users(
+    model: HybridRecommender, asked: _Question, held_out: Interactions, cold: Mask, source: dict[str, str]
+) -> HybridRecommender:
+    """Popularity first; words, taste and attributes as far as they improve on it by more than one standard error."""
+    if not len(asked.users):
+        return model
+    if any(asked.users.attributes):
+        trials = [model.with_parameters(attribute_popularity=weight, gamma_cold=0.0) for weight in _GROUPS]
+        values = [_per_user(_total(trial, asked.users), asked, ~cold) for trial in trials]
+        place = _improving(values)
+        model = model.with_parameters(attribute_popularity=_GROUPS[place])
+        source["attribute_popularity"] = FITTED
+    spoken, origin = asked.with_words(held_out, model.items, same_visit=True)
+    mapped = len(model.taste.weights) > 0 and (origin == FITTED or any(asked.users.attributes))
+    if origin == STAND_IN and mapped:
+        # Attributes alone speak through the map; a purchase's words are no user's.
+        model = _weighed(model, asked, cold, source, FITTED, tastes=_TASTES[1:], keep="taste")
+    if not len(spoken.users):
+        return model
+    tastes = _TASTES if mapped and origin == FITTED else (model.parameters.taste,)
+    return _weighed(model, spoken, cold, source, origin, tastes=tastes, keep="gamma_cold")
+
+
+def _weighed(
+    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str], origin: str, *,
+    tastes: Sequence[float], keep: str,
+) -> HybridRecommender:  # fmt: skip
+    """γ_cold and taste, against popularity alone."""
+    settings = model.parameters
+    options = [(settings.taste, 0.0), *product(tastes, _COLD_GAMMAS[1:])]
+    values = [
+        _per_user(_total(model.with_parameters(taste=taste, gamma_cold=gamma), asked.users), asked, ~cold)
+        for taste, gamma in options
+    ]
+    taste, gamma = options[_improving(values)]
+    if not gamma and keep == "gamma_cold" and (tastes[0], settings.gamma_cold) in options:
+        # The data cannot tell: words are heard as the default has it, unless that does harm.
+        default = options.index((tastes[0], settings.gamma_cold))
+        if values[default].mean() >= values[0].mean():
+            return model
+    if keep == "taste" and not gamma:
+        return model
+    source |= {"gamma_cold": origin, "taste": origin}
+    return model.with_parameters(taste=taste, gamma_cold=gamma)
+
+
+def _improving(values: Sequence[NDArray[np.float64]]) -> int:
+    """The best of some per-user values, if it is better than the first by more than one standard error; else 0."""
+    if not len(values[0]):
+        return 0
+    best = max(range(len(values)), key=lambda place: float(values[place].mean()))
+    gains = values[best] - values[0]
+    return best if gains.mean() > gains.std() / np.sqrt(len(gains)) else 0
+
+
+def _total(model: HybridRecommender, users: Entities) -> Scores:
+    return Block.of(model, users).total(model, model.all_items)
+
+
+def _replaced(model: HybridRecommender, **arrays: Any) -> HybridRecommender:
+    """The same recommender with another metric, or another B."""
+    other = model.with_parameters()
+    for name, value in arrays.items():
+        setattr(other, name, value)
+    other._forget()
+    return other
+
+
+def _scaled(scores: Scores, warm: Mask) -> Scores:
+    """Centred per user over items with history, in the deviations that are usual among these users."""
+    inside = scores[:, warm]
+    usual = max(float(np.sqrt(inside.var(axis=1).mean())), 1e-9)
+    return np.asarray((scores - inside.mean(axis=1, keepdims=True)) / usual, dtype=np.float32)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _per_user(scores: Scores, asked: _Question, side: Mask) -> NDArray[np.float64]:
     """NDCG@20 among the items of one side, of each user who wants one of them."""
-    asked = wanted[:, side].any(axis=1)
-    if not asked.any():
+    able = asked.wanted[:, side].any(axis=1)
+    if not able.any():
         return np.zeros(0)
-    scores = np.where(known, -np.inf, scores)[np.ix_(asked, side)]
-    wanted = wanted[np.ix_(asked, side)]
+    block = np.ix_(able, side)
+    scores, wanted = np.where(asked.known[block], -np.inf, scores[block]), asked.wanted[block]
     k = min(K, scores.shape[1])
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
     return ndcg(np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1), wanted.sum(axis=1))
 
 
-def _mask(interactions: Interactions, users: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
+def _first_interactions(interactions: Interactions) -> tuple[list[int], list[int]]:
+    """The users who did something, and the item that each of them began with."""
+    order = np.lexsort((interactions.items, interactions.timestamps, interactions.users))
+    users, first = np.unique(interactions.users[order], return_index=True)
+    return users.tolist(), interactions.items[order][first].tolist()
+
+
+def _mask(interactions: Interactions, users: NDArray[np.int64], n_items: int) -> Mask:
     """(users, n_items), true where they interacted."""
     place = np.full(len(interactions.user_ids), -1)
     place[users] = np.arange(len(users))
-    rows = place[interactions.users]
-    mask = np.zeros((len(users), n_items), dtype=bool)
-    mask[rows[rows >= 0], interactions.items[rows >= 0]] = True
-    return mask
+    inside = place[interactions.users] >= 0
+    where = (place[interactions.users[inside]], interactions.items[inside])
+    matrix = sp.csr_matrix((np.ones(inside.sum(), np.float32), where), shape=(len(users), n_items))
+    return np.asarray(matrix.toarray() > 0)

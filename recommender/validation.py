@@ -1,0 +1,107 @@
+"""Fit with parameters chosen within the training data, where there is a table of interactions and no feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.data import Interactions
+from recommender.events import EventWeights
+from recommender.features import Entities, with_history
+from recommender.model import HybridRecommender
+from recommender.parameters import Parameters
+from recommender.splits import SHOTS, stable_share
+from recommender.tuning import quality, tune
+
+_COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
+_LATEST = 0.15
+# Tried beside histories that do not fade; in days.
+_HALF_LIVES = (180.0, 60.0)
+
+Report = Callable[[str, int, int], None]
+
+
+def fit_tuned(
+    train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
+    seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
+    progress: Report = lambda stage, done, total: None,
+) -> HybridRecommender:
+    """Choose all parameters on a part of `train` that is set aside, then fit on all of it.
+
+    Args:
+        train: what may be learned from, not weighted.
+        users: features of `train.user_ids`; their profiles are made anew.
+        items: features of `train.item_ids`, likewise.
+        kind: the split that the recommender will be asked under (`recommender.splits.SPLITS`): "temporal" sets the
+            latest interactions aside, "k_shot" leaves new users a few; the others differ in nothing.
+        groups: of each item; those of one group are set aside together.
+        seed: of the set-aside part and the fit.
+        parameters: what is not chosen.
+        weights: of events.
+        progress: told (stage, done, total).
+    """
+    settings = replace(parameters or Parameters(), seed=seed)
+    weights = weights or EventWeights()
+    held = held_out(train, items, kind, groups or items.ids, seed)
+    learned, asked = train.select(~held), train.select(held)
+
+    counted, known_users, known_items = _as_of(learned, weights, users, items)
+    model = tune(
+        settings, counted, asked, known_users, known_items,
+        progress=lambda epoch, epochs: progress("validation", epoch, epochs),
+    )  # fmt: skip
+    weights = _half_life(model, learned, asked, users, items, weights)
+    counted, known_users, known_items = _as_of(train, weights, users, items)
+    return HybridRecommender(model.parameters).fit(
+        counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
+    )
+
+
+def _half_life(
+    model: HybridRecommender, learned: Interactions, asked: Interactions, users: Entities, items: Entities,
+    weights: EventWeights,
+) -> EventWeights:
+    """Histories that fade, where held-out users rank better by more than one standard error with them."""
+    best, chosen = quality(model, asked), weights
+    for days in _HALF_LIVES:
+        faded = replace(weights, half_life_days=days)
+        counted, known_users, _ = _as_of(learned, faded, users, items)
+        values = quality(model.with_history(counted, known_users), asked)
+        gains = values - best
+        if len(gains) and gains.mean() > gains.std() / np.sqrt(len(gains)):
+            best, chosen = values, faded
+    return chosen
+
+
+def held_out(
+    train: Interactions, items: Entities, kind: str, groups: Sequence[str], seed: int
+) -> NDArray[np.bool_]:
+    """Which interactions are set aside: of items and users made cold, and some pairs; or the latest ones."""
+    if kind == "temporal":
+        moments = np.sort(train.timestamps)
+        return np.asarray(train.timestamps > moments[int((1 - _LATEST) * (len(moments) - 1))])
+    cold = np.array([stable_share(name, f"validation items {seed}") < _COLD_ITEMS for name in groups])
+    shares = np.array([stable_share(name, f"validation users {seed}") for name in train.user_ids])
+    gone = (shares < _COLD_USERS)[train.users]
+    if kind == "k_shot":
+        # As they will be asked: with their first few.
+        order = np.lexsort((train.items, train.timestamps, train.users))
+        starts = np.searchsorted(train.users[order], np.arange(len(train.user_ids)))
+        place = np.empty(len(train), dtype=np.int64)
+        place[order] = np.arange(len(train)) - starts[train.users[order]]
+        shots = np.array(SHOTS)[(shares * 1e6).astype(np.int64) % len(SHOTS)]
+        gone &= place >= shots[train.users]
+    names = zip(train.users.tolist(), train.items.tolist(), strict=True)
+    some = np.array([stable_share(f"{user} {item}", f"validation pairs {seed}") < _PAIRS for user, item in names])
+    return np.asarray(cold[train.items] | gone | some)
+
+
+def _as_of(
+    interactions: Interactions, weights: EventWeights, users: Entities, items: Entities
+) -> tuple[Interactions, Entities, Entities]:
+    """What counts just after the last interaction, and features with profiles of it."""
+    counted = interactions.weighted(weights, interactions.timestamps.max() + np.timedelta64(1, "us"))
+    return (counted, *with_history(counted, users, items))
