@@ -7,19 +7,18 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
 
 from coldstart_udfs.backends import require
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.functions import FUNCTIONS, SqlFunction
+from coldstart_udfs.functions import KERNEL, SETTINGS_VARIABLE, Catalogue, SqlFunction
 from coldstart_udfs.profile import Enrichment
 
 # Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
-_registered: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
-
-_NOT_REGISTERED = "() is not registered: run coldstart_udfs.register(con)"
+_registered: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, set[str]] = weakref.WeakKeyDictionary()
 
 # Two threads that both find a function missing would both add it, and the second fails.
 _registering = threading.Lock()
@@ -62,24 +61,51 @@ def register(
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
         require(backend)
-    with _registering:
-        _add_python_functions(con)
     text = "CAST(text AS VARCHAR)"
     literals = {
         "text": f"_coldstart_redact({text})" if redact else text,
         "redact": "'1'" if redact else "'0'",
-        "model": _quote(os.fspath(model) if model is not None else settings.model or ""),
-        "backend": _quote(backend or settings.backend or ""),
-        "cache": _quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
+        "model": quote(os.fspath(model) if model is not None else settings.model or ""),
+        "backend": quote(backend or settings.backend or ""),
+        "cache": quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
         "alpha": f"{settings.alpha!r}::DOUBLE",
         "beta": f"{settings.beta!r}::DOUBLE",
         "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
     }
-    for macro in FUNCTIONS:
+    add_catalogue(con, KERNEL, literals)
+    fields = ", ".join(f"'{name}': {literals[name]}" for name in ("model", "backend", "cache", "redact"))
+    con.execute(f"SET VARIABLE {SETTINGS_VARIABLE} = {{{fields}}}")
+
+
+def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether `register` was called on this very connection.
+
+    >>> con = connect(cache=False)
+    >>> is_registered(con), is_registered(con.cursor())
+    (True, False)
+    """
+    found = con.execute(f"SELECT getvariable('{SETTINGS_VARIABLE}') IS NOT NULL").fetchall()
+    return bool(found[0][0])
+
+
+def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals: Mapping[str, str]) -> None:
+    """Make a catalogue's functions on a connection, or make them anew: how another package brings its own.
+
+    Args:
+        con: an open connection.
+        catalogue: of names that no other catalogue has.
+        literals: SQL for the placeholders in the bodies of its macros.
+
+    Raises:
+        ColdStartError: the connection was registered in a transaction that was rolled back.
+    """
+    with _registering:
+        _add_python_functions(con, catalogue)
+    for macro in catalogue.functions:
         _create_macro(con, "TEMP MACRO", macro, macro.body.format_map(literals))
 
 
-def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
+def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL) -> None:
     """Write macros of the catalogue's names into the database, for whoever opens it without `register`.
 
     A view over `embed()` lives in the file, the function does not. With the stubs a query of such a view says
@@ -87,6 +113,7 @@ def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
 
     Args:
         con: an open connection; the stubs go into its current database and schema.
+        catalogue: whose names.
 
     Raises:
         ColdStartError: the database is read-only, or has macros of its own under these names.
@@ -103,15 +130,15 @@ def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
         "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('macro', 'table_macro') "
         "AND database_name = current_database() AND schema_name = current_schema() "
         "AND function_name IN (SELECT unnest($1)) AND NOT contains(macro_definition, $2) ORDER BY 1",
-        [[macro.name for macro in FUNCTIONS], _NOT_REGISTERED],
+        [[macro.name for macro in catalogue.functions], catalogue.stub_text],
     ).fetchall()  # fmt: skip
     if own:
         raise ColdStartError(
             f"the database has macros of its own called {', '.join(name for (name,) in own)}; rename them, or go "
             "without stubs (register shadows them in its own connection)"
         )
-    for macro in FUNCTIONS:
-        failure = f"error('{macro.name}{_NOT_REGISTERED}')"
+    for macro in catalogue.functions:
+        failure = f"error({quote(macro.name + catalogue.stub_text)})"
         body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
         try:
             _create_macro(con, "MACRO", macro, body)
@@ -119,14 +146,11 @@ def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
             raise ColdStartError(f"the stubs cannot be written: {error}; open the database for writing") from None
 
 
-def _add_python_functions(con: duckdb.DuckDBPyConnection) -> None:
-    # Here, because it brings Arrow and NumPy along: who asks for the catalogue alone need not wait.
-    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
-
+def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
     present = {
         name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
     }
-    for function in PYTHON_FUNCTIONS:
+    for function in catalogue.python_functions():
         if function.name in present:
             continue
         try:
@@ -141,7 +165,7 @@ def _add_python_functions(con: duckdb.DuckDBPyConnection) -> None:
                 "this connection was registered in a transaction that was rolled back, and DuckDB takes the functions "
                 "from it only once; register a new cursor or connection, before BEGIN"
             ) from None
-        _registered.add(con)
+        _registered.setdefault(con, set()).add(function.name)
 
 
 def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:
@@ -149,7 +173,7 @@ def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction,
     con.execute(f"CREATE OR REPLACE {kind} {macro.signature} AS {table}{body}")
     # Unqualified, the comment would go to the TEMP macro that shadows a stub.
     place = "" if kind.startswith("TEMP") else _current_schema(con)
-    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {_quote(macro.description)}")
+    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {quote(macro.description)}")
 
 
 def _current_schema(con: duckdb.DuckDBPyConnection) -> str:
@@ -177,15 +201,14 @@ def connect(
     return con
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 @atexit.register
 def _unregister() -> None:
-    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
-
-    for con in list(_registered):
-        for function in PYTHON_FUNCTIONS:
+    for con, names in list(_registered.items()):
+        for name in names:
             with contextlib.suppress(duckdb.Error):  # closed already
-                con.remove_function(function.name)
+                con.remove_function(name)

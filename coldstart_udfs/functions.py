@@ -8,7 +8,12 @@ comments in the database, `coldstart sql --functions` and tests are made from th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coldstart_udfs.arrow_functions import PythonFunction
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,31 @@ class SqlFunction:
         """Whether it stands in FROM."""
         return self.returns == "TABLE"
 
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Functions that are registered together. Ours is `KERNEL`; another package may have one of its own.
+
+    Attributes:
+        functions: what users see.
+        python_functions: gives their Python halves. Called where they are registered, for they bring Arrow and NumPy
+            along: who asks for the catalogue alone need not wait.
+        registered_by: the call that registers them, for whoever meets a stub.
+    """
+
+    functions: tuple[SqlFunction, ...]
+    python_functions: Callable[[], tuple[PythonFunction, ...]]
+    registered_by: str
+
+    @property
+    def stub_text(self) -> str:
+        """What a stub says after its name."""
+        return f"() is not registered: run {self.registered_by}"
+
+
+# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache and
+# redact, as in our own macros' literals. A variable of the session: it is the connection's, as a TEMP macro is.
+SETTINGS_VARIABLE = "coldstart_settings"
 
 _ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
 
@@ -207,3 +237,12 @@ FUNCTIONS = (
         "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",
     ),
 )  # fmt: skip
+
+
+def _python_functions() -> tuple[PythonFunction, ...]:
+    from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
+
+    return PYTHON_FUNCTIONS
+
+
+KERNEL = Catalogue(FUNCTIONS, _python_functions, "coldstart_udfs.register(con)")

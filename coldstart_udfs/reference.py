@@ -1,24 +1,28 @@
-"""docs/sql.md, made from the catalogue: `python -m coldstart_udfs.reference > docs/sql.md`, or `make docs`."""
+"""docs/sql.md, made from the catalogues of SQL functions by `make docs`."""
 
 from __future__ import annotations
 
-from coldstart_udfs.functions import FUNCTIONS, SqlFunction
+from coldstart_udfs.functions import Catalogue, SqlFunction
 
 _INTRODUCTION = """\
 # SQL functions
 
-Made from the catalogue by `make docs`; a test compares. After `coldstart_udfs.register(con)`, or in `coldstart sql`,
-these are ordinary SQL. The database knows them too: `FROM duckdb_functions() WHERE database_name = 'temp'` has their
-comments. Patterns, rules on NULL and what to know of DuckDB's versions: [sql-patterns.md](sql-patterns.md).
+Made from the catalogue by `make docs`; a test compares. After the call that stands above each table, these are ordinary
+SQL; `coldstart sql` makes the first call, and with `--bundle PATH` the second. The database knows the functions too:
+`FROM duckdb_functions() WHERE database_name = 'temp'` has their comments. Patterns, rules on NULL and what to know of
+DuckDB's versions: [sql-patterns.md](sql-patterns.md).
 """
 
 
-def reference() -> str:
-    """The page: a table of all functions, then each with its example."""
-    rows = [f"| [`{function.name}`](#{function.name}) | {_cell(_kind(function))} | {_cell(_first(function))} |"
-            for function in FUNCTIONS]  # fmt: skip
-    sections = [_section(function) for function in FUNCTIONS]
-    return "\n".join([_INTRODUCTION, "| function | gives | what |", "|---|---|---|", *rows, "", *sections])
+def reference(*catalogues: Catalogue) -> str:
+    """The page: a table of all functions of each catalogue, then each function with its example."""
+    lines = [_INTRODUCTION]
+    for catalogue in catalogues:
+        rows = [f"| [`{function.name}`](#{function.name}) | {_cell(_kind(function))} | {_cell(_first(function))} |"
+                for function in catalogue.functions]  # fmt: skip
+        lines += [f"After `{catalogue.registered_by}`:", "", "| function | gives | what |", "|---|---|---|", *rows, ""]
+    sections = [_section(function) for catalogue in catalogues for function in catalogue.functions]
+    return "\n".join([*lines, *sections])
 
 
 def _section(function: SqlFunction) -> str:
@@ -38,7 +42,3 @@ def _first(function: SqlFunction) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;") if "`" not in text else text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

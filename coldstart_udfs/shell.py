@@ -8,16 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from coldstart_udfs.cli import ModelOption, console
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.functions import FUNCTIONS, SqlFunction
+from coldstart_udfs.shell_commands import obey, print_functions
 
 # DuckDB, Arrow and the line editor are imported where they are used: every command imports this module.
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ _MEMORY = ":memory:"
 
 # Takes the rows of the last result.
 Export = Callable[["Relation"], None]
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """What `--bundle` brings. The recommender, which imports this package and not the other way, says it: as the `obj`
+    of the command's context, `app.command(context_settings={"obj": Bundles(…)})(sql)`.
+
+    Attributes:
+        functions: those that it adds.
+        register: adds them to a connection, from the folder of a bundle.
+    """
+
+    functions: tuple[SqlFunction, ...]
+    register: Callable[[Connection, Path], None]
 
 
 def sql(
@@ -52,13 +68,21 @@ def sql(
     redact: Annotated[
         bool, typer.Option("--redact", help="Replace private data before a text is encoded; keep no history.")
     ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A trained recommender: adds recommend(), audience(), score(), explain().")
+    ] = None,
+    context: typer.Context = None,  # type: ignore[assignment]  # whoever calls this as a function has none
 ) -> None:
     """SQL with embed(), similarity() and the rest: at a prompt, or from -c, -f or a pipe.
 
     At the prompt a statement ends with a semicolon, Tab completes, Ctrl-C cancels a query, .help says more.
     """
+    bundles: Bundles | None = context.obj if context else None
+    if bundle and not bundles:
+        raise ColdStartError("--bundle needs a recommender, and this command line has none; leave it out")
+    known = FUNCTIONS + bundles.functions if bundle and bundles else FUNCTIONS
     if functions:
-        print_functions("")
+        print_functions(known, "")
         return
     script = _script(command, file)
     if sum([as_csv, as_json, parquet is not None]) > 1:
@@ -72,10 +96,12 @@ def sql(
         from coldstart_udfs.shell_query import Runner
 
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
+        if bundle and bundles:
+            bundles.register(con, bundle)
         # A table's name should never find one of our own variables.
         con.execute("SET python_enable_replacements = false")
         if script is None:
-            interact(Runner(con, Console(stderr=True, highlight=False)), database, remember=not redact)
+            interact(Runner(con, Console(stderr=True, highlight=False)), database, known, remember=not redact)
         else:
             export = _export(as_csv, as_json, parquet)
             # On one terminal a line of progress would stand between the rows.
@@ -121,19 +147,20 @@ def run_script(runner: Runner, script: str, export: Export | None) -> None:
             _fail(f"statement {number} of {len(statements)}: {error}")
 
 
-def interact(runner: Runner, database: str, *, remember: bool) -> None:
+def interact(runner: Runner, database: str, functions: tuple[SqlFunction, ...], *, remember: bool) -> None:
     """Prompt, run, print, until Ctrl-D or `.exit`.
 
     Args:
         runner: of the connection.
         database: its name, for the greeting.
+        functions: what is registered.
         remember: keep what is typed in the user's history file.
     """
     import duckdb
 
     from coldstart_udfs.shell_prompt import SqlCompleter, session
 
-    completer = SqlCompleter(runner.con)
+    completer = SqlCompleter(runner.con, functions)
     prompt = session(runner.con, completer, remember=remember)
     # A Ctrl-C that comes between the prompt, which reads it as a key, and a query, which has its own handler, must
     # not end the shell. Nor may one while it is leaving: this stays.
@@ -144,7 +171,7 @@ def interact(runner: Runner, database: str, *, remember: bool) -> None:
         try:
             text = prompt.prompt().strip()
             if text.startswith("."):
-                if not _command(runner.con, text):
+                if not obey(runner.con, functions, text):
                     return
             elif text:
                 _run_input(runner, text)
@@ -155,52 +182,6 @@ def interact(runner: Runner, database: str, *, remember: bool) -> None:
             return
         except duckdb.Error as error:  # .tables in an aborted transaction
             console.print(Text(str(error), style="red"))
-
-
-def print_functions(part: str) -> None:
-    """Print the catalogue of SQL functions, or those with `part` in their names."""
-    from coldstart_udfs.functions import FUNCTIONS
-
-    found = [function for function in FUNCTIONS if part.lower() in function.name]
-    if not found:
-        console.print(f"no function has {part!r} in its name; .functions lists all", markup=False)
-        return
-    table = Table("function", "returns", "description", show_lines=True)
-    for function in found:
-        table.add_row(*map(Text, (function.signature, function.returns, function.description)))
-    console.print(table)
-    if len(found) == 1:
-        console.print(f"{found[0].example};", markup=False, soft_wrap=True)
-
-
-def _command(con: Connection, text: str) -> bool:
-    """Obey one of the shell's own commands; False is to leave."""
-    from coldstart_udfs.shell_prompt import DOT_COMMANDS
-    from coldstart_udfs.shell_query import RELATIONS
-
-    name, _, argument = text.rstrip("; ").partition(" ")
-    argument = argument.strip()
-    if name == ".exit":
-        return False
-    if name == ".help":
-        for command, (takes, what) in DOT_COMMANDS.items():
-            console.print(f"{f'{command} {takes}':<19}{what}", markup=False)
-        console.print("Anything else is SQL and ends with a semicolon; Ctrl-C cancels it.")
-    elif name == ".tables":
-        for path, kind in con.execute(f"SELECT path, kind FROM ({RELATIONS}) ORDER BY ALL").fetchall():
-            console.print(Text(path) + Text("" if kind == "table" else f"  {kind}", style="dim"))
-    elif name == ".schema":
-        matching = f"SELECT sql FROM ({RELATIONS}) WHERE $1 IN ('', lower(name), lower(path)) ORDER BY path"
-        found = con.execute(matching, [argument.lower()]).fetchall()
-        for (statement,) in found:
-            console.print(statement, markup=False, soft_wrap=True)
-        if argument and not found:
-            console.print(f"no table or view is called {argument!r}; .tables lists them", markup=False)
-    elif name == ".functions":
-        print_functions(argument)
-    else:
-        console.print(f"there is no {name}; .help lists the commands", markup=False)
-    return True
 
 
 def _run_input(runner: Runner, text: str) -> None:

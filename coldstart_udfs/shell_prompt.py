@@ -18,7 +18,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from coldstart_udfs.functions import FUNCTIONS
+from coldstart_udfs.functions import FUNCTIONS, SqlFunction
 from coldstart_udfs.shell_query import RELATIONS, Connection, is_complete
 
 PROMPT = "coldstart> "
@@ -62,8 +62,9 @@ def session(con: Connection, completer: SqlCompleter, *, remember: bool) -> Prom
 class SqlCompleter(Completer):
     """Completes columns, tables, our functions, keywords, and the shell's own commands."""
 
-    def __init__(self, con: Connection) -> None:
+    def __init__(self, con: Connection, functions: tuple[SqlFunction, ...] = FUNCTIONS) -> None:
         self._con = con
+        self._functions = functions
         keywords = con.execute("SELECT DISTINCT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1").fetchall()
         self._keywords = [name for (name,) in keywords]
         self._tables: dict[str, str] = {}
@@ -96,7 +97,7 @@ class SqlCompleter(Completer):
         yield from self._after(None)
         for name, kind in self._tables.items():
             yield _identifier(name), name, kind
-        for function in FUNCTIONS:
+        for function in self._functions:
             yield f"{function.name}(", function.signature, f"{function.returns}: {function.description}"
         for keyword in self._keywords:
             text = keyword.lower() if start.islower() else keyword
@@ -119,7 +120,7 @@ class SqlCompleter(Completer):
         elif command == ".schema":
             yield from _matching(argument, ((name, name, kind) for name, kind in self._tables.items()))
         elif command == ".functions":
-            yield from _matching(argument, ((one.name, one.name, one.description) for one in FUNCTIONS))
+            yield from _matching(argument, ((one.name, one.name, one.description) for one in self._functions))
 
 
 def _matching(start: str, candidates: Iterable[tuple[str, str, str]]) -> Iterator[Completion]:

@@ -11,8 +11,7 @@ from coldstart_udfs import connect, install_stubs, register
 from coldstart_udfs.arrow_functions import PYTHON_FUNCTIONS
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.functions import FUNCTIONS, SqlFunction
-from coldstart_udfs.reference import reference
-from tests.conftest import ROOT, StubEncoder
+from tests.conftest import StubEncoder
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -65,10 +64,6 @@ def test_no_name_is_a_reserved_word_of_sql(con: Connection) -> None:
     reserved = {name for (name,) in rows}
     used = {name for function in FUNCTIONS for name in (function.name, *as_listed(function)[2])}
     assert used.isdisjoint(reserved)
-
-
-def test_the_page_of_functions_is_made_from_the_catalogue() -> None:
-    assert (ROOT / "docs" / "sql.md").read_text(encoding="utf-8") == reference(), "run `make docs`"
 
 
 def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, tmp_path: Path) -> None:
