@@ -1,4 +1,4 @@
-"""What the benchmarks share: real texts, interleaved medians, and their sections of docs/performance.md."""
+"""What the benchmarks share: real texts, interleaved medians, and their sections of the pages in docs/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -62,21 +62,31 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> 
 
 def write_section(name: str, command: str, about: str, rows: Sequence[Row]) -> None:
     """Put a benchmark's table into docs/performance.md, between its marks; the rest of the page stays."""
-    path = ROOT / "docs" / "performance.md"
     packages = ("duckdb", "numpy", "onnxruntime", "pyarrow", "sentence-transformers", "torch")
+    lines = [made_by(command, about, packages), "", *table(("what", "against", "goal", "measured"), rows)]
+    write_between(ROOT / "docs" / "performance.md", name, "\n".join(lines))
+
+
+def made_by(command: str, about: str, packages: Sequence[str]) -> str:
+    """What stands above a benchmark's tables: how they were made, when, on what machine, with which versions."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    table = "\n".join([
-        f"Written by `{command}`. {about}", "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {processor()}, {os.cpu_count()} "
-        f"processors; {versions}.", "",
-        "| what | against | goal | measured |", "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ])  # fmt: skip
+    machine = f"Python {platform.python_version()}, {processor()}, {os.cpu_count()} processors"
+    return f"Written by `{command}`. {about}\n\n{datetime.now(UTC):%Y-%m-%d}, {machine}; {versions}."
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    first, *others = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return [first, "|" + "---|" * len(head), *others]
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's marks of this name; the rest of the page stays."""
     first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, mark, rest = path.read_text(encoding="utf-8").partition(first)
+    before, mark, rest = page.read_text(encoding="utf-8").partition(first)
     if not mark:
-        raise SystemExit(f"{path} has no line {first}, where this section would go")
-    write_text(path, f"{before}{first}\n{table}\n{last}{rest.partition(last)[2]}")
+        raise SystemExit(f"{page} has no line {first}, where this section would go")
+    write_text(page, f"{before}{first}\n{text}\n{last}{rest.partition(last)[2]}")
 
 
 def processor() -> str:

@@ -1,0 +1,158 @@
+"""How a fit grows from 10⁵ to 10⁷ made-up interactions: time and memory, each size in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_recommender_setup import one_thread, told
+from common import table
+from numpy.typing import NDArray
+
+from recommender.data import Interactions
+from recommender.features import Entities, with_history
+from recommender.model import HybridRecommender
+from recommender.parameters import Parameters
+
+SIZES = (100_000, 1_000_000, 10_000_000)
+PER_USER, PER_ITEM = 50, 200  # interactions; near those of Online Retail (61 and 73), with room for a longer tail
+DIMENSIONS = 384
+EPOCHS = 3
+_TASTES, _TASTES_OF_A_USER = 40, 3
+_WORDS_OF_A_TASTE, _COMMON_WORDS = 60, 2_000
+_AGREE = 0.8
+_POPULARITY = 0.7
+
+
+def main() -> None:
+    """Fit once, on as many interactions as the argument says, and print what it took as JSON."""
+    print(json.dumps(one(int(sys.argv[1]))))
+
+
+def measure() -> list[dict[str, float]]:
+    """One run of each size."""
+    runs = []
+    for size in SIZES:
+        told(f"growth: {size:,} interactions")
+        command = [sys.executable, "-W", "ignore", __file__, str(size)]
+        done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=True)
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return runs
+
+
+def one(size: int) -> dict[str, float]:
+    """Make a shop, build its profiles, fit."""
+    interactions, users, items = made_up(size)
+    start = peak()
+    began = time.perf_counter()
+    users, items = with_history(interactions, users, items)
+    profiles = time.perf_counter() - began
+    began = time.perf_counter()
+    model = HybridRecommender(Parameters(epochs=EPOCHS)).fit(interactions, users, items)
+    fit = time.perf_counter() - began
+    return {"interactions": len(interactions), "users": len(users), "items": len(items), "profiles_s": profiles,
+            "fit_s": fit, "start_mib": start, "peak_mib": peak(), "learned": learned(model, interactions)}  # fmt: skip
+
+
+def made_up(size: int, seed: int = 0) -> tuple[Interactions, Entities, Entities]:
+    """A shop with as many distinct pairs, whose users and items grow with them.
+
+    A user has three of forty tastes; four of five items that he takes are of these, the more popular ones more
+    often. An item's vector lies near its taste's, and four of its five words are its taste's words.
+    """
+    rng = np.random.default_rng(seed)
+    n_users, n_items = size // PER_USER, size // PER_ITEM
+    taste_of = rng.integers(_TASTES, size=n_items)
+    by_taste = np.argsort(taste_of, kind="stable")
+    counts = np.bincount(taste_of, minlength=_TASTES)
+    begins = np.cumsum(counts) - counts
+    likes = rng.integers(_TASTES, size=(n_users, _TASTES_OF_A_USER))
+    activity = rng.lognormal(sigma=0.8, size=n_users)
+    keys = np.zeros(0, dtype=np.int64)
+    while len(keys) < size:
+        n = int(1.2 * (size - len(keys))) + 1_000
+        users = np.minimum(np.searchsorted(np.cumsum(activity), rng.random(n) * activity.sum()), n_users - 1)
+        tastes = likes[users, rng.integers(_TASTES_OF_A_USER, size=n)]
+        tastes = np.where(rng.random(n) < _AGREE, tastes, rng.integers(_TASTES, size=n))
+        # The place among a taste's items, the first ones more often: x = u^(1/(1-s)) has the density of Zipf's law.
+        places = (rng.random(n) ** (1 / (1 - _POPULARITY)) * counts[tastes]).astype(np.int64)
+        keys = np.unique(np.concatenate([keys, users * n_items + by_taste[begins[tastes] + places]]))
+    keys = rng.permutation(keys)[:size]
+    moments = np.datetime64("2024-01-01", "us") + np.sort(rng.integers(31_536_000, size=size)).astype("timedelta64[s]")
+    interactions = Interactions(
+        [f"u{row:07}" for row in range(n_users)], [f"i{row:07}" for row in range(n_items)], keys // n_items,
+        keys % n_items, moments, np.ones(size, np.float32),
+    )  # fmt: skip
+    nothing = np.zeros((n_users, DIMENSIONS), np.float32)
+    users_ = Entities(
+        interactions.user_ids, [""] * n_users, [[]] * n_users, nothing, nothing, np.zeros(n_users), "made up"
+    )  # fmt: skip
+    vectors = _vectors(taste_of, rng)
+    items_ = Entities(
+        interactions.item_ids, _texts(taste_of, rng), [[]] * n_items, vectors, np.zeros_like(vectors),
+        np.zeros(n_items), "made up",
+    )  # fmt: skip
+    return interactions, users_, items_
+
+
+def _vectors(taste_of: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+    centres = rng.normal(size=(_TASTES, DIMENSIONS)).astype(np.float32)
+    vectors = centres[taste_of] + rng.standard_normal((len(taste_of), DIMENSIONS), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def _texts(taste_of: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
+    own = taste_of[:, None] * _WORDS_OF_A_TASTE + rng.integers(_WORDS_OF_A_TASTE, size=(len(taste_of), 4))
+    common = rng.integers(_COMMON_WORDS, size=len(taste_of))
+    return [
+        " ".join([*(f"taste{word}" for word in words), f"word{other}"])
+        for words, other in zip(own.tolist(), common.tolist(), strict=True)
+    ]
+
+
+def learned(model: HybridRecommender, interactions: Interactions, asked: int = 200) -> float:
+    """The share of what users did that ranks above the middle of the catalogue: 0.5 is a model that learned nothing."""
+    rows = np.unique(interactions.users)[:: max(len(model.users) // asked, 1)]
+    scores = model.score([interactions.user_ids[row] for row in rows.tolist()], model.items)
+    place = np.full(len(model.users), -1)
+    place[rows] = np.arange(len(rows))
+    of_these = place[interactions.users] >= 0
+    users, items = place[interactions.users[of_these]], interactions.items[of_these]
+    return float((scores[users, items] > np.median(scores, axis=1)[users]).mean())
+
+
+def peak() -> float:
+    """The most memory that this process has had, in MiB."""
+    # getrusage's maxrss of a new process starts at the peak of the one that started it; this starts at 0. Linux alone.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def markdown(runs: list[dict[str, float]]) -> list[str]:
+    """The table, and how it grew."""
+    head = ("interactions", "users", "items", "profiles", "fit", "a fit's time per interaction", "peak memory",
+            "of it before the fit")  # fmt: skip
+    rows = [
+        (f"{run['interactions']:,}", f"{run['users']:,}", f"{run['items']:,}", f"{run['profiles_s']:.1f} s",
+         f"**{run['fit_s']:.1f} s**", f"{run['fit_s'] / run['interactions'] * 1e6:.1f} µs",
+         f"**{run['peak_mib']:,.0f} MiB**", f"{run['start_mib']:,.0f} MiB")
+        for run in runs
+    ]  # fmt: skip
+    first, last = runs[0], runs[-1]
+    dearer = last["fit_s"] / last["interactions"] / (first["fit_s"] / first["interactions"])
+    said = (
+        f"From {first['interactions']:,} to {last['interactions']:,} interactions the time of one interaction is "
+        f"{dearer:.2f}× (1 is linear). That something was learned: of what the asked users did, "
+        + ", ".join(f"{run['learned']:.0%}" for run in runs)
+        + " scores above the middle of the catalogue (half would, if nothing were)."
+    )
+    return [*table(head, rows), "", said]
+
+
+if __name__ == "__main__":
+    main()

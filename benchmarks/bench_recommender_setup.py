@@ -1,0 +1,125 @@
+"""What the sections of the recommender's benchmark share: the data sets, and results kept until a run is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import ROOT
+from numpy.typing import NDArray
+from real_data import NAMES, contract_tables
+
+from coldstart_udfs.files import write_text
+from recommender.baselines import Scorer
+from recommender.evaluation_data import Dataset, files_in, read_dataset
+from recommender.metrics import rank_metrics
+from recommender.splits import Split
+
+SCRATCH = ROOT / "data" / "bench-recommender"
+UNFINISHED = SCRATCH / "unfinished"
+ONLINE_RETAIL = NAMES[0]
+_BLOCK = 512
+
+
+def make_tables(data_dir: Path | None) -> list[str]:
+    """Make the contract's tables of every data set that is there, and encode their texts; the data sets' names."""
+    sources = {ONLINE_RETAIL: ROOT / "examples" / "online_retail"}
+    sources |= {name: data_dir / name for name in NAMES[1:] if data_dir and (data_dir / name).is_dir()}
+    for name, source in sources.items():
+        told(f"tables and texts of {name}")
+        contract_tables(name, source, _tables(name))
+        dataset(name)
+    return list(sources)
+
+
+@lru_cache(maxsize=1)
+def dataset(name: str) -> Dataset:
+    """A data set whose tables are made, its texts encoded; variants of one product of Online Retail are a group."""
+    return read_dataset(*files_in(_tables(name)), group_column="stem" if name == ONLINE_RETAIL else None)
+
+
+def data_hash(name: str) -> str:
+    """Of the contract's tables of a data set."""
+    digest = hashlib.sha256()
+    for path in sorted(_tables(name).glob("*.parquet")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _tables(name: str) -> Path:
+    return SCRATCH / "tables" / name
+
+
+def ndcg_on(split: Split, score: Scorer, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+    """NDCG@20 among the candidates, of every user who wants one of them.
+
+    Args:
+        split: who is asked, and for what.
+        score: rows of users → (rows, candidates).
+        candidates: rows of items.
+    """
+    wanted, known = split.wanted[:, candidates], split.excluded[:, candidates]
+    asked = split.asked[np.diff(wanted.indptr)[split.asked] > 0]
+    values = []
+    for start in range(0, len(asked), _BLOCK):
+        rows = asked[start : start + _BLOCK]
+        values.append(rank_metrics(score(rows), wanted[rows].toarray() > 0, known[rows].toarray() > 0).ndcg)
+    return np.concatenate(values)
+
+
+def kept(name: str, compute: Callable[[], Any], settings: Sequence[Any] = ()) -> Any:
+    """A result, from an unfinished run of the same code and settings if there is one; as JSON holds it.
+
+    Args:
+        name: of the result; a file of this name is kept until `forget`.
+        compute: what is computed otherwise.
+        settings: all else that the result depends on.
+    """
+    path = SCRATCH / "results" / f"{name}.json"
+    identity = [_code(), *map(str, settings)]
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before["identity"] == identity:
+            told(f"{name}: from the run before, {path}")
+            return before["result"]
+    told(name)
+    began = time.perf_counter()
+    result = compute()
+    told(f"{name}: {time.perf_counter() - began:.0f} s")
+    write_text(path, json.dumps({"identity": identity, "result": result}, indent=1) + "\n")
+    return result
+
+
+def forget(section: str) -> None:
+    """What was kept of a section: it is in the page now, and the next run shall measure again."""
+    for path in (SCRATCH / "results").glob(f"{section}*.json"):
+        path.unlink()
+    shutil.rmtree(UNFINISHED / section, ignore_errors=True)
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of a process that computes on one thread."""
+    return {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+
+
+def told(what: str) -> None:
+    """Say what is being done."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    digest = hashlib.sha256()
+    for folder in ("recommender", "coldstart_udfs", "benchmarks"):
+        for path in sorted((ROOT / folder).glob("**/*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

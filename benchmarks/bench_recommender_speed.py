@@ -1,0 +1,118 @@
+"""What fitting and recommending cost on Online Retail, beside LightFM and implicit, one thread, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from bench_recommender_setup import ONLINE_RETAIL, dataset, told
+from common import Row, interleaved, timed
+from lightfm import LightFM
+
+from coldstart_udfs.text import tokens as tokens_of
+from recommender.data import Interactions
+from recommender.features import with_history
+from recommender.model import HybridRecommender
+from recommender.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE
+from recommender.splits import pair_matrix
+from recommender.validation import fit_tuned
+
+K = 10
+_ROUNDS = 3
+
+
+def measure() -> dict[str, Any]:
+    """Seconds of each fit, and of the ten best for every user, on one thread."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return _measure()
+
+
+def _measure() -> dict[str, Any]:
+    data = dataset(ONLINE_RETAIL)
+    users, items = with_history(data.interactions, data.users, data.items)
+    told("speed: choosing parameters")
+    tuned: list[HybridRecommender] = []
+    search = timed(lambda: tuned.append(
+        fit_tuned(data.interactions, users, items, kind="item_cold", groups=data.groups, seed=0)
+    ))  # fmt: skip
+    ours, plain = HybridRecommender(tuned[0].parameters), Plain(data.interactions, items.descriptions)
+    told(f"speed: {_ROUNDS} fits of each")
+    seconds = interleaved(
+        {"ours": lambda: ours.fit(data.interactions, users, items), "LightFM": plain.fit}, rounds=_ROUNDS
+    )
+    told("speed: the ten best for every user")
+    ids = list(users.ids)
+    runs: dict[str, Callable[[], Any]] = {"recommend": lambda: ours.recommend(ids, K), "predict": plain.loop}
+    if find_spec("implicit"):
+        runs["implicit"] = plain.implicit
+    return {
+        "pairs": len(data.interactions.pairs()), "users": len(users), "items": len(items), "search_s": search,
+        "fit_s": seconds, "top_s": interleaved(runs, rounds=_ROUNDS),
+    }  # fmt: skip
+
+
+class Plain:
+    """LightFM as its users run it: identities of users, words of items, WARP, one thread."""
+
+    def __init__(self, interactions: Interactions, texts: Sequence[str]) -> None:
+        self._seen, self._texts = pair_matrix(interactions), texts
+
+    def fit(self) -> None:
+        """From texts and pairs to a model."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        words = CountVectorizer(tokenizer=tokens_of, token_pattern=None, lowercase=False, binary=True)
+        self._features = words.fit_transform(self._texts).astype(np.float32)
+        self._model = LightFM(no_components=COMPONENTS, loss="warp", learning_rate=LEARNING_RATE, random_state=0)
+        self._model.fit(self._seen.tocoo(), item_features=self._features, epochs=EPOCHS, num_threads=1)
+
+    def loop(self) -> list[np.ndarray]:
+        """The ten best unseen items of every user, one `predict` and `argsort` each, as in LightFM's documentation."""
+        everything = np.arange(self._seen.shape[1])
+        found = []
+        for user in range(self._seen.shape[0]):
+            scores = self._model.predict(user, everything, item_features=self._features, num_threads=1)
+            scores[self._seen.indices[self._seen.indptr[user] : self._seen.indptr[user + 1]]] = -np.inf
+            found.append(np.argsort(-scores)[:K])
+        return found
+
+    def implicit(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same with implicit's top-k, on what the model is a product of: factors, and the items' biases."""
+        from implicit.cpu.topk import topk
+
+        biases, items = self._model.get_item_representations(self._features)
+        _, users = self._model.get_user_representations()
+        wide_items = np.column_stack([items, biases]).astype(np.float32)
+        wide_users = np.column_stack([users, np.ones(len(users))]).astype(np.float32)
+        found: tuple[np.ndarray, np.ndarray] = topk(
+            wide_items, wide_users, K, filter_query_items=sp.csr_matrix(self._seen), num_threads=1
+        )
+        return found
+
+
+def rows(measured: dict[str, Any]) -> list[Row]:
+    """The table."""
+    pairs, fit, top = measured["pairs"], measured["fit_s"], measured["top_s"]
+    what = f"`recommend`, the {K} best for all {measured['users']:,} users of {measured['items']:,} items"
+    plain = f"LightFM on tokens, {EPOCHS} epochs, {COMPONENTS} components"
+    found = [
+        (f"a fit with given parameters, {pairs:,} pairs", plain, "≤ 4×",
+         _times(fit["ours"], fit["LightFM"])),
+        ("choosing all parameters and fitting once (`fit_tuned`)", "a fit with given parameters", "stated apart",
+         _times(measured["search_s"], fit["ours"])),
+        (what, "a loop of `LightFM.predict` and `argsort`, model on tokens", "≥ 30× faster",
+         f"**{top['predict'] / top['recommend']:.1f}×** ({top['recommend']:.2f} s, {top['predict']:.2f} s)"),
+    ]  # fmt: skip
+    if "implicit" in top:
+        against = f"implicit's top-k on the {COMPONENTS} factors and the bias of LightFM on tokens"
+        found.append((what, against, "not slower", _times(top["recommend"], top["implicit"])))
+    return found
+
+
+def _times(ours: float, theirs: float) -> str:
+    return f"**{ours / theirs:.2f}×** ({ours:.2f} s, {theirs:.2f} s)"
