@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 DUCKDB_OLDEST := 1.4.5
 DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := $(addprefix tests/test_,functions.py duckdb_traps.py catalogue.py sql_patterns.py generated_texts.py \
-	shell.py coverage.py)
+	shell.py coverage.py recommender_sql.py)
 
 .PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
-	bench-text bench-feast docs check clean
+	bench-text bench-feast bench-recommender docs check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
@@ -50,9 +50,13 @@ bench-text: $(VENV)/.installed
 bench-feast: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_feast.py
 
-# docs/sql.md from the catalogue of SQL functions.
+# Writes docs/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
+bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA))
+
+# docs/sql.md from the catalogues of SQL functions.
 docs: $(VENV)/.installed
-	@$(BIN)/python -m coldstart_udfs.reference > docs/sql.md
+	@$(BIN)/python -m recommender.sql > docs/sql.md
 
 # Lint, formatting of imports, types.
 check: $(VENV)/.installed
@@ -85,6 +89,12 @@ $(VENV)/feast-universal/.installed: $(VENV)/.installed tests/feast_universal/req
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r tests/feast_universal/requirements.txt
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# RecTools wants NumPy below 2 on Python 3.11.
+$(VENV)/rectools/.installed: $(VENV)/.installed
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check rectools==0.19.0 lightfm-next==1.19.0
 	@touch $@
 
 .PRECIOUS: $(VENV)/duckdb-%/.installed

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
 from coldstart_udfs.coverage_cli import coverage
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.cli import forget, put
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
-from coldstart_udfs.shell import sql
+from coldstart_udfs.shell import Bundles, sql
+from recommender.ask_cli import BUNDLE, REPO, BundleOption, RepoOption, audience, explain, recommend
+from recommender.bundle_cli import bundle_app
+from recommender.evaluation_cli import evaluate, show_evaluation
+from recommender.sql import FUNCTIONS, register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,19 +29,17 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Features and recommendations for users and items of which nothing is known but a few words.",
 )  # fmt: skip
-app.command()(sql)
+app.command(context_settings={"obj": Bundles(FUNCTIONS, register)})(sql)
 app.command()(embed)
 app.command()(coverage)
 app.command()(put)
 app.command()(forget)
+app.add_typer(bundle_app, name="bundle")
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(cache_app, name="cache")
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder with items, users and interactions.")]
-RepoOption = Annotated[Path, typer.Option("--repo", help="The Feast repository.")]
-BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained recommender.")]
-CountOption = Annotated[int, typer.Option("-k", min=1, help="How many rows to show.")]
-DATA, REPO, BUNDLE = Path("data"), Path("feature_repo"), Path("data/bundle")
+DATA = Path("data")
 
 
 @app.command()
@@ -87,38 +87,23 @@ def train(
     cutoff: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; default: near the end.")
     ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Choose LightFM's settings too, by N trials; a larger N goes on."),
+    ] = None,
 ) -> None:
-    """Fit the recommender on features read through Feast, choose α, β and γ, save a bundle."""
+    """Fit the recommender on features read through Feast, choose its parameters, save a bundle."""
     from recommender.training import train as run
 
     with progress() as report:
-        model = run(data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), report=report)
+        model = run(
+            data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report
+        )
     chosen = model.parameters
-    for name in ("alpha", "beta", "gamma", "gamma_cold"):
-        console.print(f"{name:<11}{getattr(chosen, name):<6g} {chosen.source[name]}")
-    console.print(f"bundle → {bundle}, alpha and beta → {repo / 'enrichment.json'}; next: feast -c {repo} apply")
-
-
-@app.command()
-def evaluate(
-    data: DataOption = DATA,
-    repo: Annotated[Path, typer.Option("--repo", help="Its enrichment.json names the encoder.")] = REPO,
-    group: Annotated[
-        str | None, typer.Option(help="Regular expression: items whose ids share its match are held out together.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here too.")] = None,
-) -> None:
-    """Compare with popularity, TF-IDF and plain LightFM on cold items, cold users and warm pairs."""
-    from recommender.evaluation import evaluate as run
-
-    with progress() as report:
-        result = run(data, repo, group=group, seed=seed, report=report)
-    if json_file:
-        from coldstart_udfs.files import write_text
-
-        write_text(json_file, json.dumps(result, indent=2) + "\n")
-    show_evaluation(result)
+    for name, how in chosen.source.items():
+        value = f"{getattr(chosen, name):<8g} " if hasattr(chosen, name) else ""
+        console.print(f"{name:<21}{value}{how}", markup=False, soft_wrap=True)
+    console.print(f"bundle → {bundle}, alpha → {repo / ENRICHMENT_FILE}; next: feast -c {repo} apply")
 
 
 @app.command()
@@ -161,46 +146,10 @@ def skew(
         raise typer.Exit(1)
 
 
-@app.command()
-def recommend(
-    description: Annotated[str | None, typer.Option(help="What the user says.")] = None,
-    user_id: Annotated[str | None, typer.Option(help="A user who may be known; default: nobody is.")] = None,
-    k: CountOption = 10,
-    repo: RepoOption = REPO,
-    bundle: BundleOption = BUNDLE,
-) -> None:
-    """The best items for a user, known or described in words; features come through Feast's online store."""
-    if not description and not user_id:
-        raise ColdStartError("say who it is for: --description TEXT, --user-id ID, or both")
-    from recommender.model import HybridRecommender
-    from recommender.serving import NEW, online_user, open_store
-
-    model = HybridRecommender.load(bundle)
-    with console.status("features through Feast …"):
-        user = online_user(open_store(repo), model, user_id or NEW, description)
-    ranking = model.recommend(user, k)
-    _show_ranking(ranking, f"for user {user_id or NEW} ({ranking.rung.iloc[0]})" + _quoted(description), "user_id")
-
-
-@app.command()
-def audience(
-    description: Annotated[str | None, typer.Option(help="The item's text.")] = None,
-    item_id: Annotated[str | None, typer.Option(help="An item that may be known; default: nobody bought it.")] = None,
-    k: CountOption = 10,
-    repo: RepoOption = REPO,
-    bundle: BundleOption = BUNDLE,
-) -> None:
-    """The existing users to whom an item, known or described in words, would matter most."""
-    if not description and not item_id:
-        raise ColdStartError("say what it is: --description TEXT, --item-id ID, or both")
-    from recommender.model import HybridRecommender
-    from recommender.serving import NEW, online_item, open_store
-
-    model = HybridRecommender.load(bundle)
-    with console.status("features through Feast …"):
-        item = online_item(open_store(repo), model, item_id or NEW, description)
-    ranking = model.audience(item, k)
-    _show_ranking(ranking, f"for item {item_id or NEW} ({ranking.rung.iloc[0]})" + _quoted(description), "item_id")
+app.command()(evaluate)
+app.command()(recommend)
+app.command()(audience)
+app.command()(explain)
 
 
 @app.command()
@@ -218,39 +167,6 @@ def main() -> None:
     except ColdStartError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         sys.exit(2)
-
-
-def show_evaluation(result: dict[str, Any]) -> None:
-    """Print the comparison table of `coldstart evaluate`."""
-    for split in result["splits"]:
-        about = f"{split['users']:,} users, {split['candidates']:,} candidates"
-        console.print(f"\n[bold]{split['split']}[/] ({'; '.join(filter(None, [about, split['note']]))})")
-        table = Table()
-        table.add_column("method", min_width=20)
-        for name in result["metrics"]:
-            table.add_column(name, justify="right")
-        best = {name: max(row[name] for row in split["rows"]) for name in result["metrics"]}
-        for row in split["rows"]:
-            values = [f"[bold]{row[n]:.3f}[/]" if row[n] == best[n] else f"{row[n]:.3f}" for n in result["metrics"]]
-            table.add_row(row["method"], *values)
-        console.print(table)
-
-
-def _show_ranking(ranking: pd.DataFrame, title: str, asked: str) -> None:
-    console.print(title, style="bold", markup=False)
-    table = Table()
-    numbers = ("score", "text", "behaviour", "popularity")
-    columns = [name for name in ranking.columns if name not in (asked, "rung")]
-    for name in columns:
-        table.add_column(name, justify="right" if name in (*numbers, "rank") else "left")
-    for row in ranking[columns].itertuples(index=False):
-        cells = zip(columns, row, strict=True)
-        table.add_row(*(f"{value:+.2f}" if name in numbers else str(value) for name, value in cells))
-    console.print(table)
-
-
-def _quoted(description: str | None) -> str:
-    return f': "{description}"' if description else ""
 
 
 def _read_training(path: Path) -> pd.DataFrame:

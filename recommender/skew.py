@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from coldstart_udfs.feast.skew import Skew, measure_skew
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight
@@ -52,8 +53,9 @@ def _frame(side: str, entities: Entities, weight: float, scale: float, moment: d
         "event_timestamp": pd.Timestamp(moment),
         f"{side}_description": [text or None for text in entities.descriptions],
         f"{side}_attributes": [list(labels) or None for labels in entities.attributes],
-        f"{side}_embedding": _rows_or_none(entities.embeddings),
-        f"{side}_profile": _rows_or_none(entities.profiles),
+        f"{side}_embedding": _rows_or_none(entities.embeddings, np.any(entities.embeddings, axis=1)),
+        # A history of which nothing is known has a zero profile, no history has none.
+        f"{side}_profile": _rows_or_none(entities.profiles, entities.evidence > 0),
         f"{side}_evidence": [n or None for n in entities.evidence.tolist()],
         f"{side}_enriched_profile": list(enriched),
         f"{side}_evidence_weight": weights,
@@ -61,5 +63,5 @@ def _frame(side: str, entities: Entities, weight: float, scale: float, moment: d
     })  # fmt: skip
 
 
-def _rows_or_none(matrix: Vectors) -> list[Vectors | None]:
-    return [row if known else None for row, known in zip(matrix, np.any(matrix, axis=1), strict=True)]
+def _rows_or_none(matrix: Vectors, known: NDArray[np.bool_]) -> list[Vectors | None]:
+    return [row if there else None for row, there in zip(matrix, known, strict=True)]

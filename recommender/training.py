@@ -1,4 +1,4 @@
-"""The training job: features through Feast, weights chosen on what came after the cut-off, a bundle."""
+"""The training job: features through Feast, parameters chosen on what came after the cut-off, a bundle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pandas as pd
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.data import TABLES, Interactions, load, read_interactions
+from recommender.events import EventWeights
 from recommender.features import Entities
-from recommender.model import HybridRecommender, Parameters
+from recommender.model import HybridRecommender
+from recommender.parameters import Parameters
 from recommender.profiles import snapshots
-from recommender.serving import as_vectors, open_store, text_of
-from recommender.tuning import tune
+from recommender.serving import as_vectors, labels_of, open_store, text_of
+from recommender.tuning import quality, tune
 
 Report = Callable[[str, int, int], None]
 _SERVICE = "coldstart_training"
@@ -30,22 +33,30 @@ _SHARE_AFTER_CUTOFF = 0.1
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    report: Report = lambda stage, done, total: None,
+    search: int | None = None, report: Report = lambda stage, done, total: None,
 ) -> HybridRecommender:
-    """Fit on what came before the cut-off, choose α, β and γ on what came after, refit on everything.
+    """Fit on what came before the cut-off, choose the parameters on what came after, refit on everything.
+
+    Events weigh, and age, as the repository's `enrichment.json` says. β of the served P_i' is no part of a score, so
+    no data here can tell it: it stays as that file has it.
 
     Args:
         data: the folder with the contract's tables.
-        repo: a Feast repository that was applied; its `enrichment.json` receives α and β.
+        repo: a Feast repository that was applied; its `enrichment.json` receives α, and the evidence scale if that is
+            chosen.
         bundle: the folder that receives the recommender.
         cutoff: None is the last snapshot with at least a tenth of the interactions after it.
         parameters: what is not chosen here.
+        search: so many trials of LightFM's settings too, each with all weights chosen. What was tried stands in a
+            file beside the bundle, {bundle}.search.jsonl, so a stopped search goes on, and a larger number adds to it.
         report: told (stage, done, total).
 
     Raises:
-        ColdStartError: the contract is broken, the repository is not applied, or nothing lies before or
-            after the cut-off.
+        ColdStartError: the contract is broken, the repository is not applied, nothing lies before or after the
+            cut-off, or a search is asked for without Optuna.
     """
+    if search is not None and find_spec("optuna") is None:
+        raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
     with duckdb.connect() as con:
         load(con, data)
         interactions = read_interactions(con)
@@ -59,33 +70,48 @@ def train(
             f"{moments[-1]:%Y-%m-%d}"
         )
     settings = Enrichment.of_repo(repo)
-    parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
+    weights = EventWeights.of_settings(settings)
+    parameters = replace(parameters or Parameters(), beta=settings.beta, evidence_scale=settings.evidence_scale)
     store = open_store(repo)
-
-    report("features at the cut-off", 0, 1)
-    users, items = read_features(store, interactions, cutoff)
-    report("features at the cut-off", 1, 1)
-    chosen = tune(
-        parameters, interactions.select(before), interactions.select(~before), users, items,
-        progress=lambda epoch, epochs: report("LightFM before the cut-off", epoch, epochs),
-    )  # fmt: skip
-
-    report("features of today", 0, 1)
-    users, items = read_features(store, interactions, moments[-1])
-    report("features of today", 1, 1)
-    model = HybridRecommender(chosen).fit(
-        interactions, users, items, progress=lambda epoch, epochs: report("LightFM on everything", epoch, epochs)
-    )
     about: dict[str, Any] = {
         "trained_until": moments[-1].isoformat(),
         "cutoff": cutoff.isoformat(),
         "data_sha256": _data_hash(data),
     }
+
+    report("features at the cut-off", 0, 1)
+    users, items = read_features(store, interactions, cutoff)
+    report("features at the cut-off", 1, 1)
+    known, held_out = interactions.select(before).weighted(weights, cutoff), interactions.select(~before)
+    if search is None:
+        validated = tune(
+            parameters, known, held_out, users, items,
+            progress=lambda done, total: report("LightFM before the cut-off", done, total),
+        )  # fmt: skip
+    else:
+        from recommender.search import search as run_search
+
+        best = run_search(
+            parameters, known, held_out, users, items, trials=search,
+            storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
+            progress=lambda done, total: report("trials before the cut-off", done, total),
+        )  # fmt: skip
+        validated = HybridRecommender(best).fit(known, users, items)
+    chosen, values = validated.parameters, quality(validated, held_out)
+    about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
+
+    report("features of today", 0, 1)
+    users, items = read_features(store, interactions, moments[-1])
+    report("features of today", 1, 1)
+    model = HybridRecommender(chosen).fit(
+        interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
+        progress=lambda epoch, epochs: report("LightFM on everything", epoch, epochs),
+    )  # fmt: skip
     model.save(bundle, about=about)
-    sources = {"alpha": chosen.source["alpha"], "beta": chosen.source["beta"]}
-    replace(settings, alpha=chosen.alpha, beta=chosen.beta, source={**settings.source, **sources}).write(
-        repo / ENRICHMENT_FILE
-    )
+    served = replace(settings, alpha=chosen.alpha, evidence_scale=chosen.evidence_scale)
+    told = ["alpha"] if served.evidence_scale == settings.evidence_scale else ["alpha", "evidence_scale"]
+    source = {name: chosen.source.get(name, "default") for name in told}
+    replace(served, source={**settings.source, **source}).write(repo / ENRICHMENT_FILE)
     return model
 
 
@@ -114,7 +140,7 @@ def _entities(features: pd.DataFrame, side: str, ids: list[str]) -> Entities:
     rows = features.drop_duplicates(f"{side}_id").set_index(f"{side}_id").loc[ids]
     fingerprint = str(rows[f"{side}_embedding_fingerprint"].iloc[0])
     width = len(rows[f"{side}_enriched_profile"].iloc[0])
-    attributes = [list(value) if isinstance(value, (list, np.ndarray)) else [] for value in rows[f"{side}_attributes"]]
+    attributes = [labels_of(value) for value in rows[f"{side}_attributes"]]
     return Entities(
         ids, [text_of(value) for value in rows[f"{side}_description"]], attributes,
         as_vectors(rows[f"{side}_embedding"], width), as_vectors(rows[f"{side}_profile"], width),

@@ -18,6 +18,8 @@ def test_the_quickstart_notebook_runs() -> None:
         output for cell in notebook.cells for output in cell.get("outputs", [])
         if output["output_type"] == "execute_result"
     ]  # fmt: skip
-    assert len(outputs) == 4
+    assert len(outputs) == 5
     assert "similarity" in outputs[0]["data"]["text/plain"]
+    assert "because" in outputs[2]["data"]["text/plain"]
     assert "bought_alike" in outputs[3]["data"]["text/plain"]
+    assert "kind" in outputs[4]["data"]["text/plain"]
