@@ -49,7 +49,7 @@ def markdown(results: Sequence[Result]) -> list[str]:
     for result in results:
         for shots, candidates in tables_of(result):
             rows = pick(result, candidates, shots)
-            lines += ["", f"### {title(result, shots)}, candidates {candidates}", "", *full(rows)]
+            lines += ["", f"### {title(result, shots)}, candidates {candidates}", "", *full(rows, result["seeds"])]
     notes = sorted({note for result in results for note in result["notes"]})
     return [*lines, *(line for note in notes for line in ("", note + "."))]
 
@@ -82,7 +82,7 @@ def claims(results: Iterable[Result]) -> Iterable[Sequence[str]]:
             )  # fmt: skip
 
 
-def full(rows: Sequence[Row]) -> list[str]:
+def full(rows: Sequence[Row], seeds: int) -> list[str]:
     """Every method of one table."""
     head = ("method", "NDCG@20", "± seeds", "ours − it, 95 %", "Recall@20", "Precision@10", "AUC", "coverage",
             "cold in top 20", "fit", "score")  # fmt: skip
@@ -96,7 +96,8 @@ def full(rows: Sequence[Row]) -> list[str]:
         )
         for row in rows
     ]  # fmt: skip
-    return [f"{rows[0]['users']:,.0f} users asked.", "", *table(head, cells)]
+    seeded = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    return [f"{rows[0]['users']:,.0f} users asked, {seeded}.", "", *table(head, cells)]
 
 
 def tables_of(result: Result) -> list[tuple[int | None, str]]:
