@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def terms(model: HybridRecommender, block: Block, item: ItemSide, encoder: Any =
     found += history
     past = of_words * float(side.past[0] @ ax) + of_behaviour * expected
     found.append(("history since training", "history", past - sum(value for _, _, value in history)))
-    found += _words(model, side, ax, of_words, encoder)
+    found += _said(model, side, ax, of_words, encoder)
     found.append(("new item", "popularity", settings.cold_offset * float(item.cold[0])))
     # What is left is minus the means over the items with history.
     weights = {"lightfm": of_lightfm, "popularity": of_popularity, "text": of_words, "expected": of_behaviour}
@@ -61,31 +62,35 @@ def terms(model: HybridRecommender, block: Block, item: ItemSide, encoder: Any =
     return frame.sort_values("value", key=np.abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def sentences(model: HybridRecommender, users: Entities, ranking: pd.DataFrame) -> list[str]:
-    """Why each row of a `recommend` is there, for people."""
-    from recommender.scoring import Block
+def sentences(model: HybridRecommender, users: Entities, rows: Iterable[int], items: Iterable[str]) -> list[str]:
+    """Why each row of a `recommend` is there, for people.
 
-    blocks: dict[str, Block] = {}
-    places = {name: row for row, name in enumerate(users.ids)}
-    found = []
-    for user, item in zip(ranking["user_id"], ranking["item_id"], strict=True):
-        if user not in blocks:
-            blocks[user] = Block.of(model, users.take(np.array([places[user]], dtype=np.int64)))
+    Args:
+        users: who was asked for.
+        rows: of them, one for each sentence; those of one user stand together.
+        items: as many ids.
+    """
+    found, last, block = [], -1, None
+    for row, item in zip(rows, items, strict=True):
+        if block is None or row != last:
+            last, block = row, Block.of(model, users.take(np.array([row], dtype=np.int64)))
         side = model.all_items.take(np.array([model.item_rows[item]], dtype=np.int64))
-        found.append(_sentence(terms(model, blocks[user], side)))
+        found.append(_sentence(terms(model, block, side)))
     return found
 
 
 def _sentence(table: pd.DataFrame) -> str:
     reasons = table[(table["value"] > 0) & (table["kind"] != "constant")]
+    words = reasons[reasons["kind"] == "word"]["term"].head(2).tolist()
+    reasons = reasons.assign(kind=reasons["kind"].replace("word", "description"))
     sums = reasons.groupby("kind", sort=False)["value"].sum().sort_values(ascending=False)
     said = []
     for kind in sums.index[:2]:
         named = reasons[reasons["kind"] == kind]["term"].head(2).tolist()
         if kind == "bought":
             said.append("goes with " + " and ".join(named))
-        elif kind in ("word", "description"):
-            said.append("answers the words" + (f" {', '.join(named)}" if kind == "word" else ""))
+        elif kind == "description":
+            said.append("answers the words" + (f" {', '.join(words)}" if words else ""))
         elif kind == "popularity":
             said.append("many have it")
         elif kind.startswith("lightfm"):
@@ -127,15 +132,23 @@ def _history(
     return [(name, "bought", float(value)) for name, value in zip(names, values * counts, strict=True)]
 
 
-def _words(
+def _said(
     model: HybridRecommender, side: UserSide, ax: Vectors, weight: float, encoder: Any
 ) -> list[tuple[str, str, float]]:
-    """Each word's share is what leaving it out takes away; what words say only together is a term of its own."""
+    """With an encoder a word's share is what leaving it out takes away, without one what its own column adds.
+
+    What words say only together, or in the encoder's vector alone, is a term of its own.
+    """
     whole = weight * float(side.words[0] @ ax)
     entity = side.entities
     words = list(dict.fromkeys(tokens_of(entity.descriptions[0]))) if entity.descriptions[0] else []
     if encoder is None or len(words) < 2:
-        return [(entity.descriptions[0] or "taste of such users", "description", whole)]
+        columns, names = side.said.sparse, model.item_space.vocabulary.words
+        values = weight * columns.data * ax[side.said.dense.shape[1] + columns.indices]
+        pairs = zip(columns.indices.tolist(), values.tolist(), strict=True)
+        own = [(names[column], "word", value) for column, value in pairs]
+        rest = whole - sum(value for _, _, value in own)
+        return [*own, (entity.descriptions[0] or "taste of such users", "description", rest)]
     from recommender.features import describe
 
     texts = [" ".join(word for word in tokens_of(entity.descriptions[0]) if word != left) for left in words]

@@ -17,6 +17,10 @@ from recommender.features import Entities
 from recommender.parameters import Parameters
 
 
+class DivergedError(ColdStartError):
+    """LightFM's numbers grew without bound."""
+
+
 class FeatureSpace:
     """The columns of one side's hybrid features.
 
@@ -93,7 +97,7 @@ def fit_lightfm(
         progress: told of each finished epoch of all fits.
 
     Raises:
-        ColdStartError: LightFM diverged.
+        DivergedError: LightFM diverged.
     """
     from lightfm import LightFM
 
@@ -106,7 +110,15 @@ def fit_lightfm(
             random_state=settings.seed + number,
         )  # fmt: skip
         for epoch in range(settings.epochs):
-            model.fit_partial(seen.tocoo(), user_features=user_features, item_features=item_features, num_threads=1)
+            try:
+                with np.errstate(all="ignore"):
+                    model.fit_partial(
+                        seen.tocoo(), user_features=user_features, item_features=item_features, num_threads=1
+                    )
+            except ValueError as error:  # LightFM's own check
+                if "diverged" not in str(error):
+                    raise
+                raise _diverged(settings) from None
             progress(number * settings.epochs + epoch + 1, total)
         fits.append(model)
     # Side by side, the products of several fits add up: a mean of scores is one product of longer vectors.
@@ -117,5 +129,9 @@ def fit_lightfm(
         np.asarray(np.mean([model.item_biases for model in fits], axis=0), dtype=np.float32),
     )
     if not all(np.isfinite(array).all() for array in (factors.users, factors.items, factors.biases)):
-        raise ColdStartError(f"LightFM diverged at learning rate {settings.learning_rate}; try a smaller one")
+        raise _diverged(settings)
     return factors
+
+
+def _diverged(settings: Parameters) -> DivergedError:
+    return DivergedError(f"LightFM diverged at learning rate {settings.learning_rate}; try a smaller one")

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from coldstart_udfs.errors import ColdStartError
 from recommender.columns import Columns
 
 # Of more items than this B knows the most frequent ones: it is made by inverting a square matrix.
@@ -59,5 +60,13 @@ def behaviour(history: sp.csr_matrix, ridge: float) -> sp.csr_matrix:
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of a symmetric positive definite matrix; NumPy's general one is faster than LAPACK's for such matrices."""
-    inverse = np.linalg.inv(matrix)
+    try:
+        inverse = np.linalg.inv(matrix) if np.isfinite(matrix).all() else None
+    except np.linalg.LinAlgError:
+        inverse = None
+    if inverse is None or not np.isfinite(inverse).all():
+        raise ColdStartError(
+            f"the ridge regression cannot be solved: its largest sum of products is {np.abs(matrix).max():g}; give "
+            "weights of interactions in purchases, around 1, or a larger ridge"
+        )
     return np.asarray((inverse + inverse.T) / 2)

@@ -117,11 +117,15 @@ class HybridRecommender:
         return self
 
     def rescale(self) -> None:
-        """Measure what deviations of scores are usual, after a change of parameters, metric or B."""
+        """Measure what deviations of scores are usual, after a change of parameters, metric or B.
+
+        Of histories alone: a scale that moved with α would change what α was chosen for.
+        """
         self._forget()
-        self.scales = None
+        silent = self.with_parameters(alpha=0.0)
+        silent.scales = None
         warm = np.flatnonzero(np.diff(self.history.indptr))
-        self.scales = Block.of(self, self.users.take(warm[:: max(len(warm) // _SAMPLE, 1)])).usual()
+        self.scales = Block.of(silent, self.users.take(warm[:: max(len(warm) // _SAMPLE, 1)])).usual()
 
     def partial_fit(self, interactions: Interactions, users: Entities, items: Entities) -> HybridRecommender:
         """Take in interactions since the fit, of users and items that may be new, without training again.
@@ -371,7 +375,7 @@ class HybridRecommender:
         """
         asked = self._resolve(users, self.users, USER_ID, unknown, profiles)
         rules = Rules.of(self, k, among, without, attribute, boost, pin, diversity)
-        frames = []
+        frames, places = [], []
         for start, block in self._blocks(asked):
             total = block.total(self, self.all_items)
             seen = self.seen_by(asked.ids[start : start + len(total)]) if exclude_seen else None
@@ -382,11 +386,12 @@ class HybridRecommender:
             frame.insert(3, "description", _objects(self.items.descriptions)[columns])
             frame["rung"] = self._rungs(block.users.entities, ~block.users.cold)[rows]
             frames.append(frame)
+            places += (start + rows).tolist()
         ranking = pd.concat(frames, ignore_index=True)
         if explain:
             from recommender.explain import sentences
 
-            ranking["because"] = sentences(self, asked, ranking)
+            ranking["because"] = sentences(self, asked, places, ranking[ITEM_ID])
         return ranking
 
     def audience(

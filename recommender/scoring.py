@@ -106,12 +106,13 @@ class UserSide:
         history = model.history_of(users.ids)
         weights = evidence_weight(users.evidence, settings.alpha, settings.evidence_scale).astype(np.float32)
         spoken = weights[:, None] * users.embeddings
-        if settings.taste:
-            spoken += settings.taste * model.taste.profiles(users)
         tfidf = sp.diags(weights) @ vocabulary.tfidf(users.descriptions)
         tfidf.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
         n = np.diff(history.indptr)
         cold = (n == 0) & ~users.profiles.any(axis=1)
+        if settings.taste and cold.any():
+            # It was chosen for users without history; who has one has shown his taste.
+            spoken[cold] += settings.taste * model.taste.profiles(users)[cold]
         known = model.user_space.knows(users.ids) & (n > 0)
         share = n / np.maximum(n + settings.few, 1e-9) if np.isfinite(settings.few) else np.zeros(len(n))
         trust = np.where(known, share, 0).astype(np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 from coldstart_udfs.errors import ColdStartError
 from recommender.data import Interactions
 from recommender.features import Entities
+from recommender.hybrid import DivergedError
 from recommender.parameters import Parameters
 from recommender.tuning import quality, tune
 
@@ -51,38 +52,44 @@ def search(
         raise ColdStartError(f"--search {trials}: give how many settings to try, at least 1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.parent.mkdir(parents=True, exist_ok=True)
+    _must_be_journal(storage)
     try:
         study = optuna.create_study(
-            study_name=_fingerprint(parameters, train, held_out, users), direction="maximize", load_if_exists=True,
-            storage=JournalStorage(JournalFileBackend(str(storage))),
-            sampler=optuna.samplers.TPESampler(seed=parameters.seed),
+            study_name=_fingerprint(parameters, train, held_out, users, items), direction="maximize",
+            load_if_exists=True, storage=JournalStorage(JournalFileBackend(str(storage))),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
         raise ColdStartError(f"{storage} is no journal of a search: {error}; move it away") from None
-    if not study.trials:
+    states = optuna.trial.TrialState
+    before = study.get_trials(deepcopy=False)
+    # A sampler that began anew would draw again what was tried before the stop.
+    study.sampler = optuna.samplers.TPESampler(seed=parameters.seed + len(before))
+    # What was running when the search was stopped counts for nothing, the first trial included.
+    if not any(trial.state.is_finished() or trial.state == states.WAITING for trial in before):
         study.enqueue_trial({name: getattr(parameters, name) for name in _SPACE})
 
-    def finished() -> int:
-        return sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
+    def count(*wanted: Any) -> int:
+        return sum(trial.state in wanted for trial in study.get_trials(deepcopy=False))
 
     def objective(trial: Any) -> float:
         settings = replace(parameters, **{name: suggest(trial, name) for name, suggest in _SPACE.items()})
         try:
             model = tune(settings, train, held_out, users, items)
-        except ColdStartError as error:  # LightFM diverged
+        except DivergedError as error:
             raise optuna.TrialPruned(str(error)) from None
         trial.set_user_attr("parameters", model.parameters.as_json())
         values = quality(model, held_out)
         return float(values.mean()) if len(values) else 0.0
 
-    progress(finished(), trials)
-    while finished() < trials and len(study.trials) < 2 * trials:
+    progress(count(states.COMPLETE), trials)
+    while count(states.COMPLETE) < trials and count(states.COMPLETE, states.PRUNED) < 2 * trials:
         study.optimize(objective, n_trials=1)
-        progress(finished(), trials)
-    if not finished():
-        raise ColdStartError(f"none of {len(study.trials)} settings could be fitted: LightFM diverged")
+        progress(count(states.COMPLETE), trials)
+    finished = count(states.COMPLETE)
+    if not finished:
+        raise ColdStartError(f"none of {count(states.PRUNED)} settings could be fitted: LightFM diverged")
     best = Parameters.of_json(study.best_trial.user_attrs["parameters"])
-    searched = f"searched: the best of {finished()} settings on held-out interactions"
+    searched = f"searched: the best of {finished} settings on held-out interactions"
     return replace(best, source=best.source | dict.fromkeys(_SPACE, searched))
 
 
@@ -96,10 +103,25 @@ _SPACE: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-def _fingerprint(parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities) -> str:
+def _must_be_journal(storage: Path) -> None:
+    """Optuna would add its lines to whatever file stands there."""
+    if not storage.exists():
+        return
+    with storage.open("rb") as file:
+        first = file.readline()
+    if first and not first.startswith(b'{"op_code"'):
+        raise ColdStartError(f"{storage} is no journal of a search; move it away")
+
+
+def _fingerprint(
+    parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities
+) -> str:
     """Trials on other data or with other defaults are another study."""
     digest = hashlib.blake2b(repr((parameters.as_json(), users.fingerprint)).encode(), digest_size=12)
+    for side in (users, items):
+        labels = [list(one) for one in side.attributes]
+        digest.update(repr((list(side.ids), list(side.descriptions), labels)).encode())
     for part in (train, held_out):
-        for name in ("users", "items", "weights"):
+        for name in ("users", "items", "weights", "timestamps"):
             digest.update(np.ascontiguousarray(getattr(part, name)).tobytes())
     return digest.hexdigest()

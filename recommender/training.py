@@ -14,12 +14,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.data import TABLES, Interactions, load, read_interactions
 from recommender.events import EventWeights
-from recommender.features import Entities
+from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.profiles import snapshots
@@ -61,6 +62,7 @@ def train(
         load(con, data)
         interactions = read_interactions(con)
         moments = snapshots(con)
+        came = {side: _came(con, side) for side in ("user", "item")}
     cutoff = cutoff or _default_cutoff(interactions, moments)
     before = interactions.timestamps < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
     if before.all() or not before.any():
@@ -81,8 +83,13 @@ def train(
 
     report("features at the cut-off", 0, 1)
     users, items = read_features(store, interactions, cutoff)
+    users = with_late_words(store, "user", users, came["user"], cutoff)
+    items = with_late_words(store, "item", items, came["item"], cutoff)
     report("features at the cut-off", 1, 1)
     known, held_out = interactions.select(before).weighted(weights, cutoff), interactions.select(~before)
+    if cutoff not in moments:
+        # Between two snapshots the store has profiles of the one before, or none.
+        users, items = with_history(known, users, items)
     if search is None:
         validated = tune(
             parameters, known, held_out, users, items,
@@ -134,6 +141,42 @@ def read_features(store: Any, interactions: Interactions, moment: datetime) -> t
     if len(features) != rows:
         raise ColdStartError(f"Feast gave {len(features)} rows for {rows} entity rows")
     return _entities(features, "user", user_ids), _entities(features, "item", item_ids)
+
+
+def with_late_words(
+    store: Any, side: str, known: Entities, came: NDArray[np.datetime64], cutoff: datetime
+) -> Entities:
+    """Who or what came after the cut-off, with the words that they came with: these are there when somebody asks.
+
+    Args:
+        store: the Feast store.
+        side: "user" or "item".
+        known: features as of the cut-off; their profiles and evidence stay.
+        came: (n,) datetime64[us], UTC, when each became known.
+        cutoff: the cut-off.
+    """
+    late = np.flatnonzero(came > np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us"))
+    if not len(late):
+        return known
+    other = {"user": "item", "item": "user"}[side]
+    ids = [known.ids[row] for row in late.tolist()]
+    frame = pd.DataFrame({
+        f"{side}_id": ids, f"{other}_id": "none", "event_timestamp": pd.to_datetime(came[late]).tz_localize("UTC")
+    })  # fmt: skip
+    features = store.get_historical_features(entity_df=frame, features=store.get_feature_service(_SERVICE)).to_df()
+    told = _entities(features, side, ids)
+    descriptions, attributes = list(known.descriptions), list(known.attributes)
+    embeddings = known.embeddings.copy()
+    embeddings[late] = told.embeddings
+    for place, row in enumerate(late.tolist()):
+        descriptions[row], attributes[row] = told.descriptions[place], told.attributes[place]
+    return replace(known, descriptions=descriptions, attributes=attributes, embeddings=embeddings)
+
+
+def _came(con: duckdb.DuckDBPyConnection, side: str) -> NDArray[np.datetime64]:
+    """When each user, or item, became known, in the order of their ids."""
+    query = f"SELECT epoch_us(event_timestamp) AS came FROM {side}s ORDER BY {side}_id"
+    return np.asarray(con.execute(query).fetchnumpy()["came"]).astype(np.int64).astype("datetime64[us]")
 
 
 def _entities(features: pd.DataFrame, side: str, ids: list[str]) -> Entities:

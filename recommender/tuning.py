@@ -37,6 +37,9 @@ _MOST_SCORES = 8_000_000
 STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
+KEPT = "the default, kept after trials on held-out interactions"
+# Of fewer rankings no error can be told: one user has no deviation.
+_FEWEST = 10
 
 Mask = NDArray[np.bool_]
 _Choice = TypeVar("_Choice")
@@ -84,6 +87,9 @@ def tune(
         source["alpha"] = origin
     new = held_out.select(~np.isin(held_out.users, train.users) & ~cold[held_out.items])
     model = _for_new_users(model, _Question.of(new, model, parameters.seed), new, cold, source)
+    for name in _CHOSEN:
+        if source[name] != DEFAULT and getattr(model.parameters, name) == getattr(parameters, name):
+            source[name] = KEPT
     return model.with_parameters(source=source)
 
 
@@ -248,6 +254,8 @@ def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choic
     """
     best = max(trials, key=lambda choice: sum(_mean(part) for part in trials[choice]))
     gains = [mine - old for mine, old in zip(trials[best], trials[default], strict=True) if len(mine)]
+    if sum(map(len, gains)) < _FEWEST:
+        return default
     error = np.sqrt(sum(float(gain.var()) / len(gain) for gain in gains))
     return best if sum(float(gain.mean()) for gain in gains) > 2 * error else default
 
@@ -304,17 +312,19 @@ def _weighed(
     if not gamma and keep == "gamma_cold" and (tastes[0], settings.gamma_cold) in options:
         # The data cannot tell: words are heard as the default has it, unless that does harm.
         default = options.index((tastes[0], settings.gamma_cold))
-        if values[default].mean() >= values[0].mean():
+        if len(values[0]) < _FEWEST or values[default].mean() >= values[0].mean():
             return model
     if keep == "taste" and not gamma:
         return model
-    source |= {"gamma_cold": origin, "taste": origin}
+    source["gamma_cold"] = origin
+    if len(tastes) > 1:
+        source["taste"] = origin
     return model.with_parameters(taste=taste, gamma_cold=gamma)
 
 
 def _improving(values: Sequence[NDArray[np.float64]]) -> int:
     """The best of some per-user values, if it is better than the first by more than one standard error; else 0."""
-    if not len(values[0]):
+    if len(values[0]) < _FEWEST:
         return 0
     best = max(range(len(values)), key=lambda place: float(values[place].mean()))
     gains = values[best] - values[0]

@@ -46,7 +46,10 @@ def fit_tuned(
     settings = replace(parameters or Parameters(), seed=seed)
     weights = weights or EventWeights()
     held = held_out(train, items, kind, groups or items.ids, seed)
-    learned, asked = train.select(~held), train.select(held)
+    if held.all():
+        held = np.zeros_like(held)  # of so little nothing can be set aside
+    # What was taken back later is not what anybody wanted.
+    learned, asked = train.select(~held), train.select(held & np.isnat(train.returned))
 
     counted, known_users, known_items = _as_of(learned, weights, users, items)
     model = tune(

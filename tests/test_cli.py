@@ -78,7 +78,8 @@ def test_apply_after_training_shows_the_change_and_answers_follow(trained: Path)
     *terms, (total, _, score) = rows
     assert (total, float(score)) == ("score", pytest.approx(float(item[3]), abs=0.006))
     assert sum(float(value) for _, _, value in terms) == pytest.approx(float(score), abs=0.0006 * len(terms))
-    said = must("coldstart", "explain", "--description", "a red lamp", "--item-id", item[1], cwd=trained)
+    asked = ("explain", "--user-id", known, "--description", "a red lamp", "--item-id", item[1])
+    said = must("coldstart", *asked, cwd=trained)
     assert {"red", "lamp"} <= {term for term, kind, _ in rows_of(said) if kind == "word"}
 
 

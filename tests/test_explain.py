@@ -78,9 +78,26 @@ def test_terms_add_up_for_words_with_and_without_an_encoder(
     for user in (stranger, warm):
         for item in ("i10", "i00", "i19"):
             table = adds_up(model, user, item, encoder=encoder)
-            assert ("word" in set(table.kind)) == (encoder is not None)
+            # Spades, in the plural, have no column of their own: only the encoder hears them.
+            assert ("word" in set(table.kind)) == (encoder is not None or user is warm)
     table = model.explain(stranger, "i10", encoder=encoder)
     assert not set(table.kind) & {"bought", "history", "lightfm bias", "lightfm identity"}
+
+
+def test_without_an_encoder_a_known_word_counts_what_its_own_column_adds(model: HybridRecommender) -> None:
+    table = adds_up(model, new("a spade, the unheard of kind", SPADE), "i10")
+    words = table.query("kind == 'word'").set_index("term").value
+    assert words.index.tolist() == ["spade"]  # nothing else has a column
+    assert words["spade"] > 0
+    # The encoder's vector is a term of its own.
+    assert table.query("kind == 'description'").term.item() == "a spade, the unheard of kind"
+    # For a user with history, whose scores have a usual deviation, what a word adds is all that it changes.
+    user = replace(model.users.take(np.array([30])), embeddings=np.zeros((1, 3), np.float32))
+    lamp = adds_up(model, replace(user, descriptions=["a lamp"]), "i00").query("kind == 'word'").value.item()
+    silent, spoken = (model.explain(replace(user, descriptions=[text]), "i00") for text in ("", "a lamp"))
+    changed = spoken[spoken.kind != "constant"].value.sum() - silent[silent.kind != "constant"].value.sum()
+    assert lamp == pytest.approx(changed, abs=1e-6)
+    assert lamp > 0.01
 
 
 def test_a_word_counts_what_leaving_it_out_takes_away(model: HybridRecommender) -> None:
@@ -89,7 +106,7 @@ def test_a_word_counts_what_leaving_it_out_takes_away(model: HybridRecommender) 
     assert encoder.asked == ["or lamp", "spade lamp", "spade or"]
 
     def together(text: str) -> float:
-        return float(model.explain(told(text, user), "i10").query("kind == 'description'").value.sum())
+        return float(model.explain(told(text, user), "i10").query("kind in ('word', 'description')").value.sum())
 
     whole = together("spade or lamp")
     words = table.query("kind == 'word'").set_index("term").value
@@ -170,11 +187,22 @@ def test_every_row_of_a_list_can_say_why(model: HybridRecommender) -> None:
     assert ranking.drop(columns="because").equals(plain)
     assert all("goes with lamp model" in text for text in ranking.because[ranking.user_id == "u00"])
     assert all("goes with spade model" in text for text in ranking.because[ranking.user_id == "u30"])
-    stranger = model.recommend(told("some spades", new("", SPADE)), k=2, explain=True)
-    assert all("answers the words" in text for text in stranger.because)
+    stranger = model.recommend(told("one spade", new("", SPADE)), k=2, explain=True)
+    assert all("answers the words spade" in text for text in stranger.because)
+    assert not any(text.count("answers") > 1 for text in stranger.because)
     assert model.recommend("who", k=2, unknown="popularity", explain=True).because.str.len().gt(0).all()
     alone = model.recommend("u30", k=3, explain=True)
     assert alone.because.tolist() == ranking.because[3:].tolist()
+
+
+def test_a_user_who_is_asked_for_twice_is_told_each_time_of_the_profile_that_was_given(
+    model: HybridRecommender,
+) -> None:
+    own, other = model.users.profiles[0], model.users.profiles[0] + 500 * SPADE
+    twice = model.recommend(["u00", "u00"], k=1, profiles=np.stack([own, other]), explain=True)
+    alone = [model.recommend("u00", k=1, profiles=one[None], explain=True).because[0] for one in (own, other)]
+    assert twice.because.tolist() == alone
+    assert alone[0] != alone[1]
 
 
 def test_why_is_told_of_the_profiles_that_were_given(model: HybridRecommender) -> None:

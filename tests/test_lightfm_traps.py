@@ -95,6 +95,19 @@ def test_features_that_are_no_numbers_are_an_error_not_a_score(
         HybridRecommender().fit(shop, users, replace(items, **{name: np.repeat(vectors, 20, axis=0)}))
 
 
+@pytest.mark.parametrize("weight", [1e10, 1e19, 1e30])
+def test_weights_that_no_sum_of_squares_can_hold_are_an_error_not_a_score(weight: float) -> None:
+    interactions, users, items = made_up_shop()
+    heavy = replace(interactions, weights=np.full(len(interactions), weight, np.float32))
+    with np.errstate(all="ignore"), pytest.raises(ColdStartError, match=r"cannot be solved.*around 1, or a larger"):
+        HybridRecommender().fit(heavy, users, items)
+
+
+def test_a_learning_rate_that_diverges_is_a_named_error() -> None:
+    with pytest.raises(ColdStartError, match=r"LightFM diverged at learning rate 1e\+30; try a smaller one"):
+        trained(learning_rate=1e30)
+
+
 QUESTIONS: dict[str, Callable[[HybridRecommender], Any]] = {
     "np.int64 id": lambda m: m.score(np.int64(3), "i00"),
     "np.int64 ids": lambda m: m.recommend(np.arange(3)),

@@ -14,6 +14,7 @@ from feast import FeatureStore
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.put import put
 from coldstart_udfs.feast.stores import open_store
+from recommender.features import Entities
 from recommender.model import HybridRecommender
 from recommender.serving import online_item, online_user
 from recommender.skew import bundle_skew
@@ -121,6 +122,29 @@ def test_what_the_online_store_lost_is_an_error_and_no_other_score(
     with pytest.raises(ColdStartError, match="item mug has a description in the bundle and not in the online store"):
         online_item(empty, model, "mug")
     assert online_item(empty, model, "mug", "blue china mug").descriptions == ["blue china mug"]
+
+
+def test_what_came_after_the_cutoff_is_validated_with_the_words_that_it_came_with(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of the cut-off they are not there: parameters for new items would be chosen on items without a word.
+    found: dict[str, Entities] = {}
+
+    def stop(*given: object, **_: object) -> None:
+        found["users"], found["items"] = given[3:]
+        raise ColdStartError("seen enough")
+
+    monkeypatch.setattr("recommender.training.tune", stop)
+    with pytest.raises(ColdStartError, match="seen enough"):
+        train(shop / "data", shop / "feature_repo", shop / "none", cutoff=datetime(2011, 4, 20, tzinfo=UTC))
+    users, items = found["users"], found["items"]
+    assert dict(zip(items.ids, items.descriptions, strict=True)) == ITEMS
+    assert dict(zip(users.ids, users.descriptions, strict=True)) == {name: text or "" for name, text in USERS.items()}
+    assert items.embeddings.any(axis=1).all()
+    assert all(labels == ["country=France"] for labels in users.attributes)
+    # Nothing else has happened yet: pot and lamp were bought, flag and mug were not.
+    assert dict(zip(items.ids, items.evidence.tolist(), strict=True)) == {"flag": 0, "lamp": 1, "mug": 0, "pot": 1}
+    assert not users.profiles[[list(users.ids).index("ann"), list(users.ids).index("bob")]].any()
 
 
 def test_another_alpha_or_encoder_than_the_bundles_is_an_error(store: FeatureStore, model: HybridRecommender) -> None:

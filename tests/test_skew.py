@@ -102,6 +102,23 @@ def test_an_online_store_that_was_not_materialised_since_is_behind(store: Any, t
     assert by_feature(measure_skew(store, training))["user_profile"].reasons == {reasons.BEHIND: 1}
 
 
+def test_a_history_of_which_all_was_returned_is_as_none_and_not_as_what_it_was(
+    store: Any, training: pd.DataFrame, users: list[str]
+) -> None:
+    nothing = {
+        "user_id": users[7], "user_profile": np.zeros(384), "user_evidence": 0,
+        "user_profile_fingerprint": training.user_profile_fingerprint[0], "event_timestamp": MOMENT,
+    }  # fmt: skip
+    store.write_to_online_store("user_profiles", pd.DataFrame([nothing]))
+    one = training[training.user_id == users[7]]
+    read = by_feature(measure_skew(store, one))
+    assert (read["user_profile"].different, read["user_evidence"].different) == (1, 1)
+    silent = one.assign(user_profile=None, user_evidence=None)
+    read = by_feature(measure_skew(store, silent))
+    assert (read["user_profile"].compared, read["user_profile"].different) == (1, 0)
+    assert (read["user_evidence"].compared, read["user_evidence"].different) == (1, 0)
+
+
 def test_a_frame_that_cannot_be_compared_says_why(store: Any, training: pd.DataFrame) -> None:
     with pytest.raises(ColdStartError, match="no event_timestamp"):
         measure_skew(store, training.drop(columns="event_timestamp"))

@@ -142,7 +142,8 @@ def _compare(
             continue
         skew.compared += 1
         skew.largest = max(skew.largest, _distance(read, given) or 0.0)
-        if _same(read, given, tolerance):
+        silent = _nothing(read, skew.feature) and _nothing(given, skew.feature)
+        if silent or _same(read, given, tolerance):
             continue
         entity = frozenset(entities[row].items())
         differing.add(entity)
@@ -234,6 +235,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         return np.asarray(value) if len(value) else None
     return None if value is None or value != value else value
+
+
+def _nothing(value: Any, feature: str) -> bool:
+    """NULL, or what a history of which everything was returned leaves: a zero vector, behind it no events."""
+    if value is None:
+        return True
+    numeric = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number)
+    return bool(numeric and not value.any()) or (feature.endswith("_evidence") and value == 0)
 
 
 def _distance(a: Any, b: Any) -> float | None:
