@@ -185,8 +185,9 @@ def fit_ours(
     from recommender.validation import fit_tuned
 
     model: HybridRecommender = fit_tuned(
-        split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed, progress=progress
-    )
+        split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
+        searchers=split.searchers, progress=progress,
+    )  # fmt: skip
     return model
 
 

@@ -101,8 +101,9 @@ def evaluate(
     asked = _Asked([*others, OURS])
     for seed in range(seeds):
         parts = make_splits(
-            data.interactions, data.users, data.items, split, seed=seed, groups=data.groups, cutoff=cutoff, shots=shots
-        )
+            data.interactions, data.users, data.items, split, seed=seed, groups=data.groups, cutoff=cutoff, shots=shots,
+            searchers=data.searchers,
+        )  # fmt: skip
         for number, part in enumerate(parts):
             stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
             for done, method in enumerate(others):
@@ -276,6 +277,10 @@ def _key(data: Dataset, *arguments: object) -> str:
     digest.update(repr((data.users.descriptions, data.items.descriptions, data.items.attributes)).encode())
     for name in ("users", "items", "timestamps", "weights", "events", "returned"):
         digest.update(np.ascontiguousarray(getattr(data.interactions, name)).tobytes())
+    if data.searchers:
+        searches = data.searchers.searches
+        digest.update(repr(searches.texts).encode())
+        digest.update(searches.users.tobytes() + searches.timestamps.tobytes())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

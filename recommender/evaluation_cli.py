@@ -58,6 +58,8 @@ def evaluate(
 ) -> None:
     """Compare with what could be installed instead, on new items, new users, both, or what came later.
 
+    What a user searched for before the first thing that is held out of him counts among his words.
+
     With --json a stopped evaluation goes on where it was when the same command is run again.
     """
     from recommender.evaluation import evaluate as run

@@ -13,6 +13,7 @@ from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from recommender.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError, quote_name, quote_text
 from recommender.data import Interactions, load, read_interactions
+from recommender.events import Searchers, read_searches
 from recommender.features import Entities, describe
 
 _SUFFIXES = (".parquet", ".csv")
@@ -25,9 +26,10 @@ class Dataset:
     Attributes:
         name: of the folder that the items lie in.
         interactions: all that happened.
-        users: without history.
+        users: without history, and without what they searched for.
         items: without history.
         groups: of each item; those of one group are cold or warm together. None: each item is its own.
+        searchers: the same users with what they searched for; None: nobody has searched.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     users: Entities
     items: Entities
     groups: Sequence[str] | None = None
+    searchers: Searchers | None = None
 
 
 def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
@@ -60,7 +63,7 @@ def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, group_column: str | None = None,
     report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Dataset:
-    """Read the contract's tables, checked, and encode the descriptions.
+    """Read the contract's tables, checked, and encode the descriptions; searches are left for `make_splits` to add.
 
     Args:
         items: a parquet or CSV file.
@@ -98,8 +101,10 @@ def read_dataset(
             raise ContractError(message) from None
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con)
+        searches = read_searches(con)
         known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
-    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups)
+    searchers = Searchers(known[0], searches, encoder) if len(searches) else None
+    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers)
 
 
 def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.data import Interactions
+from recommender.events import Searchers, known_until
 from recommender.features import Entities, with_history
 
 SPLITS = ("item_cold", "user_cold", "both_cold", "warm", "temporal", "k_shot")
@@ -35,7 +36,7 @@ class Split:
         kind: one of `SPLITS`.
         train: the interactions that a method may see.
         test: those that it is asked for.
-        users: features of all users, with profiles of `train` alone.
+        users: features of all users, with profiles of `train` alone, and of searches those that `searchers` holds.
         items: features of all items, with profiles of `train` alone.
         cold: (items,), the cold candidates.
         warm: (items,), the warm ones: those with training interactions.
@@ -44,6 +45,7 @@ class Split:
         excluded: (users, items), 1 where a pair is no candidate: it was learned from, or belongs to neither part.
         groups: of each item; those of one group are cold or warm together.
         shots: how many interactions of each asked user are given, for k_shot.
+        searchers: the same users without history, with their searches before what is held out; None: nobody's.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Split:
     excluded: sp.csr_matrix
     groups: Sequence[str]
     shots: int | None = None
+    searchers: Searchers | None = None
 
 
 def stable_share(name: str, salt: str) -> float:
@@ -92,6 +95,7 @@ def pair_matrix(interactions: Interactions) -> sp.csr_matrix:
 def make_splits(
     interactions: Interactions, users: Entities, items: Entities, kind: str, *, seed: int = 0,
     groups: Sequence[str] | None = None, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
+    searchers: Searchers | None = None,
 ) -> list[Split]:
     """Split the interactions; one `Split`, for k_shot one for each number of shots.
 
@@ -104,6 +108,9 @@ def make_splits(
     - k_shot: as user_cold, but the first k items of each cold user are given. The same users are asked for every k:
       those who have something left after the largest.
 
+    A user's searches are in his description as far as they come before the first interaction of his that is not learned
+    from, and no later than the last one, of anybody, that is: in temporal, then, before the cut-off.
+
     Args:
         interactions: all that happened.
         users: features of `interactions.user_ids`; their profiles are rebuilt.
@@ -113,6 +120,7 @@ def make_splits(
         groups: of each item; None: each is its own.
         cutoff: for temporal and it alone; UTC where it has no time zone.
         shots: the k of k_shot.
+        searchers: `users` and what they searched for; None: nothing.
 
     Raises:
         ColdStartError: another kind; a cut-off that is missing, not asked for or outside the data; shots below 1;
@@ -140,7 +148,7 @@ def make_splits(
         parts = [_Part(~later, later, until=np.full(len(users), moment))]
     else:
         parts = _k_shot(interactions, cold_users, seed, shots)
-    return [_split(kind, interactions, part, users, items, groups) for part in parts]
+    return [_split(kind, interactions, part, users, items, groups, searchers) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,8 @@ class _Part:
 
 
 def _split(
-    kind: str, interactions: Interactions, part: _Part, users: Entities, items: Entities, groups: Sequence[str]
+    kind: str, interactions: Interactions, part: _Part, users: Entities, items: Entities, groups: Sequence[str],
+    searchers: Searchers | None,
 ) -> Split:
     # What was taken back is not what a method should have found, nor is it something to recommend again.
     kept = part.test & np.isnat(interactions.returned)
@@ -177,6 +186,9 @@ def _split(
         raise ColdStartError(
             f"{kind}: {len(train):,} interactions to learn from and {len(test):,} to ask for; give more data"
         )
+    if searchers:
+        searchers = searchers.before(known_until(train, interactions.select(~part.train)))
+        users = searchers.described()
     users, items = with_history(train, users, items)
     wanted = pair_matrix(test)
     taken_back = pair_matrix(interactions.select(part.test)) - wanted
@@ -189,7 +201,7 @@ def _split(
     if not len(asked):
         raise ColdStartError(f"{kind}: nobody can be asked, of {len(users):,} users; give more data")
     cold = ~warm if part.cold_items is None else part.cold_items
-    return Split(kind, train, test, users, items, cold, warm, asked, wanted, excluded, groups, part.shots)
+    return Split(kind, train, test, users, items, cold, warm, asked, wanted, excluded, groups, part.shots, searchers)
 
 
 def _k_shot(interactions: Interactions, cold_users: Mask, seed: int, shots: Sequence[int]) -> list[_Part]:

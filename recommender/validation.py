@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.data import Interactions
-from recommender.events import EventWeights
+from recommender.events import EventWeights, Searchers, known_until
 from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 def fit_tuned(
     train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
     seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
-    progress: Report = lambda stage, done, total: None,
+    searchers: Searchers | None = None, progress: Report = lambda stage, done, total: None,
 ) -> HybridRecommender:
     """Choose all parameters on a part of `train` that is set aside, then fit on all of it.
 
@@ -43,6 +43,9 @@ def fit_tuned(
         seed: of the set-aside part and the fit.
         parameters: what is not chosen.
         weights: of events.
+        searchers: `users` without their searches, and these. While parameters are chosen, of each user those count
+            that come before what is set aside of him: what he looked for later would speak too well for his words.
+            None: they said what `users` has, at any time.
         progress: told (stage, done, total).
     """
     settings = replace(parameters or Parameters(), seed=seed)
@@ -53,7 +56,8 @@ def fit_tuned(
     # What was taken back later is not what anybody wanted.
     learned, asked = train.select(~held), train.select(held & np.isnat(train.returned))
 
-    counted, known_users, known_items = _as_of(learned, weights, users, items)
+    spoken = searchers.before(known_until(learned, train.select(held))).described() if searchers else users
+    counted, known_users, known_items = _as_of(learned, weights, spoken, items)
     model = tune(
         settings, counted, asked, known_users, known_items,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
@@ -62,7 +66,7 @@ def fit_tuned(
         # A fifth of the items was made cold here: among few new items that would raise them too far.
         source = model.parameters.source | {"cold_offset": DEFAULT}
         model = model.with_parameters(cold_offset=settings.cold_offset, source=source)
-    weights = _half_life(model, learned, asked, users, items, weights)
+    weights = _half_life(model, learned, asked, spoken, items, weights)
     counted, known_users, known_items = _as_of(train, weights, users, items)
     return HybridRecommender(model.parameters).fit(
         counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)

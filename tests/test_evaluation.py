@@ -196,6 +196,7 @@ def test_users_are_those_of_the_interactions_where_there_is_no_file_of_them(file
     assert list(read.items.attributes[0]) == ["stem<=0", "colour=blue"]
     assert len(read.interactions) == 200
     assert read.groups is None
+    assert read.searchers is None
 
 
 def test_files_may_have_any_name_and_parquet_may_hold_numbers_as_ids(files) -> None:
