@@ -19,7 +19,7 @@ class Entities:
     """What is known of n users, or of n items; row k is `ids[k]`.
 
     Attributes:
-        ids: unique strings.
+        ids: strings; unique where they are learned from.
         descriptions: "" where there is none.
         attributes: lists of "column=value".
         embeddings: (n, d) float32, M(d); a zero row where there is no description.
@@ -45,6 +45,8 @@ class Entities:
             vectors = getattr(self, name)
             if vectors.ndim != 2 or not np.isfinite(vectors).all():
                 raise ColdStartError(f"{name} must be a matrix of finite numbers; the shape is {vectors.shape}")
+        if not (np.isfinite(self.evidence) & (self.evidence >= 0)).all():
+            raise ColdStartError("evidence must be counts of interactions: finite numbers of at least 0")
 
     def __len__(self) -> int:
         return len(self.ids)

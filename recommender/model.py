@@ -317,7 +317,8 @@ class HybridRecommender:
         """R' of every user with every item.
 
         Args:
-            users: one id, several, or `Entities` (who need not have been seen in training). None asks for the
+            users: one id, several, or `Entities` (who need not have been seen in training; who was, comes with his
+                profile). None asks for the
                 expected demand: how each item ranks among those with history by its buyers, which for an item that
                 nobody has bought are predicted from its words.
             items: as users.
@@ -499,6 +500,8 @@ class HybridRecommender:
                     f"embeddings and profiles are {widths[0]} and {widths[1]} numbers wide; the recommender was "
                     f"trained with {known.embeddings.shape[1]}"
                 )
+            if known is self.users and profiles is None:
+                self._same_history(asked)
             found = asked
         else:
             rows = self.user_rows if known is self.users else self.item_rows
@@ -527,6 +530,16 @@ class HybridRecommender:
                 f"profiles have the shape {given.shape}; of these users it must be {found.profiles.shape}"
             )
         return replace(found, profiles=given)
+
+    def _same_history(self, asked: Entities) -> None:
+        """Of one user the words of his history would count, and its profile would not: a silently wrong score."""
+        rows = np.array([self.user_rows.get(name, -1) for name in asked.ids], dtype=np.int64)
+        lost = (rows >= 0) & self.users.profiles[rows].any(axis=1) & ~asked.profiles.any(axis=1)
+        if lost.any():
+            raise ColdStartError(
+                f"user {asked.ids[int(np.argmax(lost))]!r} has a history that the recommender knows, and no profile "
+                f"in the Entities given ({int(lost.sum())} of {len(asked)} are so); ask by id, or give profiles="
+            )
 
     def _ranking(
         self, block: Block, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64], scores: Scores

@@ -222,7 +222,7 @@ class Block:
         return cls(
             side, tastes, behaved, Moments(mean, deviation), Moments(expected, usual),
             Moments(lightfm.astype(np.float32), spread(deviations, lightfm)),
-            Moments.of(_popularity(model, side.entities, warm)),
+            Moments.of(_popularity(model, side, warm)),
         )  # fmt: skip
 
     def usual(self) -> NDArray[np.float32]:
@@ -239,7 +239,7 @@ class Block:
         expected = self.behaved[:, np.where(items.rows >= 0, model.partner_rows[items.rows], -1)]
         lightfm = self.users.latent @ items.latent.T
         lightfm += items.bias
-        return text, expected, lightfm, _popularity(model, self.users.entities, items)
+        return text, expected, lightfm, _popularity(model, self.users, items)
 
     def total(self, model: HybridRecommender, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
@@ -290,7 +290,7 @@ class Block:
         base = side.trust[users] * (items.bias[columns] - model.warm_items.bias.mean())
         popularity = base / self.lightfm.deviation[users, 0] + settings.cold_offset * items.cold[columns]
         asked, column = np.unique(columns, return_inverse=True)
-        prior = self.popularity.standard(_popularity(model, side.entities, items.take(asked)))
+        prior = self.popularity.standard(_popularity(model, side, items.take(asked)))
         prior = np.broadcast_to(prior, (len(side.trust), len(asked)))[users, column]
         popularity = popularity + (1 - side.trust[users]) * prior
         centre = side.latent @ model.warm_items.latent.mean(axis=0)
@@ -307,11 +307,12 @@ def _behaved(model: HybridRecommender, history: sp.csr_matrix) -> Vectors:
     return np.asarray(history[:, known] @ model.partners)
 
 
-def _popularity(model: HybridRecommender, users: Entities, items: ItemSide) -> Scores:
+def _popularity(model: HybridRecommender, users: UserSide, items: ItemSide) -> Scores:
     """(n, m), or (1, m) where it is the same for all."""
     weight = np.float32(model.parameters.attribute_popularity)
-    if not weight:
+    if not weight or not users.cold.any():
         return items.demand[None]
-    lifts = model.groups.of(users)[:, items.rows]
+    # It was chosen for users without history; who has one has shown what he likes.
+    lifts = model.groups.of(users.entities)[:, items.rows] * users.cold[:, None]
     lifts[:, items.rows < 0] = 0
     return items.demand + weight * lifts

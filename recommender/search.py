@@ -22,7 +22,8 @@ _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
 
 def search(
     parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
-    trials: int, storage: Path, progress: Callable[[int, int], None] = lambda done, total: None,
+    trials: int, storage: Path, seen: Interactions | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Parameters:
     """Try `trials` settings of LightFM, each with all weights tuned; the best by NDCG@20 on `held_out`.
 
@@ -37,6 +38,7 @@ def search(
         items: likewise.
         trials: how many in all, those of earlier runs on the same data counted.
         storage: a journal file of Optuna's; made where it is missing.
+        seen: as for `recommender.tuning.tune`.
         progress: told (finished, all) trials.
 
     Raises:
@@ -74,7 +76,7 @@ def search(
     def objective(trial: Any) -> float:
         settings = replace(parameters, **{name: suggest(trial, name) for name, suggest in _SPACE.items()})
         try:
-            model = tune(settings, train, held_out, users, items)
+            model = tune(settings, train, held_out, users, items, seen=seen)
         except DivergedError as error:
             raise optuna.TrialPruned(str(error)) from None
         trial.set_user_attr("parameters", model.parameters.as_json())

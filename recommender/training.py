@@ -86,24 +86,25 @@ def train(
     users = with_late_words(store, "user", users, came["user"], cutoff)
     items = with_late_words(store, "item", items, came["item"], cutoff)
     report("features at the cut-off", 1, 1)
-    known, held_out = interactions.select(before).weighted(weights, cutoff), interactions.select(~before)
+    seen, held_out = interactions.select(before), interactions.select(~before)
+    known = seen.weighted(weights, cutoff)
     if cutoff not in moments:
         # Between two snapshots the store has profiles of the one before, or none.
         users, items = with_history(known, users, items)
     if search is None:
         validated = tune(
-            parameters, known, held_out, users, items,
+            parameters, known, held_out, users, items, seen=seen,
             progress=lambda done, total: report("LightFM before the cut-off", done, total),
         )  # fmt: skip
     else:
         from recommender.search import search as run_search
 
         best = run_search(
-            parameters, known, held_out, users, items, trials=search,
+            parameters, known, held_out, users, items, seen=seen, trials=search,
             storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
             progress=lambda done, total: report("trials before the cut-off", done, total),
         )  # fmt: skip
-        validated = HybridRecommender(best).fit(known, users, items)
+        validated = HybridRecommender(best).fit(known, users, items, seen=seen)
     chosen, values = validated.parameters, quality(validated, held_out)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 

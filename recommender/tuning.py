@@ -47,7 +47,7 @@ _Choice = TypeVar("_Choice")
 
 def tune(
     parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
-    progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> HybridRecommender:
     """Fit on `train`, then choose by NDCG@20 on `held_out`; what it says nothing about keeps its value.
 
@@ -65,12 +65,13 @@ def tune(
         held_out: what is asked for; later, or set aside.
         users: features with profiles of `train` alone.
         items: likewise.
+        seen: what is not asked for again; None is `train`.
         progress: told of each epoch of the fit.
 
     Returns:
         The recommender of `train`; its parameters are what was chosen, and say in `source` how.
     """
-    model = HybridRecommender(parameters).fit(train, users, items, progress=progress)
+    model = HybridRecommender(parameters).fit(train, users, items, seen=seen, progress=progress)
     cold = model.all_items.cold
     source = dict.fromkeys(_CHOSEN, DEFAULT)
     asked = _Question.of(_known_before(model, held_out), model, parameters.seed)
@@ -127,13 +128,11 @@ class _Question:
     known: Mask
 
     @classmethod
-    def of(
-        cls, held_out: Interactions, model: HybridRecommender, seed: int
-    ) -> _Question:
+    def of(cls, held_out: Interactions, model: HybridRecommender, seed: int) -> _Question:
         n = len(model.items)
         most = min(_MOST_USERS, max(_MOST_SCORES // n, 100))
         rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most]
-        wanted, known = _mask(held_out, rows, n), np.asarray(model.history[rows].toarray() > 0)
+        wanted, known = _mask(held_out, rows, n), np.asarray(model.seen[rows].toarray() > 0)
         return cls(model.users.take(rows), rows, wanted & ~known, known)
 
     def take(self, rows: NDArray[np.int64]) -> _Question:
@@ -215,12 +214,12 @@ def _for_known_users(
     if wants_warm:
         default = (few, settings.warm_words, settings.behaviour)
         trials = {}
-        for trust in {few, *_FEWS}:
+        # What items without history have chosen for their score stays: those with have B to make up for it.
+        for trust in {few} if wants_cold else {few, *_FEWS}:
             base = parts.base(trust)
-            of_cold = [_per_user(base + np.float32(gamma) * words, asked, cold)]
             for of_words, weight in {default[1:], *product(_WARM_WORDS, _BEHAVIOURS)}:
                 scores = base + np.float32(gamma) * (np.float32(of_words) * words + np.float32(weight) * parts.expected)
-                trials[trust, of_words, weight] = [*of_cold, _per_user(scores, asked, ~cold)]
+                trials[trust, of_words, weight] = [_per_user(scores, asked, ~cold)]
         few, of_words, weight = _preferred(trials, default)
         model = model.with_parameters(few=few, warm_words=of_words, behaviour=weight)
         source |= dict.fromkeys(("warm_words", "behaviour", "few"), FITTED)
@@ -267,11 +266,10 @@ def _offset(model: HybridRecommender, asked: _Question, source: dict[str, str]) 
     default = model.parameters.cold_offset
     total = _total(model, asked.users) - np.float32(default) * cold
     everything = np.ones(len(cold), dtype=bool)
-    trials = {
-        offset: [_per_user(total + np.float32(offset) * cold, asked, everything)] for offset in {default, *_OFFSETS}
-    }
+    offsets = [default, *_OFFSETS]
+    values = [_per_user(total + np.float32(offset) * cold, asked, everything) for offset in offsets]
     source["cold_offset"] = FITTED
-    return model.with_parameters(cold_offset=_preferred(trials, default))
+    return model.with_parameters(cold_offset=offsets[_improving(values)])
 
 
 def _for_new_users(

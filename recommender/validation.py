@@ -59,7 +59,7 @@ def fit_tuned(
     spoken = searchers.before(known_until(learned, train.select(held))).described() if searchers else users
     counted, known_users, known_items = _as_of(learned, weights, spoken, items)
     model = tune(
-        settings, counted, asked, known_users, known_items,
+        settings, counted, asked, known_users, known_items, seen=learned,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:

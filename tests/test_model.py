@@ -72,6 +72,11 @@ def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() ->
     np.testing.assert_array_equal(model.score(new("", nothing, attributes=["home=ship"]), model.items.ids), same)
 
 
+def test_a_users_attributes_move_no_ranking_once_he_has_a_history() -> None:
+    model = trained(attribute_popularity=1.0)
+    np.testing.assert_array_equal(every_score(model), every_score(model.with_parameters(attribute_popularity=0.0)))
+
+
 def test_attributes_are_mapped_to_taste_where_that_is_switched_on() -> None:
     farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
     ranking = trained(taste=5.0).recommend(farmer, k=10)
@@ -272,6 +277,19 @@ def test_features_of_another_encoder_are_refused(model: HybridRecommender) -> No
     interactions, users, items = made_up_shop()
     with pytest.raises(FingerprintError):
         HybridRecommender().fit(interactions, users, replace(items, fingerprint="other"))
+
+
+def test_features_of_a_known_user_without_his_profile_are_refused(model: HybridRecommender) -> None:
+    with pytest.raises(ColdStartError, match=r"'u00' has a history .* no profile .* \(1 of 1 are so\); ask by id"):
+        model.score(new("spade please", SPADE, name="u00"), model.items.ids)
+    profile = model.users.profiles[:1]
+    assert np.isfinite(model.score(new("spade please", SPADE, name="u00"), "i00", profiles=profile)).all()
+
+
+@pytest.mark.parametrize("evidence", [np.nan, -1.0, np.inf])
+def test_evidence_that_is_no_count_is_refused(model: HybridRecommender, evidence: float) -> None:
+    with pytest.raises(ColdStartError, match="evidence must be counts of interactions"):
+        replace(model.users.take(np.array([0])), evidence=np.array([evidence]))
 
 
 def test_features_of_another_width_are_refused(model: HybridRecommender) -> None:

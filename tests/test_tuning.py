@@ -136,6 +136,29 @@ def test_what_the_data_cannot_tell_keeps_its_default_and_says_so() -> None:
     assert set(one.source) == set(tuning._CHOSEN)
 
 
+def test_new_items_are_raised_among_the_old_as_far_as_held_out_users_want_them() -> None:
+    interactions, users, items = shop_of_words()
+    new = interactions.items % DEPTH >= DEPTH - 2  # the last two of each kind
+    old = ~new & (np.arange(len(interactions)) % 3 == 0)
+    chosen = []
+    for many, few in ((old, new), (new, old)):
+        held_out = interactions.select(many | (few & (interactions.users == 0)))
+        known = interactions.select(~new & ~(old & (many | (interactions.users == 0))))
+        chosen.append(tune(SMALL, known, held_out, *with_history(known, users, items)).parameters.cold_offset)
+    assert chosen[0] <= 0 < chosen[1]
+
+
+def test_what_was_done_and_counts_nothing_is_not_asked_for() -> None:
+    interactions, users, items = shop_of_words()
+    order = np.random.default_rng(2).permutation(len(interactions))
+    parts = [interactions.select(np.isin(np.arange(len(interactions)), order[part::3])) for part in range(3)]
+    features = with_history(parts[0], users, items)
+    # The same pairs again: what is seen is out of the question, so nothing is left to choose by.
+    again = tune(SMALL, parts[0], parts[1], *features, seen=interactions)
+    assert set(again.parameters.source.values()) == {DEFAULT}
+    assert tune(SMALL, parts[0], parts[1], *features).parameters.source["behaviour"] != DEFAULT
+
+
 def test_every_choice_that_departs_from_its_default_says_that_it_was_fitted() -> None:
     model, _ = new_users_gain(shop_of_words())
     chosen = model.parameters
