@@ -22,8 +22,8 @@ from coldstart_udfs.files import write_text
 Vectors = NDArray[np.float32]
 
 ENRICHMENT_FILE = "enrichment.json"
-# What an event of a type counts as, in purchases. Custom, not measurement: fit them, or give your own. Any other type
-# counts as a purchase. Of a return it is the share of a purchase that it takes back.
+# What an event of a type counts as, in purchases. Custom, not measurement: fit them (`coldstart weigh`), or give your
+# own. Any other type counts as a purchase. Of a return it is the share of a purchase that it takes back.
 EVENT_WEIGHTS = {"view": 0.1, "search": 0.2, "cart": 0.5, "purchase": 1.0, "return": 1.0}
 
 _FITTED = ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from coldstart_udfs.cli import cache_app, console, embed, encoder_app, progress
 from coldstart_udfs.coverage_cli import coverage
@@ -67,6 +68,28 @@ def ingest(
 
     counts = run(source, data)
     console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
+
+
+@app.command()
+def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
+    """Fit what events of each type weigh and how they age, on the latest interactions, for enrichment.json."""
+    from recommender.weighing import weigh as run
+
+    with progress() as report:
+        found = run(data, repo, report=report)
+    table = Table("name")
+    for name in ("before", "after", "tried", "its gain in NDCG@20", "± standard error"):
+        table.add_column(name, justify="right")
+    for one in found.choices:
+        values = [f"{value:g}" for value in (one.before, one.after, one.tried)]
+        table.add_row(one.name, *values, f"{one.gain:+.4f}", f"{one.error:.4f}")
+    console.print(table)
+    console.print(
+        f"{found.rankings:,} rankings judged, of the latest {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
+        f"before, {found.after:.4f} after\n"
+        f"event_weights, half_life_days → {repo / ENRICHMENT_FILE}; next: coldstart profiles",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 @app.command()

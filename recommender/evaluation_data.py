@@ -1,4 +1,4 @@
-"""The tables of an evaluation, read from files that may lie anywhere; no Feast repository is needed."""
+"""The tables of an evaluation, or of a weighing, read from files that may lie anywhere and not through Feast."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 
 
 def read_dataset(
-    items: Path, users: Path | None, interactions: Path, *, model: str | None = None, group_column: str | None = None,
-    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
+    group_column: str | None = None, report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Dataset:
     """Read the contract's tables, checked, and encode the descriptions; searches are left for `make_splits` to add.
 
@@ -70,6 +70,7 @@ def read_dataset(
         users: likewise; None: those of the interactions, of whom nothing else is known.
         interactions: likewise.
         model: the encoder; None is the embedded one.
+        backend: what runs it; None is "auto".
         group_column: a column of items. It tells variants of one thing, and is no attribute here: the value of a group
             that is held out is never seen in training. An item without a value is its own group.
         report: told (stage, done, total).
@@ -83,7 +84,7 @@ def read_dataset(
         if path and (path.suffix not in _SUFFIXES or not path.is_file()):
             reason = "does not exist" if path.suffix in _SUFFIXES else "is neither .parquet nor .csv"
             raise ContractError(f"{path} {reason}; give {table} as .parquet or .csv")
-    encoder = shared_encoder(model)
+    encoder = shared_encoder(model, backend=backend)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
         staged = {}
         for table, path in files.items():

@@ -39,7 +39,7 @@ FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
 KEPT = "the default, kept after trials on held-out interactions"
 # Of fewer rankings no error can be told: one user has no deviation.
-_FEWEST = 10
+FEWEST = 10
 
 Mask = NDArray[np.bool_]
 _Choice = TypeVar("_Choice")
@@ -74,7 +74,7 @@ def tune(
     model = HybridRecommender(parameters).fit(train, users, items, seen=seen, progress=progress)
     cold = model.all_items.cold
     source = dict.fromkeys(_CHOSEN, DEFAULT)
-    asked = _Question.of(_known_before(model, held_out), model, parameters.seed)
+    asked = _Question.of(_known_before(model.history, held_out), model, parameters.seed)
     if len(asked.users):
         model = _for_known_users(model, asked, cold, source)
         model = _offset(model, asked, source)
@@ -98,18 +98,19 @@ def quality(model: HybridRecommender, held_out: Interactions) -> NDArray[np.floa
     """NDCG@20 of users with history: of the items without history that they wanted, then of those with; one value each.
 
     Args:
-        model: fitted on what was before, or is not set aside.
+        model: fitted on what was before, or is not set aside. Who is asked, and for what, depends on what it has seen
+            alone: under other histories (`HybridRecommender.with_history`) the same rankings are measured.
         held_out: what is asked for.
     """
-    asked = _Question.of(_known_before(model, held_out), model, model.parameters.seed)
+    asked = _Question.of(_known_before(model.seen, held_out), model, model.parameters.seed)
     if not len(asked.users):
         return np.zeros(0)
     total, cold = _total(model, asked.users), model.all_items.cold
     return np.concatenate([_per_user(total, asked, side) for side in (cold, ~cold)])
 
 
-def _known_before(model: HybridRecommender, held_out: Interactions) -> Interactions:
-    return held_out.select(np.diff(model.history.indptr)[held_out.users] > 0)
+def _known_before(done: sp.csr_matrix, held_out: Interactions) -> Interactions:
+    return held_out.select(np.diff(done.indptr)[held_out.users] > 0)
 
 
 _CHOSEN = (
@@ -253,7 +254,7 @@ def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choic
     """
     best = max(trials, key=lambda choice: sum(_mean(part) for part in trials[choice]))
     gains = [mine - old for mine, old in zip(trials[best], trials[default], strict=True) if len(mine)]
-    if sum(map(len, gains)) < _FEWEST:
+    if sum(map(len, gains)) < FEWEST:
         return default
     error = np.sqrt(sum(float(gain.var()) / len(gain) for gain in gains))
     return best if sum(float(gain.mean()) for gain in gains) > 2 * error else default
@@ -310,7 +311,7 @@ def _weighed(
     if not gamma and keep == "gamma_cold" and (tastes[0], settings.gamma_cold) in options:
         # The data cannot tell: words are heard as the default has it, unless that does harm.
         default = options.index((tastes[0], settings.gamma_cold))
-        if len(values[0]) < _FEWEST or values[default].mean() >= values[0].mean():
+        if len(values[0]) < FEWEST or values[default].mean() >= values[0].mean():
             return model
     if keep == "taste" and not gamma:
         return model
@@ -322,7 +323,7 @@ def _weighed(
 
 def _improving(values: Sequence[NDArray[np.float64]]) -> int:
     """The best of some per-user values, if it is better than the first by more than one standard error; else 0."""
-    if len(values[0]) < _FEWEST:
+    if len(values[0]) < FEWEST:
         return 0
     best = max(range(len(values)), key=lambda place: float(values[place].mean()))
     gains = values[best] - values[0]

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.data import Interactions
+from recommender.event_trials import HALF_LIFE, EventTrials, as_of
 from recommender.events import EventWeights, Searchers, known_until
-from recommender.features import Entities, with_history
+from recommender.features import Entities
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.splits import SHOTS, stable_share
-from recommender.tuning import DEFAULT, quality, tune
+from recommender.tuning import DEFAULT, tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
 _LATEST = 0.15
@@ -57,7 +58,7 @@ def fit_tuned(
     learned, asked = train.select(~held), train.select(held & np.isnat(train.returned))
 
     spoken = searchers.before(known_until(learned, train.select(held))).described() if searchers else users
-    counted, known_users, known_items = _as_of(learned, weights, spoken, items)
+    counted, known_users, known_items = as_of(learned, weights, spoken, items)
     model = tune(
         settings, counted, asked, known_users, known_items, seen=learned,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
@@ -66,27 +67,12 @@ def fit_tuned(
         # A fifth of the items was made cold here: among few new items that would raise them too far.
         source = model.parameters.source | {"cold_offset": DEFAULT}
         model = model.with_parameters(cold_offset=settings.cold_offset, source=source)
-    weights = _half_life(model, learned, asked, spoken, items, weights)
-    counted, known_users, known_items = _as_of(train, weights, users, items)
+    trials = EventTrials(model, learned, asked, spoken, items, weights)
+    trials.choose(HALF_LIFE, _HALF_LIVES)
+    counted, known_users, known_items = as_of(train, trials.weights, users, items)
     return HybridRecommender(model.parameters).fit(
         counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
     )
-
-
-def _half_life(
-    model: HybridRecommender, learned: Interactions, asked: Interactions, users: Entities, items: Entities,
-    weights: EventWeights,
-) -> EventWeights:
-    """Histories that fade, where held-out users rank better by more than one standard error with them."""
-    best, chosen = quality(model, asked), weights
-    for days in _HALF_LIVES:
-        faded = replace(weights, half_life_days=days)
-        counted, known_users, _ = _as_of(learned, faded, users, items)
-        values = quality(model.with_history(counted, known_users), asked)
-        gains = values - best
-        if len(gains) and gains.mean() > gains.std() / np.sqrt(len(gains)):
-            best, chosen = values, faded
-    return chosen
 
 
 def held_out(
@@ -110,11 +96,3 @@ def held_out(
     names = zip(train.users.tolist(), train.items.tolist(), strict=True)
     some = np.array([stable_share(f"{user} {item}", f"validation pairs {seed}") < _PAIRS for user, item in names])
     return np.asarray(cold[train.items] | gone | some)
-
-
-def _as_of(
-    interactions: Interactions, weights: EventWeights, users: Entities, items: Entities
-) -> tuple[Interactions, Entities, Entities]:
-    """What counts just after the last interaction, and features with profiles of it."""
-    counted = interactions.weighted(weights, interactions.timestamps.max() + np.timedelta64(1, "us"))
-    return (counted, *with_history(counted, users, items))

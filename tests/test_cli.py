@@ -137,6 +137,7 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
         (("train", "--cutoff", "1999-01-01"), "lie before the cut-off 1999-01-01"),
         (("train", "--repo", "nowhere"), "nowhere is no Feast repository"),
         (("profiles", "--data", "nowhere"), "nowhere is no folder"),
+        (("weigh", "--data", "nowhere"), "nowhere is no folder"),
         (("evaluate", "--group-column", "stem"), "has no column 'stem' to group by"),
         (("bundle", "inspect", "nowhere"), "nowhere holds no bundle"),
         (("explain", "--item-id", "22430"), "--description TEXT, --user-id ID, or both"),

@@ -178,7 +178,7 @@ def test_what_cannot_be_compared_says_so(data, monkeypatch) -> None:
 def files(tmp_path, monkeypatch) -> Path:
     encoder = StubEncoder()
     encoder.stats, encoder.on_progress = EncoderStats(), None
-    monkeypatch.setattr("recommender.evaluation_data.shared_encoder", lambda model: encoder)
+    monkeypatch.setattr("recommender.evaluation_data.shared_encoder", lambda model, backend: encoder)
     rng = np.random.default_rng(0)
     rows = [f"{n:02},2024-01-01,lamp {n},{n // 2},{'red' if n % 2 else 'blue'}" for n in range(80)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,event_timestamp,description,stem,colour", *rows]))

@@ -43,7 +43,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     write(folder / "items.csv", "item_id,description", items)
     write(folder / "interactions.csv", "user_id,item_id,event_timestamp,event_type,query", events)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recommender.evaluation_data.shared_encoder", lambda model: encoder)
+        patch.setattr("recommender.evaluation_data.shared_encoder", lambda model, backend: encoder)
         return read_dataset(*files_in(folder))
 
 
