@@ -19,8 +19,8 @@ from bench_recommender_setup import ONLINE_RETAIL, SCRATCH, UNFINISHED, data_has
 
 CUTOFF = datetime(2011, 9, 1)
 SHOTS = (1, 3, 5)
-# The longest first, so that none is left running alone at the end.
-_SPLITS = ("k_shot", "item_cold", "user_cold", "warm", "temporal")
+# The goals first, then the longest, so that it is not left running alone at the end.
+_SPLITS = ("item_cold", "k_shot", "temporal", "user_cold", "warm")
 _ELSEWHERE = ("item_cold", "user_cold", "warm")
 
 Found = dict[str, Any]

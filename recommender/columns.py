@@ -24,8 +24,6 @@ _MIN_DESCRIPTIONS = 2
 # More words than this are rarer ones: on Complete Journey 3,000 ranked no worse than all 8,093, at a tenth of the time.
 MOST_WORDS = 3_000
 MOST_ATTRIBUTES = 1_000
-# A vector and a bag of words have length 1 each; all attributes together count less, for they say less.
-_ATTRIBUTES_LENGTH = 0.7
 
 
 @dataclass(frozen=True)
@@ -129,10 +127,10 @@ class Vocabulary:
         return one_hot(attributes, self._attribute_columns)
 
     def columns(self, entities: Entities) -> Columns:
-        """The joint columns of entities, known or not."""
+        """The joint columns of entities, known or not: vector, words and attributes have length 1 each, or 0."""
         labels = self.labels(entities.attributes)
         length = np.sqrt(np.maximum(np.asarray(labels.sum(axis=1)).ravel(), 1))
-        scaled = sp.diags((_ATTRIBUTES_LENGTH / length).astype(np.float32)) @ labels
+        scaled = sp.diags((1 / length).astype(np.float32)) @ labels
         return Columns(entities.embeddings, sp.hstack([self.tfidf(entities.descriptions), scaled], format="csr"))
 
 

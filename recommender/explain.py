@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recommender.model import HybridRecommender
 
 # Below this share of a deviation a term is rounding, not a reason.
-_NOISE = 1e-9
+_NOISE = 1e-7
 
 
 def terms(model: HybridRecommender, block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from recommender.scoring import Block, Scores
 
 _RIDGES = (2.0, 4.0, 8.0, 30.0)
 _BEHAVIOUR_RIDGES = (30.0, 100.0, 300.0)
-_SMOOTHINGS = (0.0, 2.0, 5.0)
+_SMOOTHINGS = (0.0, 1.0, 2.0, 5.0)
 _GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _FEWS = (1.0, 10.0, np.inf)
 _WARM_WORDS = (0.0, 0.125, 0.25, 0.5, 1.0)
