@@ -21,7 +21,7 @@ from recommender.scoring import Block, Scores
 
 _RIDGES = (2.0, 4.0, 8.0, 30.0)
 _BEHAVIOUR_RIDGES = (30.0, 100.0, 300.0)
-_SMOOTHINGS = (0.0, 1.0, 2.0, 5.0)
+_SMOOTHINGS = (0.0, 0.5, 2.0, 5.0)
 _GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _FEWS = (1.0, 10.0, np.inf)
 _WARM_WORDS = (0.0, 0.125, 0.25, 0.5, 1.0)
@@ -71,7 +71,10 @@ def tune(
     Returns:
         The recommender of `train`; its parameters are what was chosen, and say in `source` how.
     """
-    model = HybridRecommender(parameters).fit(train, users, items, seen=seen, progress=progress)
+    # An average of several seeds is for the last fit: here it would cost more time than it tells.
+    model = HybridRecommender(replace(parameters, lightfm_seeds=1)).fit(
+        train, users, items, seen=seen, progress=progress
+    )
     cold = model.all_items.cold
     source = dict.fromkeys(_CHOSEN, DEFAULT)
     asked = _Question.of(_known_before(model.history, held_out), model, parameters.seed)
@@ -91,7 +94,7 @@ def tune(
     for name in _CHOSEN:
         if source[name] != DEFAULT and getattr(model.parameters, name) == getattr(parameters, name):
             source[name] = KEPT
-    return model.with_parameters(source=source)
+    return model.with_parameters(source=source, lightfm_seeds=parameters.lightfm_seeds)
 
 
 def quality(model: HybridRecommender, held_out: Interactions) -> NDArray[np.float64]:
@@ -215,12 +218,12 @@ def _for_known_users(
     if wants_warm:
         default = (few, settings.warm_words, settings.behaviour)
         trials = {}
-        # What items without history have chosen for their score stays: those with have B to make up for it.
-        for trust in {few} if wants_cold else {few, *_FEWS}:
+        for trust in {few, *_FEWS}:
             base = parts.base(trust)
+            of_cold = [_per_user(base + np.float32(gamma) * words, asked, cold)]
             for of_words, weight in {default[1:], *product(_WARM_WORDS, _BEHAVIOURS)}:
                 scores = base + np.float32(gamma) * (np.float32(of_words) * words + np.float32(weight) * parts.expected)
-                trials[trust, of_words, weight] = [_per_user(scores, asked, ~cold)]
+                trials[trust, of_words, weight] = [*of_cold, _per_user(scores, asked, ~cold)]
         few, of_words, weight = _preferred(trials, default)
         model = model.with_parameters(few=few, warm_words=of_words, behaviour=weight)
         source |= dict.fromkeys(("warm_words", "behaviour", "few"), FITTED)

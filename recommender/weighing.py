@@ -85,7 +85,9 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
     total, done = sum(map(len, candidates.values())), count(1)
 
     counted, users, items = as_of(learned, weights, tables.users, tables.items)
-    parameters = Parameters(alpha=settings.alpha, beta=settings.beta, evidence_scale=settings.evidence_scale)
+    parameters = Parameters(
+        alpha=settings.alpha, beta=settings.beta, evidence_scale=settings.evidence_scale, lightfm_seeds=1
+    )
     model = HybridRecommender(parameters).fit(
         counted, users, items, seen=learned, progress=lambda epoch, epochs: report("LightFM", epoch, epochs)
     )
