@@ -65,8 +65,8 @@ def _growth(names: list[str], seeds: int) -> tuple[str, list[str]]:
     about = (
         "Made-up interactions with latent tastes; a user for every "
         f"{growth.PER_USER} and an item for every {growth.PER_ITEM} of them, vectors of {growth.DIMENSIONS} numbers, "
-        f"texts of five words. One fit with given parameters, {growth.EPOCHS} epochs, one seed, one thread, in a process of "
-        "its own. Memory is the peak of that process."
+        f"texts of five words. One fit with given parameters, {growth.EPOCHS} epochs, one seed, one thread, in a "
+        "process of its own. Memory is the peak of that process."
     )
     return about, growth.markdown(measured)
 
