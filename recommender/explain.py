@@ -75,11 +75,11 @@ def sentences(model: HybridRecommender, users: Entities, rows: Iterable[int], it
         if block is None or row != last:
             last, block = row, Block.of(model, users.take(np.array([row], dtype=np.int64)))
         side = model.all_items.take(np.array([model.item_rows[item]], dtype=np.int64))
-        found.append(_sentence(terms(model, block, side)))
+        found.append(_sentence(terms(model, block, side), bool(side.cold[0])))
     return found
 
 
-def _sentence(table: pd.DataFrame) -> str:
+def _sentence(table: pd.DataFrame, new: bool) -> str:
     reasons = table[(table["value"] > 0) & (table["kind"] != "constant")]
     words = reasons[reasons["kind"] == "word"]["term"].head(2).tolist()
     reasons = reasons.assign(kind=reasons["kind"].replace("word", "description"))
@@ -92,7 +92,9 @@ def _sentence(table: pd.DataFrame) -> str:
         elif kind == "description":
             said.append("answers the words" + (f" {', '.join(words)}" if words else ""))
         elif kind == "popularity":
-            said.append("many have it")
+            said.append("things like it sell" if new else "many have it")
+        elif kind == "history":
+            said.append("goes with what the user did lately")
         elif kind.startswith("lightfm"):
             name = ", ".join(named)
             said.append("similar users chose it" if kind in ("lightfm bias", "lightfm identity") else

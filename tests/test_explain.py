@@ -15,7 +15,7 @@ from coldstart_udfs.text import tokens
 from recommender.features import Entities
 from recommender.model import HybridRecommender, UnknownIdError
 
-from .made_up_shop import LAMP, SPADE, events, new, shared, trained
+from .made_up_shop import COLD_ITEMS, LAMP, SPADE, events, new, shared, trained
 
 KINDS = {
     "constant", "popularity", "bought", "history", "word", "description",
@@ -193,6 +193,19 @@ def test_every_row_of_a_list_can_say_why(model: HybridRecommender) -> None:
     assert model.recommend("who", k=2, unknown="popularity", explain=True).because.str.len().gt(0).all()
     alone = model.recommend("u30", k=3, explain=True)
     assert alone.because.tolist() == ranking.because[3:].tolist()
+
+
+def test_of_what_nobody_has_no_sentence_says_that_many_have_it() -> None:
+    raised = trained(cold_offset=5.0)
+    ranking = raised.recommend("who", k=4, unknown="popularity", explain=True).set_index("item_id").because
+    assert all("things like it sell" in ranking[name] and "many" not in ranking[name] for name in COLD_ITEMS)
+    assert all("many have it" in text for text in ranking.drop(COLD_ITEMS))
+
+
+def test_what_a_user_did_since_training_is_a_reason(model: HybridRecommender) -> None:
+    since = SPADE[None] * 2_000
+    ranking = model.recommend("u00", k=3, profiles=since, explain=True)
+    assert all("goes with what the user did lately" in text for text in ranking.because)
 
 
 def test_a_user_who_is_asked_for_twice_is_told_each_time_of_the_profile_that_was_given(
