@@ -156,8 +156,11 @@ def _said(
     texts = [" ".join(word for word in tokens_of(entity.descriptions[0]) if word != left) for left in words]
     without = describe(encoder, [str(place) for place in range(len(words))], texts)
     n = len(words)
-    same = replace(without, attributes=[entity.attributes[0]] * n, profiles=np.repeat(entity.profiles, n, axis=0),
-                   evidence=np.repeat(entity.evidence, n))  # fmt: skip
+    # The same user each time: history and rung go by his id.
+    same = replace(
+        without, ids=[entity.ids[0]] * n, attributes=[entity.attributes[0]] * n,
+        profiles=np.repeat(entity.profiles, n, axis=0), evidence=np.repeat(entity.evidence, n),
+    )  # fmt: skip
     rest = UserSide.of(model, same).words @ ax
     shares = [(word, "word", whole - weight * float(value)) for word, value in zip(words, rest, strict=True)]
     return [*shares, ("the words together", "description", whole - sum(value for _, _, value in shares))]

@@ -89,7 +89,10 @@ class HybridRecommender:
             FingerprintError: users and items come from different encoders.
         """
         if not len(interactions):
-            raise ColdStartError("there are no interactions to learn from")
+            raise ColdStartError(
+                "there are no interactions to learn from; give some from before the moment of the fit and, if all were "
+                "dropped, look at event_weights in enrichment.json"
+            )
         for side, ids, entities in (("users", interactions.user_ids, users), ("items", interactions.item_ids, items)):
             if list(ids) != list(entities.ids):
                 raise ColdStartError(
@@ -127,7 +130,9 @@ class HybridRecommender:
         warm = np.flatnonzero(np.diff(self.history.indptr))
         self.scales = Block.of(silent, self.users.take(warm[:: max(len(warm) // _SAMPLE, 1)])).usual()
 
-    def partial_fit(self, interactions: Interactions, users: Entities, items: Entities) -> HybridRecommender:
+    def partial_fit(
+        self, interactions: Interactions, users: Entities, items: Entities, *, seen: Interactions | None = None
+    ) -> HybridRecommender:
         """Take in interactions since the fit, of users and items that may be new, without training again.
 
         Histories, profiles and popularity follow, O(d) for each interaction; what was learned (LightFM, A, B) stays
@@ -137,6 +142,7 @@ class HybridRecommender:
             interactions: the new ones, weighted as in `fit`.
             users: features of `interactions.user_ids`, in that order; of those that are known nothing is read.
             items: likewise.
+            seen: what is not recommended again, of the same users and items; None is `interactions`.
 
         Raises:
             ColdStartError: features of other ids.
@@ -144,7 +150,7 @@ class HybridRecommender:
         """
         from recommender.updating import take_in
 
-        take_in(self, interactions, users, items)
+        take_in(self, interactions, users, items, interactions if seen is None else seen)
         self._forget()
         return self
 
@@ -335,6 +341,8 @@ class HybridRecommender:
             FingerprintError: `Entities` of another encoder.
         """
         side = self._item_side(items, unknown)
+        if users is None and profiles is not None:
+            raise ColdStartError("expected demand is of no user: name the users of these profiles, or give none")
         if users is None:
             known = np.sort(self.warm_items.demand)
             below = np.searchsorted(known, side.demand, "left") + np.searchsorted(known, side.demand, "right")

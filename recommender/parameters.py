@@ -15,7 +15,7 @@ _POSITIVE = ("learning_rate", "ridge", "behaviour_ridge", "evidence_scale")
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of fit and score. The defaults are what the benchmark's data sets have in common, see docs/quality.md.
+    """Of fit and score. The defaults are what the data sets of docs/quality.md have in common.
 
     Attributes:
         components: LightFM's latent dimensions.

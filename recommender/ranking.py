@@ -66,8 +66,8 @@ class Rules:
         added = np.zeros(len(allowed), dtype=np.float32)
         for key, value in (boost or {}).items():
             name = str(key)
-            if not np.isfinite(value):
-                raise ColdStartError(f"the boost of {name!r} is {value}; it must be a finite number")
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise ColdStartError(f"the boost of {name!r} is {value!r}; it must be a finite number")
             added[[model.item_rows[name]] if name in model.item_rows else _having(model, name)] += value
         return cls(k, allowed, added, _rows(model, pin, "pin"), diversity)
 

@@ -57,8 +57,8 @@ def search(
     _must_be_journal(storage)
     try:
         study = optuna.create_study(
-            study_name=_fingerprint(parameters, train, held_out, users, items), direction="maximize",
-            load_if_exists=True, storage=JournalStorage(JournalFileBackend(str(storage))),
+            study_name=_fingerprint(parameters, train, held_out, train if seen is None else seen, users, items),
+            direction="maximize", load_if_exists=True, storage=JournalStorage(JournalFileBackend(str(storage))),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
         raise ColdStartError(f"{storage} is no journal of a search: {error}; move it away") from None
@@ -89,7 +89,8 @@ def search(
         progress(count(states.COMPLETE), trials)
     finished = count(states.COMPLETE)
     if not finished:
-        raise ColdStartError(f"none of {count(states.PRUNED)} settings could be fitted: LightFM diverged")
+        raise ColdStartError(f"none of {count(states.PRUNED)} settings could be fitted: LightFM diverged; "
+                             "give weights of interactions in purchases, around 1")
     best = Parameters.of_json(study.best_trial.user_attrs["parameters"])
     searched = f"searched: the best of {finished} settings on held-out interactions"
     return replace(best, source=best.source | dict.fromkeys(_SPACE, searched))
@@ -116,14 +117,15 @@ def _must_be_journal(storage: Path) -> None:
 
 
 def _fingerprint(
-    parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities
+    parameters: Parameters, train: Interactions, held_out: Interactions, seen: Interactions, users: Entities,
+    items: Entities,
 ) -> str:
     """Trials on other data or with other defaults are another study."""
     digest = hashlib.blake2b(repr((parameters.as_json(), users.fingerprint)).encode(), digest_size=12)
     for side in (users, items):
         labels = [list(one) for one in side.attributes]
         digest.update(repr((list(side.ids), list(side.descriptions), labels)).encode())
-    for part in (train, held_out):
+    for part in (train, held_out, seen):
         for name in ("users", "items", "weights", "timestamps"):
             digest.update(np.ascontiguousarray(getattr(part, name)).tobytes())
     return digest.hexdigest()

@@ -69,7 +69,8 @@ def tune(
         progress: told of each epoch of the fit.
 
     Returns:
-        The recommender of `train`; its parameters are what was chosen, and say in `source` how.
+        The recommender of `train`, with one seed of LightFM; its parameters are what was chosen for the next fit, and
+        say in `source` how.
     """
     # An average of several seeds is for the last fit: here it would cost more time than it tells.
     model = HybridRecommender(replace(parameters, lightfm_seeds=1)).fit(
@@ -293,6 +294,8 @@ def _for_new_users(
     if origin == STAND_IN and mapped:
         # Attributes alone speak through the map; a purchase's words are no user's.
         model = _weighed(model, asked, cold, source, FITTED, tastes=_TASTES[1:], keep="taste")
+        if source["taste"] == FITTED:
+            return model  # γ_cold is chosen: what a stand-in says would silence the attributes
     if not len(spoken.users):
         return model
     tastes = _TASTES if mapped and origin == FITTED else (model.parameters.taste,)

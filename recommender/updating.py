@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from recommender.model import HybridRecommender
 
 
-def take_in(model: HybridRecommender, interactions: Interactions, users: Entities, items: Entities) -> None:
+def take_in(
+    model: HybridRecommender, interactions: Interactions, users: Entities, items: Entities, seen: Interactions
+) -> None:
     """See `HybridRecommender.partial_fit`."""
     for side, ids, entities in (("users", interactions.user_ids, users), ("items", interactions.item_ids, items)):
         if list(ids) != list(entities.ids):
@@ -35,13 +37,18 @@ def take_in(model: HybridRecommender, interactions: Interactions, users: Entitie
                 f"embeddings of the new {side} are {entities.embeddings.shape[1]} numbers wide; the recommender was "
                 f"trained with {model.items.embeddings.shape[1]}"
             )
+    if list(seen.user_ids) != list(users.ids) or list(seen.item_ids) != list(items.ids):
+        raise ColdStartError("what is seen must be of the same users and items, in the same order, as the interactions")
     known_users, known_items = _grown(model.users, users), _grown(model.items, items)
     place_of_user = {name: row for row, name in enumerate(known_users.ids)}
     place_of_item = {name: row for row, name in enumerate(known_items.ids)}
-    rows = np.array([place_of_user[name] for name in interactions.user_ids], dtype=np.int64)[interactions.users]
-    columns = np.array([place_of_item[name] for name in interactions.item_ids], dtype=np.int64)[interactions.items]
+    user_rows = np.array([place_of_user[name] for name in users.ids], dtype=np.int64)
+    item_rows = np.array([place_of_item[name] for name in items.ids], dtype=np.int64)
+    rows, columns = user_rows[interactions.users], item_rows[interactions.items]
     shape = (len(known_users), len(known_items))
     new = sp.csr_matrix((interactions.weights, (rows, columns)), shape=shape, dtype=np.float32)
+    ones = np.ones(len(seen), dtype=np.float32)
+    met = sp.csr_matrix((ones, (user_rows[seen.users], item_rows[seen.items])), shape=shape)
 
     # Only what is described speaks for a profile, and counts as evidence: as `features.with_history` has it.
     described = np.asarray(known_items.embeddings.any(axis=1))
@@ -54,7 +61,7 @@ def take_in(model: HybridRecommender, interactions: Interactions, users: Entitie
         known_items, profiles=_item_profiles(known_items, new, profiles), evidence=known_items.evidence + n_i
     )
     model.history = sp.csr_matrix(_widened(model.history, shape) + new)
-    model.seen = sp.csr_matrix(_widened(model.seen, shape) + (new > 0))
+    model.seen = sp.csr_matrix(_widened(model.seen, shape) + met)
     partners = model.behaviour
     model.behaviour = _widened(partners, (shape[1], shape[1]))
     lifts = np.zeros((len(model.groups.labels), shape[1]), dtype=np.float32)

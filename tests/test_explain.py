@@ -14,8 +14,9 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.text import tokens
 from recommender.features import Entities
 from recommender.model import HybridRecommender, UnknownIdError
+from recommender.parameters import Parameters
 
-from .made_up_shop import COLD_ITEMS, LAMP, SPADE, events, new, shared, trained
+from .made_up_shop import COLD_ITEMS, LAMP, SPADE, events, made_up_shop, new, shared, trained
 
 KINDS = {
     "constant", "popularity", "bought", "history", "word", "description",
@@ -114,6 +115,18 @@ def test_a_word_counts_what_leaving_it_out_takes_away(model: HybridRecommender) 
     assert words["lamp"] == pytest.approx(whole - together("spade or"), abs=1e-5)
     assert words["spade"] > 0 > words["lamp"]
     assert "or" not in words  # it moves nothing, so it is no term
+
+
+def test_a_words_share_is_the_same_in_a_shop_whose_users_have_numbers_for_names() -> None:
+    interactions, users, items = made_up_shop()
+    numbers = [str(n) for n in range(40)]
+    shares = []
+    for ids in (users.ids, numbers):
+        people, done = replace(users, ids=ids), replace(interactions, user_ids=ids)
+        model = HybridRecommender(Parameters(components=8, epochs=5, taste=5.0)).fit(done, people, items)
+        farmer = told("one spade please", new("", SPADE, attributes=["home=farm"]))
+        shares.append(model.explain(farmer, "i10", encoder=BagOfWords()))
+    pd.testing.assert_frame_equal(*shares)
 
 
 def test_terms_add_up_for_who_is_unknown_and_for_strangers(model: HybridRecommender) -> None:

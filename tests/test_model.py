@@ -269,6 +269,11 @@ def test_profiles_that_are_not_numbers_are_refused(model: HybridRecommender) -> 
 # -- what is refused ----------------------------------------------------------------------------------
 
 
+def test_profiles_of_nobody_are_refused(model: HybridRecommender) -> None:
+    with pytest.raises(ColdStartError, match="expected demand is of no user"):
+        model.score(None, "i00", profiles=np.zeros((1, 3)))
+
+
 def test_features_of_another_encoder_are_refused(model: HybridRecommender) -> None:
     with pytest.raises(FingerprintError, match=r"'other'.*'stub'"):
         model.recommend(replace(new("x", LAMP), fingerprint="other"))

@@ -149,6 +149,7 @@ def test_no_diversity_and_hardly_any_are_the_list_by_score(model: HybridRecommen
         ({"pin": ["x1"]}, r"pin: 1 of 1 item_ids"),
         ({"attribute": "category=boat"}, r"'category=boat' is neither .*'category=lamp', 'category=spade'\] \(2 in"),
         ({"boost": {"colour=red": 1.0}}, r"'colour=red' is neither an item_id nor an attribute of any item"),
+        ({"boost": {"i00": "much"}}, "the boost of 'i00' is 'much'; it must be a finite number"),
         ({"boost": {"i00": float("nan")}}, "the boost of 'i00' is nan; it must be a finite number"),
         ({"diversity": 1.5}, "diversity is 1.5; it must be from 0"),
         ({"diversity": float("nan")}, "diversity is nan"),

@@ -6,7 +6,9 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from feast import FeatureStore
@@ -14,6 +16,8 @@ from feast import FeatureStore
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.put import put
 from coldstart_udfs.feast.stores import open_store
+from recommender import training
+from recommender.data import Interactions
 from recommender.features import Entities
 from recommender.model import HybridRecommender
 from recommender.serving import online_item, online_user
@@ -145,6 +149,29 @@ def test_what_came_after_the_cutoff_is_validated_with_the_words_that_it_came_wit
     # Nothing else has happened yet: pot and lamp were bought, flag and mug were not.
     assert dict(zip(items.ids, items.evidence.tolist(), strict=True)) == {"flag": 0, "lamp": 1, "mug": 0, "pot": 1}
     assert not users.profiles[[list(users.ids).index("ann"), list(users.ids).index("bob")]].any()
+
+
+def test_what_was_taken_back_is_not_validated_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, found = training.read_interactions, []
+
+    def with_return(con: duckdb.DuckDBPyConnection) -> Interactions:
+        """The last purchase is taken back."""
+        interactions = read(con)
+        back = interactions.returned.copy()
+        back[-1] = interactions.timestamps[-1] + np.timedelta64(1, "D")
+        return replace(interactions, returned=back)
+
+    def stop(*given: Any, **_: object) -> None:
+        found.append(given[2])
+        raise ColdStartError("seen enough")
+
+    monkeypatch.setattr("recommender.training.tune", stop)
+    for reader in (read, with_return):
+        monkeypatch.setattr("recommender.training.read_interactions", reader)
+        with pytest.raises(ColdStartError, match="seen enough"):
+            train(shop / "data", shop / "feature_repo", shop / "none", cutoff=datetime(2011, 4, 20, tzinfo=UTC))
+    assert len(found[1]) == len(found[0]) - 1
+    assert found[1].timestamps.max() < found[0].timestamps.max()
 
 
 def test_another_alpha_or_encoder_than_the_bundles_is_an_error(store: FeatureStore, model: HybridRecommender) -> None:

@@ -38,6 +38,16 @@ def test_a_new_user_is_offered_his_taste_and_not_what_he_has(model: HybridRecomm
     assert model.users.evidence[-1] == 3
 
 
+def test_what_was_seen_and_counts_nothing_is_not_recommended_either(model: HybridRecommender) -> None:
+    fresh, items = new("", np.zeros(3), "fresh"), by_id(model.items, "i12", "i13")
+    seen = events(fresh, items, [(0, 0), (0, 1)])
+    model.partial_fit(events(fresh, items, [(0, 0)]), fresh, items, seen=seen)
+    assert not set(model.recommend("fresh", k=20).item_id) & {"i12", "i13"}
+    assert model.history_of(["fresh"]).nnz == 1
+    with pytest.raises(ColdStartError, match="must be of the same users and items"):
+        model.partial_fit(events(fresh, items, [(0, 0)]), fresh, items, seen=made_up_shop()[0])
+
+
 def test_a_new_item_gets_its_profile_its_buyers_and_a_place(model: HybridRecommender) -> None:
     buyers, thing = by_id(model.users, "u21", "u33"), new("spade model new", SPADE, "thing", ["category=spade"])
     expected = model.score(None, thing)[0, 0]
