@@ -43,10 +43,11 @@ def main() -> None:
 
 
 def _ranking(names: list[str], seeds: int) -> tuple[str, list[str]]:
+    fewer = "".join(f", of {split} {count}" for split, count in ranking.FEWER_SEEDS.items() if count < seeds)
     about = (
-        f"Seeds: {seeds}. Means over users; intervals are paired bootstrap ones over users, of ours minus the method. "
-        "Ours chooses all its parameters within the training part. Fits and scores were timed while another evaluation "
-        "ran on each other processor, one thread each."
+        f"Seeds: {seeds}{fewer}. Means over users; intervals are paired bootstrap ones over users, of ours minus the "
+        "method. Ours chooses all its parameters within the training part. Fits and scores were timed while another "
+        "evaluation ran on each other processor, one thread each."
     )
     return about, tables.markdown(ranking.measure(names, seeds))
 

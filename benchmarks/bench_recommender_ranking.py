@@ -22,7 +22,7 @@ SHOTS = (1, 3, 5)
 # The goals first, then the longest, so that it is not left running alone at the end.
 _SPLITS = ("item_cold", "k_shot", "temporal", "user_cold", "warm")
 # Three fits of every method a seed.
-_FEWER_SEEDS = {"k_shot": 2}
+FEWER_SEEDS = {"k_shot": 2}
 _ELSEWHERE = ("item_cold", "user_cold", "warm")
 
 Found = dict[str, Any]
@@ -38,7 +38,7 @@ def measure(names: Sequence[str], seeds: int) -> list[Found]:
     """The evaluation of every data set and split, in the order of the page."""
     pairs = [(name, split) for split in _SPLITS for name in names if name == ONLINE_RETAIL or split in _ELSEWHERE]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wanted = [min(seeds, _FEWER_SEEDS.get(split, seeds)) for _, split in pairs]
+        wanted = [min(seeds, FEWER_SEEDS.get(split, seeds)) for _, split in pairs]
         found = list(pool.map(_apart, *zip(*pairs, strict=True), wanted))
     order = {split: place for place, split in enumerate(("item_cold", "temporal", "user_cold", "k_shot", "warm"))}
     return sorted(found, key=lambda result: (names.index(result["dataset"]), order[result["split"]]))

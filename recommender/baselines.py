@@ -21,6 +21,7 @@ from recommender.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE, Factors
 from recommender.splits import Split, pair_matrix
 
 if TYPE_CHECKING:
+    from recommender.events import EventWeights
     from recommender.model import HybridRecommender
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -179,14 +180,15 @@ def missing() -> dict[str, str]:
 
 
 def fit_ours(
-    split: Split, seed: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    split: Split, seed: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    weights: EventWeights | None = None,
 ) -> HybridRecommender:
-    """Our recommender, all its parameters chosen within the training part."""
+    """Our recommender, all its parameters chosen within the training part; events weigh as in `fit_tuned`."""
     from recommender.validation import fit_tuned
 
     model: HybridRecommender = fit_tuned(
         split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
-        searchers=split.searchers, progress=progress,
+        weights=weights, searchers=split.searchers, progress=progress,
     )  # fmt: skip
     return model
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+import coldstart_udfs
+import recommender
 from coldstart_udfs.errors import ColdStartError
 from recommender.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
 from recommender.evaluation_data import Dataset
@@ -24,6 +26,7 @@ from recommender.resume import Arrays, Finished
 from recommender.splits import SHOTS, Split, make_splits, pair_matrix
 
 if TYPE_CHECKING:
+    from recommender.events import EventWeights
     from recommender.model import HybridRecommender
 
 CANDIDATES = ("cold", "warm", "overall")
@@ -69,7 +72,7 @@ class Evaluation:
 
 def evaluate(
     data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
-    methods: Sequence[str] | None = None, unfinished: Path | None = None,
+    methods: Sequence[str] | None = None, weights: EventWeights | None = None, unfinished: Path | None = None,
     report: Report = lambda stage, done, total: None,
 ) -> Evaluation:
     """Fit every method on the training part of every seed's split, ask it, and compare.
@@ -81,6 +84,8 @@ def evaluate(
         cutoff: see `make_splits`.
         shots: see `make_splits`.
         methods: to compare with; None: all of `METHODS` that can run here.
+        weights: of events, for our recommender; None: the defaults, and a half-life by trial, see `fit_tuned`. What is
+            asked for does not depend on them.
         unfinished: a folder that keeps what is finished, so that the same call after a stop goes on from there; remove
             it once the evaluation is written. Results of other data, arguments, versions or code are thrown away.
         report: told (stage, done, total).
@@ -97,7 +102,7 @@ def evaluate(
         if name not in METHODS or name in left_out:
             raise ColdStartError(left_out.get(name) or f"method {name!r} is unknown; possible are {', '.join(METHODS)}")
     versions = _versions(data)
-    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions))
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, weights))
     asked = _Asked([*others, OURS])
     for seed in range(seeds):
         parts = make_splits(
@@ -111,7 +116,7 @@ def evaluate(
                 asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, seed)))
             report(stage, len(others), len(others) + 1)
             kept = finished.folder("model") if not seed and not number else None
-            ours = _Ours(part, seed, report, kept)
+            ours = _Ours(part, seed, weights, report, kept)
             asked.add(OURS, part, seed, finished.get(f"{stage} {OURS}", ours.run))
             if not seed and not number:
                 model, first = ours.model(), part
@@ -169,8 +174,10 @@ def _run(split: Split, method: str, seed: int) -> Arrays:
 class _Ours:
     """Our recommender on one split, fitted when it is needed; kept in a folder where it will be needed again."""
 
-    def __init__(self, split: Split, seed: int, report: Report, kept: Path | None) -> None:
-        self._split, self._seed, self._report, self._kept = split, seed, report, kept
+    def __init__(
+        self, split: Split, seed: int, weights: EventWeights | None, report: Report, kept: Path | None
+    ) -> None:
+        self._split, self._seed, self._weights, self._report, self._kept = split, seed, weights, report, kept
         self._model: HybridRecommender | None = None
 
     def run(self) -> Arrays:
@@ -187,7 +194,7 @@ class _Ours:
 
             self._model = HybridRecommender.load(self._kept)
         if self._model is None:
-            self._model = fit_ours(self._split, self._seed, self._report)
+            self._model = fit_ours(self._split, self._seed, self._report, self._weights)
         return self._model
 
 
@@ -275,12 +282,14 @@ def _key(data: Dataset, *arguments: object) -> str:
     digest = hashlib.blake2b(repr(arguments).encode(), digest_size=16)
     digest.update(repr((data.groups, data.users.ids, data.items.ids, data.users.attributes)).encode())
     digest.update(repr((data.users.descriptions, data.items.descriptions, data.items.attributes)).encode())
+    digest.update(repr(tuple(data.interactions.event_types)).encode())
     for name in ("users", "items", "timestamps", "weights", "events", "returned"):
         digest.update(np.ascontiguousarray(getattr(data.interactions, name)).tobytes())
     if data.searchers:
         searches = data.searchers.searches
         digest.update(repr(searches.texts).encode())
         digest.update(searches.users.tobytes() + searches.timestamps.tobytes())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for package in (coldstart_udfs.__file__, recommender.__file__):
+        for path in sorted(Path(package).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()

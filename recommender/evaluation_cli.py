@@ -53,6 +53,10 @@ def evaluate(
         typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="temporal: learn from what was before; UTC."),
     ] = None,
     model: ModelOption = None,
+    repo: Annotated[
+        Path | None,
+        typer.Option(help="A Feast repository, for its event weights, half-life and, without --model, its encoder."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here too.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report for people.")] = None,
 ) -> None:
@@ -63,8 +67,11 @@ def evaluate(
     With --json a stopped evaluation goes on where it was when the same command is run again.
     """
     from recommender.evaluation import evaluate as run
+    from recommender.evaluation_data import settings_of
+    from recommender.events import EventWeights
 
     chosen = _shots(shots)
+    settings = settings_of(repo) if repo else None
     for path in (json_file, html_file):
         if path and path.is_dir():
             raise ColdStartError(f"{path} is a folder; name a file in it")
@@ -75,10 +82,12 @@ def evaluate(
     unfinished = json_file.with_name(f"{json_file.name}.unfinished") if json_file else None
     try:
         with progress() as report:
-            tables = _read(items, users, interactions, data, model, group_column, report)
+            encoder = (model, None) if model or not settings else (settings.model, settings.backend)
+            tables = _read(items, users, interactions, data, encoder, group_column, report)
             found = run(
-                tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report
-            )
+                tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
+                weights=EventWeights.of_settings(settings) if settings else None,
+            )  # fmt: skip
     except KeyboardInterrupt:
         kept = f"what is finished is in {unfinished}, and the same command goes on from there"
         console.print(f"stopped; {kept if unfinished else 'with --json the next stop would lose nothing finished'}")
@@ -125,8 +134,8 @@ def _bold(cell: str, best: bool) -> str:
 
 
 def _read(
-    items: Path | None, users: Path | None, interactions: Path | None, data: Path | None, model: str | None,
-    group_column: str | None, report: Any,
+    items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
+    encoder: tuple[str | None, str | None], group_column: str | None, report: Any,
 ) -> Dataset:
     from recommender.evaluation_data import files_in, read_dataset
 
@@ -139,7 +148,8 @@ def _read(
         raise ColdStartError(f"{' and '.join(given)} alone will not do; give --items and --interactions, or --data")
     else:
         files = files_in(data or _DATA)
-    return read_dataset(*files, model=model, group_column=group_column, report=report)
+    model, backend = encoder
+    return read_dataset(*files, model=model, backend=backend, group_column=group_column, report=report)
 
 
 def _shots(text: str) -> list[int]:

@@ -11,6 +11,7 @@ import duckdb
 
 from coldstart_udfs.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Enrichment
 from recommender.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError, quote_name, quote_text
 from recommender.data import Interactions, load, read_interactions
 from recommender.events import Searchers, read_searches
@@ -38,6 +39,17 @@ class Dataset:
     items: Entities
     groups: Sequence[str] | None = None
     searchers: Searchers | None = None
+
+
+def settings_of(repo: Path) -> Enrichment:
+    """What a Feast repository, which need not be applied, says of its encoder and of what events weigh.
+
+    Raises:
+        ColdStartError: there is no such repository, or its `enrichment.json` is broken.
+    """
+    if not (repo / "feature_store.yaml").is_file():
+        raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
+    return Enrichment.of_repo(repo)
 
 
 def files_in(folder: Path) -> tuple[Path, Path | None, Path]:

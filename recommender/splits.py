@@ -7,7 +7,6 @@ rebuilt from a split's training part: those in the feature store hold what the s
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -67,22 +66,6 @@ def stable_share(name: str, salt: str) -> float:
     """A number in [0, 1) that depends on the name and the salt alone, so that splits stay as data grow."""
     digest = hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def groups_of(ids: Sequence[str], pattern: str | None) -> list[str]:
-    """The part of each id that a pattern matches: ids of one group are held out together.
-
-    >>> groups_of(["85123A", "85123B", "M"], "^[0-9]{5}")
-    ['85123', '85123', 'M']
-    """
-    if pattern is None:
-        return list(ids)
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ColdStartError(f"the group pattern {pattern!r} is no regular expression: {error}") from None
-    matches = [compiled.search(name) for name in ids]
-    return [match.group() if match else name for match, name in zip(matches, ids, strict=True)]
 
 
 def pair_matrix(interactions: Interactions) -> sp.csr_matrix:

@@ -15,13 +15,14 @@ from recommender.features import Entities
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.splits import SHOTS, stable_share
-from recommender.tuning import DEFAULT, tune
+from recommender.tuning import tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
 _LATEST = 0.15
 # What is set aside for these splits meets new items as often as the question will.
 _MANY_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
-# Tried beside histories that do not fade; in days.
+_FEW_NEW_ITEMS = "default: new items are raised only where as many are met"
+# Tried beside histories that do not fade, where nobody has said how they do; in days.
 _HALF_LIVES = (180.0, 60.0)
 
 Report = Callable[[str, int, int], None]
@@ -43,14 +44,14 @@ def fit_tuned(
         groups: of each item; those of one group are set aside together.
         seed: of the set-aside part and the fit.
         parameters: what is not chosen.
-        weights: of events.
+        weights: of events, whose half-life stays as it is. None: the defaults, and other half-lives are tried.
         searchers: `users` without their searches, and these. While parameters are chosen, of each user those count
             that come before what is set aside of him: what he looked for later would speak too well for his words.
             None: they said what `users` has, at any time.
         progress: told (stage, done, total).
     """
     settings = replace(parameters or Parameters(), seed=seed)
-    weights = weights or EventWeights()
+    given, weights = weights is not None, weights or EventWeights()
     held = held_out(train, items, kind, groups or items.ids, seed)
     if held.all():
         held = np.zeros_like(held)  # of so little nothing can be set aside
@@ -65,11 +66,13 @@ def fit_tuned(
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:
         # A fifth of the items was made cold here: among few new items that would raise them too far.
-        source = model.parameters.source | {"cold_offset": DEFAULT}
+        source = model.parameters.source | {"cold_offset": _FEW_NEW_ITEMS}
         model = model.with_parameters(cold_offset=settings.cold_offset, source=source)
-    trials = EventTrials(model, learned, asked, spoken, items, weights)
-    trials.choose(HALF_LIFE, _HALF_LIVES)
-    counted, known_users, known_items = as_of(train, trials.weights, users, items)
+    if not given:
+        trials = EventTrials(model, learned, asked, spoken, items, weights)
+        trials.choose(HALF_LIFE, _HALF_LIVES)
+        weights = trials.weights
+    counted, known_users, known_items = as_of(train, weights, users, items)
     return HybridRecommender(model.parameters).fit(
         counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
     )

@@ -14,7 +14,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.contract import RETURN
 from recommender.data import Interactions
-from recommender.evaluation_data import files_in, read_dataset
+from recommender.evaluation_data import files_in, read_dataset, settings_of
 from recommender.event_trials import HALF_LIFE, Choice, EventTrials, as_of
 from recommender.events import EventWeights
 from recommender.model import HybridRecommender
@@ -66,9 +66,7 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
         ColdStartError: the contract is broken, there is no such repository, or too few rankings can judge; nothing is
             written then.
     """
-    if not (repo / "feature_store.yaml").is_file():
-        raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
-    settings = Enrichment.of_repo(repo)
+    settings = settings_of(repo)
     tables = read_dataset(*files_in(data), model=settings.model, backend=settings.backend, report=report)
     interactions, weights = tables.interactions, EventWeights.of_settings(settings)
     wanted, others = _types(interactions, weights)

@@ -12,14 +12,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import coldstart_udfs
+import recommender
 from coldstart_udfs.encoder import EncoderStats
 from coldstart_udfs.errors import ColdStartError
-from recommender import baselines, evaluation
+from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
+from recommender import baselines, evaluation, evaluation_data
 from recommender.contract import ContractError
 from recommender.evaluation import Evaluation, evaluate, measure
 from recommender.evaluation_cli import evaluate as command
 from recommender.evaluation_cli import show_evaluation
 from recommender.evaluation_data import Dataset, files_in, read_dataset
+from recommender.events import EventWeights
 from recommender.splits import make_splits
 from tests.conftest import StubEncoder
 from tests.evaluation_data import world
@@ -153,6 +157,41 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(data, found, monkey
     assert list(third.details.model.users.ids) == list(data.users.ids)
 
 
+def test_results_under_other_weights_types_of_events_or_code_are_no_results(
+    data, found, monkeypatch, tmp_path
+) -> None:
+    unfinished = tmp_path / "out.json.unfinished"
+    monkeypatch.setattr(evaluation, "fit_ours", lambda *given: found.details.model)
+    fitted = counted(monkeypatch)
+
+    def run(data: Dataset, weights: EventWeights | None = None) -> list[str]:
+        fitted.clear()
+        evaluate(data, "item_cold", seeds=1, methods=["popularity"], weights=weights, unfinished=unfinished)
+        return list(fitted)
+
+    anew = ["popularity", "coldstart"]
+    assert run(data) == anew
+    assert run(data) == []
+    assert run(data, EventWeights({"view": 0.3})) == anew
+    assert run(data, EventWeights({"view": 0.3})) == []
+    assert run(data, EventWeights({"view": 0.4})) == anew
+    viewed = replace(data, interactions=replace(data.interactions, event_types=("view",)))
+    assert run(viewed, EventWeights({"view": 0.4})) == anew
+    for package in (coldstart_udfs, recommender):
+        changed = tmp_path / package.__name__
+        changed.mkdir()
+        (changed / "__init__.py").write_text("changed = True")
+        monkeypatch.setattr(package, "__file__", str(changed / "__init__.py"))
+        assert run(viewed) == anew
+        assert run(viewed) == []
+
+
+def test_our_recommender_weighs_events_as_it_is_told(data) -> None:
+    viewed = replace(data, interactions=replace(data.interactions, event_types=("view",)))
+    found = evaluate(viewed, "item_cold", seeds=1, methods=[], weights=EventWeights({"view": 0.25}))
+    assert set(found.details.model.history.data.tolist()) == {0.25}
+
+
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ColdStartError, match="move it away"):
@@ -263,6 +302,35 @@ def test_the_command_prints_the_table_and_writes_the_json(app, files, monkeypatc
     written = json.loads(out.read_text())
     assert {row["method"] for row in written["rows"]} == {*OTHERS, "coldstart"}
     assert not (files / "out.json.unfinished").exists()
+
+
+def test_with_a_repository_its_weights_and_its_encoder_are_evaluated(app, files, monkeypatch, tmp_path) -> None:
+    settings = Enrichment(event_weights={"view": 0.3}, half_life_days=40, model="some/encoder", backend="torch")
+    repo = tmp_path / "feature_repo"
+    repo.mkdir()
+    opened, weights = [], []
+    encoder = evaluation_data.shared_encoder(None, None)
+
+    def shared_encoder(model, backend):
+        opened.append((model, backend))
+        return encoder
+
+    def fit_ours(split, seed, progress, given):
+        weights.append(given)
+        raise ColdStartError("seen enough")
+
+    monkeypatch.setattr("recommender.evaluation_data.shared_encoder", shared_encoder)
+    monkeypatch.setattr(evaluation, "fit_ours", fit_ours)
+    for name in list(baselines.METHODS):
+        monkeypatch.delitem(baselines.METHODS, name)
+    asked = ("--data", files, "--seeds", "1", "--repo", repo)
+    assert "is no Feast repository" in str(invoke(app, *asked).exception)
+    (repo / "feature_store.yaml").touch()
+    settings.write(repo / ENRICHMENT_FILE)
+    for arguments in (asked, (*asked, "--model", "another/encoder"), asked[:-2]):
+        assert str(invoke(app, *arguments).exception) == "seen enough"
+    assert opened == [("some/encoder", "torch"), ("another/encoder", None), (None, None)]
+    assert weights == [EventWeights({"view": 0.3}, 40), EventWeights({"view": 0.3}, 40), None]
 
 
 def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,13 @@ import duckdb
 import numpy as np
 import pytest
 from feast import FeatureStore
+from typer.testing import CliRunner
 
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.put import put
 from coldstart_udfs.feast.stores import open_store
 from recommender import training
+from recommender.cli import app
 from recommender.data import Interactions
 from recommender.features import Entities
 from recommender.model import HybridRecommender
@@ -25,6 +28,7 @@ from recommender.skew import bundle_skew
 from recommender.training import train
 from tests.test_put import BOUGHT, ITEMS, LAST, USERS, apply
 from tests.test_put import built as built
+from tests.test_search import tried
 
 WORDS = "enamel signs for a garden"
 
@@ -172,6 +176,21 @@ def test_what_was_taken_back_is_not_validated_on(shop: Path, monkeypatch: pytest
             train(shop / "data", shop / "feature_repo", shop / "none", cutoff=datetime(2011, 4, 20, tzinfo=UTC))
     assert len(found[1]) == len(found[0]) - 1
     assert found[1].timestamps.max() < found[0].timestamps.max()
+
+
+def test_a_search_is_kept_beside_the_bundle_and_repeated_by_nobody(built: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(built, shop)
+    apply(shop / "feature_repo")
+    command = ["train", "--data", shop / "data", "--repo", shop / "feature_repo", "--bundle", shop / "bundle",
+               "--cutoff", "2011-05-10", "--search", 1]  # fmt: skip
+    for _ in range(2):
+        result = CliRunner().invoke(app, [str(part) for part in command])
+        assert result.exit_code == 0, result.output + str(result.exception)
+        assert len(tried(shop / "bundle.search.jsonl")) == 1
+        source = json.loads((shop / "bundle" / "manifest.json").read_text())["parameters"]["source"]
+        assert source["epochs"] == "searched: the best of 1 settings on held-out interactions"
+        assert source["epochs"] in result.output
 
 
 def test_another_alpha_or_encoder_than_the_bundles_is_an_error(store: FeatureStore, model: HybridRecommender) -> None:

@@ -9,7 +9,7 @@ import pytest
 from coldstart_udfs.errors import ColdStartError
 from recommender.data import Interactions
 from recommender.features import Entities
-from recommender.splits import SPLITS, Split, groups_of, make_splits, stable_share
+from recommender.splits import SPLITS, Split, make_splits, stable_share
 from tests.evaluation_data import DAY, world
 
 CUTOFF = datetime(2024, 8, 1)
@@ -72,7 +72,8 @@ def test_training_pairs_are_never_candidates(kind, data) -> None:
 
 
 def test_item_cold_asks_users_with_history_for_items_without_and_variants_stay_together(data) -> None:
-    (held,) = split(data, "item_cold", groups=groups_of(data[2].ids, "^[0-9]{3}"))
+    groups = [name[:3] for name in data[2].ids]
+    (held,) = split(data, "item_cold", groups=groups)
     cold = {data[2].ids[row] for row in np.flatnonzero(held.cold)}
     assert 0.1 < len(cold) / 100 < 0.3
     assert {name[:3] for name in cold}.isdisjoint({data[2].ids[row][:3] for row in held.train.items})
@@ -81,7 +82,7 @@ def test_item_cold_asks_users_with_history_for_items_without_and_variants_stay_t
     stranger = np.flatnonzero(held.cold)[:1]
     alone = data[0].select(data[0].users != 0)
     alone = joined(alone, np.zeros(1, np.int64), stranger, alone.timestamps[:1], 1)
-    (held,) = split((alone, *data[1:]), "item_cold", groups=groups_of(data[2].ids, "^[0-9]{3}"))
+    (held,) = split((alone, *data[1:]), "item_cold", groups=groups)
     assert held.wanted[0, stranger[0]]
     assert 0 not in held.asked
 
@@ -187,9 +188,3 @@ def test_seeds_differ(data) -> None:
 def test_what_cannot_be_split_says_so(kind, options, said, data) -> None:
     with pytest.raises(ColdStartError, match=said):
         make_splits(*data, kind, **options)
-
-
-def test_groups_are_what_a_pattern_matches() -> None:
-    assert groups_of(["1a", "1b", "x"], "^[0-9]") == ["1", "1", "x"]
-    with pytest.raises(ColdStartError, match="no regular expression"):
-        groups_of(["1"], "(")

@@ -9,6 +9,7 @@ import pytest
 
 from recommender import tuning
 from recommender.data import Interactions
+from recommender.events import EventWeights
 from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
@@ -268,3 +269,25 @@ def test_of_a_handful_of_interactions_nothing_is_set_aside_and_a_recommender_com
         for seed in range(4):
             model = fit_tuned(one, users, items, kind=kind, seed=seed, parameters=SMALL)
             assert np.isfinite(model.score("u", "i")).all()
+
+
+def test_new_items_are_raised_where_the_question_meets_as_many_of_them_and_nowhere_else() -> None:
+    shop = shop_of_words()
+    low = replace(SMALL, cold_offset=-3.0)  # new items come last, which half of what is set aside speaks against
+    kinds = ("item_cold", "warm", "user_cold")
+    chosen = {kind: fit_tuned(*shop, kind=kind, parameters=low).parameters for kind in kinds}
+    assert chosen["item_cold"].cold_offset > low.cold_offset
+    assert chosen["item_cold"].source["cold_offset"] == tuning.FITTED
+    for kind in ("warm", "user_cold"):
+        assert chosen[kind].cold_offset == low.cold_offset
+        assert chosen[kind].source["cold_offset"] == "default: new items are raised only where as many are met"
+
+
+def test_weights_that_are_given_are_the_recommenders_and_their_half_life_stays() -> None:
+    shop = shop_of_turns(turn=True)
+    viewed = replace(shop[0], event_types=("view",))
+    given = EventWeights({"view": 0.25})
+    model = fit_tuned(viewed, *shop[1:], kind="temporal", parameters=SMALL, weights=given)
+    assert set(model.history.data.tolist()) == {0.25}
+    by_default = fit_tuned(viewed, *shop[1:], kind="temporal", parameters=SMALL)
+    assert by_default.history.data.min() < 0.03  # 0.1 for a view, and they fade
