@@ -56,7 +56,7 @@ class Parameters:
     item_identity: float = 0.3
     ridge: float = 8.0
     behaviour_ridge: float = 100.0
-    smoothing: float = 2.0
+    smoothing: float = 1.0
     behaviour: float = 1.0
     warm_words: float = 0.5
     alpha: float = 1.0

@@ -21,7 +21,7 @@ from recommender.scoring import Block, Scores
 
 _RIDGES = (2.0, 4.0, 8.0, 30.0)
 _BEHAVIOUR_RIDGES = (30.0, 100.0, 300.0)
-_SMOOTHINGS = (0.0, 0.5, 2.0, 5.0)
+_SMOOTHINGS = (0.0, 0.5, 1.0, 3.0)
 _GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _FEWS = (1.0, 10.0, np.inf)
 _WARM_WORDS = (0.0, 0.125, 0.25, 0.5, 1.0)
@@ -40,6 +40,8 @@ DEFAULT = "default: the data cannot tell"
 KEPT = "the default, kept after trials on held-out interactions"
 # Of fewer rankings no error can be told: one user has no deviation.
 FEWEST = 10
+# The best of a hundred choices that are all alike lies 2.5 standard errors above them, of four hundred 3.
+_SURE = 3.0
 
 Mask = NDArray[np.bool_]
 _Choice = TypeVar("_Choice")
@@ -252,7 +254,7 @@ def _words_of_new_items(
 
 
 def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choice) -> _Choice:
-    """The choice of the highest sum of means, if it beats the default by more than two standard errors; else that.
+    """The choice of the highest sum of means, if it beats the default by more than `_SURE` standard errors; else that.
 
     The best of many choices looks better than it is; what data cannot tell apart keeps its default.
     """
@@ -261,7 +263,7 @@ def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choic
     if sum(map(len, gains)) < FEWEST:
         return default
     error = np.sqrt(sum(float(gain.var()) / len(gain) for gain in gains))
-    return best if sum(float(gain.mean()) for gain in gains) > 2 * error else default
+    return best if sum(float(gain.mean()) for gain in gains) > _SURE * error else default
 
 
 def _offset(model: HybridRecommender, asked: _Question, source: dict[str, str]) -> HybridRecommender:
