@@ -37,6 +37,7 @@ class Parameters:
         evidence_scale: a of α(n) = α·a/(a+n).
         gamma: γ, what the profile score weighs beside LightFM's.
         gamma_cold: γ for a user without history, where popularity stands in for LightFM's score.
+        gamma_attributes: likewise for one who has no words either, of whom his attributes speak through `taste`.
         attribute_popularity: how far a cold user's popularity is that among users with his attributes.
         few: after so many interactions LightFM's score of a user counts half, popularity the other half; `inf` leaves
             it to popularity.
@@ -65,6 +66,7 @@ class Parameters:
     evidence_scale: float = math.inf
     gamma: float = 2.0
     gamma_cold: float = 0.5
+    gamma_attributes: float = 0.5
     attribute_popularity: float = 0.0
     few: float = 10.0
     cold_offset: float = 0.0

@@ -107,6 +107,7 @@ class UserSide:
         weights = evidence_weight(users.evidence, settings.alpha, settings.evidence_scale).astype(np.float32)
         spoken = weights[:, None] * users.embeddings
         tfidf = sp.diags(weights) @ vocabulary.tfidf(users.descriptions)
+        tfidf = sp.csr_matrix(tfidf)
         tfidf.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
         n = np.diff(history.indptr)
         cold = (n == 0) & ~users.profiles.any(axis=1)
@@ -116,7 +117,9 @@ class UserSide:
         known = model.user_space.knows(users.ids) & (n > 0)
         share = n / np.maximum(n + settings.few, 1e-9) if np.isfinite(settings.few) else np.zeros(len(n))
         trust = np.where(known, share, 0).astype(np.float32)
-        gamma = np.where(cold, settings.gamma_cold, settings.gamma).astype(np.float32)
+        heard = users.embeddings.any(axis=1) | (np.diff(tfidf.indptr) > 0)
+        gamma_cold = np.where(heard, settings.gamma_cold, settings.gamma_attributes)
+        gamma = np.where(cold, gamma_cold, settings.gamma).astype(np.float32)
         latent = np.asarray(model.user_space.matrix(users) @ model.factors.users)
         return cls(model, users, history, Columns(spoken, sp.csr_matrix(tfidf)), latent, trust, gamma, cold)
 

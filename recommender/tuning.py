@@ -120,8 +120,8 @@ def _known_before(done: sp.csr_matrix, held_out: Interactions) -> Interactions:
 
 
 _CHOSEN = (
-    "ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha", "gamma_cold", "taste",
-    "attribute_popularity", "cold_offset",
+    "ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha", "gamma_cold",
+    "gamma_attributes", "taste", "attribute_popularity", "cold_offset",
 )  # fmt: skip
 
 
@@ -292,41 +292,45 @@ def _for_new_users(
         model = model.with_parameters(attribute_popularity=_GROUPS[place])
         source["attribute_popularity"] = FITTED
     spoken, origin = asked.with_words(held_out, model.items, same_visit=True)
-    mapped = len(model.taste.weights) > 0 and (origin == FITTED or any(asked.users.attributes))
-    if origin == STAND_IN and mapped:
-        # Attributes alone speak through the map; a purchase's words are no user's.
-        model = _weighed(model, asked, cold, source, FITTED, tastes=_TASTES[1:], keep="taste")
-        if source["taste"] == FITTED:
-            return model  # γ_cold is chosen: what a stand-in says would silence the attributes
-    if not len(spoken.users):
-        return model
-    tastes = _TASTES if mapped and origin == FITTED else (model.parameters.taste,)
-    return _weighed(model, spoken, cold, source, origin, tastes=tastes, keep="gamma_cold")
+    mapped = len(model.taste.weights) > 0
+    silent = asked.take(np.flatnonzero(~asked.users.embeddings.any(axis=1)))
+    if len(spoken.users) and mapped and origin == FITTED:
+        model = _weighed(model, spoken, cold, source, origin, _TASTES)
+    if mapped and any(silent.users.attributes):
+        tastes = (model.parameters.taste,) if model.parameters.taste else _TASTES[1:]
+        model = _weighed(model, silent, cold, source, FITTED, tastes, name="gamma_attributes")
+    if len(spoken.users) and not (mapped and origin == FITTED):
+        # A purchase's words are no user's: they say nothing of the map.
+        model = _weighed(model, spoken, cold, source, origin, (model.parameters.taste,))
+    return model
 
 
 def _weighed(
-    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str], origin: str, *,
-    tastes: Sequence[float], keep: str,
+    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str], origin: str,
+    tastes: Sequence[float], *, name: str = "gamma_cold",
 ) -> HybridRecommender:  # fmt: skip
-    """γ_cold and taste, against popularity alone."""
-    settings = model.parameters
+    """γ of users without history, and taste, against popularity alone."""
+    settings, default = model.parameters, getattr(model.parameters, name)
     options = [(settings.taste, 0.0), *product(tastes, _COLD_GAMMAS[1:])]
     values = [
-        _per_user(_total(model.with_parameters(taste=taste, gamma_cold=gamma), asked.users), asked, ~cold)
+        _per_user(_total(model.with_parameters(**{name: gamma}, taste=taste), asked.users), asked, ~cold)
         for taste, gamma in options
     ]
     taste, gamma = options[_improving(values)]
-    if not gamma and keep == "gamma_cold" and (tastes[0], settings.gamma_cold) in options:
-        # The data cannot tell: words are heard as the default has it, unless that does harm.
-        default = options.index((tastes[0], settings.gamma_cold))
-        if len(values[0]) < FEWEST or values[default].mean() >= values[0].mean():
+    unsure = not gamma or (origin == STAND_IN and gamma < default)
+    if name == "gamma_cold" and unsure and (tastes[0], default) in options:
+        # The data cannot tell, or a purchase's words told less than a user's own will: words are heard as the default
+        # has it, unless that does harm.
+        kept = values[options.index((tastes[0], default))]
+        if len(values[0]) < FEWEST or kept.mean() >= values[0].mean():
+            source[name] = KEPT if gamma else source[name]
             return model
-    if keep == "taste" and not gamma:
+    if name == "gamma_attributes" and not gamma and not settings.taste:
         return model
-    source["gamma_cold"] = origin
+    source[name] = origin
     if len(tastes) > 1:
         source["taste"] = origin
-    return model.with_parameters(taste=taste, gamma_cold=gamma)
+    return model.with_parameters(**{name: gamma}, taste=taste)
 
 
 def _improving(values: Sequence[NDArray[np.float64]]) -> int:

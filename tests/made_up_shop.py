@@ -58,7 +58,9 @@ def made_up_shop() -> tuple[Interactions, Entities, Entities]:
 def trained(**changes: Any) -> HybridRecommender:
     """A recommender of its own, for tests that change it."""
     # A shop this small needs less of what keeps large ones steady.
-    settings: dict[str, Any] = {"components": 8, "epochs": 10, "gamma_cold": 4.0, "ridge": 5.0, "few": 1.0} | changes
+    settings: dict[str, Any] = {
+        "components": 8, "epochs": 10, "gamma_cold": 4.0, "gamma_attributes": 4.0, "ridge": 5.0, "few": 1.0
+    } | changes  # fmt: skip
     return HybridRecommender(Parameters(**settings)).fit(*made_up_shop())
 
 

@@ -14,7 +14,7 @@ from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.splits import SHOTS
-from recommender.tuning import DEFAULT, KEPT, quality, tune
+from recommender.tuning import DEFAULT, KEPT, STAND_IN, quality, tune
 from recommender.validation import fit_tuned, held_out
 
 from .made_up_shop import LAMP, entities, events, made_up_shop
@@ -291,3 +291,11 @@ def test_weights_that_are_given_are_the_recommenders_and_their_half_life_stays()
     assert set(model.history.data.tolist()) == {0.25}
     by_default = fit_tuned(viewed, *shop[1:], kind="temporal", parameters=SMALL)
     assert by_default.history.data.min() < 0.03  # 0.1 for a view, and they fade
+
+
+def test_a_purchase_that_stands_for_words_never_makes_a_newcomers_count_less() -> None:
+    interactions, users, items = shop_of_words()
+    silent = replace(users, descriptions=[""] * len(users), embeddings=np.zeros_like(users.embeddings))
+    chosen = new_users_gain((interactions, silent, items))[0].parameters
+    assert chosen.gamma_cold >= SMALL.gamma_cold
+    assert chosen.source["gamma_cold"] in (STAND_IN, KEPT)
