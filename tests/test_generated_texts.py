@@ -83,6 +83,7 @@ def check_in_another_order(con: Connection) -> None:
     assert con.sql(f"SELECT count(*) FROM again JOIN bulk USING (id) WHERE {different}").fetchall() == [(0,)]
 
 
+@pytest.mark.slow
 def test_100000_texts_with_a_stub_encoder(con: Connection, tmp_path: Path) -> None:
     texts = generated_texts(100_000)
     in_bulk(con, tmp_path, texts)
