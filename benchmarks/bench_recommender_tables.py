@@ -64,7 +64,7 @@ def goals(results: Iterable[Result]) -> Iterable[Sequence[str]]:
             reached = ours["ndcg@20"] >= goal
             yield (
                 title(result), f"{ours['users']:,.0f}", f"{best:.3f}", f"{lead:.3f}", f"≥ {goal:.3f}",
-                f"{other['method']} {other['ndcg@20']:.3f}", f"**{ours['ndcg@20']:.3f}**", interval(other),
+                f"{other['method']} {other['ndcg@20']:.3f}", f"**{ours['ndcg@20']:.4f}**", interval(other),
                 "reached" if reached else "**missed**",
             )  # fmt: skip
 
