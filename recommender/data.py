@@ -168,7 +168,7 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
     """The interactions of a connection that `load` has filled, oldest first.
 
     Searches that led to no item are not among them. They are words of the user: in the store by `sql/searches.sql`, in
-    an evaluation by `recommender.events.read_searches`.
+    an evaluation by `recommender.searches.read_searches`.
     """
     user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
     item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]

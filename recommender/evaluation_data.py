@@ -14,8 +14,8 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Enrichment
 from recommender.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError, quote_name, quote_text
 from recommender.data import Interactions, load, read_interactions
-from recommender.events import Searchers, read_searches
 from recommender.features import Entities, describe
+from recommender.searches import Searchers, read_searches
 
 _SUFFIXES = (".parquet", ".csv")
 

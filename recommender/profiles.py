@@ -19,7 +19,8 @@ from coldstart_udfs.files import staged
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.contract import numeric_attributes
 from recommender.data import load
-from recommender.events import MAX_SEARCHES, EventWeights
+from recommender.events import EventWeights
+from recommender.searches import MAX_SEARCHES
 
 # Where each source lies in the repository's data folder. A folder is added to by `coldstart put`, and by what users
 # searched for.

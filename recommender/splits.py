@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.data import Interactions
-from recommender.events import Searchers, known_until
 from recommender.features import Entities, with_history
+from recommender.searches import Searchers, known_until
 
 SPLITS = ("item_cold", "user_cold", "both_cold", "warm", "temporal", "k_shot")
 SHOTS = (1, 3, 5)

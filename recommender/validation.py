@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from recommender.data import Interactions
 from recommender.event_trials import HALF_LIFE, EventTrials, as_of
-from recommender.events import EventWeights, Searchers, known_until
+from recommender.events import EventWeights
 from recommender.features import Entities
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
+from recommender.searches import Searchers, known_until
 from recommender.splits import SHOTS, stable_share
 from recommender.tuning import tune
 

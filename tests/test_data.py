@@ -14,7 +14,7 @@ import pytest
 from coldstart_udfs.files import staged
 from recommender import cli, data
 from recommender.data import ContractError, Interactions, load, read_interactions
-from recommender.events import read_searches
+from recommender.searches import read_searches
 
 Ingest = Callable[[], tuple[int, str]]
 

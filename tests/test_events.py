@@ -17,9 +17,10 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import ENRICHMENT_FILE, Enrichment
 from recommender.cli import init
 from recommender.data import ContractError, Interactions, load, read_interactions
-from recommender.events import MAX_SEARCHES, EventWeights, Searches, read_searches
+from recommender.events import EventWeights
 from recommender.features import Entities, with_history
 from recommender.profiles import build_profiles, snapshots
+from recommender.searches import MAX_SEARCHES, Searches, read_searches
 from tests.conftest import StubEncoder
 
 START = datetime(2024, 1, 10, tzinfo=UTC)
