@@ -72,7 +72,8 @@ def explain(
     """What one score is made of, term by term; the terms add up to it."""
     if not description and not user_id:
         raise ColdStartError("say for whom: --description TEXT, --user-id ID, or both")
-    from recommender.model import HybridRecommender, UnknownIdError
+    from recommender.asked import UnknownIdError
+    from recommender.model import HybridRecommender
     from recommender.serving import NEW, online_item, online_user, open_store, request_encoder
 
     model = HybridRecommender.load(bundle)

@@ -8,7 +8,7 @@ are B of `recommender.metric`. See docs/design.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,26 +19,22 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors
-from recommender.data import ITEM_ID, USER_ID, Interactions
+from recommender.asked import item_side, resolve, same_encoder
+from recommender.data import USER_ID, Interactions
 from recommender.features import Entities
 from recommender.hybrid import Factors, FeatureSpace, fit_lightfm
 from recommender.metric import behaviour, ridge_metric
 from recommender.parameters import Parameters
-from recommender.ranking import Rules, best
+from recommender.ranking import Rules
 from recommender.scoring import Block, ItemSide, Scores
 from recommender.taste import GroupPopularity, TasteMap
 
-WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
 # Scores of one block of users and all items, at most: 16 MB of float32, a few times over.
 _BLOCK = 4_000_000
 # How many users tell what deviation is usual.
 _SAMPLE = 500
-
-
-class UnknownIdError(ColdStartError):
-    """An id that the recommender was not trained with."""
 
 
 class HybridRecommender:
@@ -99,7 +95,7 @@ class HybridRecommender:
                     f"features of {len(entities)} {side} do not match the {len(ids)} {side} of the interactions; "
                     "they must have the same ids in the same order"
                 )
-        _same_encoder(users, items)
+        same_encoder(users, items)
         self._users, self._items = users, items
         self.history = _matrix(interactions)
         self.seen = self.history if seen is None else _matrix(seen)
@@ -276,14 +272,21 @@ class HybridRecommender:
 
     def history_of(self, ids: Sequence[str]) -> sp.csr_matrix:
         """(n, items), the weights of what users did; empty rows for strangers."""
+        return self._rows_of(self.history, ids)
+
+    def seen_by(self, ids: Sequence[str]) -> sp.csr_matrix:
+        """(n, items), what users have interacted with; empty rows for strangers."""
+        return self._rows_of(self.seen, ids)
+
+    def _rows_of(self, matrix: sp.csr_matrix, ids: Sequence[str]) -> sp.csr_matrix:
         rows = np.array([self.user_rows.get(name, -1) for name in ids], dtype=np.int64)
         if (rows >= 0).all():
-            return self.history[rows]
+            return matrix[rows]
         known = np.flatnonzero(rows >= 0)
         choose = sp.csr_matrix(
             (np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), len(self.users))
         )
-        return sp.csr_matrix(choose @ self.history)
+        return sp.csr_matrix(choose @ matrix)
 
     def _forget(self) -> None:
         """Derived values are made again when they are next needed."""
@@ -340,15 +343,15 @@ class HybridRecommender:
             UnknownIdError: an unknown id, with `unknown="raise"`.
             FingerprintError: `Entities` of another encoder.
         """
-        side = self._item_side(items, unknown)
+        side = item_side(self, items, unknown)
         if users is None and profiles is not None:
             raise ColdStartError("expected demand is of no user: name the users of these profiles, or give none")
         if users is None:
             known = np.sort(self.warm_items.demand)
             below = np.searchsorted(known, side.demand, "left") + np.searchsorted(known, side.demand, "right")
             return np.asarray(below * 50 / len(known), dtype=np.float32)[None]
-        asked = self._resolve(users, self.users, USER_ID, unknown, profiles)
-        return np.concatenate([block.total(self, side) for _, block in self._blocks(asked)])
+        asked = resolve(self, users, USER_ID, unknown, profiles)
+        return np.concatenate([block.total(self, side) for _, block in self.blocks(asked)])
 
     def recommend(
         self, users: str | Sequence[str] | Entities, k: int = 10, *, profiles: ArrayLike | None = None,
@@ -382,26 +385,11 @@ class HybridRecommender:
             UnknownIdError: an unknown id of a user, with `unknown="raise"`, or of an item in a rule.
             ColdStartError: a rule out of range.
         """
-        asked = self._resolve(users, self.users, USER_ID, unknown, profiles)
-        rules = Rules.of(self, k, among, without, attribute, boost, pin, diversity)
-        frames, places = [], []
-        for start, block in self._blocks(asked):
-            total = block.total(self, self.all_items)
-            seen = self.seen_by(asked.ids[start : start + len(total)]) if exclude_seen else None
-            rows, columns, scores = best(total, rules, seen, self.all_items.columns)
-            frame = self._ranking(block, self.all_items, rows, columns, total[rows, columns]).assign(score=scores)
-            frame.insert(0, USER_ID, _objects(block.users.entities.ids)[rows])
-            frame.insert(2, ITEM_ID, _objects(self.items.ids)[columns])
-            frame.insert(3, "description", _objects(self.items.descriptions)[columns])
-            frame["rung"] = self._rungs(block.users.entities, ~block.users.cold)[rows]
-            frames.append(frame)
-            places += (start + rows).tolist()
-        ranking = pd.concat(frames, ignore_index=True)
-        if explain:
-            from recommender.explain import sentences
+        from recommender.answers import recommend
 
-            ranking["because"] = sentences(self, asked, places, ranking[ITEM_ID])
-        return ranking
+        asked = resolve(self, users, USER_ID, unknown, profiles)
+        rules = Rules.of(self, k, among, without, attribute, boost, pin, diversity)
+        return recommend(self, asked, rules, exclude_seen, explain)
 
     def audience(
         self, items: str | Sequence[str] | Entities, k: int = 10, *, unknown: str = "raise", exclude_seen: bool = True
@@ -412,36 +400,9 @@ class HybridRecommender:
             item_id, rank, user_id, bought_alike (the description nearest to the item's among what the user
             has interacted with), score and its parts as in `recommend`, rung (of the item).
         """
-        side = self._item_side(items, unknown)
-        warm = np.flatnonzero(np.diff(self.history.indptr))
-        total, blocks, starts = [], [], []
-        for start, block in self._blocks(self.users.take(warm)):
-            total.append(block.total(self, side))
-            blocks.append(block)
-            starts.append(start)
-        scores = np.concatenate(total).T
-        seen = None
-        if exclude_seen:
-            known = np.flatnonzero(side.rows >= 0)
-            choose = sp.csr_matrix(
-                (np.ones(len(known), np.float32), (known, side.rows[known])), shape=(len(side), len(self.items))
-            )
-            seen = sp.csr_matrix(choose @ self.seen[warm].T)
-        rows, columns, values = best(scores, Rules(k), seen, None)
-        parts = [
-            self._ranking(block, side, columns[at] - start, rows[at], values[at]).assign(order=at)
-            for start, block in zip(starts, blocks, strict=True)
-            for at in [np.flatnonzero((columns >= start) & (columns < start + len(block.tastes)))]
-        ]
-        frame = pd.concat(parts).sort_values("order", ignore_index=True).drop(columns="order")
-        frame["rank"] = _ranks(rows)
-        frame.insert(0, ITEM_ID, _objects(side.entities.ids)[rows])
-        frame.insert(2, USER_ID, _objects(self.users.ids)[warm[columns]])
-        alike = [self._alike(warm[user], side.entities.embeddings[item])
-                 for user, item in zip(columns, rows, strict=True)]  # fmt: skip
-        frame.insert(3, "bought_alike", alike)
-        frame["rung"] = self._rungs(side.entities, ~side.cold)[rows]
-        return frame
+        from recommender.answers import audience
+
+        return audience(self, item_side(self, items, unknown), k, exclude_seen)
 
     def explain(
         self, user: str | Entities, item: str | Entities, *, profiles: ArrayLike | None = None,
@@ -461,143 +422,20 @@ class HybridRecommender:
         """
         from recommender.explain import terms
 
-        asked = self._resolve(user, self.users, USER_ID, unknown, profiles)
-        side = self._item_side(item, unknown)
+        asked = resolve(self, user, USER_ID, unknown, profiles)
+        side = item_side(self, item, unknown)
         if len(asked) != 1 or len(side) != 1:
             raise ColdStartError(f"explain takes one user and one item; {len(asked)} and {len(side)} were given")
         return terms(self, Block.of(self, asked), side, encoder)
 
-    # -- within -------------------------------------------------------------------------------------
-
-    def seen_by(self, ids: Sequence[str]) -> sp.csr_matrix:
-        """(n, items), what users have interacted with; empty rows for strangers."""
-        rows = np.array([self.user_rows.get(name, -1) for name in ids], dtype=np.int64)
-        known = np.flatnonzero(rows >= 0)
-        choose = sp.csr_matrix(
-            (np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), len(self.users))
-        )
-        return sp.csr_matrix(choose @ self.seen)
-
-    def _blocks(self, users: Entities) -> Iterator[tuple[int, Block]]:
+    def blocks(self, users: Entities) -> Iterator[tuple[int, Block]]:
+        """Users in blocks whose scores with all items are small enough to hold: where each begins, and the block."""
         size = max(_BLOCK // max(len(self.items), self.metric.shape[0]), 1)
         for start in range(0, max(len(users), 1), size):  # of nobody, one empty block
             yield start, Block.of(self, users.take(np.arange(start, min(start + size, len(users)))))
-
-    def _item_side(self, items: str | Sequence[str] | Entities, unknown: str) -> ItemSide:
-        if items is self.items:
-            return self.all_items
-        if not isinstance(items, Entities):
-            ids = ids_of(items)
-            if all(name in self.item_rows for name in ids):
-                rows = np.array([self.item_rows[name] for name in ids], dtype=np.int64)
-                whole = len(rows) == len(self.items) and (rows == np.arange(len(rows))).all()
-                return self.all_items if whole else self.all_items.take(rows)
-        return ItemSide.of(self, self._resolve(items, self.items, ITEM_ID, unknown, None))
-
-    def _resolve(
-        self, asked: str | Sequence[str] | Entities, known: Entities, name: str, unknown: str,
-        profiles: ArrayLike | None,
-    ) -> Entities:
-        if unknown not in ("raise", "popularity"):
-            raise ColdStartError(f"unknown is {unknown!r}; possible are 'raise' and 'popularity'")
-        if isinstance(asked, Entities):
-            _same_encoder(known, asked)
-            widths = asked.embeddings.shape[1], asked.profiles.shape[1]
-            if set(widths) != {known.embeddings.shape[1]}:
-                raise ColdStartError(
-                    f"embeddings and profiles are {widths[0]} and {widths[1]} numbers wide; the recommender was "
-                    f"trained with {known.embeddings.shape[1]}"
-                )
-            if known is self.users and profiles is None:
-                self._same_history(asked)
-            found = asked
-        else:
-            rows = self.user_rows if known is self.users else self.item_rows
-            ids = ids_of(asked)
-            strange = list(dict.fromkeys(key for key in ids if key not in rows))
-            if strange and unknown == "raise":
-                raise UnknownIdError(
-                    f"{len(strange)} of {len(ids)} {name}s are not among the {len(known)} that the recommender knows: "
-                    f"{strange[:3]}. Pass their features as Entities, or unknown='popularity'"
-                )
-            places = {key: len(known) + place for place, key in enumerate(strange)} | rows
-            wanted = np.array([places[key] for key in ids], dtype=np.int64)
-            if strange:
-                width = known.embeddings.shape[1]
-                inside = np.unique(wanted[wanted < len(known)])
-                both = known.take(inside).join(Entities.nothing(strange, width, known.fingerprint))
-                order = np.searchsorted(np.concatenate([inside, len(known) + np.arange(len(strange))]), wanted)
-                found = both.take(order)
-            else:
-                found = known.take(wanted)
-        if profiles is None:
-            return found
-        given = np.asarray(profiles, dtype=np.float32)
-        if given.shape != found.profiles.shape:
-            raise ColdStartError(
-                f"profiles have the shape {given.shape}; of these users it must be {found.profiles.shape}"
-            )
-        return replace(found, profiles=given)
-
-    def _same_history(self, asked: Entities) -> None:
-        """Of one user the words of his history would count, and its profile would not: a silently wrong score."""
-        rows = np.array([self.user_rows.get(name, -1) for name in asked.ids], dtype=np.int64)
-        lost = (rows >= 0) & self.users.profiles[rows].any(axis=1) & ~asked.profiles.any(axis=1)
-        if lost.any():
-            raise ColdStartError(
-                f"user {asked.ids[int(np.argmax(lost))]!r} has a history that the recommender knows, and no profile "
-                f"in the Entities given ({int(lost.sum())} of {len(asked)} are so); ask by id, or give profiles="
-            )
-
-    def _ranking(
-        self, block: Block, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64], scores: Scores
-    ) -> pd.DataFrame:
-        parts = block.parts(self, items, users, columns)
-        scores = np.asarray(scores, dtype=np.float64)
-        history = scores - sum(parts.values())
-        return pd.DataFrame(
-            {"rank": _ranks(users), "score": scores, "popularity": parts["popularity"], "lightfm": parts["lightfm"],
-             "history": history, "words": parts["words"]}
-        )  # fmt: skip
-
-    def _rungs(self, entities: Entities, warm: NDArray[np.bool_]) -> NDArray[np.object_]:
-        known = [bool(text or labels) for text, labels in zip(entities.descriptions, entities.attributes, strict=True)]
-        told = np.array(known, dtype=bool) | entities.embeddings.any(axis=1)
-        return np.where(warm, WARM, np.where(told, COLD, UNKNOWN)).astype(object)
-
-    def _alike(self, user: int, embedding: Vectors) -> str:
-        done = self.history.indices[self.history.indptr[user] : self.history.indptr[user + 1]]
-        return str(self.items.descriptions[done[np.argmax(self.items.embeddings[done] @ embedding)]])
-
-
-def ids_of(asked: Any) -> list[str]:
-    """One id or several, strings or numbers of any type, as strings."""
-    single = isinstance(asked, str) or not isinstance(asked, Iterable)
-    return [str(one) for one in ([asked] if single else asked)]
 
 
 def _matrix(interactions: Interactions) -> sp.csr_matrix:
     pairs = interactions.pairs()
     shape = (len(pairs.user_ids), len(pairs.item_ids))
     return sp.csr_matrix((pairs.weights, (pairs.users, pairs.items)), shape=shape, dtype=np.float32)
-
-
-def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """1, 2, … within each run of equal rows."""
-    first = np.concatenate([[True], rows[1:] != rows[:-1]]) if len(rows) else np.zeros(0, bool)
-    starts = np.flatnonzero(first)
-    return np.arange(len(rows)) - np.repeat(starts, np.diff([*starts, len(rows)])) + 1
-
-
-def _objects(values: Sequence[str]) -> NDArray[np.object_]:
-    found = np.empty(len(values), dtype=object)
-    found[:] = list(values)
-    return found
-
-
-def _same_encoder(known: Entities, asked: Entities) -> None:
-    if known.fingerprint != asked.fingerprint:
-        raise FingerprintError(
-            found=asked.fingerprint, found_in="what was asked", expected=known.fingerprint,
-            expected_by="the recommender", remedy="Run `coldstart profiles` and `coldstart train` with one encoder.",
-        )  # fmt: skip

@@ -141,7 +141,7 @@ def _diverse(scores: Scores, pool: NDArray[np.int64], columns: Columns, rules: R
 
 
 def _rows(model: HybridRecommender, ids: Collection[str], rule: str) -> list[int]:
-    from recommender.model import UnknownIdError, ids_of
+    from recommender.asked import UnknownIdError, ids_of
 
     given = list(dict.fromkeys(ids_of(ids)))
     strange = [name for name in given if name not in model.item_rows]

@@ -106,8 +106,7 @@ class UserSide:
         history = model.history_of(users.ids)
         weights = evidence_weight(users.evidence, settings.alpha, settings.evidence_scale).astype(np.float32)
         spoken = weights[:, None] * users.embeddings
-        tfidf = sp.diags(weights) @ vocabulary.tfidf(users.descriptions)
-        tfidf = sp.csr_matrix(tfidf)
+        tfidf = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
         tfidf.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
         n = np.diff(history.indptr)
         cold = (n == 0) & ~users.profiles.any(axis=1)
@@ -121,7 +120,7 @@ class UserSide:
         gamma_cold = np.where(heard, settings.gamma_cold, settings.gamma_attributes)
         gamma = np.where(cold, gamma_cold, settings.gamma).astype(np.float32)
         latent = np.asarray(model.user_space.matrix(users) @ model.factors.users)
-        return cls(model, users, history, Columns(spoken, sp.csr_matrix(tfidf)), latent, trust, gamma, cold)
+        return cls(model, users, history, Columns(spoken, tfidf), latent, trust, gamma, cold)
 
     @cached_property
     def expected(self) -> sp.csr_matrix:

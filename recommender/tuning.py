@@ -292,15 +292,16 @@ def _for_new_users(
         model = model.with_parameters(attribute_popularity=_GROUPS[place])
         source["attribute_popularity"] = FITTED
     spoken, origin = asked.with_words(held_out, model.items, same_visit=True)
-    mapped = len(model.taste.weights) > 0
     silent = asked.take(np.flatnonzero(~asked.users.embeddings.any(axis=1)))
-    if len(spoken.users) and mapped and origin == FITTED:
+    mapped = len(model.taste.weights) > 0
+    # A purchase's words are no user's: they say nothing of the map, and so come last.
+    own = origin == FITTED and mapped
+    if len(spoken.users) and own:
         model = _weighed(model, spoken, cold, source, origin, _TASTES)
     if mapped and any(silent.users.attributes):
         tastes = (model.parameters.taste,) if model.parameters.taste else _TASTES[1:]
         model = _weighed(model, silent, cold, source, FITTED, tastes, name="gamma_attributes")
-    if len(spoken.users) and not (mapped and origin == FITTED):
-        # A purchase's words are no user's: they say nothing of the map.
+    if len(spoken.users) and not own:
         model = _weighed(model, spoken, cold, source, origin, (model.parameters.taste,))
     return model
 

@@ -12,8 +12,9 @@ import pytest
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.text import tokens
+from recommender.asked import UnknownIdError
 from recommender.features import Entities
-from recommender.model import HybridRecommender, UnknownIdError
+from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 
 from .made_up_shop import COLD_ITEMS, LAMP, SPADE, events, made_up_shop, new, shared, trained

@@ -12,10 +12,11 @@ import pytest
 import scipy.sparse as sp
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.asked import UnknownIdError
 from recommender.bundle import BundleError
 from recommender.columns import Columns
 from recommender.hybrid import Factors, FeatureSpace
-from recommender.model import HybridRecommender, UnknownIdError
+from recommender.model import HybridRecommender
 from recommender.taste import GroupPopularity
 
 from .made_up_shop import LAMP, SPADE, entities, every_score, made_up_shop, new, shared, trained

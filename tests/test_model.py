@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.errors import ColdStartError, FingerprintError
+from recommender.asked import UnknownIdError
 from recommender.features import Entities, with_history
-from recommender.model import HybridRecommender, UnknownIdError
+from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 
 from .made_up_shop import (

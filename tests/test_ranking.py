@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.asked import UnknownIdError
 from recommender.features import with_history
-from recommender.model import HybridRecommender, UnknownIdError
+from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 
 from .made_up_shop import LAMP, LAMPS, SPADES, column, entities, events, every_score, new, shared
