@@ -76,6 +76,10 @@ def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() ->
 def test_a_users_attributes_move_no_ranking_once_he_has_a_history() -> None:
     model = trained(attribute_popularity=1.0)
     np.testing.assert_array_equal(every_score(model), every_score(model.with_parameters(attribute_popularity=0.0)))
+    newcomer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
+    beside = model.score(model.users.join(newcomer), model.items.ids)
+    np.testing.assert_allclose(beside[:-1], every_score(model), atol=1e-6)
+    assert not np.allclose(beside[-1], model.with_parameters(attribute_popularity=0.0).score(newcomer, model.items.ids))
 
 
 def test_attributes_are_mapped_to_taste_where_that_is_switched_on() -> None:
@@ -83,6 +87,17 @@ def test_attributes_are_mapped_to_taste_where_that_is_switched_on() -> None:
     ranking = trained(taste=5.0).recommend(farmer, k=10)
     assert set(ranking.item_id) == set(SPADES)
     assert (ranking.words > 0).all()
+
+
+def test_words_and_attributes_of_a_newcomer_are_weighed_apart() -> None:
+    farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
+    speaking = new("spade please", SPADE)
+    attributes = trained(taste=5.0, gamma_cold=0.0)
+    assert set(attributes.recommend(farmer, k=10).item_id) == set(SPADES)
+    assert (attributes.recommend(speaking, k=10).words == 0).all()
+    words = trained(taste=5.0, gamma_attributes=0.0)
+    assert (words.recommend(farmer, k=10).words == 0).all()
+    assert set(words.recommend(speaking, k=10).item_id) == set(SPADES)
 
 
 def test_a_product_that_does_not_exist_finds_the_right_users(model: HybridRecommender) -> None:
