@@ -30,6 +30,7 @@ from coldstart_udfs.profile import Vectors
 CLAIMS = 32
 
 _KEYS_PER_QUERY = 500
+_PATIENCE = 60  # seconds that one process waits for another
 _APPLICATION_ID = 0x436F6C64  # "Cold": how our files are told from anybody else's
 _LIMIT_VARIABLE = "COLDSTART_CACHE_MB"
 _LIMIT_MB = 2048
@@ -158,9 +159,7 @@ class VectorCache:
         """
         lock: AbstractContextManager[Any] = nullcontext()
         try:
-            folder = self.path.with_name(self.path.name + ".locks")
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{share:02}.lock").acquire(blocking=wait)
+            lock = _lock(self.path, f"{share:02}").acquire(blocking=wait)
         except Timeout:
             yield False
             return
@@ -397,25 +396,42 @@ def verify(path: Path) -> tuple[int, int]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60)
+    connection = sqlite3.connect(path, timeout=_PATIENCE)
     try:
         # Vectors are read in no order of theirs; with the usual 2 MB the same pages would be read again and again.
         connection.execute("PRAGMA cache_size = -262144")
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        if owner != _APPLICATION_ID:
-            if owner or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise ColdStartError(f"{path} is a SQLite database of something else; choose another file as cache")
-            # Ten vectors of 384 numbers a page; the default size holds two and wastes a quarter.
-            connection.execute("PRAGMA page_size = 16384")
-            # Readers go on while one process writes.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        if not _begun(connection, path):
+            # One process at a time: SQLite does not wait for another that turns WAL on at the same moment.
+            with _lock(path, "begin").acquire(timeout=_PATIENCE):
+                if not _begun(connection, path):
+                    # Ten vectors of 384 numbers a page; the default size holds two and wastes a quarter.
+                    connection.execute("PRAGMA page_size = 16384")
+                    # Readers go on while one process writes.
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         # A process may be killed at any moment and nothing committed is lost; a power cut may cost the last commits.
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _begun(connection: sqlite3.Connection, path: Path) -> bool:
+    # In one transaction, or another process could begin the file between the two answers.
+    connection.execute("BEGIN")
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.rollback()
+    if owner not in (0, _APPLICATION_ID) or (tables and not owner):
+        raise ColdStartError(f"{path} is a SQLite database of something else; choose another file as cache")
+    return bool(owner)
+
+
+def _lock(path: Path, name: str) -> FileLock:
+    folder = path.with_name(path.name + ".locks")
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{name}.lock")
 
 
 @contextlib.contextmanager
@@ -429,6 +445,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise _damaged(path, before, error) from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, before, error) from None
+    except OSError as error:
+        raise ColdStartError(f"{path} cannot be read: {error}") from None
 
 
 def _damaged(path: Path, inode: int, error: Exception) -> ColdStartError:

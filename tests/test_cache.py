@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,47 @@ def test_a_limit_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.
         VectorCache(tmp_path / "v.sqlite", "stub", WIDTH)
 
 
+def say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+OPENER = """
+import sys, warnings
+import numpy as np
+from coldstart_udfs.cache import VectorCache, key_of
+warnings.simplefilter("error")
+print("ready", flush=True)
+for path in map(str.strip, sys.stdin):
+    cache = VectorCache(path, "stub", 4)
+    cache.put({key_of(sys.argv[1]): np.ones(4, dtype=np.float32)})
+    print(len(cache.get([key_of(sys.argv[1])])[0]), flush=True)
+"""
+
+
+def test_processes_that_begin_a_file_at_the_same_moment_all_find_their_vectors(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.sqlite" for number in range(60)]
+    with ExitStack() as stack:
+        openers = [
+            stack.enter_context(subprocess.Popen(
+                [sys.executable, "-c", OPENER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            ))
+            for name in "abcd"
+        ]  # fmt: skip
+        assert [hear(opener) for opener in openers] == ["ready\n"] * 4
+        for file in files:
+            for opener in openers:
+                say(opener, str(file))
+            assert [hear(opener) for opener in openers] == ["1\n"] * 4
+    assert {verify(file) for file in files} == {(4, 0)}
+
+
 TWIN = """
 import sys
 from coldstart_udfs import Encoder
@@ -265,13 +307,10 @@ def test_two_processes_that_want_the_same_10_000_texts_share_the_work(tmp_path: 
         for _ in range(2)
     ]
     for twin in twins:
-        assert twin.stdout is not None
-        assert twin.stdout.readline() == "ready\n"
+        assert hear(twin) == "ready\n"
     results = []
     for twin in twins:
-        assert twin.stdin is not None
-        twin.stdin.write("go\n")
-        twin.stdin.flush()
+        say(twin, "go")
     for twin in twins:
         out, _ = twin.communicate(timeout=240)
         assert twin.returncode == 0
