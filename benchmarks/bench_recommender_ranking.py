@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ CUTOFF = datetime(2011, 9, 1)
 SHOTS = (1, 3, 5)
 # The goals first, then the longest, so that it is not left running alone at the end.
 _SPLITS = ("item_cold", "k_shot", "temporal", "user_cold", "warm")
-# Three fits of every method a seed.
-FEWER_SEEDS = {"k_shot": 2}
 _ELSEWHERE = ("item_cold", "user_cold", "warm")
 
 Found = dict[str, Any]
@@ -38,8 +37,7 @@ def measure(names: Sequence[str], seeds: int) -> list[Found]:
     """The evaluation of every data set and split, in the order of the page."""
     pairs = [(name, split) for split in _SPLITS for name in names if name == ONLINE_RETAIL or split in _ELSEWHERE]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wanted = [min(seeds, FEWER_SEEDS.get(split, seeds)) for _, split in pairs]
-        found = list(pool.map(_apart, *zip(*pairs, strict=True), wanted))
+        found = list(pool.map(_apart, *zip(*pairs, strict=True), repeat(seeds)))
     order = {split: place for place, split in enumerate(("item_cold", "temporal", "user_cold", "k_shot", "warm"))}
     return sorted(found, key=lambda result: (names.index(result["dataset"]), order[result["split"]]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,7 +89,7 @@ def fit_lightfm(
     seen: sp.csr_matrix, user_features: sp.csr_matrix, item_features: sp.csr_matrix, settings: Parameters,
     progress: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> Factors:
-    """LightFM with WARP on one thread, which a seed makes repeatable; several fits are averaged.
+    """LightFM with WARP, averaged over several seeds; each has a thread of its own, which makes it repeatable.
 
     Args:
         seen: (users, items), 1 where they interacted.
@@ -101,26 +102,28 @@ def fit_lightfm(
     """
     from lightfm import LightFM
 
-    total = settings.epochs * settings.lightfm_seeds
-    fits = []
-    for number in range(settings.lightfm_seeds):
-        model = LightFM(
+    pairs, seeds = seen.tocoo(), settings.lightfm_seeds
+    fits = [
+        LightFM(
             no_components=settings.components, loss="warp", learning_rate=settings.learning_rate,
-            user_alpha=settings.regularisation, item_alpha=settings.regularisation,
-            random_state=settings.seed + number,
-        )  # fmt: skip
+            user_alpha=settings.regularisation, item_alpha=settings.regularisation, random_state=settings.seed + number,
+        )
+        for number in range(seeds)
+    ]  # fmt: skip
+
+    def pass_over(model: LightFM) -> None:
+        with np.errstate(all="ignore"):
+            model.fit_partial(pairs, user_features=user_features, item_features=item_features, num_threads=1)
+
+    with ThreadPoolExecutor(seeds) as pool:  # LightFM lets other threads go on
         for epoch in range(settings.epochs):
             try:
-                with np.errstate(all="ignore"):
-                    model.fit_partial(
-                        seen.tocoo(), user_features=user_features, item_features=item_features, num_threads=1
-                    )
+                list(pool.map(pass_over, fits))
             except ValueError as error:  # LightFM's own check
                 if "diverged" not in str(error):
                     raise
                 raise _diverged(settings) from None
-            progress(number * settings.epochs + epoch + 1, total)
-        fits.append(model)
+            progress((epoch + 1) * seeds, settings.epochs * seeds)
     # Side by side, the products of several fits add up: a mean of scores is one product of longer vectors.
     share = np.float32(1 / len(fits))
     factors = Factors(

@@ -22,8 +22,9 @@ class Parameters:
         epochs: LightFM's passes over the interactions.
         learning_rate: LightFM's.
         regularisation: LightFM's L2 penalty on features of both sides.
-        lightfm_seeds: how many fits with different seeds are averaged; one is enough to choose the other parameters by.
-        seed: of the first; one thread and one seed give identical fits.
+        lightfm_seeds: how many fits with different seeds, at the same time, are averaged; one is enough to choose the
+            other parameters by.
+        seed: of the first; the same seed gives identical fits.
         item_identity: weight of an item's identity feature, see `FeatureSpace`.
         ridge: λ of A = (XᵀX + λI)⁻¹.
         behaviour_ridge: λ of the behaviour matrix B, see `recommender.metric.behaviour`.
@@ -52,7 +53,7 @@ class Parameters:
     epochs: int = 15
     learning_rate: float = 0.05
     regularisation: float = 0.0
-    lightfm_seeds: int = 3
+    lightfm_seeds: int = 2
     seed: int = 0
     item_identity: float = 0.3
     ridge: float = 8.0

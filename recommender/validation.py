@@ -16,13 +16,12 @@ from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.searches import Searchers, known_until
 from recommender.splits import SHOTS, stable_share
-from recommender.tuning import tune
+from recommender.tuning import raise_new_items, tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
 _LATEST = 0.15
 # What is set aside for these splits meets new items as often as the question will.
 _MANY_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
-_FEW_NEW_ITEMS = "default: new items are raised only where as many are met"
 # Tried beside histories that do not fade, where nobody has said how they do; in days.
 _HALF_LIVES = (180.0, 60.0)
 
@@ -66,9 +65,8 @@ def fit_tuned(
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:
-        # A fifth of the items was made cold here: among few new items that would raise them too far.
-        source = model.parameters.source | {"cold_offset": _FEW_NEW_ITEMS}
-        model = model.with_parameters(cold_offset=settings.cold_offset, source=source)
+        # A fifth of the items was made cold here: where fewer are met, that would raise them too far.
+        model = raise_new_items(model, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
     if not given:
         trials = EventTrials(model, learned, asked, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)
@@ -86,7 +84,7 @@ def held_out(
     if kind == "temporal":
         moments = np.sort(train.timestamps)
         return np.asarray(train.timestamps > moments[int((1 - _LATEST) * (len(moments) - 1))])
-    cold = np.array([stable_share(name, f"validation items {seed}") < _COLD_ITEMS for name in groups])
+    cold = _made_cold(groups, seed)
     shares = np.array([stable_share(name, f"validation users {seed}") for name in train.user_ids])
     gone = (shares < _COLD_USERS)[train.users]
     if kind == "k_shot":
@@ -100,3 +98,7 @@ def held_out(
     names = zip(train.users.tolist(), train.items.tolist(), strict=True)
     some = np.array([stable_share(f"{user} {item}", f"validation pairs {seed}") < _PAIRS for user, item in names])
     return np.asarray(cold[train.items] | gone | some)
+
+
+def _made_cold(groups: Sequence[str], seed: int) -> NDArray[np.bool_]:
+    return np.array([stable_share(name, f"validation items {seed}") < _COLD_ITEMS for name in groups])

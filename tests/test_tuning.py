@@ -286,16 +286,34 @@ def test_of_a_handful_of_interactions_nothing_is_set_aside_and_a_recommender_com
             assert np.isfinite(model.score("u", "i")).all()
 
 
-def test_new_items_are_raised_where_the_question_meets_as_many_of_them_and_nowhere_else() -> None:
-    shop = shop_of_words()
-    low = replace(SMALL, cold_offset=-3.0)  # new items come last, which half of what is set aside speaks against
-    kinds = ("item_cold", "warm", "user_cold")
-    chosen = {kind: fit_tuned(*shop, kind=kind, parameters=low).parameters for kind in kinds}
-    assert chosen["item_cold"].cold_offset > low.cold_offset
-    assert chosen["item_cold"].source["cold_offset"] == tuning.FITTED
+def shop_of(*buyers: int, items: int = 240, users: int = 240) -> Shop:
+    """8 kinds of things; the items have so many buyers in turn, all of whom buy things of one kind alone."""
+    rng = np.random.default_rng(1)
+    kinds = np.eye(8)
+    people = entities([f"u{n:03}" for n in range(users)], [""] * users, np.zeros((users, 8)))
+    things = entities([f"i{n:03}" for n in range(items)], [f"kind{n % 8}" for n in range(items)],
+                      kinds[np.arange(items) % 8])  # fmt: skip
+    fans = [np.flatnonzero(np.arange(users) % 8 == kind) for kind in range(8)]
+    counts = [buyers[i // 8 % len(buyers)] for i in range(items)]
+    pairs = [(int(u), i) for i in range(items) for u in rng.choice(fans[i % 8], counts[i], replace=False)]
+    return events(people, things, [pairs[k] for k in rng.permutation(len(pairs))]), people, things
+
+
+def test_new_items_are_raised_as_far_as_the_question_meets_new_ones_that_are_wanted() -> None:
+    low = replace(SMALL, cold_offset=-3.0)  # new items come last
+    some_once, often = shop_of(1, 1, 6), shop_of(12)
     for kind in ("warm", "user_cold"):
-        assert chosen[kind].cold_offset == low.cold_offset
-        assert chosen[kind].source["cold_offset"] == "default: new items are raised only where as many are met"
+        # What has one buyer is new once he is set aside.
+        raised = fit_tuned(*some_once, kind=kind, parameters=low).parameters
+        assert raised.cold_offset > low.cold_offset
+        assert raised.source["cold_offset"] == tuning.FITTED
+        # What has twelve is never new, but for the fifth that is made so to learn what words weigh.
+        kept = fit_tuned(*often, kind=kind, parameters=low).parameters
+        assert kept.cold_offset == low.cold_offset
+        assert kept.source["cold_offset"] == DEFAULT
+    made_new = fit_tuned(*often, kind="item_cold", parameters=low).parameters
+    assert made_new.cold_offset > low.cold_offset
+    assert made_new.source["cold_offset"] == tuning.FITTED
 
 
 def test_weights_that_are_given_are_the_recommenders_and_their_half_life_stays() -> None:
