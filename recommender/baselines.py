@@ -21,7 +21,7 @@ from recommender.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE, Factors
 from recommender.splits import Split, pair_matrix
 
 if TYPE_CHECKING:
-    from recommender.events import EventWeights
+    from coldstart_udfs.profile import Enrichment
     from recommender.model import HybridRecommender
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -181,14 +181,18 @@ def missing() -> dict[str, str]:
 
 def fit_ours(
     split: Split, seed: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-    weights: EventWeights | None = None,
+    settings: Enrichment | None = None,
 ) -> HybridRecommender:
-    """Our recommender, all its parameters chosen within the training part; events weigh as in `fit_tuned`."""
+    """Our recommender, all its parameters chosen within the training part, but for what a repository's settings say."""
+    from recommender.events import EventWeights
+    from recommender.parameters import Parameters
     from recommender.validation import fit_tuned
 
     model: HybridRecommender = fit_tuned(
         split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
-        weights=weights, searchers=split.searchers, progress=progress,
+        parameters=Parameters(evidence_scale=settings.evidence_scale) if settings else None,
+        weights=EventWeights.of_settings(settings) if settings else None,
+        searchers=split.searchers, progress=progress,
     )  # fmt: skip
     return model
 

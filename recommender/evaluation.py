@@ -26,7 +26,7 @@ from recommender.resume import Arrays, Finished
 from recommender.splits import SHOTS, Split, make_splits, pair_matrix
 
 if TYPE_CHECKING:
-    from recommender.events import EventWeights
+    from coldstart_udfs.profile import Enrichment
     from recommender.model import HybridRecommender
 
 CANDIDATES = ("cold", "warm", "overall")
@@ -72,7 +72,7 @@ class Evaluation:
 
 def evaluate(
     data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
-    methods: Sequence[str] | None = None, weights: EventWeights | None = None, unfinished: Path | None = None,
+    methods: Sequence[str] | None = None, settings: Enrichment | None = None, unfinished: Path | None = None,
     report: Report = lambda stage, done, total: None,
 ) -> Evaluation:
     """Fit every method on the training part of every seed's split, ask it, and compare.
@@ -84,8 +84,8 @@ def evaluate(
         cutoff: see `make_splits`.
         shots: see `make_splits`.
         methods: to compare with; None: all of `METHODS` that can run here.
-        weights: of events, for our recommender; None: the defaults, and a half-life by trial, see `fit_tuned`. What is
-            asked for does not depend on them.
+        settings: of a repository, for our recommender: its event weights, half-life and `evidence_scale`. None: the
+            defaults, and a half-life by trial, see `fit_tuned`. What is asked for does not depend on them.
         unfinished: a folder that keeps what is finished, so that the same call after a stop goes on from there; remove
             it once the evaluation is written. Results of other data, arguments, versions or code are thrown away.
         report: told (stage, done, total).
@@ -102,7 +102,7 @@ def evaluate(
         if name not in METHODS or name in left_out:
             raise ColdStartError(left_out.get(name) or f"method {name!r} is unknown; possible are {', '.join(METHODS)}")
     versions = _versions(data)
-    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, weights))
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, settings))
     asked = _Asked([*others, OURS])
     for seed in range(seeds):
         parts = make_splits(
@@ -116,7 +116,7 @@ def evaluate(
                 asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, seed)))
             report(stage, len(others), len(others) + 1)
             kept = finished.folder("model") if not seed and not number else None
-            ours = _Ours(part, seed, weights, report, kept)
+            ours = _Ours(part, seed, settings, report, kept)
             asked.add(OURS, part, seed, finished.get(f"{stage} {OURS}", ours.run))
             if not seed and not number:
                 model, first = ours.model(), part
@@ -175,9 +175,9 @@ class _Ours:
     """Our recommender on one split, fitted when it is needed; kept in a folder where it will be needed again."""
 
     def __init__(
-        self, split: Split, seed: int, weights: EventWeights | None, report: Report, kept: Path | None
+        self, split: Split, seed: int, settings: Enrichment | None, report: Report, kept: Path | None
     ) -> None:
-        self._split, self._seed, self._weights, self._report, self._kept = split, seed, weights, report, kept
+        self._split, self._seed, self._settings, self._report, self._kept = split, seed, settings, report, kept
         self._model: HybridRecommender | None = None
 
     def run(self) -> Arrays:
@@ -194,7 +194,7 @@ class _Ours:
 
             self._model = HybridRecommender.load(self._kept)
         if self._model is None:
-            self._model = fit_ours(self._split, self._seed, self._report, self._weights)
+            self._model = fit_ours(self._split, self._seed, self._report, self._settings)
         return self._model
 
 

@@ -55,7 +55,7 @@ def evaluate(
     model: ModelOption = None,
     repo: Annotated[
         Path | None,
-        typer.Option(help="A Feast repository, for its event weights, half-life and, without --model, its encoder."),
+        typer.Option(help="A Feast repository, for its enrichment.json: events, evidence, encoder (without --model)."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here too.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report for people.")] = None,
@@ -68,7 +68,6 @@ def evaluate(
     """
     from recommender.evaluation import evaluate as run
     from recommender.evaluation_data import settings_of
-    from recommender.events import EventWeights
 
     chosen = _shots(shots)
     settings = settings_of(repo) if repo else None
@@ -86,7 +85,7 @@ def evaluate(
             tables = _read(items, users, interactions, data, encoder, group_column, report)
             found = run(
                 tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
-                weights=EventWeights.of_settings(settings) if settings else None,
+                settings=settings,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = f"what is finished is in {unfinished}, and the same command goes on from there"

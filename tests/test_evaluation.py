@@ -23,7 +23,6 @@ from recommender.evaluation import Evaluation, evaluate, measure
 from recommender.evaluation_cli import evaluate as command
 from recommender.evaluation_cli import show_evaluation
 from recommender.evaluation_data import Dataset, files_in, read_dataset
-from recommender.events import EventWeights
 from recommender.splits import make_splits
 from tests.conftest import StubEncoder
 from tests.evaluation_data import world
@@ -164,19 +163,19 @@ def test_results_under_other_weights_types_of_events_or_code_are_no_results(
     monkeypatch.setattr(evaluation, "fit_ours", lambda *given: found.details.model)
     fitted = counted(monkeypatch)
 
-    def run(data: Dataset, weights: EventWeights | None = None) -> list[str]:
+    def run(data: Dataset, settings: Enrichment | None = None) -> list[str]:
         fitted.clear()
-        evaluate(data, "item_cold", seeds=1, methods=["popularity"], weights=weights, unfinished=unfinished)
+        evaluate(data, "item_cold", seeds=1, methods=["popularity"], settings=settings, unfinished=unfinished)
         return list(fitted)
 
     anew = ["popularity", "coldstart"]
     assert run(data) == anew
     assert run(data) == []
-    assert run(data, EventWeights({"view": 0.3})) == anew
-    assert run(data, EventWeights({"view": 0.3})) == []
-    assert run(data, EventWeights({"view": 0.4})) == anew
+    assert run(data, Enrichment(event_weights={"view": 0.3})) == anew
+    assert run(data, Enrichment(event_weights={"view": 0.3})) == []
+    assert run(data, Enrichment(event_weights={"view": 0.4})) == anew
     viewed = replace(data, interactions=replace(data.interactions, event_types=("view",)))
-    assert run(viewed, EventWeights({"view": 0.4})) == anew
+    assert run(viewed, Enrichment(event_weights={"view": 0.4})) == anew
     for package in (coldstart_udfs, recommender):
         changed = tmp_path / package.__name__
         changed.mkdir()
@@ -186,10 +185,12 @@ def test_results_under_other_weights_types_of_events_or_code_are_no_results(
         assert run(viewed) == []
 
 
-def test_our_recommender_weighs_events_as_it_is_told(data) -> None:
+def test_our_recommender_weighs_events_and_evidence_as_it_is_told(data) -> None:
     viewed = replace(data, interactions=replace(data.interactions, event_types=("view",)))
-    found = evaluate(viewed, "item_cold", seeds=1, methods=[], weights=EventWeights({"view": 0.25}))
-    assert set(found.details.model.history.data.tolist()) == {0.25}
+    settings = Enrichment(event_weights={"view": 0.25}, evidence_scale=7.0)
+    model = evaluate(viewed, "item_cold", seeds=1, methods=[], settings=settings).details.model
+    assert set(model.history.data.tolist()) == {0.25}
+    assert model.parameters.evidence_scale == 7.0
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path) -> None:
@@ -304,11 +305,11 @@ def test_the_command_prints_the_table_and_writes_the_json(app, files, monkeypatc
     assert not (files / "out.json.unfinished").exists()
 
 
-def test_with_a_repository_its_weights_and_its_encoder_are_evaluated(app, files, monkeypatch, tmp_path) -> None:
+def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files, monkeypatch, tmp_path) -> None:
     settings = Enrichment(event_weights={"view": 0.3}, half_life_days=40, model="some/encoder", backend="torch")
     repo = tmp_path / "feature_repo"
     repo.mkdir()
-    opened, weights = [], []
+    opened, told = [], []
     encoder = evaluation_data.shared_encoder(None, None)
 
     def shared_encoder(model, backend):
@@ -316,7 +317,7 @@ def test_with_a_repository_its_weights_and_its_encoder_are_evaluated(app, files,
         return encoder
 
     def fit_ours(split, seed, progress, given):
-        weights.append(given)
+        told.append(given)
         raise ColdStartError("seen enough")
 
     monkeypatch.setattr("recommender.evaluation_data.shared_encoder", shared_encoder)
@@ -330,7 +331,7 @@ def test_with_a_repository_its_weights_and_its_encoder_are_evaluated(app, files,
     for arguments in (asked, (*asked, "--model", "another/encoder"), asked[:-2]):
         assert str(invoke(app, *arguments).exception) == "seen enough"
     assert opened == [("some/encoder", "torch"), ("another/encoder", None), (None, None)]
-    assert weights == [EventWeights({"view": 0.3}, 40), EventWeights({"view": 0.3}, 40), None]
+    assert told == [settings, settings, None]
 
 
 def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch) -> None:
