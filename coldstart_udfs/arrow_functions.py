@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart_udfs import cache as vector_cache
 from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
+from coldstart_udfs.cache import default_path
+from coldstart_udfs.cache_upkeep import stats
 from coldstart_udfs.encoder import Encoder, shared_encoder, shared_stats
 from coldstart_udfs.entities import entities
 from coldstart_udfs.errors import ColdStartError
@@ -184,13 +185,13 @@ def _embed_cache_stats(cache: Column) -> pa.Array:
     if not len(cache):
         return pa.array([], fields)
     done = shared_stats()
-    path = {"1": vector_cache.default_path(), "0": None}.get(cache[0].as_py(), cache[0].as_py())
-    held = vector_cache.stats(Path(path)) if path else None
-    stats = {
+    path = {"1": default_path(), "0": None}.get(cache[0].as_py(), cache[0].as_py())
+    held = stats(Path(path)) if path else None
+    found = {
         "hits": done.hits, "misses": done.misses, "encoded": done.encoded,
         "entries": sum(held.vectors.values()) if held else 0, "bytes": held.bytes if held else 0,
     }  # fmt: skip
-    return pa.array([stats] * len(cache), fields)
+    return pa.array([found] * len(cache), fields)
 
 
 def _clean_text(text: Column) -> pa.Array:

@@ -131,7 +131,7 @@ def list_encoders() -> None:
 @cache_app.command("stats")
 def cache_stats(path: CachePath = None) -> None:
     """How many vectors the cache holds, of which encoders, and how large it is."""
-    from coldstart_udfs.cache import stats
+    from coldstart_udfs.cache_upkeep import stats
 
     held = stats(_cache_path(path))
     console.print(f"{held.path}: {held.bytes / 1e6:,.1f} MB of at most {held.limit / 1e6:,.0f} MB")
@@ -145,7 +145,7 @@ def cache_clear(
     path: CachePath = None,
 ) -> None:
     """Forget all vectors, or those of one encoder."""
-    from coldstart_udfs.cache import clear
+    from coldstart_udfs.cache_upkeep import clear
 
     console.print(f"{clear(_cache_path(path), fingerprint):,} vectors removed")
 
@@ -153,7 +153,7 @@ def cache_clear(
 @cache_app.command("verify")
 def cache_verify(path: CachePath = None) -> None:
     """Check the cache file and every vector in it; remove what is wrong."""
-    from coldstart_udfs.cache import verify
+    from coldstart_udfs.cache_upkeep import verify
 
     right, wrong = verify(_cache_path(path))
     console.print(f"{right:,} vectors are right" + (f", {wrong:,} were damaged and are removed" if wrong else ""))

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from coldstart_udfs import derived
 from coldstart_udfs.backends import KINDS, Backend, available_threads, require
-from coldstart_udfs.cache import CLAIMS, MemoryLayer, VectorCache, default_path, key_of
+from coldstart_udfs.cache import CLAIMS, VectorCache, default_path, key_of
+from coldstart_udfs.cache_memory import MemoryLayer
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.model_files import ModelFiles, Prompt
 from coldstart_udfs.profile import Vectors

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.cache import MemoryLayer, VectorCache, forget, key_of, stats, verify
+from coldstart_udfs.cache import VectorCache, key_of
+from coldstart_udfs.cache_memory import MemoryLayer
+from coldstart_udfs.cache_upkeep import forget, stats, verify
 from coldstart_udfs.errors import ColdStartError
 
 from .conftest import must, run

@@ -27,7 +27,8 @@ from feast.saved_dataset import SavedDataset
 from typer.testing import CliRunner
 
 from coldstart_udfs import connect
-from coldstart_udfs.cache import VectorCache, default_path, key_of, stats
+from coldstart_udfs.cache import VectorCache, default_path, key_of
+from coldstart_udfs.cache_upkeep import stats
 from coldstart_udfs.derived import MANIFEST, Manifest, models_folder
 from coldstart_udfs.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from coldstart_udfs import cache as vector_cache
+from coldstart_udfs import cache_upkeep
+from coldstart_udfs.cache import default_path, key_of
 from coldstart_udfs.derived import installed
 from coldstart_udfs.encoder import shared_encoder, shared_encoders
 from coldstart_udfs.errors import ColdStartError
@@ -88,7 +89,7 @@ def forget(
         raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
     store = open_store(store) if isinstance(store, (str, Path)) else store
     repo, tables = Path(store.repo_path).resolve(), _tables(data)
-    cache = vector_cache.default_path() if cache is None else Path(cache)
+    cache = default_path() if cache is None else Path(cache)
     key = join_key(store, entity)
     files = _holders(_files(store, repo, tables), key, entity_id)
     online = online_rows(store)
@@ -98,7 +99,7 @@ def forget(
     reports = _reports(repo, texts)
     bundle = None if data is None else Path(data).resolve() / "bundle"
 
-    vectors = vector_cache.forget(cache, _keys(repo, texts), dry_run=dry_run)
+    vectors = cache_upkeep.forget(cache, _keys(repo, texts), dry_run=dry_run)
     removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
     if online:
         if not dry_run:
@@ -247,7 +248,7 @@ def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
     for text in set(texts):
         clean, safe = clean_text(text), redact(text)
         shapes = {text, text.strip(), clean, safe, clean_text(safe), redact(clean)}
-        keys += [vector_cache.key_of(prefix + shape) for prefix, shape in product(prefixes, shapes)]
+        keys += [key_of(prefix + shape) for prefix, shape in product(prefixes, shapes)]
     return keys
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import yaml
 
-from coldstart_udfs.cache import erase
+from coldstart_udfs.cache_upkeep import erase
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.duckdb_session import quote_name
 
