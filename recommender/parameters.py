@@ -53,7 +53,7 @@ class Parameters:
     epochs: int = 15
     learning_rate: float = 0.05
     regularisation: float = 0.0
-    lightfm_seeds: int = 2
+    lightfm_seeds: int = 3
     seed: int = 0
     item_identity: float = 0.3
     ridge: float = 8.0
