@@ -209,12 +209,14 @@ class Block:
         mean, deviation = (tastes @ model.mean_column)[:, None], np.ones((len(users), 1), np.float32)
         # Only who has no history is measured by his own deviation.
         own = np.arange(len(users)) if model.scales is None else np.flatnonzero(side.cold)
-        deviation[own] = spread(warm.columns.dot(tastes[own]).T.std(axis=1, keepdims=True), mean[own])
+        deviation[own] = warm.columns.dot(tastes[own]).T.std(axis=1, keepdims=True)
         expected = behaved.sum(axis=1, keepdims=True) / np.float32(n)
         if model.scales is None:
+            # For `usual` alone, which nothing is divided by: who has nothing to go by deviates by nothing.
             squares = np.einsum("ij,ij->i", behaved, behaved)[:, None] / n
-            usual = spread(np.sqrt(np.maximum(squares - expected**2, 0)), expected)
+            usual = np.sqrt(np.maximum(squares - expected**2, 0))
         else:
+            deviation[own] = spread(deviation[own], mean[own])
             deviation[~side.cold] = model.scales[0]
             usual = np.full((len(users), 1), model.scales[1])
         means, covariance = model.latent_moments

@@ -33,7 +33,7 @@ _GROUPS = (0.0, 0.5, 1.0)
 _OFFSETS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 _MOST_USERS = 1_000
 # Scores that one ranking of all questions may hold; of a large catalogue fewer users are asked.
-_MOST_SCORES = 8_000_000
+_MOST_SCORES = 16_000_000
 STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
