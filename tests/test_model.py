@@ -191,6 +191,25 @@ def test_users_are_scored_in_blocks_and_in_large_shops_with_the_same_result(
     np.testing.assert_allclose(every_score(model), wanted, atol=1e-5)
 
 
+def test_those_who_did_one_thing_that_nobody_else_did_do_not_hush_the_history_of_the_others() -> None:
+    interactions, users, items = made_up_shop()
+    alone = [f"{n}" for n in range(40)]
+    more_users = entities([*users.ids, *(f"u-{n}" for n in alone)], [""] * 80, np.zeros((80, 3)))
+    texts = [*items.descriptions, *(f"oddity {n}" for n in alone)]
+    vectors = np.vstack([items.embeddings, np.tile([0.1, 0.1, 1.0], (40, 1))])
+    more_items = entities([*items.ids, *(f"i-{n}" for n in alone)], texts, vectors)
+    pairs = [*zip(interactions.users.tolist(), interactions.items.tolist(), strict=True)]
+    more = events(more_users, more_items, [*pairs, *((40 + n, 20 + n) for n in range(40))])
+    beside = HybridRecommender(shared().parameters).fit(more, *with_history(more, more_users, more_items))
+
+    def spread(model: HybridRecommender) -> float:
+        sold = {*LAMPS, *SPADES} - {*COLD_ITEMS}
+        ranking = model.with_parameters(warm_words=0.0).recommend("u00", k=20, among=sold, exclude_seen=False)
+        return float(ranking.history.max() - ranking.history.min())
+
+    assert spread(beside) > 0.8 * spread(shared())
+
+
 def test_the_four_parts_add_up_to_the_score(model: HybridRecommender) -> None:
     both = model.users.take(np.array([4])).join(new("x spade", LAMP))
     asked = [
