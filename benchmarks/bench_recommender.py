@@ -46,7 +46,7 @@ def _ranking(names: list[str], seeds: int) -> tuple[str, list[str]]:
     about = (
         f"Seeds: {seeds}. Means over users; intervals are paired bootstrap ones over users, of ours minus the "
         "method. Ours chooses all its parameters within the training part. Fits and scores were timed while another "
-        "evaluation ran on each other processor, one thread each."
+        "evaluation ran on each other processor, one thread each but for LightFM's seeds in ours."
     )
     return about, tables.markdown(ranking.measure(names, seeds))
 
