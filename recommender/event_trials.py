@@ -12,7 +12,8 @@ from recommender.data import Interactions
 from recommender.events import EventWeights
 from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
-from recommender.tuning import FEWEST, quality
+from recommender.questions import quality
+from recommender.tuning import FEWEST
 
 HALF_LIFE = "half_life_days"
 
@@ -43,7 +44,7 @@ class EventTrials:
 
     Attributes:
         weights: what was chosen so far.
-        values: NDCG@20 of each ranking, with these weights (see `recommender.tuning.quality`).
+        values: NDCG@20 of each ranking, with these weights (see `recommender.questions.quality`).
         choices: one for each call of `choose`.
 
     Args:

@@ -15,7 +15,8 @@ from recommender.data import Interactions
 from recommender.features import Entities
 from recommender.hybrid import DivergedError
 from recommender.parameters import Parameters
-from recommender.tuning import quality, tune
+from recommender.questions import quality
+from recommender.tuning import tune
 
 _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
 

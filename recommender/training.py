@@ -24,8 +24,9 @@ from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.profiles import snapshots
+from recommender.questions import quality
 from recommender.serving import as_vectors, labels_of, open_store, text_of
-from recommender.tuning import quality, tune
+from recommender.tuning import tune
 
 Report = Callable[[str, int, int], None]
 _SERVICE = "coldstart_training"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recommender.data import Interactions
 from recommender.features import Entities
 from recommender.metric import behaviour, ridge_metric
-from recommender.metrics import K, ndcg
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
+from recommender.questions import Mask, Question, all_scores, known_before, ndcg_per_user
 from recommender.scoring import Block, Scores
 
 _RIDGES = (2.0, 4.0, 8.0, 30.0)
@@ -31,9 +30,6 @@ _TASTES = (0.0, 4.0, 16.0)
 _COLD_GAMMAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _GROUPS = (0.0, 0.5, 1.0)
 _OFFSETS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-_MOST_USERS = 1_000
-# Scores that one ranking of all questions may hold; of a large catalogue fewer users are asked.
-_MOST_SCORES = 16_000_000
 STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
@@ -43,7 +39,6 @@ FEWEST = 10
 # The best of a hundred choices that are all alike lies 2.5 standard errors above them, of four hundred 3.
 _SURE = 3.0
 
-Mask = NDArray[np.bool_]
 _Choice = TypeVar("_Choice")
 
 
@@ -80,27 +75,27 @@ def tune(
     )
     cold = model.all_items.cold
     source = dict.fromkeys(_CHOSEN, DEFAULT)
-    asked = _Question.of(_known_before(model.history, held_out), model, parameters.seed)
+    asked = Question.of(known_before(model.history, held_out), model, parameters.seed)
     if len(asked.users):
         model = _for_known_users(model, asked, cold, source)
         model = _offset(model, asked, source)
-    spoken, origin = asked.with_words(held_out, items, same_visit=False)
+    spoken, own = asked.with_words(held_out, items, same_visit=False)
     if len(spoken.users):
         trials = {}
         for alpha in {model.parameters.alpha, *_ALPHAS}:
-            total = _total(model.with_parameters(alpha=alpha), spoken.users)
-            trials[alpha] = [_per_user(total, spoken, side) for side in (cold, ~cold)]
+            total = all_scores(model.with_parameters(alpha=alpha), spoken.users)
+            trials[alpha] = [ndcg_per_user(total, spoken, side) for side in (cold, ~cold)]
         model = model.with_parameters(alpha=_preferred(trials, model.parameters.alpha))
-        source["alpha"] = origin
+        source["alpha"] = FITTED if own else STAND_IN
     new = held_out.select(~np.isin(held_out.users, train.users) & ~cold[held_out.items])
-    model = _for_new_users(model, _Question.of(new, model, parameters.seed), new, cold, source)
+    model = _for_new_users(model, Question.of(new, model, parameters.seed), new, cold, source)
     for name in _CHOSEN:
         if source[name] != DEFAULT and getattr(model.parameters, name) == getattr(parameters, name):
             source[name] = KEPT
     return model.with_parameters(source=source, lightfm_seeds=parameters.lightfm_seeds)
 
 
-def raise_new_items(
+def choose_cold_offset(
     model: HybridRecommender, held_out: Interactions, among: Mask, default: float
 ) -> HybridRecommender:
     """Choose anew what is added to items without history, by NDCG@20 on `held_out` when some items are ranked together.
@@ -114,7 +109,7 @@ def raise_new_items(
     Returns:
         The same recommender with this `cold_offset`.
     """
-    asked = _Question.of(held_out, model, model.parameters.seed)
+    asked = Question.of(held_out, model, model.parameters.seed)
     asked = replace(asked, wanted=asked.wanted & among, known=asked.known | ~among)
     source = model.parameters.source | {"cold_offset": DEFAULT}
     model = _offset(model.with_parameters(cold_offset=default), asked, source)
@@ -123,81 +118,16 @@ def raise_new_items(
     return model.with_parameters(source=source)
 
 
-def quality(model: HybridRecommender, held_out: Interactions) -> NDArray[np.float64]:
-    """NDCG@20 of users with history: of the items without history that they wanted, then of those with; one value each.
-
-    Args:
-        model: fitted on what was before, or is not set aside. Who is asked, and for what, depends on what it has seen
-            alone: under other histories (`HybridRecommender.with_history`) the same rankings are measured.
-        held_out: what is asked for.
-    """
-    asked = _Question.of(_known_before(model.seen, held_out), model, model.parameters.seed)
-    if not len(asked.users):
-        return np.zeros(0)
-    total, cold = _total(model, asked.users), model.all_items.cold
-    return np.concatenate([_per_user(total, asked, side) for side in (cold, ~cold)])
-
-
-def _known_before(done: sp.csr_matrix, held_out: Interactions) -> Interactions:
-    return held_out.select(np.diff(done.indptr)[held_out.users] > 0)
-
-
 _CHOSEN = (
     "ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha", "gamma_cold",
     "gamma_attributes", "taste", "attribute_popularity", "cold_offset",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Question:
-    """Users who are asked (drawn at random), what they wanted and what they had already."""
-
-    users: Entities
-    rows: NDArray[np.int64]
-    wanted: Mask
-    known: Mask
-
-    @classmethod
-    def of(cls, held_out: Interactions, model: HybridRecommender, seed: int) -> _Question:
-        n = len(model.items)
-        most = min(_MOST_USERS, max(_MOST_SCORES // n, 100))
-        rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most]
-        wanted, known = _mask(held_out, rows, n), np.asarray(model.seen[rows].toarray() > 0)
-        return cls(model.users.take(rows), rows, wanted & ~known, known)
-
-    def take(self, rows: NDArray[np.int64]) -> _Question:
-        return _Question(self.users.take(rows), self.rows[rows], self.wanted[rows], self.known[rows])
-
-    def with_words(self, held_out: Interactions, items: Entities, *, same_visit: bool) -> tuple[_Question, str]:
-        """The users who have words, their own or else a purchase's, and something left that they wanted.
-
-        What was bought in one visit with the purchase that stands for words is much closer to it than to what
-        a user would say of himself; with `same_visit` false it is not asked for.
-        """
-        users, wanted, known, origin = self.users, self.wanted, self.known, FITTED
-        if not any(users.descriptions):
-            origin = STAND_IN
-            first = dict(zip(*_first_interactions(held_out), strict=True))
-            chosen = np.array([first[row] for row in self.rows.tolist()], dtype=np.int64)
-            everyone = np.arange(len(chosen))
-            spent = np.zeros_like(wanted)
-            spent[everyone, chosen] = True
-            if not same_visit:
-                begun = np.zeros(len(held_out.user_ids), dtype=held_out.timestamps.dtype)
-                latest_first = np.argsort(held_out.timestamps, kind="stable")[::-1]
-                begun[held_out.users[latest_first]] = held_out.timestamps[latest_first]  # the earliest stays
-                spent |= _mask(held_out.select(held_out.timestamps == begun[held_out.users]), self.rows, len(items))
-            wanted, known = wanted & ~spent, known | spent
-            words = [items.descriptions[row] for row in chosen]
-            users = replace(users, embeddings=items.embeddings[chosen], descriptions=words)
-        speaking = np.flatnonzero(users.embeddings.any(axis=1) & wanted.any(axis=1))
-        return _Question(users.take(speaking), self.rows[speaking], wanted[speaking], known[speaking]), origin
-
-
 class _Parts:
     """The parts of the scores of some users with history, so that weights can be tried without making them again."""
 
-    def __init__(self, model: HybridRecommender, asked: _Question) -> None:
+    def __init__(self, model: HybridRecommender, asked: Question) -> None:
         self.model, self.block = model, Block.of(model, asked.users)
         _, expected, lightfm, popularity = self.block.raw(model, model.all_items)
         self.lightfm = self.block.lightfm.standard(lightfm).astype(np.float32)
@@ -221,7 +151,7 @@ class _Parts:
 
 
 def _for_known_users(
-    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str]
+    model: HybridRecommender, asked: Question, cold: Mask, source: dict[str, str]
 ) -> HybridRecommender:
     """λ_B, then λ, smoothing and γ on items without history, then δ and the weight of words on those with."""
     settings = model.parameters
@@ -230,7 +160,7 @@ def _for_known_users(
         found = {ridge: behaviour(model.history, ridge) for ridge in {settings.behaviour_ridge, *_BEHAVIOUR_RIDGES}}
         histories = model.history_of(asked.users.ids)
         values = {
-            ridge: [_per_user(np.asarray((histories @ B).toarray()), asked, ~cold)] for ridge, B in found.items()
+            ridge: [ndcg_per_user(np.asarray((histories @ B).toarray()), asked, ~cold)] for ridge, B in found.items()
         }
         best = _preferred(values, settings.behaviour_ridge)
         model = _replaced(model, behaviour=found[best]).with_parameters(behaviour_ridge=best)
@@ -246,10 +176,10 @@ def _for_known_users(
         trials = {}
         for trust in {few, *_FEWS}:
             base = parts.base(trust)
-            of_cold = [_per_user(base + np.float32(gamma) * words, asked, cold)]
+            of_cold = [ndcg_per_user(base + np.float32(gamma) * words, asked, cold)]
             for of_words, weight in {default[1:], *product(_WARM_WORDS, _BEHAVIOURS)}:
                 scores = base + np.float32(gamma) * (np.float32(of_words) * words + np.float32(weight) * parts.expected)
-                trials[trust, of_words, weight] = [*of_cold, _per_user(scores, asked, ~cold)]
+                trials[trust, of_words, weight] = [*of_cold, ndcg_per_user(scores, asked, ~cold)]
         few, of_words, weight = _preferred(trials, default)
         model = model.with_parameters(few=few, warm_words=of_words, behaviour=weight)
         source |= dict.fromkeys(("warm_words", "behaviour", "few"), FITTED)
@@ -259,7 +189,7 @@ def _for_known_users(
 
 
 def _words_of_new_items(
-    model: HybridRecommender, parts: _Parts, asked: _Question, cold: Mask
+    model: HybridRecommender, parts: _Parts, asked: Question, cold: Mask
 ) -> tuple[HybridRecommender, Scores]:
     settings = model.parameters
     default = (settings.ridge, settings.smoothing, settings.few, settings.gamma)
@@ -269,7 +199,7 @@ def _words_of_new_items(
     for ridge, smoothing in product(metrics, {settings.smoothing, *_SMOOTHINGS}):
         words = parts.words(metrics[ridge], smoothing)
         for few, gamma in product(bases, {settings.gamma, *_GAMMAS}):
-            trials[ridge, smoothing, few, gamma] = [_per_user(bases[few] + np.float32(gamma) * words, asked, cold)]
+            trials[ridge, smoothing, few, gamma] = [ndcg_per_user(bases[few] + np.float32(gamma) * words, asked, cold)]
     ridge, smoothing, few, gamma = _preferred(trials, default)
     words = parts.words(metrics[ridge], smoothing)
     model = _replaced(model, metric=metrics[ridge])
@@ -289,15 +219,15 @@ def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choic
     return best if sum(float(gain.mean()) for gain in gains) > _SURE * error else default
 
 
-def _offset(model: HybridRecommender, asked: _Question, source: dict[str, str]) -> HybridRecommender:
+def _offset(model: HybridRecommender, asked: Question, source: dict[str, str]) -> HybridRecommender:
     cold = model.all_items.cold
     if not asked.wanted[:, cold].any() or not asked.wanted[:, ~cold].any():
         return model
     default = model.parameters.cold_offset
-    total = _total(model, asked.users) - np.float32(default) * cold
+    total = all_scores(model, asked.users) - np.float32(default) * cold
     everything = np.ones(len(cold), dtype=bool)
     offsets = [default, *_OFFSETS]
-    values = [_per_user(total + np.float32(offset) * cold, asked, everything) for offset in offsets]
+    values = [ndcg_per_user(total + np.float32(offset) * cold, asked, everything) for offset in offsets]
     if len(values[0]) < FEWEST:
         return model
     source["cold_offset"] = FITTED
@@ -305,41 +235,42 @@ def _offset(model: HybridRecommender, asked: _Question, source: dict[str, str]) 
 
 
 def _for_new_users(
-    model: HybridRecommender, asked: _Question, held_out: Interactions, cold: Mask, source: dict[str, str]
+    model: HybridRecommender, asked: Question, held_out: Interactions, cold: Mask, source: dict[str, str]
 ) -> HybridRecommender:
     """Popularity first; words, taste and attributes as far as they improve on it by more than one standard error."""
     if not len(asked.users):
         return model
     if any(asked.users.attributes):
         trials = [model.with_parameters(attribute_popularity=weight, gamma_cold=0.0) for weight in _GROUPS]
-        values = [_per_user(_total(trial, asked.users), asked, ~cold) for trial in trials]
+        values = [ndcg_per_user(all_scores(trial, asked.users), asked, ~cold) for trial in trials]
         place = _improving(values)
         model = model.with_parameters(attribute_popularity=_GROUPS[place])
         source["attribute_popularity"] = FITTED
-    spoken, origin = asked.with_words(held_out, model.items, same_visit=True)
+    spoken, own = asked.with_words(held_out, model.items, same_visit=True)
+    origin = FITTED if own else STAND_IN
     silent = asked.take(np.flatnonzero(~asked.users.embeddings.any(axis=1)))
     mapped = len(model.taste.weights) > 0
     # A purchase's words are no user's: they say nothing of the map, and so come last.
-    own = origin == FITTED and mapped
-    if len(spoken.users) and own:
+    mappable = own and mapped
+    if len(spoken.users) and mappable:
         model = _weighed(model, spoken, cold, source, origin, _TASTES)
     if mapped and any(silent.users.attributes):
         tastes = (model.parameters.taste,) if model.parameters.taste else _TASTES[1:]
         model = _weighed(model, silent, cold, source, FITTED, tastes, name="gamma_attributes")
-    if len(spoken.users) and not own:
+    if len(spoken.users) and not mappable:
         model = _weighed(model, spoken, cold, source, origin, (model.parameters.taste,))
     return model
 
 
 def _weighed(
-    model: HybridRecommender, asked: _Question, cold: Mask, source: dict[str, str], origin: str,
+    model: HybridRecommender, asked: Question, cold: Mask, source: dict[str, str], origin: str,
     tastes: Sequence[float], *, name: str = "gamma_cold",
 ) -> HybridRecommender:  # fmt: skip
     """γ of users without history, and taste, against popularity alone."""
     settings, default = model.parameters, getattr(model.parameters, name)
     options = [(settings.taste, 0.0), *product(tastes, _COLD_GAMMAS[1:])]
     values = [
-        _per_user(_total(model.with_parameters(**{name: gamma}, taste=taste), asked.users), asked, ~cold)
+        ndcg_per_user(all_scores(model.with_parameters(**{name: gamma}, taste=taste), asked.users), asked, ~cold)
         for taste, gamma in options
     ]
     taste, gamma = options[_improving(values)]
@@ -368,10 +299,6 @@ def _improving(values: Sequence[NDArray[np.float64]]) -> int:
     return best if gains.mean() > gains.std() / np.sqrt(len(gains)) else 0
 
 
-def _total(model: HybridRecommender, users: Entities) -> Scores:
-    return Block.of(model, users).total(model, model.all_items)
-
-
 def _replaced(model: HybridRecommender, **arrays: Any) -> HybridRecommender:
     """The same recommender with another metric, or another B."""
     other = model.with_parameters()
@@ -392,31 +319,3 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _per_user(scores: Scores, asked: _Question, side: Mask) -> NDArray[np.float64]:
-    """NDCG@20 among the items of one side, of each user who wants one of them."""
-    able = asked.wanted[:, side].any(axis=1)
-    if not able.any():
-        return np.zeros(0)
-    block = np.ix_(able, side)
-    scores, wanted = np.where(asked.known[block], -np.inf, scores[block]), asked.wanted[block]
-    k = min(K, scores.shape[1])
-    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-    return ndcg(np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1), wanted.sum(axis=1))
-
-
-def _first_interactions(interactions: Interactions) -> tuple[list[int], list[int]]:
-    """The users who did something, and the item that each of them began with."""
-    order = np.lexsort((interactions.items, interactions.timestamps, interactions.users))
-    users, first = np.unique(interactions.users[order], return_index=True)
-    return users.tolist(), interactions.items[order][first].tolist()
-
-
-def _mask(interactions: Interactions, users: NDArray[np.int64], n_items: int) -> Mask:
-    """(users, n_items), true where they interacted."""
-    place = np.full(len(interactions.user_ids), -1)
-    place[users] = np.arange(len(users))
-    inside = place[interactions.users] >= 0
-    where = (place[interactions.users[inside]], interactions.items[inside])
-    matrix = sp.csr_matrix((np.ones(inside.sum(), np.float32), where), shape=(len(users), n_items))
-    return np.asarray(matrix.toarray() > 0)

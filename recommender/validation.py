@@ -16,7 +16,7 @@ from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
 from recommender.searches import Searchers, known_until
 from recommender.splits import SHOTS, stable_share
-from recommender.tuning import raise_new_items, tune
+from recommender.tuning import choose_cold_offset, tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
 _LATEST = 0.15
@@ -66,7 +66,7 @@ def fit_tuned(
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:
         # A fifth of the items was made cold here: where fewer are met, that would raise them too far.
-        model = raise_new_items(model, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
+        model = choose_cold_offset(model, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
     if not given:
         trials = EventTrials(model, learned, asked, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)

@@ -19,8 +19,9 @@ from recommender import search as module
 from recommender.data import Interactions
 from recommender.features import Entities, with_history
 from recommender.parameters import Parameters
+from recommender.questions import quality
 from recommender.search import search
-from recommender.tuning import quality, tune
+from recommender.tuning import tune
 
 from .made_up_shop import made_up_shop
 

@@ -13,8 +13,9 @@ from recommender.events import EventWeights
 from recommender.features import Entities, with_history
 from recommender.model import HybridRecommender
 from recommender.parameters import Parameters
+from recommender.questions import quality
 from recommender.splits import SHOTS
-from recommender.tuning import DEFAULT, KEPT, STAND_IN, quality, tune
+from recommender.tuning import DEFAULT, KEPT, STAND_IN, tune
 from recommender.validation import fit_tuned, held_out
 
 from .made_up_shop import LAMP, entities, events, made_up_shop
