@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # Feast works with.
 DUCKDB_OLDEST := 1.4.5
 DUCKDB_NEWEST := 2.0.1
-SQL_TESTS := $(addprefix tests/test_,functions.py duckdb_traps.py catalogue.py sql_patterns.py generated_texts.py \
-	shell.py coverage.py recommender_sql.py)
+SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
+	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_patterns.py tests/recommender/sql
 
 .PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
 	bench-text bench-feast bench-recommender docs check clean

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from common import RETAIL, Row, interleaved, long_texts, short_texts, timed, write_section
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.bulk import embed_file
-from coldstart_udfs.cache import VectorCache, key_of
+from coldstart_udfs.encoder.bulk import embed_file
+from coldstart_udfs.encoder.cache.store import VectorCache, key_of
 
 LOOKUPS = 100_000
 

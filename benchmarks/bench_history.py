@@ -149,7 +149,7 @@ def open_store(kind: str, folder: Path, *, description: str | None) -> Any:
 
 def generate(folder: Path) -> None:
     """Random vectors, and entity rows spread over the time of the versions: a few come before the first."""
-    from coldstart_udfs.encoder import shared_encoder
+    from coldstart_udfs.encoder.encoder import shared_encoder
 
     texts = short_texts(USERS)
     shared_encoder().encode(texts)

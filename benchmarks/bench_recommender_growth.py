@@ -13,10 +13,10 @@ from bench_recommender_setup import one_thread, told
 from common import table
 from numpy.typing import NDArray
 
-from recommender.data import Interactions
-from recommender.features import Entities, with_history
-from recommender.model import HybridRecommender
-from recommender.parameters import Parameters
+from recommender.data.entities import Entities, with_history
+from recommender.data.interactions import Interactions
+from recommender.model.parameters import Parameters
+from recommender.model.recommender import HybridRecommender
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 PER_USER, PER_ITEM = 50, 200  # interactions; near those of Online Retail (61 and 73), with room for a longer tail

@@ -11,13 +11,13 @@ import numpy as np
 from bench_recommender_setup import ONLINE_RETAIL, dataset, ndcg_on, told
 from common import table
 
-from recommender.baselines import METHODS, OURS, Scorer, fit_ours, scorer_of
-from recommender.data import Interactions
-from recommender.evaluation_data import Dataset
-from recommender.events import EventWeights
-from recommender.features import Entities, with_history
-from recommender.model import HybridRecommender
-from recommender.splits import Split, make_splits
+from recommender.data.dataset import Dataset
+from recommender.data.entities import Entities, with_history
+from recommender.data.events import EventWeights
+from recommender.data.interactions import Interactions
+from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, scorer_of
+from recommender.measure.splits import Split, make_splits
+from recommender.model.recommender import HybridRecommender
 
 CUTOFF = datetime(2011, 9, 1, tzinfo=UTC)
 _DAYS = 60

@@ -1,4 +1,4 @@
-"""Every method on every data set and split: `recommender.evaluation.evaluate`, and what the tables must show.
+"""Every method on every data set and split, by `recommender.evaluation.comparison`, and what the tables must show.
 
 Each data set and split is a process of its own, as many at a time as there are processors, one thread each.
 """
@@ -57,7 +57,7 @@ def _apart(name: str, split: str, seeds: int) -> Found:
 
 def one(name: str, split: str, seeds: int) -> Found:
     """The evaluation of one data set and split; a stopped one goes on from the method that it was at."""
-    from recommender.evaluation import evaluate
+    from recommender.evaluation.comparison import evaluate
 
     stages: list[str] = []
 

@@ -13,10 +13,10 @@ from bench_recommender_setup import ONLINE_RETAIL, dataset, ndcg_on, told
 from common import table
 from german import GERMAN
 
-from coldstart_udfs.encoder import shared_encoder
-from recommender.baselines import METHODS, OURS, fit_ours
-from recommender.features import Entities, describe
-from recommender.splits import make_splits
+from coldstart_udfs.encoder.encoder import shared_encoder
+from recommender.data.entities import Entities, describe
+from recommender.evaluation.baselines import METHODS, OURS, fit_ours
+from recommender.measure.splits import make_splits
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

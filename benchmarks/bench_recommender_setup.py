@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from real_data import NAMES, contract_tables
 
 from coldstart_udfs.files import write_text
-from recommender.baselines import Scorer
-from recommender.evaluation_data import Dataset, files_in, read_dataset
-from recommender.metrics import rank_metrics
-from recommender.splits import Split
+from recommender.data.dataset import Dataset, files_in, read_dataset
+from recommender.evaluation.baselines import Scorer
+from recommender.measure.metrics import rank_metrics
+from recommender.measure.splits import Split
 
 SCRATCH = ROOT / "data" / "bench-recommender"
 UNFINISHED = SCRATCH / "unfinished"

@@ -18,13 +18,13 @@ from bench_recommender_setup import ONLINE_RETAIL, dataset, told
 from common import Row, interleaved, timed
 from lightfm import LightFM
 
-from coldstart_udfs.text import tokens as tokens_of
-from recommender.data import Interactions
-from recommender.features import with_history
-from recommender.model import HybridRecommender
-from recommender.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE
-from recommender.splits import pair_matrix
-from recommender.validation import fit_tuned
+from coldstart_udfs.text.words import tokens as tokens_of
+from recommender.data.entities import with_history
+from recommender.data.interactions import Interactions
+from recommender.evaluation.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE
+from recommender.measure.splits import pair_matrix
+from recommender.model.recommender import HybridRecommender
+from recommender.tuning.validation import fit_tuned
 
 K = 10
 _ROUNDS = 3

@@ -7,7 +7,7 @@ from typing import Any
 
 from common import table
 
-from recommender.baselines import OURS
+from recommender.evaluation.baselines import OURS
 
 Result = dict[str, Any]
 Row = dict[str, Any]

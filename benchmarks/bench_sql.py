@@ -213,7 +213,7 @@ def fetch(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def forget() -> None:
     """Give up the process's encoders and what they have in memory."""
-    from coldstart_udfs import encoder
+    from coldstart_udfs.encoder import encoder
 
     encoder._shared_encoder.cache_clear()
 

@@ -17,11 +17,11 @@ import numpy as np
 from common import ROOT, Row, write_section
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.entities import stated_price
-from coldstart_udfs.redaction import private_spans
-from coldstart_udfs.tags import Tagger
-from coldstart_udfs.text import PLACEHOLDERS
-from coldstart_udfs.vocabulary import WORDS
+from coldstart_udfs.text.cleaning import PLACEHOLDERS
+from coldstart_udfs.text.entities import stated_price
+from coldstart_udfs.text.redaction import private_spans
+from coldstart_udfs.text.tags import Tagger
+from coldstart_udfs.text.vocabulary import WORDS
 
 Labelled = dict[str, Any]
 Found = set[tuple[str, Any]]

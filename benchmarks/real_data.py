@@ -14,7 +14,7 @@ import duckdb
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
-from recommender.data import ingest
+from recommender.data.tables import ingest
 
 _COMPLETE_JOURNEY = """
 CREATE TABLE bought AS
@@ -84,7 +84,7 @@ def contract_tables(name: str, source: Path, out: Path) -> dict[str, int]:
 
 
 def prepare(name: str, source: Path, out: Path) -> None:
-    """Write items, users and interactions of one data set as parquet, for `recommender.data.ingest`.
+    """Write items, users and interactions of one data set as parquet, for `recommender.data.tables.ingest`.
 
     Args:
         name: complete-journey or stackexchange-quantum.

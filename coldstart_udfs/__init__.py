@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coldstart_udfs.connection import connect, install_stubs, register
-    from coldstart_udfs.encoder import Encoder
+    from coldstart_udfs.encoder.encoder import Encoder
+    from coldstart_udfs.sql.connection import connect, install_stubs, register
 
 __all__ = ["Encoder", "connect", "install_stubs", "register"]
 
 _HOMES = {
-    "Encoder": "coldstart_udfs.encoder",
-    "connect": "coldstart_udfs.connection",
-    "install_stubs": "coldstart_udfs.connection",
-    "register": "coldstart_udfs.connection",
+    "Encoder": "coldstart_udfs.encoder.encoder",
+    "connect": "coldstart_udfs.sql.connection",
+    "install_stubs": "coldstart_udfs.sql.connection",
+    "register": "coldstart_udfs.sql.connection",
 }
 
 

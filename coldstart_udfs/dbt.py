@@ -14,8 +14,8 @@ from typing import Any
 
 import duckdb
 
-from coldstart_udfs.connection import register
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.sql.connection import register
 
 try:
     from dbt.adapters.duckdb.plugins import BasePlugin

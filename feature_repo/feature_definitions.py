@@ -14,7 +14,7 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.types import Array, Float32, Int64, String
 
 from coldstart_udfs.feast import enriched_views
-from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.settings import Enrichment
 
 # Of history, which our offline store reads in batches.
 warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)

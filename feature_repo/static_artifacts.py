@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from coldstart_udfs.encoder import shared_encoder
-from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.encoder.encoder import shared_encoder
+from coldstart_udfs.settings import Enrichment
 
 
 def load_artifacts(app: Any) -> None:

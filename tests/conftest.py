@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-RAW = ROOT / "examples" / "online_retail"
+from tests.support.commands import RAW, free_port, must, wait_for
+from tests.support.encoders import StubEncoder
 
 
 def pytest_report_header() -> str:
@@ -39,41 +32,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["XDG_CACHE_HOME"] = before
 
 
-class StubEncoder:
-    """No model: a text's vector is drawn from its hash. For unit tests of what happens around the encoder."""
-
-    name = backend = fingerprint = "stub"
-    dimensions = 4
-    max_tokens = 8
-    device = "cpu"
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.prompts: set[str] = set()
-
-    def truncated(self, texts: Sequence[str]) -> np.ndarray:
-        return np.array([len(text.split()) > self.max_tokens for text in texts], dtype=bool)
-
-    def encode(self, texts: Sequence[str], prompt: str = "document") -> np.ndarray:
-        unique = list(dict.fromkeys(texts))
-        self.prompts.add(prompt)
-        self.seen += unique
-        if "poison" in unique:
-            raise ValueError("this text cannot be encoded")
-        vectors = {text: self.vector(text) for text in unique}
-        return np.array([vectors[text] for text in texts], dtype=np.float32).reshape(len(texts), 4)
-
-    @staticmethod
-    def vector(text: str) -> np.ndarray:
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        vector = np.random.default_rng(seed).normal(size=4).astype(np.float32)
-        return vector / np.linalg.norm(vector)
-
-
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     encoder = StubEncoder()
-    monkeypatch.setattr("coldstart_udfs.arrow_functions.shared_encoder", lambda model, cache, backend: encoder)
+    monkeypatch.setattr("coldstart_udfs.sql.arrow_functions.shared_encoder", lambda model, cache, backend: encoder)
     return encoder
 
 
@@ -83,23 +45,6 @@ def con(stub: StubEncoder) -> Iterator[duckdb.DuckDBPyConnection]:
 
     with connect() as connection:
         yield connection
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command of this environment, in a process of its own, as a user runs it."""
-    program = Path(sys.executable).with_name(str(command[0]))
-    return subprocess.run(
-        [str(program), *map(str, command[1:])], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def must(*command: str | Path, cwd: Path) -> str:
-    result = run(*command, cwd=cwd)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 @pytest.fixture(scope="session")
@@ -116,22 +61,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             server.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 60) -> None:
-    """Until a server of ours answers on its port."""
-    until = time.monotonic() + seconds
-    while server.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no answer on port {port} after {seconds:.0f} s; exit status {server.poll()}")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from coldstart_udfs.feast.transform import REQUEST_DESCRIPTION, Enricher
 from coldstart_udfs.feast.views import EnrichedViews, enriched_views
 
 if TYPE_CHECKING:
-    from coldstart_udfs.feast.offline_store import ColdStartDuckDBOfflineStore, ColdStartDuckDBOfflineStoreConfig
+    from coldstart_udfs.feast.offline.store import ColdStartDuckDBOfflineStore, ColdStartDuckDBOfflineStoreConfig
 
 __all__ = [
     "REQUEST_DESCRIPTION",
@@ -23,7 +23,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Feast names the store by this module; its base class costs seconds to import, so nobody else pays for it.
     if name in ("ColdStartDuckDBOfflineStore", "ColdStartDuckDBOfflineStoreConfig"):
-        from coldstart_udfs.feast import offline_store
+        from coldstart_udfs.feast.offline import store as offline_store
 
         return getattr(offline_store, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from coldstart_udfs.bulk import EMBEDDING, FINGERPRINT, embed_table
-from coldstart_udfs.encoder import Encoder, shared_encoder
+from coldstart_udfs.encoder.bulk import EMBEDDING, FINGERPRINT, embed_table
+from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 
 if TYPE_CHECKING:

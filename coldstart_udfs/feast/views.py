@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coldstart_udfs.encoder import shared_encoder
+from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.transform import FINGERPRINT_SUFFIX, REQUEST_DESCRIPTION, Enricher
-from coldstart_udfs.profile import Enrichment
+from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
     from feast import FeatureView, Field, OnDemandFeatureView

@@ -1,0 +1,1 @@
+"""The sentence encoder: weights, backends, bulk jobs, and the vector cache."""

@@ -1,0 +1,291 @@
+"""The engines that run a model, one interface: texts in, unit-length float32 vectors out.
+
+Every backend gives one text the same vector whatever is encoded beside it. Which texts share a call is
+therefore each backend's own affair.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.encoder.model_files import ModelFiles
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Vectors
+
+T = TypeVar("T")
+
+# Tokens of a batch, padding included. Small batches keep a layer's activations in the processor's cache: on two
+# cores 1,024 ran a third faster than 4,096. A GPU wants more.
+_CPU_TOKENS = 1_024
+_GPU_TOKENS = 32_768
+
+# torch-fp16 on a GPU: rows of a batch, always, and lengths rounded up to a multiple, so that a text meets the same
+# kernels, and the same rounding, in every company. On a processor one text a call does it.
+_HALF_ROWS, _HALF_STEP = 32, 32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a backend before it is loaded.
+
+    Attributes:
+        label: how a fingerprint begins: engine and number type.
+        recipe: of a derived model, how it is made; part of the fingerprint, so a change of it is one.
+        runs_with: what must be importable to run it.
+        built_with: what else must be, to build its model.
+        extra: the extra of the distribution that brings them.
+        cached: whether looking a vector up is cheaper than making it.
+        same_space: whether the vectors are meant to equal the reference's, so that cosine to it is a measure.
+    """
+
+    label: str
+    recipe: str = ""
+    runs_with: tuple[str, ...] = ()
+    built_with: tuple[str, ...] = ()
+    extra: str = ""
+    cached: bool = True
+    same_space: bool = True
+
+    @property
+    def derived(self) -> bool:
+        """Whether it runs a model that is built from the original."""
+        return bool(self.recipe)
+
+
+KINDS = {
+    "torch": Kind("torch-float32"),
+    "torch-fp16": Kind("torch-float16"),
+    "onnx": Kind("onnx-float32", "torchscript-eager-1", ("onnxruntime",), ("onnx",), "fast"),
+    "onnx-int8": Kind("onnx-int8", "per-channel-reduced-1", ("onnxruntime",), ("onnx",), "fast"),
+    "static": Kind("static-float32", "model2vec-pca-sif-1", (), ("model2vec", "skeletoken"), "static",
+                   cached=False, same_space=False),
+}  # fmt: skip
+
+
+class Backend(Protocol):
+    """A loaded model."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimensions) unit-length rows for n texts, prompts already in front of them."""
+        ...
+
+
+def require(backend: str, *, build: bool = False) -> None:
+    """Check that what a backend needs is installed.
+
+    Args:
+        backend: a name of `KINDS`.
+        build: whether its model is to be built too.
+
+    Raises:
+        ColdStartError: no such backend, or its extra is missing.
+    """
+    if backend not in KINDS:
+        raise ColdStartError(f"backend is {backend!r}; possible are {['auto', *KINDS]}")
+    kind = KINDS[backend]
+    missing = [name for name in (*kind.runs_with, *(kind.built_with if build else ())) if find_spec(name) is None]
+    if missing:
+        raise ColdStartError(
+            f"the backend {backend!r} needs {' and '.join(missing)}, not installed here: "
+            f"pip install 'feast-coldstart[{kind.extra}]'"
+        )
+
+
+def available_threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class TorchBackend:
+    """sentence-transformers, in float32 or in float16."""
+
+    def __init__(self, files: ModelFiles, device: str, threads: int, *, half: bool = False) -> None:
+        """Load the model; takes seconds.
+
+        Raises:
+            ColdStartError: the model does not load on this device.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silent in forked workers
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        torch.set_num_threads(threads)
+        try:
+            self._network = SentenceTransformer(
+                str(files.folder), device=None if device == "auto" else device, local_files_only=True
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ColdStartError(f"encoder {files.name} does not load on device {device!r}: {error}") from error
+        if half:
+            self._network.half()
+        self._files, self._half = files, half
+        self._on_cpu = self._network.device.type == "cpu"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """As `Backend.encode`."""
+        lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
+        out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
+        if self._half:
+            for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
+                out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
+            return out
+        for rows in pack(lengths, _CPU_TOKENS if self._on_cpu else _GPU_TOKENS):
+            out[rows] = self._network.encode(
+                [texts[row] for row in rows], batch_size=len(rows), prompt="", normalize_embeddings=True,
+                convert_to_numpy=True, show_progress_bar=False,
+            )  # fmt: skip
+        return out
+
+    def _run_padded(self, texts: list[str], longest: int) -> Vectors:
+        import torch
+
+        if self._on_cpu:
+            rows, width = len(texts), longest
+        else:
+            rows, width = _HALF_ROWS, -(-longest // _HALF_STEP) * _HALF_STEP
+        inputs = self._network.tokenizer(
+            texts + [""] * (rows - len(texts)), padding="max_length", truncation=True, return_tensors="pt",
+            max_length=min(width, self._files.max_tokens or width),
+        )  # fmt: skip
+        with torch.inference_mode():
+            features = self._network({name: tensor.to(self._network.device) for name, tensor in inputs.items()})
+            # Normalised again in float32: a float16 row is only about of unit length.
+            vectors = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
+        return np.asarray(vectors.cpu().numpy()[: len(texts)], dtype=np.float32)
+
+
+class OnnxBackend:
+    """onnxruntime on the processor.
+
+    Batches run side by side, one thread each: on short texts most of a call is overhead, which a second thread
+    inside the call does not share. Dynamic int8 takes the scale of its activations from the whole batch, so
+    that a text's vector would depend on its company: it gets one text a call.
+    """
+
+    def __init__(self, files: ModelFiles, model: Path, threads: int, *, singly: bool) -> None:
+        """Load an exported model."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        self._files, self._singly = files, singly
+        self._pool = _Pool(threads)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """As `Backend.encode`."""
+        cut = _truncate(self._files, self._files.token_ids(texts))
+        lengths = np.array([len(ids) for ids in cut], dtype=np.int64)
+        if self._singly:
+            batches = [np.array([row]) for row in np.argsort(-lengths, kind="stable")]
+        else:
+            # At least a batch for each thread.
+            batches = list(pack(lengths, min(_CPU_TOKENS, -(-int(lengths.sum()) // self._pool.threads))))
+        out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
+        for rows, vectors in zip(batches, self._pool.map(lambda rows: self._run(rows, cut), batches), strict=True):
+            out[rows] = vectors
+        return out
+
+    def _run(self, rows: NDArray[np.int64], texts: list[list[int]]) -> Vectors:
+        width = max(len(texts[row]) for row in rows)
+        ids = np.full((len(rows), width), self._files.pad_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(texts[row])] = texts[row]
+            mask[place, : len(texts[row])] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        result = self._session.run(None, {name: inputs[name] for name in self._inputs})[0]
+        return np.asarray(result, dtype=np.float32)
+
+
+class StaticBackend:
+    """A model2vec distillation: the mean of stored token vectors. A text without a known token is a zero vector."""
+
+    def __init__(self, files: ModelFiles, folder: Path, threads: int) -> None:
+        """Load token vectors and tokenizer."""
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        self._vectors = load_file(folder / "model.safetensors")["embeddings"].astype(np.float32)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(files.max_tokens or 2**31 - 1)
+        self._unknown = self._tokenizer.token_to_id("[UNK]")
+        self._pool = _Pool(threads)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """As `Backend.encode`."""
+        parts = [texts[start : start + 256] for start in range(0, len(texts), 256)]
+        return np.vstack(list(self._pool.map(self._run, parts)))
+
+    def _run(self, texts: Sequence[str]) -> Vectors:
+        out = np.zeros((len(texts), self._vectors.shape[1]), dtype=np.float32)
+        for row, encoding in enumerate(self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)):
+            ids = [token for token in encoding.ids if token != self._unknown]
+            if ids:
+                out[row] = self._vectors.take(ids, axis=0).sum(axis=0)
+        # The length makes no difference to the mean's direction, so the sum is as good.
+        lengths = np.linalg.norm(out, axis=1, keepdims=True)
+        np.divide(out, lengths, out=out, where=lengths > 0)
+        return out
+
+
+def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of like length, longest first, each at most `budget` tokens with its padding.
+
+    >>> [rows.tolist() for rows in pack(np.array([2, 9, 3, 2]), 6)]
+    [[1], [2, 0], [3]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(1, budget // max(1, int(lengths[order[start]])))
+        yield order[start:stop]
+        start = stop
+
+
+def _same_shape(lengths: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
+    """Rows whose padded length is the same, `rows` at a time."""
+    padded = lengths if rows == 1 else -(-lengths // _HALF_STEP)
+    for value in np.unique(padded):
+        members = np.flatnonzero(padded == value)
+        for start in range(0, len(members), rows):
+            yield members[start : start + rows]
+
+
+def _truncate(files: ModelFiles, texts: list[list[int]]) -> list[list[int]]:
+    limit = files.max_tokens
+    if limit is None:
+        return texts
+    # What stands at the end of every text ("[SEP]") stays there.
+    tail = files.special_tail
+    return [ids if len(ids) <= limit else ids[: limit - len(tail)] + tail for ids in texts]
+
+
+class _Pool:
+    """Threads that are made when there is work for them, and anew in a forked process."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._owner = -1
+        self._executor: ThreadPoolExecutor | None = None
+
+    def map(self, function: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
+        if len(items) < 2 or self.threads == 1:
+            return map(function, items)
+        if self._executor is None or self._owner != os.getpid():
+            self._executor, self._owner = ThreadPoolExecutor(self.threads, "coldstart-encoder"), os.getpid()
+        return self._executor.map(function, items)

@@ -1,0 +1,227 @@
+"""Whole files through the encoder: parquet in, parquet with embeddings out, in bounded memory, resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.encoder.model_files import read_json
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import write_text
+from coldstart_udfs.profile import has_text
+from coldstart_udfs.sql.arrow_lists import embeddings_to_arrow
+
+EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
+
+# Rows of a part: what a kill costs at most, and a row group of the result.
+_PART = 16_384
+# A text that is encoded fast enough is done in steps of this many, so that progress shows.
+_STEP = 2_048
+
+# Told (rows done, rows in all, rows that an earlier run had done).
+Report = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a bulk run did.
+
+    Attributes:
+        rows: in the file, and out of it.
+        without_text: rows whose text is NULL or blank; their embedding is NULL.
+        truncated: rows whose text is longer than the encoder reads.
+        fingerprint: of the encoder.
+    """
+
+    rows: int
+    without_text: int
+    truncated: int
+    fingerprint: str
+
+
+def embed_table(table: pa.Table, text: str, encoder: Encoder) -> pa.Table:
+    """Add `embedding` (list of float32; NULL without text) and `embedding_fingerprint` to a table.
+
+    Args:
+        table: with a column `text` of strings.
+        text: that column's name.
+        encoder: what makes the vectors; its fingerprint also goes into the schema's metadata.
+
+    Returns:
+        The table with both columns at its end.
+
+    Raises:
+        ColdStartError: no such column, or no column of strings; or one of the two is there already.
+    """
+    check_schema(table.schema, text, "the table")
+    return _with_embeddings(table, text, encoder)[0]
+
+
+def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report) -> Embedded:
+    """Embed a column of a parquet file into another parquet file.
+
+    Finished parts wait in `OUT.unfinished`; the same call takes them up again after a stop, if input and
+    encoder are still the same. `out` appears when it is complete, in place of what was there.
+
+    Args:
+        source: the parquet file.
+        out: the parquet file to write: all columns of the input, and those of `embed_table`.
+        text: the column with the texts.
+        encoder: what makes the vectors.
+        report: told how far it is.
+
+    Raises:
+        ColdStartError: `source` is no parquet file, `out` is `source`, or the column cannot be used.
+    """
+    file = open_parquet(source)
+    check_schema(file.schema_arrow, text, str(source))
+    if out.is_dir():
+        raise ColdStartError(f"{out} is a folder; name a file, such as {out / 'embeddings.parquet'}")
+    if out.exists() and out.samefile(source):
+        raise ColdStartError(f"{out} is the input; choose another --out")
+    total = file.metadata.num_rows
+    status = source.stat()
+    job = {
+        "source": str(source.resolve()), "size": status.st_size, "changed": status.st_mtime_ns,
+        "text": text, "part": _PART, "fingerprint": encoder.fingerprint,
+    }  # fmt: skip
+    work = out.with_name(out.name + ".unfinished")
+    if work.exists() and read_json(work / "job.json") != job:
+        shutil.rmtree(work)  # parts of another input or encoder
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(work / "job.json", json.dumps(job, indent=2) + "\n")
+
+    done = resumed = 0
+    parts = []
+    for number, table in enumerate(_parts(file)):
+        path = work / f"{number:06}.arrow"
+        parts.append(path)
+        if path.exists():
+            resumed += len(table)
+        else:
+            _write_part(path, table, text, encoder, partial(_report_from, report, done, total, resumed))
+        done += len(table)
+        report(done, total, resumed)
+    return _assemble(parts, file.schema_arrow, encoder, work, out)
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a parquet file.
+
+    Raises:
+        ColdStartError: it does not exist, or is something else.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ColdStartError(f"{path} does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ColdStartError(
+            f"{path} cannot be read as parquet ({error}); DuckDB makes one of any table: COPY … TO 'x.parquet'"
+        ) from None
+
+
+def check_schema(schema: pa.Schema, text: str, where: str) -> None:
+    """Check that a column of texts is there, and that what is to be added is not.
+
+    Raises:
+        ColdStartError: otherwise.
+    """
+    if text not in schema.names:
+        raise ColdStartError(f"{where} has no column {text!r}; it has {schema.names}")
+    kind = schema.field(text).type
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
+        raise ColdStartError(f"{where}: column {text!r} is {kind}, not text")
+    taken = [name for name in (EMBEDDING, FINGERPRINT) if name in schema.names]
+    if taken:
+        raise ColdStartError(f"{where} has {taken} already; leave those columns out of the input")
+
+
+def _with_embeddings(table: pa.Table, text: str, encoder: Encoder) -> tuple[pa.Table, int, int]:
+    texts = table[text].to_pylist()
+    present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
+    given = [value for value, there in zip(texts, present, strict=True) if there]
+    vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
+    if given:
+        vectors[present] = encoder.encode(given)
+    result = table.append_column(EMBEDDING, embeddings_to_arrow(vectors, present))
+    result = result.append_column(FINGERPRINT, pa.array([encoder.fingerprint] * len(table), pa.string()))
+    metadata = {**(table.schema.metadata or {}), **_metadata(encoder)}
+    return result.replace_schema_metadata(metadata), len(texts) - len(given), int(encoder.truncated(given).sum())
+
+
+def _metadata(encoder: Encoder) -> dict[bytes, bytes]:
+    opened_with = json.dumps({"model": encoder.files.model, "backend": encoder.backend})
+    return {FINGERPRINT.encode(): encoder.fingerprint.encode(), b"embedding_encoder": opened_with.encode()}
+
+
+def _parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The file in tables of `_PART` rows, however its row groups lie."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in file.iter_batches(batch_size=_PART):
+        waiting.append(batch)
+        rows += len(batch)
+        while rows >= _PART:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, _PART)
+            waiting = table.slice(_PART).to_batches()
+            rows -= _PART
+    if rows:
+        yield pa.Table.from_batches(waiting)
+
+
+def _report_from(report: Report, done: int, total: int, resumed: int, rows: int) -> None:
+    report(done + rows, total, resumed)
+
+
+def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, report: Callable[[int], None]) -> None:
+    beside = path.with_suffix(".tmp")
+    pieces, without_text, truncated = [], 0, 0
+    for start in range(0, len(table), _STEP):
+        piece, absent, cut = _with_embeddings(table.slice(start, _STEP), text, encoder)
+        pieces.append(piece)
+        without_text, truncated = without_text + absent, truncated + cut
+        report(min(start + _STEP, len(table)))
+    whole = pa.concat_tables(pieces)
+    counts = {b"without_text": str(without_text).encode(), b"truncated": str(truncated).encode()}
+    with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, whole.schema, metadata=counts) as writer:
+        writer.write_table(whole)
+    os.replace(beside, path)
+
+
+def _assemble(parts: list[Path], schema: pa.Schema, encoder: Encoder, work: Path, out: Path) -> Embedded:
+    rows = without_text = truncated = 0
+    schema = schema.append(pa.field(EMBEDDING, pa.list_(pa.float32()))).append(pa.field(FINGERPRINT, pa.string()))
+    schema = schema.with_metadata({**(schema.metadata or {}), **_metadata(encoder)})
+    beside = work / "whole.parquet"
+    others = [name for name in schema.names if name != EMBEDDING]
+    # Numbers of a vector neither repeat nor compress, and nobody asks for the least of them.
+    zstd = dict.fromkeys(others, "zstd")
+    options: dict[str, Any] = {"use_dictionary": others, "write_statistics": others, "compression": zstd}
+    with pq.ParquetWriter(beside, schema, **options) as writer:
+        for path in parts:
+            with pa.memory_map(str(path)) as source:
+                reader = pa.ipc.open_file(source)
+                table = reader.read_all()
+                writer.write_table(table, row_group_size=_PART)
+                counts = reader.metadata
+                rows += len(table)
+                without_text += int(counts[b"without_text"])
+                truncated += int(counts[b"truncated"])
+    os.replace(beside, out)
+    shutil.rmtree(work)
+    return Embedded(rows, without_text, truncated, encoder.fingerprint)

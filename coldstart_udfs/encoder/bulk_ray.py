@@ -1,0 +1,104 @@
+"""The same bulk job on a Ray cluster: parquet folders in and out, one encoder in each actor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from coldstart_udfs.encoder.bulk import check_schema, embed_table
+from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.errors import ColdStartError
+
+_ROWS = 2_048
+
+
+class _Embedder:
+    """One actor: an encoder on one processor, which it keeps."""
+
+    def __init__(self, text: str, model: str | None, backend: str, cache: bool | str) -> None:
+        self._text = text
+        self._encoder = Encoder(model, backend=backend, cache=cache, threads=1)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return embed_table(batch, self._text, self._encoder)
+
+
+def embed_directory(
+    source: str, out: str, *, text: str, model: str | None, backend: str, cache: bool | str, workers: int
+) -> int:
+    """Embed a column of a parquet folder, a file, or an object-store path, with Ray Data.
+
+    Args:
+        source: path or URI of parquet files.
+        out: path or URI of a folder that does not exist or is empty; it receives parquet files as `embed_table` gives.
+        text: the column with the texts.
+        model: of the encoder.
+        backend: of the encoder; "auto" is decided here, once, for every actor.
+        cache: the encoder's.
+        workers: how many actors, one processor each.
+
+    Returns:
+        Rows written, as many as were read.
+
+    Raises:
+        ColdStartError: Ray is not installed, the input cannot be used, `out` is not empty, or Ray lost rows.
+    """
+    if find_spec("ray") is None:
+        raise ColdStartError("--engine ray needs Ray, not installed here: pip install 'feast-coldstart[ray]'")
+    import ray
+
+    dataset = _open(source)
+    check_schema(dataset.schema, text, source)
+    filesystem, folder = pyarrow.fs.FileSystem.from_uri(_absolute(out))
+    if filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True)):
+        raise ColdStartError(f"{out} is not empty; choose another folder")
+    rows = int(dataset.count_rows())
+    backend = Encoder(model, backend=backend, cache=cache).backend
+    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    # An object store knows no renaming: there the files appear as they are finished.
+    target = f"{folder}.unfinished" if local else out
+    if local:
+        shutil.rmtree(target, ignore_errors=True)
+    if not ray.is_initialized():
+        # A cluster that RAY_ADDRESS names, else one here. Reading needs a processor beside the actors', or all wait.
+        size = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers + 1, "include_dashboard": False}
+        ray.init(logging_level=logging.WARNING, **size)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its report every few seconds is a page long
+    processors = int(ray.cluster_resources().get("CPU", 0))
+    if processors <= workers:
+        raise ColdStartError(
+            f"{workers} workers and one processor to read with are more than the cluster's {processors} processors; "
+            f"pass --workers {max(1, processors - 1)}"
+        )
+    arguments: dict[str, Any] = {"text": text, "model": model, "backend": backend, "cache": cache}
+    ray.data.read_parquet(_absolute(source)).map_batches(
+        _Embedder, fn_constructor_kwargs=arguments, batch_format="pyarrow", batch_size=_ROWS,
+        compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1,
+    ).write_parquet(target)  # fmt: skip
+    written = int(ds.dataset(target if local else folder, filesystem=filesystem, format="parquet").count_rows())
+    if written != rows:
+        raise ColdStartError(f"{rows:,} rows went in and {written:,} came out, in {target}; look at Ray's log")
+    if local:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(target, folder)
+    return written
+
+
+def _open(source: str) -> ds.Dataset:
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(_absolute(source))
+        return ds.dataset(path, filesystem=filesystem, format="parquet")
+    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+        raise ColdStartError(f"{source} cannot be read as parquet: {error}") from None
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).resolve())

@@ -1,0 +1,316 @@
+"""Models derived from another: exported, quantised or distilled once on this machine, each with its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from coldstart_udfs.encoder.backends import (
+    KINDS,
+    Backend,
+    OnnxBackend,
+    StaticBackend,
+    TorchBackend,
+    available_threads,
+    require,
+)
+from coldstart_udfs.encoder.model_files import ModelFiles, read_json, sha256
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import write_text
+from coldstart_udfs.profile import Vectors
+
+# A derived model that strays further than this from its original, on average, is not that model any more.
+LEAST_COSINE = 0.98
+
+MANIFEST = "manifest.json"
+_WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
+
+# Called with the stage that begins.
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a derived model is, where it comes from, and what was measured when it was built.
+
+    Attributes:
+        fingerprint: of the encoder that runs it.
+        model: the original's name.
+        source: the original's fingerprint under `torch`.
+        backend: what runs it.
+        dimensions: of a vector.
+        max_tokens: of a text.
+        prompts: what is put in front of texts.
+        bytes: size on disk.
+        sha256: of the file with the weights.
+        cosine_mean: to the original's vectors, over a fixed sample of real descriptions; None for `static`,
+            whose axes are its own.
+        cosine_min: likewise.
+        similarity_correlation: Pearson's, between the similarities of all pairs of the sample under this
+            model and under the original.
+        texts_per_second: measured on this machine, on the sample.
+        built: when, UTC.
+        versions: of the packages that made it.
+    """
+
+    fingerprint: str
+    model: str
+    source: str
+    backend: str
+    dimensions: int
+    max_tokens: int | None
+    prompts: dict[str, str]
+    bytes: int
+    sha256: str
+    cosine_mean: float | None
+    cosine_min: float | None
+    similarity_correlation: float
+    texts_per_second: float
+    built: str
+    versions: dict[str, str]
+
+
+def fingerprint_of(files: ModelFiles, backend: str) -> str:
+    """The identity of a model under a backend: see `Encoder.fingerprint`."""
+    kind = KINDS[backend]
+    described = {**files.identity, "recipe": kind.recipe}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return f"{kind.label}-{files.dimensions}-{digest[:16]}"
+
+
+def models_folder() -> Path:
+    """Where derived models are kept: `models` in the user's cache directory."""
+    return platformdirs.user_cache_path("coldstart") / "models"
+
+
+def installed() -> list[Manifest]:
+    """The derived models that were built on this machine."""
+    return [_read_manifest(path.parent) for path in sorted(models_folder().glob(f"*/{MANIFEST}"))]
+
+
+def load(files: ModelFiles, backend: str, device: str, threads: int, report: Report) -> Backend:
+    """Open a model under a backend, building what is derived if it is not there yet.
+
+    Raises:
+        ColdStartError: the backend is not installed, does not run on the device, the derived model is
+            damaged, or strays too far from its original.
+    """
+    require(backend)
+    if not KINDS[backend].derived:
+        return TorchBackend(files, device, threads, half=backend == "torch-fp16")
+    folder = models_folder() / fingerprint_of(files, backend)
+    if not (folder / MANIFEST).exists():
+        build(files, backend, report=report)
+    manifest = _read_manifest(folder)
+    _check_quality(manifest)
+    found = sha256(folder / _WEIGHTS[backend])
+    if found != manifest.sha256:
+        raise ColdStartError(
+            f"{folder / _WEIGHTS[backend]} has sha256 {found}, its manifest says {manifest.sha256}; build it anew: "
+            f"{_build_command(files, backend)}"
+        )
+    return _open(files, backend, folder, threads)
+
+
+def build(files: ModelFiles, backend: str, *, report: Report, again: bool = False) -> Manifest:
+    """Derive a model: made beside, measured against the original, then renamed.
+
+    Args:
+        files: of the original.
+        backend: one with a derived model.
+        report: told which stage begins.
+        again: build it even if it is there.
+
+    Raises:
+        ColdStartError: nothing is derived for this backend, its extra is missing, the folder cannot be
+            written, or the result strays too far from its original; then nothing is left behind.
+    """
+    require(backend, build=True)
+    if not KINDS[backend].derived:
+        raise ColdStartError(
+            f"the backend {backend!r} runs the original model, there is nothing to build; possible are {list(_WEIGHTS)}"
+        )
+    folder = models_folder() / fingerprint_of(files, backend)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that meet a new machine together build it once.
+        with FileLock(folder.with_suffix(".lock")):
+            if again or not (folder / MANIFEST).exists():
+                with _beside(folder) as scratch:
+                    _build(files, backend, scratch, report)
+            return _read_manifest(folder)
+    except OSError as error:
+        raise ColdStartError(f"the model for {backend!r} cannot be built in {folder.parent}: {error}") from error
+
+
+def sample_descriptions() -> list[str]:
+    """The fixed sample that derived models are measured on: texts of Online Retail (CC BY 4.0), short and long."""
+    text = (resources("coldstart_udfs.encoder") / "sample_descriptions.json").read_text(encoding="utf-8")
+    return [str(description) for description in json.loads(text)["texts"]]
+
+
+def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> None:
+    report(f"building {backend}: from {files.name}")
+    with _quiet():
+        if backend == "static":
+            _distil(files, folder)
+        else:
+            _export(files, folder / _WEIGHTS[backend], quantise=backend == "onnx-int8")
+    report(f"building {backend}: comparing with the original")
+    texts = [files.prompts["document"] + text for text in sample_descriptions()]
+    threads = available_threads()
+    expected = TorchBackend(files, "cpu", threads).encode(texts)
+    derived = _open(files, backend, folder, threads)
+    derived.encode(texts[:8])
+    began = time.perf_counter()
+    vectors = derived.encode(texts)
+    seconds = time.perf_counter() - began
+    cosines = (vectors * expected).sum(axis=1) if KINDS[backend].same_space else None
+    manifest = Manifest(
+        fingerprint=fingerprint_of(files, backend), model=files.name, source=fingerprint_of(files, "torch"),
+        backend=backend, dimensions=vectors.shape[1], max_tokens=files.max_tokens,
+        prompts={str(name): prefix for name, prefix in files.prompts.items()},
+        bytes=sum(path.stat().st_size for path in folder.iterdir()), sha256=sha256(folder / _WEIGHTS[backend]),
+        cosine_mean=None if cosines is None else round(float(cosines.mean()), 6),
+        cosine_min=None if cosines is None else round(float(cosines.min()), 6),
+        similarity_correlation=round(_similarity_correlation(vectors, expected), 6),
+        texts_per_second=round(len(texts) / seconds, 1), built=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={name: version(name) for name in ("torch", "transformers", "sentence-transformers",
+                                                   *KINDS[backend].runs_with, *KINDS[backend].built_with)},
+    )  # fmt: skip
+    _check_quality(manifest)
+    write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    # Eager attention exports as plain matrix products, which onnxruntime fuses by itself when it loads them.
+    network = SentenceTransformer(
+        str(files.folder), device="cpu", local_files_only=True, model_kwargs={"attn_implementation": "eager"}
+    ).eval()
+    example = network.tokenizer(["a red lamp", "a"], padding=True, return_tensors="pt")
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in example]
+
+    class Whole(torch.nn.Module):
+        """All modules of the pipeline, pooling and normalisation included, from tensors to one tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.modules_in_order = network
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            features: dict[str, Any] = dict(zip(names, inputs, strict=True))
+            for module in self.modules_in_order:
+                features = module(features)
+            return torch.nn.functional.normalize(features["sentence_embedding"], dim=1)
+
+    exported = path.with_suffix(".float32") if quantise else path
+    # The newer exporter's graph is one that onnxruntime's own fusion does not know (1.32, torch 2.13).
+    torch.onnx.export(
+        Whole(), tuple(example[name] for name in names), str(exported), dynamo=False, opset_version=17,
+        input_names=names, output_names=["embedding"],
+        dynamic_axes={**{name: {0: "texts", 1: "tokens"} for name in names}, "embedding": {0: "texts"}},
+    )  # fmt: skip
+    if quantise:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        # Seven bits a weight: with eight, processors without VNNI saturate, and vectors would differ by machine.
+        quantize_dynamic(exported, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        exported.unlink()
+
+
+def _distil(files: ModelFiles, folder: Path) -> None:
+    from model2vec.distill import distill_from_model
+    from safetensors.numpy import save_file
+    from transformers import AutoModel, AutoTokenizer
+
+    # PCA at full width: it centres the token vectors, and pairs are then far more alike to the original's.
+    model = distill_from_model(
+        AutoModel.from_pretrained(files.folder, local_files_only=True),
+        AutoTokenizer.from_pretrained(files.folder, local_files_only=True),
+        pca_dims="auto", quantize_to="float32", device="cpu",
+    )  # fmt: skip
+    vectors = model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
+    weights = 1.0 if model.weights is None else model.weights[:, None]
+    save_file({"embeddings": np.asarray(vectors * weights, dtype=np.float32)}, folder / _WEIGHTS["static"])
+    # The original's tokenizer may pad to a fixed length, and model2vec 0.8 would count the padding as words.
+    model.tokenizer.no_padding()
+    model.tokenizer.no_truncation()
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _open(files: ModelFiles, backend: str, folder: Path, threads: int) -> Backend:
+    if backend == "static":
+        return StaticBackend(files, folder, threads)
+    return OnnxBackend(files, folder / _WEIGHTS[backend], threads, singly=backend == "onnx-int8")
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest(**read_json(folder / MANIFEST))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ColdStartError(f"{folder / MANIFEST} is damaged ({error}); delete the folder, it is built anew") from None
+
+
+def _check_quality(manifest: Manifest) -> None:
+    if manifest.cosine_mean is not None and not manifest.cosine_mean >= LEAST_COSINE:
+        raise ColdStartError(
+            f"{manifest.backend} of {manifest.model} has a mean cosine of {manifest.cosine_mean:.3f} to its original, "
+            f"less than {LEAST_COSINE}, and is not used; take the backend 'onnx' or 'torch'"
+        )
+
+
+def _build_command(files: ModelFiles, backend: str) -> str:
+    model = f" --model {files.model}" if files.model else ""
+    return f"`coldstart encoder build --backend {backend}{model} --again`"
+
+
+def _similarity_correlation(vectors: Vectors, expected: Vectors) -> float:
+    pairs = np.triu_indices(len(vectors), 1)
+    return float(np.corrcoef((vectors @ vectors.T)[pairs], (expected @ expected.T)[pairs])[0, 1])
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `folder` if the block succeeds."""
+    scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    try:
+        yield scratch
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn and print about their own affairs; errors still come through."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

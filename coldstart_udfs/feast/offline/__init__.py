@@ -1,0 +1,1 @@
+"""The offline store: DuckDB with an ASOF JOIN for point-in-time retrieval."""

@@ -1,0 +1,140 @@
+"""A DuckDB connection of our own for each job: the repository's settings, UTC, and our functions where asked for."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import duckdb
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import Enrichment
+
+if TYPE_CHECKING:
+    from feast import RepoConfig
+
+Setting: TypeAlias = bool | int | float | str
+
+# What the store itself decides: a naive timestamp is UTC in Feast, and DuckDB would take the machine's zone.
+_OURS = {"timezone": "Feast's timestamps are UTC"}
+
+
+def repo_folder(config: RepoConfig) -> Path:
+    """The repository's folder, absolute; the working directory where Feast was given none."""
+    return Path(config.repo_path or ".").resolve()
+
+
+def open_connection(
+    config: RepoConfig, *, functions: bool = False, fingerprint: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Open a connection for one job; whoever opens it closes it.
+
+    Args:
+        config: the repository's; `extensions` and `settings` of its offline store are loaded and set.
+        functions: register `embed()` and the others, with the encoder of the repository's enrichment.json.
+        fingerprint: set the variable `encoder_fingerprint` to that encoder's; its files are read for it.
+
+    Raises:
+        ColdStartError: DuckDB refuses an extension or a setting.
+    """
+    repo = repo_folder(config)
+    con = duckdb.connect()
+    try:
+        # Each process its own: DuckDB's default is `.tmp` in the working directory, shared by whoever runs there.
+        spill = Path(tempfile.gettempdir()) / f"coldstart-duckdb-{os.getpid()}-{uuid.uuid4().hex}"
+        con.execute(f"SET temp_directory = {quote_text(str(spill))}")
+        con.execute(f"SET file_search_path = {quote_text(str(repo))}")
+        # A name in SQL means a table, never a variable of the Python code that happens to run it.
+        con.execute("SET python_enable_replacements = false")
+        # A scan of Arrow tells no row count, and DuckDB then takes a nested loop for an ASOF JOIN: 100 times slower.
+        con.execute("SET asof_loop_join_threshold = 0")
+        settings = getattr(config.offline_store, "settings", {})
+        # First what DuckDB has itself, where extensions are for one; the rest comes with them.
+        own = {name for (name,) in con.execute("SELECT name FROM duckdb_settings()").fetchall()}
+        _set(con, {name: value for name, value in settings.items() if name.lower() in own})
+        _load(con, getattr(config.offline_store, "extensions", ()))
+        _set(con, {name: value for name, value in settings.items() if name.lower() not in own})
+        con.execute("SET TimeZone = 'UTC'")
+        if functions:
+            from coldstart_udfs.sql.connection import register
+
+            register(con, enrichment=Enrichment.of_repo(repo))
+        if fingerprint:
+            con.execute(f"SET VARIABLE encoder_fingerprint = {quote_text(_fingerprint(repo))}")
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _fingerprint(repo: Path) -> str:
+    from coldstart_udfs.encoder.encoder import shared_encoder
+
+    settings = Enrichment.of_repo(repo)
+    return shared_encoder(settings.model, backend=settings.backend).fingerprint
+
+
+def _load(con: duckdb.DuckDBPyConnection, extensions: Iterable[str]) -> None:
+    for name in extensions:
+        try:
+            try:
+                con.load_extension(name)
+            except duckdb.IOException:
+                con.install_extension(name)
+                con.load_extension(name)
+        except duckdb.Error as error:
+            raise ColdStartError(
+                f"offline_store.extensions: DuckDB {duckdb.__version__} cannot load {name!r}; install it where there "
+                f"is a network with `python -c \"import duckdb; duckdb.connect().install_extension('{name}')\"`. "
+                f"DuckDB says: {first_line(error)}"
+            ) from None
+
+
+def _set(con: duckdb.DuckDBPyConnection, settings: Mapping[str, Setting]) -> None:
+    for name, value in settings.items():
+        if name.lower() in _OURS:
+            raise ColdStartError(f"offline_store.settings: {name} cannot be set, {_OURS[name.lower()]}; take it out")
+        # A name goes into SQL as it is, so it must be one.
+        problem = "" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) else "it is not a name"
+        if not problem:
+            try:
+                con.execute(f"SET {name} = {_literal(value)}")
+                continue
+            except duckdb.Error as error:
+                problem = first_line(error)
+        known = [row[0] for row in con.execute("SELECT name FROM duckdb_settings()").fetchall()]
+        hint = ""
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            if name.startswith("s3_"):
+                hint = " It comes with `extensions: [httpfs]`."
+        shown = "…" if re.search("secret|token|password|key", name, re.IGNORECASE) else repr(value)
+        raise ColdStartError(f"offline_store.settings: {name} = {shown} is not possible: {problem.rstrip(':')}.{hint}")
+
+
+def _literal(value: Setting) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quote_text(value) if isinstance(value, str) else repr(value)
+
+
+def quote_name(name: str) -> str:
+    """A column or table name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A string in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def first_line(error: BaseException) -> str:
+    """What DuckDB says, without the query and the stack that may follow."""
+    return str(error).strip().split("\n")[0].rstrip(".")

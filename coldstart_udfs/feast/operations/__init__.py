@@ -1,0 +1,1 @@
+"""What is done to one entity of a Feast repository (put, forget), and skew."""

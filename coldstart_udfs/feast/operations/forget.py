@@ -1,0 +1,310 @@
+"""Erasure: everything that the shop's files and stores hold of one user or one item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from coldstart_udfs.encoder.cache import upkeep as cache_upkeep
+from coldstart_udfs.encoder.cache.store import default_path, key_of
+from coldstart_udfs.encoder.derived import installed
+from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.operations.stores import join_key, local_places, online_rows, open_store, parquet_files
+from coldstart_udfs.files import staged
+from coldstart_udfs.profile import has_text
+from coldstart_udfs.settings import Enrichment
+from coldstart_udfs.text.cleaning import clean_text
+from coldstart_udfs.text.redaction import redact
+
+_LEFTOVERS = ".unfinished-*"
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How much went in one place: `count` of `what` (rows, values, vectors)."""
+
+    place: str
+    what: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was removed, and what could not be.
+
+    Attributes:
+        entity: "user" or "item".
+        entity_id: whose traces they were.
+        removed: by place; places that held nothing are left out.
+        notes: what is left for the reader to do.
+    """
+
+    entity: str
+    entity_id: str
+    removed: list[Removed]
+    notes: list[str]
+
+    @property
+    def total(self) -> int:
+        """How much went, over all places."""
+        return sum(row.count for row in self.removed)
+
+
+def forget(
+    store: Any, entity: str, entity_id: str, *, data: str | Path | None = "data", cache: str | Path | None = None,
+    dry_run: bool = False,
+) -> Forgotten:
+    """Erase an entity's texts, vectors and profile from every place that this shop has on this machine.
+
+    The vector cache comes first and the sources last: what the cache holds can only be found by the texts. So an
+    interrupted run is taken up again by the same call, and a second run finds nothing.
+
+    Args:
+        store: a FeatureStore, or the folder of its repository.
+        entity: "user" or "item".
+        entity_id: its id.
+        data: the folder with the contract's tables; None if the repository is not made of any.
+        cache: the vector cache's file; None is the machine's.
+        dry_run: count what would go, and change nothing.
+
+    Returns:
+        What went and what could not.
+
+    Raises:
+        ColdStartError: the id is blank, `data` holds no table, or something lies where this cannot erase: then nothing
+            was removed. Or a file is in use: the same call goes on from there.
+    """
+    if not has_text(entity_id):
+        raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
+    store = open_store(store) if isinstance(store, (str, Path)) else store
+    repo, tables = Path(store.repo_path).resolve(), _tables(data)
+    cache = default_path() if cache is None else Path(cache)
+    key = join_key(store, entity)
+    files = _holders(_files(store, repo, tables), key, entity_id)
+    online = online_rows(store)
+    rows = online.find(key, entity_id) if online else []
+    values = online.values(rows) if online else []
+    texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values, _fingerprints(files, repo))]
+    reports = _reports(repo, texts)
+    bundle = None if data is None else Path(data).resolve() / "bundle"
+
+    vectors = cache_upkeep.forget(cache, _keys(repo, texts), dry_run=dry_run)
+    removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
+    if online:
+        if not dry_run:
+            online.erase(rows)
+        removed.append(Removed(online.name, "values", len(values)))
+    for path, count in reports.items():
+        removed.append(Removed(str(path), "rows of statistics that quote a text", count))
+        if not dry_run:
+            _rewrite(path, lambda table: pc.invert(_quoting(table, texts)))
+    for path, count in files.items():
+        removed.append(Removed(str(path), "rows", count))
+        if not dry_run:
+            _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
+    folders = [repo, *dict.fromkeys(path.parent for path in tables)]
+    known = bundle if bundle and _bundle_knows(bundle, entity, entity_id) else None
+    notes = _notes(entity, folders, bundle=known, redis=online is not None and "redis" in online.name)
+    return Forgotten(entity, entity_id, [row for row in removed if row.count], notes)
+
+
+def _tables(folder: str | Path | None) -> list[Path]:
+    """The contract's tables, interactions first: a stop between the two leaves tables that keep the contract."""
+    if folder is None:
+        return []
+    data = Path(folder).resolve()
+    csv = [path.name for path in data.glob("*.csv")]
+    if csv:
+        raise ColdStartError(
+            f"{data} holds {', '.join(csv)}, and only parquet can be rewritten here; nothing was removed. Give --data "
+            "the folder that `coldstart ingest` wrote"
+        )
+    tables = [path for path in parquet_files([data]) if path.parent == data]
+    if not {path.stem for path in tables} & {"items", "users", "interactions"}:
+        raise ColdStartError(
+            f"{data} holds none of items, users and interactions, so what they say would stay; nothing was removed. "
+            "Give --data the folder that `coldstart ingest` wrote, or --no-tables where there is none"
+        )
+    return sorted(tables, key=lambda path: path.stem in ("users", "items"))
+
+
+def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
+    """Names of encoders: strings beside an id that are nobody's text."""
+    settings = Enrichment.of_repo(repo)
+    encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
+    found = {encoder.fingerprint for encoder in encoders}
+    for path in files:
+        names = [name for name in pq.read_schema(path).names if name.endswith("_fingerprint")]
+        for table in _groups(path, *names) if names else ():
+            found.update(value for name in names for value in table[name].unique().to_pylist() if value)
+    return found
+
+
+def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
+    """The parquet files that may hold rows of an entity, sources last.
+
+    What the registry names, what else lies in the repository's data folder, and the contract's tables.
+
+    Raises:
+        ColdStartError: something that the registry names, or a table, cannot be rewritten here.
+    """
+    views = [*store.list_feature_views(), *store.list_stream_feature_views()]
+    sources = [view.batch_source for view in views if view.batch_source is not None]
+    others = [saved.storage.to_data_source() for saved in store.list_saved_datasets()]
+    others += [service.logging_config.destination.to_data_source() for service in store.list_feature_services()
+               if service.logging_config]  # fmt: skip
+    in_sources = parquet_files(place for source in sources for place in local_places(source, store.config))
+    places = [place for source in others for place in local_places(source, store.config)]
+    in_others = parquet_files([repo / "data", *places])
+    return list(dict.fromkeys([*(path for path in in_others if path not in in_sources), *tables, *in_sources]))
+
+
+def _holders(files: Sequence[Path], key: str, entity_id: str) -> dict[Path, int]:
+    """How many rows of the entity each file has, for those that have any."""
+    counts = {path: sum(_count(_of(table, key, entity_id)) for table in _groups(path, key)) for path in files}
+    return {path: count for path, count in counts.items() if count}
+
+
+def _count(mask: Any) -> int:
+    return int(pc.sum(mask).as_py() or 0)
+
+
+def _groups(path: Path, *columns: str) -> Iterator[pa.Table]:
+    """A file's row groups, with these columns or all; none if it lacks one."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if set(columns) <= set(file.schema_arrow.names):
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, columns=list(columns) or None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ColdStartError(f"{path} cannot be read as parquet ({error}); mend it or move it away first") from None
+
+
+def _of(table: pa.Table, key: str, entity_id: str) -> Any:
+    return pc.fill_null(pc.equal(table[key].cast(pa.string()), entity_id), fill_value=False)
+
+
+def _quoting(table: pa.Table, texts: Sequence[str]) -> Any:
+    """Where a row of `feast monitor` quotes a text: its most frequent values stand there as JSON."""
+    mask = pa.chunked_array([pa.array(np.zeros(len(table), dtype=bool))])
+    quoted = {json.dumps(text, ensure_ascii=ascii_only) for text in texts for ascii_only in (True, False)}
+    for name in (field.name for field in table.schema if _is_text(field.type)):
+        for text in quoted:
+            mask = pc.or_(mask, pc.fill_null(pc.match_substring(table[name].cast(pa.string()), text), fill_value=False))
+    return mask
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _reports(repo: Path, texts: Sequence[str]) -> dict[Path, int]:
+    from feast.monitoring.monitoring_utils import MONITORING_DIR
+
+    files = parquet_files([repo / MONITORING_DIR]) if texts else []
+    counts = {path: sum(_count(_quoting(table, texts)) for table in _groups(path)) for path in files}
+    return {path: count for path, count in counts.items() if count}
+
+
+def _texts_of_files(files: Iterable[Path], key: str, entity_id: str) -> Iterator[str]:
+    """Every string that stands beside the id, in any version: any of them may have been embedded."""
+    for path in files:
+        strings = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
+        columns = [name for name in strings if not name.endswith(("_id", "_fingerprint"))]
+        for table in _groups(path, *dict.fromkeys([key, *columns])):
+            rows = table.filter(_of(table, key, entity_id))
+            for name in set(columns) - {key}:
+                yield from (value for value in rows[name].unique().to_pylist() if value is not None)
+
+
+def _texts_of_values(values: Iterable[bytes], fingerprints: set[str]) -> Iterator[str]:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    for value in values:
+        text = Value.FromString(value).string_val
+        if text and text not in fingerprints:
+            yield text
+
+
+def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
+    """What the cache may know texts by: as they are, redacted or cleaned, and with each model's prefix."""
+    settings = Enrichment.of_repo(repo)
+    encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
+    prefixes = {"", *(prefix for manifest in installed() for prefix in manifest.prompts.values())}
+    prefixes |= {prefix for encoder in encoders for prefix in encoder.files.prompts.values()}
+    keys = []
+    for text in set(texts):
+        clean, safe = clean_text(text), redact(text)
+        shapes = {text, text.strip(), clean, safe, clean_text(safe), redact(clean)}
+        keys += [key_of(prefix + shape) for prefix, shape in product(prefixes, shapes)]
+    return keys
+
+
+def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
+    """The file without some rows: beside, then renamed. A pushed file that is empty then goes, if others are there."""
+    lock = path.with_name(f".{path.name}.lock")  # of the offline store, if it ever added rows to this file
+    alone = FileLock(lock) if lock.exists() else nullcontext()
+    with alone, pq.ParquetFile(path) as file, staged(path.parent) as scratch:
+        columns = [file.metadata.row_group(0).column(n) for n in range(file.metadata.num_columns)]
+        about = file.metadata.metadata or {}
+        options: dict[str, Any] = {
+            "compression": {c.path_in_schema: c.compression.lower().replace("uncompressed", "none") for c in columns},
+            "use_dictionary": [c.path_in_schema for c in columns if any("DICTIONARY" in name for name in c.encodings)],
+            "store_schema": b"ARROW:schema" in about,
+        }
+        rows = 0
+        with pq.ParquetWriter(scratch / path.name, file.schema_arrow, **options) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                table = table.filter(keep(table))
+                rows += len(table)
+                if len(table):
+                    writer.write_table(table, row_group_size=len(table))
+            if not options["store_schema"]:  # then the writer leaves everything else of the metadata out, too
+                writer.add_key_value_metadata(about)
+    if not rows and path.name.startswith("pushed-") and len(list(path.parent.glob("*.parquet"))) > 1:
+        path.unlink()
+
+
+def _bundle_knows(folder: Path, entity: str, entity_id: str) -> bool:
+    """Whether a trained recommender holds the id, with its texts and vectors."""
+    for path in folder.glob("arrays-*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            names, offsets = arrays[f"{entity}_ids.bytes"].tobytes(), arrays[f"{entity}_ids.offsets"]
+        wanted = entity_id.encode("utf-8", "surrogatepass")
+        starts = offsets[:-1][np.diff(offsets) == len(wanted)]
+        if any(names[start : start + len(wanted)] == wanted for start in starts):
+            return True
+    return False
+
+
+def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: bool) -> list[str]:
+    shared = "item profiles are means over buyers" if entity == "user" else "user profiles are sums over items"
+    notes = [
+        f"raw files stay: the next `coldstart ingest` of them brings the {entity} back",
+        f"{shared}: the {entity}'s part in them goes with the next `coldstart profiles`",
+        "a running process keeps vectors in memory until it ends: restart `feast serve` and open notebooks",
+        "backups, exports, databases of your own, the history of `coldstart sql` and other machines' caches are yours "
+        "to clean; if SQL embedded a changed form of a text, `coldstart cache clear` removes its vector",
+    ]
+    if bundle:
+        notes.insert(0, f"the recommender in {bundle} holds the {entity}'s text: run `coldstart train` again")
+    if redis:
+        notes.append("Redis' own files hold the keys until it writes them anew: redis-cli BGSAVE, BGREWRITEAOF")
+    left = [str(path) for folder in folders for path in folder.rglob(_LEFTOVERS)]
+    if left:
+        notes.insert(0, f"a write that was killed left {', '.join(left)}: delete it if nothing is being written there")
+    return notes

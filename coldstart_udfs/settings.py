@@ -1,0 +1,105 @@
+"""The settings of a shop: how much descriptions and events weigh, and which encoder is used (`enrichment.json`)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import write_text
+
+ENRICHMENT_FILE = "enrichment.json"
+# What an event of a type counts as, in purchases. Custom, not measurement: fit them (`coldstart weigh`), or give your
+# own. Any other type counts as a purchase. Of a return it is the share of a purchase that it takes back.
+EVENT_WEIGHTS = {"view": 0.1, "search": 0.2, "cart": 0.5, "purchase": 1.0, "return": 1.0}
+
+_FITTED = ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")
+_MAY_BE_INFINITE = ("evidence_scale", "half_life_days")
+
+
+@dataclass(frozen=True)
+class Enrichment:
+    """How much a description and each event weigh: the contents of `enrichment.json`.
+
+    Attributes:
+        alpha: α, the weight of a user's description, in interactions: a description counts as α of them.
+        beta: β, the same for an item's description.
+        evidence_scale: a in α(n) = α·a/(a+n), in interactions; `inf` keeps α constant. P is a sum that
+            grows with every interaction, so a constant α already fades beside it.
+        event_weights: what an event counts as in P, by type; a type that is not named counts as in `EVENT_WEIGHTS`,
+            and as 1 if it is not there either. 0 leaves a type out.
+        half_life_days: after so many days an event counts half; `inf` keeps it whole.
+        model: the encoder, a folder or a sentence-transformers name; None is the embedded default.
+        backend: what runs it, recorded when the repository's first vectors are written; None before that.
+        source: for each setting, where its value comes from ("default", "fitted …").
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    evidence_scale: float = math.inf
+    event_weights: dict[str, float] = field(default_factory=EVENT_WEIGHTS.copy)
+    half_life_days: float = math.inf
+    model: str | None = None
+    backend: str | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "evidence_scale", "half_life_days"):
+            _check_number(name, getattr(self, name))
+        if math.isinf(self.alpha) or math.isinf(self.beta):
+            raise ColdStartError("alpha and beta must be finite; only evidence_scale may be infinite (null)")
+        if self.evidence_scale == 0:
+            raise ColdStartError("evidence_scale is 0; it must be positive, or null for a constant weight")
+        if self.half_life_days == 0:
+            raise ColdStartError("half_life_days is 0; it must be positive, or null for events that do not age")
+        if not isinstance(self.event_weights, dict):
+            raise ColdStartError(f"event_weights is {self.event_weights!r}; it must be like {EVENT_WEIGHTS}")
+        for name, weight in self.event_weights.items():
+            if not isinstance(name, str) or name != name.strip().lower():
+                raise ColdStartError(f"event_weights names {name!r}; types of events are lower case, without spaces")
+            _check_number(f"the event weight of {name!r}", weight)
+            if math.isinf(weight) or (name == "return" and weight > 1):
+                raise ColdStartError(f"the event weight of {name!r} is {weight!r}; it must be finite, of 'return' ≤ 1")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Enrichment:
+        """Read `enrichment.json`. An `evidence_scale` or `half_life_days` of null stands for infinity.
+
+        Raises:
+            ColdStartError: no such file, not JSON, an unknown key, or a value out of range.
+        """
+        try:
+            given = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ColdStartError(f"{path} does not exist; `coldstart train` writes one") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ColdStartError(f"{path} is not JSON: {error}") from None
+        known = set(cls.__dataclass_fields__)
+        if not isinstance(given, dict) or not set(given) <= known:
+            unknown = sorted(set(given) - known) if isinstance(given, dict) else type(given).__name__
+            raise ColdStartError(f"{path} holds {unknown}; possible keys are {sorted(known)}")
+        given |= {name: math.inf for name in _MAY_BE_INFINITE if given.get(name, 0) is None}
+        try:
+            return cls(**given)
+        except ColdStartError as error:
+            raise ColdStartError(f"{path}: {error}") from None
+
+    @classmethod
+    def of_repo(cls, repo: Path) -> Enrichment:
+        """The settings of a Feast repository: its `enrichment.json`, or the defaults before there is one."""
+        path = repo / ENRICHMENT_FILE
+        return cls.read(path) if path.exists() else cls(source=dict.fromkeys(_FITTED, "default"))
+
+    def write(self, path: str | Path) -> None:
+        """Write `enrichment.json`, whole or not at all."""
+        values: dict[str, Any] = asdict(self)
+        values |= {name: None for name in _MAY_BE_INFINITE if math.isinf(values[name])}
+        write_text(Path(path), json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value) or value < 0:
+        raise ColdStartError(f"{name} is {value!r}; it must be a number of at least 0")

@@ -1,0 +1,1 @@
+"""DuckDB functions: the catalogue, their Arrow halves, registration, the reference page."""

@@ -1,0 +1,369 @@
+"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, NULLs masked here.
+
+What they do with a whole column is done once for each distinct text in it: DuckDB calls a function for
+every row, 2,048 at a time, equal ones or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from coldstart_udfs.encoder.cache.store import default_path
+from coldstart_udfs.encoder.cache.upkeep import stats
+from coldstart_udfs.encoder.encoder import Encoder, shared_encoder, shared_stats
+from coldstart_udfs.encoder.model_files import Prompt
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
+from coldstart_udfs.sql.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
+from coldstart_udfs.text.cleaning import clean_text
+from coldstart_udfs.text.entities import entities
+from coldstart_udfs.text.redaction import redact
+from coldstart_udfs.text.tags import Tagger
+from coldstart_udfs.text.words import tokens
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """The private half of a SQL function: a vectorised Python function.
+
+    Attributes:
+        name: as registered; not for users.
+        parameters: SQL types.
+        returns: SQL type.
+        call: takes one `pa.ChunkedArray` per parameter, gives one `pa.Array` of the same length.
+        deterministic: whether equal arguments give equal results, so that DuckDB may compute a literal call once.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    returns: str
+    call: Callable[..., pa.Array]
+    deterministic: bool = True
+
+
+def _embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache)
+    return embeddings_to_arrow(vectors, present)
+
+
+def _embed_query(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache, prompt="query")
+    return embeddings_to_arrow(vectors, present)
+
+
+def _try_embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    errors: list[str | None] = [None] * len(text)
+    try:
+        embedding = _embed(text, model, backend, cache)
+    except Exception:  # whatever the encoder raises: the rows are tried one by one
+        single = []
+        for row in range(len(text)):
+            try:
+                single.append(_embed(*(column.slice(row, 1) for column in (text, model, backend, cache))))
+            except Exception as error:
+                single.append(pa.nulls(1, FLOATS))
+                errors[row] = f"{type(error).__name__}: {error}"
+        embedding = pa.concat_arrays(single)
+    return pa.StructArray.from_arrays([embedding, pa.array(errors, pa.string())], ["embedding", "error"])
+
+
+def _similarity(a: Column, b: Column) -> pa.Array:
+    left, right = Lists(a), Lists(b)
+    usable = left.present & right.present
+    different = np.flatnonzero(usable & (left.lengths != right.lengths))
+    if len(different):
+        row = different[0]
+        raise ColdStartError(
+            f"similarity() of vectors of {left.lengths[row]} and {right.lengths[row]} numbers; "
+            "they must come from the same encoder"
+        )
+    result = np.full(len(a), np.nan)
+    for rows, vectors in left.by_width(usable):
+        result[rows] = similarity(vectors, right.take(rows))
+    return pa.array(result, mask=~np.isfinite(result))
+
+
+def _profile(vectors: Column, weights: Column) -> pa.Array:
+    groups, factors = Lists(vectors), Lists(weights)
+    members = Lists(pa.chunked_array([groups.values]))
+    factor = np.ones(len(groups.values), dtype=np.float32)
+    usable = members.present
+    given = np.flatnonzero(groups.present & factors.present)
+    wrong = given[groups.lengths[given] != factors.lengths[given]]
+    if len(wrong):
+        raise ColdStartError(
+            f"profile() of {groups.lengths[wrong[0]]} vectors and {factors.lengths[wrong[0]]} weights; "
+            "give one weight for each vector"
+        )
+    if len(given):
+        known = ~factors.values.is_null().to_numpy(zero_copy_only=False)
+        values = factors.values.fill_null(0).to_numpy(zero_copy_only=False)
+        target = ranges(groups.starts[given], groups.lengths[given])
+        origin = ranges(factors.starts[given], factors.lengths[given])
+        factor[target] = values[origin]
+        usable[target] &= known[origin]
+    # Members of each group that count, then the width that they share.
+    member_rows = ranges(groups.starts, np.where(groups.present, groups.lengths, 0))
+    owner = np.repeat(np.arange(len(vectors)), np.where(groups.present, groups.lengths, 0))
+    keep = usable[member_rows]
+    member_rows, owner = member_rows[keep], owner[keep]
+    counts = np.bincount(owner, minlength=len(vectors))
+    present = counts > 0
+    widths = np.zeros(len(vectors), dtype=np.int64)
+    widths[owner] = members.lengths[member_rows]
+    mixed = np.flatnonzero(members.lengths[member_rows] != widths[owner])
+    if len(mixed):
+        raise ColdStartError(
+            f"profile() of vectors of {members.lengths[member_rows[mixed[0]]]} and {widths[owner[mixed[0]]]} "
+            "numbers in one list; they must come from the same encoder"
+        )
+    parts: list[Vectors] = []
+    order: list[NDArray[np.int64]] = []
+    for width in np.unique(widths[present]):
+        rows = np.flatnonzero(present & (widths == width))
+        chosen = member_rows[widths[owner] == width]
+        offsets = np.concatenate([[0], np.cumsum(counts[rows])])
+        parts.append(sum_profiles(members.take(chosen), factor[chosen], offsets))
+        order.append(rows)
+    return scatter(len(vectors), parts, order)
+
+
+def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
+    if not len(n):
+        return pa.array([], pa.float64())
+    evidence = n.fill_null(0).to_numpy()
+    # The macro gives both settings as literals: one value for every row.
+    return pa.array(evidence_weight(evidence, weight[0].as_py(), scale[0].as_py()))
+
+
+def _enrich(
+    profile: Column, text: Column, weight: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
+    embeddings, _ = _embeddings(text, model, backend, cache)
+    stored = Lists(profile)
+    profiles = np.zeros_like(embeddings)
+    for rows, vectors in stored.by_width(stored.present):
+        if vectors.shape[1] != embeddings.shape[1]:
+            raise ColdStartError(
+                f"enrich(): the profile is {vectors.shape[1]} wide, the encoder's embeddings "
+                f"{embeddings.shape[1]}; use the encoder that the profile was made with (model := …)"
+            )
+        profiles[rows] = vectors
+    weights = weight.fill_null(0).to_numpy()
+    return embeddings_to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
+
+
+def _embed_info(model: Column, backend: Column, cache: Column) -> pa.Array:
+    fields = pa.struct([("model", pa.string()), ("fingerprint", pa.string()), ("backend", pa.string()),
+                        ("dimensions", pa.int32()), ("token_limit", pa.int32()), ("device", pa.string())])  # fmt: skip
+    if not len(model):
+        return pa.array([], fields)
+    encoder = encoder_for(*_settings(model, backend, cache))
+    info = {
+        "model": encoder.name, "fingerprint": encoder.fingerprint, "backend": encoder.backend,
+        "dimensions": encoder.dimensions, "token_limit": encoder.max_tokens, "device": encoder.device,
+    }  # fmt: skip
+    return pa.array([info] * len(model), fields)
+
+
+def _embed_truncated(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+    def cut(texts: list[str]) -> list[bool]:
+        return encoder_for(*_settings(model, backend, cache)).truncated(texts).tolist()  # type: ignore[no-any-return]
+
+    return _distinct(text, cut, pa.bool_())
+
+
+def _embed_cache_stats(cache: Column) -> pa.Array:
+    fields = pa.struct([(name, pa.int64()) for name in ("hits", "misses", "encoded", "entries", "bytes")])
+    if not len(cache):
+        return pa.array([], fields)
+    done = shared_stats()
+    path = {"1": default_path(), "0": None}.get(cache[0].as_py(), cache[0].as_py())
+    held = stats(Path(path)) if path else None
+    found = {
+        "hits": done.hits, "misses": done.misses, "encoded": done.encoded,
+        "entries": sum(held.vectors.values()) if held else 0, "bytes": held.bytes if held else 0,
+    }  # fmt: skip
+    return pa.array([found] * len(cache), fields)
+
+
+def _clean_text(text: Column) -> pa.Array:
+    # Nothing left is no text, as everywhere.
+    return _distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
+
+
+def _redact(text: Column) -> pa.Array:
+    return _distinct(text, lambda texts: list(map(redact, texts)), pa.string())
+
+
+def _tokens(text: Column) -> pa.Array:
+    return _distinct(text, lambda texts: list(map(tokens, texts)), pa.list_(pa.string()))
+
+
+def _entities(text: Column, brands: Column) -> pa.Array:
+    fields = pa.struct(
+        [("kind", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("stop", pa.int32())]
+    )
+
+    def find(texts: list[str], names: list[str | None] | None) -> list[list[dict[str, Any]]]:
+        given = [name for name in names or [] if has_text(name) and name]
+        # Counted as SQL does: from 1, the last one included.
+        return [
+            [{"kind": one.kind, "value": one.value, "start": one.start + 1, "stop": one.stop}
+             for one in entities(text, given)]
+            for text in texts
+        ]  # fmt: skip
+
+    return _by_setting(text, brands, find, pa.list_(fields))
+
+
+def _tags(
+    text: Column, labels: Column, private: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
+    fields = pa.struct([("label", pa.string()), ("group", pa.string()), ("score", pa.float64())])
+
+    def find(texts: list[str], own: list[str | None] | None) -> list[list[dict[str, Any]]]:
+        wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
+        if wanted and private[0].as_py() == "1":
+            wanted = tuple(map(redact, wanted))
+        tagger = _tagger(encoder_for(*_settings(model, backend, cache)), wanted)
+        result: list[list[dict[str, Any]]] = [[] for _ in texts]
+        rows = [row for row, text in enumerate(texts) if has_text(text)]
+        for row, tags in zip(rows, tagger.tag([texts[row] for row in rows]), strict=True):
+            result[row] = [vars(tag) for tag in tags]
+        return result
+
+    return _by_setting(text, labels, find, pa.list_(fields))
+
+
+@lru_cache(maxsize=16)
+def _tagger(encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
+    return Tagger(encoder, labels)
+
+
+PYTHON_FUNCTIONS = (
+    PythonFunction("_coldstart_embed", ("VARCHAR",) * 4, "FLOAT[]", _embed),
+    PythonFunction("_coldstart_embed_query", ("VARCHAR",) * 4, "FLOAT[]", _embed_query),
+    PythonFunction(
+        "_coldstart_try_embed", ("VARCHAR",) * 4, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
+    ),
+    PythonFunction(
+        "_coldstart_embed_info", ("VARCHAR",) * 3,
+        "STRUCT(model VARCHAR, fingerprint VARCHAR, backend VARCHAR, dimensions INTEGER, token_limit INTEGER, "
+        "device VARCHAR)", _embed_info,
+    ),
+    PythonFunction("_coldstart_embed_truncated", ("VARCHAR",) * 4, "BOOLEAN", _embed_truncated),
+    PythonFunction(
+        "_coldstart_embed_cache_stats", ("VARCHAR",),
+        "STRUCT(hits BIGINT, misses BIGINT, encoded BIGINT, entries BIGINT, bytes BIGINT)", _embed_cache_stats,
+        deterministic=False,
+    ),
+    PythonFunction("_coldstart_similarity", ("FLOAT[]", "FLOAT[]"), "DOUBLE", _similarity),
+    PythonFunction("_coldstart_clean_text", ("VARCHAR",), "VARCHAR", _clean_text),
+    PythonFunction("_coldstart_redact", ("VARCHAR",), "VARCHAR", _redact),
+    PythonFunction("_coldstart_tokens", ("VARCHAR",), "VARCHAR[]", _tokens),
+    PythonFunction(
+        "_coldstart_entities", ("VARCHAR", "VARCHAR[]"),
+        'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]', _entities,
+    ),
+    PythonFunction(
+        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 4),
+        'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]', _tags,
+    ),
+    PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
+    PythonFunction("_coldstart_weight", ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE", _weight),
+    PythonFunction(
+        "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", *("VARCHAR",) * 3), "FLOAT[]", _enrich
+    ),
+)  # fmt: skip
+
+
+def _embeddings(
+    text: Column, model: Column, backend: Column, cache: Column, prompt: Prompt = "document"
+) -> tuple[Vectors, NDArray[np.bool_]]:
+    """One vector a row, zero where there is no text, and where there is one."""
+    texts = text.to_pylist()
+    present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
+    if not texts:
+        return np.zeros((0, 0), np.float32), present
+    encoder = encoder_for(*_settings(model, backend, cache))
+    if present.all():
+        return encoder.encode(texts, prompt=prompt), present
+    vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
+    if present.any():
+        vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)], prompt=prompt)
+    return vectors, present
+
+
+def _settings(model: Column, backend: Column, cache: Column) -> tuple[str, str, str]:
+    """What a macro passes for every row: the model may be an argument, but is one in each call."""
+    distinct = [column.unique().to_pylist() for column in (model, backend, cache)]
+    if any(len(values) > 1 for values in distinct):
+        raise ColdStartError(
+            f"one call uses the models {sorted(map(str, distinct[0]))}; their vectors cannot be mixed: "
+            "query them one at a time"
+        )
+    (one_model,), (one_backend,), (one_cache,) = distinct
+    return one_model, one_backend, one_cache
+
+
+def encoder_for(model: str, backend: str, cache: str) -> Encoder:
+    """The encoder that a macro's literals stand for: '' is the default, '1' and '0' the machine's cache or none."""
+    return shared_encoder(model or None, {"1": True, "0": False}.get(cache, cache), backend or None)
+
+
+def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.DataType) -> pa.Array:
+    """Apply a function to each distinct text once, and give every row its result; NULL stays NULL."""
+    if not len(text):
+        return pa.array([], kind)
+    encoded = text.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    results = pa.array(apply(encoded.dictionary.to_pylist()), kind)
+    # take() of an index that is NULL gives NULL.
+    return results.take(encoded.indices)
+
+
+def _by_setting(
+    text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
+) -> pa.Array:
+    """As `_distinct`, where the function has a second argument: a list that is mostly the same in every row."""
+    if _is_constant(setting):
+        return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
+    # One tuple for equal lists: a long list of brands would else be there once for each row.
+    seen: dict[Any, Any] = {}
+    same = []
+    for value in setting:
+        key = None if value.as_py() is None else tuple(value.as_py())
+        same.append(seen.setdefault(key, key))
+    distinct = list(seen)
+    result: list[Any] = [None] * len(text)
+    for value in distinct:
+        rows = np.array([row for row, other in enumerate(same) if other == value])
+        given = _distinct(text.take(pa.array(rows)), lambda texts, value=value: apply(texts, value), kind)  # type: ignore[misc]
+        for row, found in zip(rows, given.to_pylist(), strict=True):
+            result[row] = found
+    return pa.array(result, kind)
+
+
+def _is_constant(lists: Column) -> bool:
+    """Whether every row has the same list, as a literal argument has; found without a Python object for each."""
+    array = lists.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if not len(array) or array.null_count == len(array):
+        return True
+    offsets = array.offsets.to_numpy()
+    length = offsets[1] - offsets[0]
+    if array.null_count or (np.diff(offsets) != length).any():
+        return False
+    values = array.values.slice(offsets[0], offsets[-1] - offsets[0])
+    return bool(values.slice(length).equals(values.slice(0, len(values) - length)))

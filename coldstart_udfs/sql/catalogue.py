@@ -1,0 +1,248 @@
+"""The catalogue of SQL functions: what each is called, takes, gives and means.
+
+A function has two halves. A Python function over Arrow arrays (`arrow_functions.py`), private and without
+defaults, belongs to the database instance. A TEMP macro of the public name gives it named and default
+arguments, casts, and carries the settings of the connection. `connection.register` makes both, and docs,
+comments in the database, `coldstart sql --functions` and tests are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coldstart_udfs.sql.arrow_functions import PythonFunction
+
+
+@dataclass(frozen=True)
+class SqlFunction:
+    """The public half: a macro.
+
+    Attributes:
+        name: what users write.
+        parameters: as in CREATE MACRO, defaults included.
+        returns: SQL type, or TABLE of a table macro.
+        description: for people, also the macro's comment in the database.
+        example: a statement that runs.
+        body: SQL; `{text}` stands for the parameter `text` as VARCHAR, redacted where the connection asks for it,
+            `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for
+            what the connection was given.
+        deterministic: whether equal arguments give equal results within a connection.
+        stub: of a table macro, a SELECT with its columns that fails; `{failure}` stands for an expression that does.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    returns: str
+    description: str
+    example: str
+    body: str
+    deterministic: bool = True
+    stub: str = ""
+
+    @property
+    def signature(self) -> str:
+        """As it is called: name and parameters with their defaults."""
+        return f"{self.name}({', '.join(self.parameters)})"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it stands in FROM."""
+        return self.returns == "TABLE"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Functions that are registered together. Ours is `KERNEL`; another package may have one of its own.
+
+    Attributes:
+        functions: what users see.
+        python_functions: gives their Python halves. Called where they are registered, for they bring Arrow and NumPy
+            along: who asks for the catalogue alone need not wait.
+        registered_by: the call that registers them, for whoever meets a stub.
+    """
+
+    functions: tuple[SqlFunction, ...]
+    python_functions: Callable[[], tuple[PythonFunction, ...]]
+    registered_by: str
+
+    @property
+    def stub_text(self) -> str:
+        """What a stub says after its name."""
+        return f"() is not registered: run {self.registered_by}"
+
+
+# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache and
+# redact, as in our own macros' literals. A variable of the session: it is the connection's, as a TEMP macro is.
+SETTINGS_VARIABLE = "coldstart_settings"
+
+_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
+
+# Names that no table has: query_table() makes the user's columns visible here. A column that is called similarity or
+# rank, as in a table made of an earlier nearest(), gives way.
+_NEAREST = """
+SELECT COLUMNS(lambda c: lower(c) NOT IN ('similarity', 'rank', '_coldstart_similarity', '_coldstart_rank')),
+    _coldstart_similarity AS similarity, _coldstart_rank AS rank
+FROM (
+    SELECT unnest(_coldstart_found._coldstart_row), _coldstart_found._coldstart_similarity AS _coldstart_similarity,
+        _coldstart_rank
+    FROM (
+        SELECT unnest(_coldstart_best) AS _coldstart_found, generate_subscripts(_coldstart_best, 1) AS _coldstart_rank
+        FROM (
+            SELECT list(
+                {{_coldstart_row: _coldstart_row, _coldstart_similarity: _coldstart_exact}}
+                ORDER BY _coldstart_exact DESC
+            ) AS _coldstart_best
+            FROM (
+                SELECT _coldstart_row, _coldstart_similarity(_coldstart_vector, _coldstart_query) AS _coldstart_exact
+                FROM (
+                    SELECT _coldstart_row, _coldstart_query,
+                        -- Joined to nothing, which copies: DuckDB's products fail on a NULL among the numbers of any
+                        -- row of a chunk, filtered out or not.
+                        list_concat(CASE WHEN list_count(_coldstart_row.embedding) = len(_coldstart_row.embedding)
+                            THEN CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _coldstart_vector
+                    FROM query_table(table_name) AS _coldstart_row,
+                        (SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}) AS _coldstart_query)
+                    WHERE _coldstart_query IS NOT NULL
+                )
+                -- One condition: two might change places, and an unusable vector be told its width.
+                WHERE CASE
+                    WHEN NOT list_dot_product(_coldstart_vector, _coldstart_vector) BETWEEN 1e-30 AND 1e30 THEN false
+                    WHEN len(_coldstart_vector) = len(_coldstart_query) THEN true
+                    ELSE CAST(error('nearest(): vectors of ' || len(_coldstart_vector) || ' and '
+                        || len(_coldstart_query)
+                        || ' numbers; the table must be embedded with the encoder of this connection') AS BOOLEAN) END
+                ORDER BY list_cosine_similarity(_coldstart_vector, _coldstart_query) DESC
+                LIMIT k
+            )
+        )
+    )
+)
+ORDER BY rank
+"""
+
+FUNCTIONS = (
+    SqlFunction(
+        "embed", ("text", "model := NULL"), "FLOAT[]",
+        "The unit-length embedding of a text. NULL or blank text gives NULL.",
+        "SELECT embed('a red lamp')",
+        f"_coldstart_embed({{text}}, {_ENCODER})",
+    ),
+    SqlFunction(
+        "try_embed", ("text", "model := NULL"), "STRUCT(embedding FLOAT[], error VARCHAR)",
+        "As embed(), but a row that fails gives its error as text and costs no other row.",
+        "SELECT (try_embed('a red lamp')).embedding",
+        f"_coldstart_try_embed({{text}}, {_ENCODER})",
+    ),
+    SqlFunction(
+        "embed_info", ("model := NULL",),
+        "STRUCT(model VARCHAR, fingerprint VARCHAR, backend VARCHAR, dimensions INTEGER, token_limit INTEGER, "
+        "device VARCHAR)",
+        "The encoder that embed() uses. Keep its fingerprint beside stored vectors: those of two encoders cannot be "
+        "compared, and a FLOAT[] does not say whose it is.",
+        "SELECT embed_info().fingerprint",
+        f"_coldstart_embed_info({_ENCODER})",
+    ),
+    SqlFunction(
+        "embed_truncated", ("text", "model := NULL"), "BOOLEAN",
+        "Whether a text is longer than the encoder reads, so that its end does not count. NULL gives NULL.",
+        "SELECT embed_truncated(repeat('word ', 300))",
+        f"_coldstart_embed_truncated({{text}}, {_ENCODER})",
+    ),
+    SqlFunction(
+        "embed_cache_stats", (),
+        "STRUCT(hits BIGINT, misses BIGINT, encoded BIGINT, entries BIGINT, bytes BIGINT)",
+        "What this process asked of its encoders: distinct texts found in the cache, not found, and sent through a "
+        "model; then the vectors in this connection's cache file and its size.",
+        "SELECT embed_cache_stats().entries",
+        "_coldstart_embed_cache_stats({cache})",
+        deterministic=False,
+    ),
+    SqlFunction(
+        "similarity", ("a", "b"), "DOUBLE",
+        "Cosine of two vectors. NULL for NULL or a zero vector; vectors of different length are an error.",
+        "SELECT similarity(embed('a red lamp'), embed('a crimson light'))",
+        "_coldstart_similarity(CAST(a AS FLOAT[]), CAST(b AS FLOAT[]))",
+    ),
+    SqlFunction(
+        "nearest", ("table_name", "text", "k := 10"), "TABLE",
+        "The k rows of a table, view or CTE whose column `embedding` is most similar to a text: all columns, then "
+        "similarity and rank, in place of columns so called. Rows without a usable vector never appear; NULL or blank "
+        "text gives no rows.",
+        "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
+        _NEAREST,
+        stub="SELECT *, 0::DOUBLE AS similarity, 0::BIGINT AS rank FROM query_table(table_name) "
+        "WHERE CAST({failure} AS BOOLEAN)",
+    ),
+    SqlFunction(
+        "clean_text", ("text",), "VARCHAR",
+        "The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation, in "
+        "Unicode NFKC. NULL where nothing is left.",
+        "SELECT clean_text('<p>A &amp; B:  <b>red</b> lamp!!!</p>')",
+        "_coldstart_clean_text(CAST(text AS VARCHAR))",
+    ),
+    SqlFunction(
+        "redact", ("text",), "VARCHAR",
+        "The text with private data replaced: <EMAIL>, <PHONE>, <CARD>, <ACCOUNT>, <ADDRESS>, <SECRET>. NULL gives "
+        "NULL.",
+        "SELECT redact('Mail jo@example.com or ring 020 7946 0958')",
+        "_coldstart_redact(CAST(text AS VARCHAR))",
+    ),
+    SqlFunction(
+        "tokens", ("text",), "VARCHAR[]",
+        "The words of a text, lower case; Chinese is cut into words by a dictionary. NULL gives NULL.",
+        "SELECT tokens('6 HERB-POTS 红色的台灯')",
+        "_coldstart_tokens(CAST(text AS VARCHAR))",
+    ),
+    SqlFunction(
+        "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
+        "What an English product text states: price, size, quantity, colour, material, and brand from the given list. "
+        "text[start:stop] are the words.",
+        "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
+        "_coldstart_entities(CAST(text AS VARCHAR), CAST(brands AS VARCHAR[]))",
+    ),
+    SqlFunction(
+        "tags", ("text", "labels := NULL"), 'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
+        "Labels that an English product text deserves, likeliest first: colour, material, style, occasion and the band "
+        "of a stated price, or the caller's labels; from the encoder joined with word matches.",
+        "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
+        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache})",
+    ),
+    SqlFunction(
+        "profile", ("vectors", "weights := NULL"), "FLOAT[]",
+        "The sum of weight × vector. NULL vectors and weights are skipped; nothing left gives NULL.",
+        "SELECT profile([[1, 0], [0, 1]], [2, 3])",
+        "_coldstart_profile(CAST(vectors AS FLOAT[][]), CAST(weights AS FLOAT[]))",
+    ),
+    SqlFunction(
+        "alpha", ("n",), "DOUBLE",
+        "What a user's description weighs beside n interactions, from enrichment.json. NULL counts as 0.",
+        "SELECT alpha(3)",
+        "_coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})",
+    ),
+    SqlFunction(
+        "beta", ("n",), "DOUBLE",
+        "What an item's description weighs beside n interactions, from enrichment.json. NULL counts as 0.",
+        "SELECT beta(3)",
+        "_coldstart_weight(CAST(n AS DOUBLE), {beta}, {scale})",
+    ),
+    SqlFunction(
+        "enrich", ("profile", "text", "n := 0", "alpha := NULL", "model := NULL"), "FLOAT[]",
+        "The enriched profile P' = P + alpha·M(text), alpha being alpha(n) unless given (items: alpha := beta(n)). "
+        "A NULL profile is zero, NULL or blank text adds nothing; never NULL.",
+        "SELECT enrich(NULL, 'a red lamp', alpha := 2)",
+        "_coldstart_enrich(CAST(profile AS FLOAT[]), {text}, "
+        "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",
+    ),
+)  # fmt: skip
+
+
+def _python_functions() -> tuple[PythonFunction, ...]:
+    from coldstart_udfs.sql.arrow_functions import PYTHON_FUNCTIONS
+
+    return PYTHON_FUNCTIONS
+
+
+KERNEL = Catalogue(FUNCTIONS, _python_functions, "coldstart_udfs.register(con)")

@@ -1,0 +1,214 @@
+"""The SQL door: give a DuckDB connection the functions of the catalogue."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+
+from coldstart_udfs.encoder.backends import require
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import Enrichment
+from coldstart_udfs.sql.catalogue import KERNEL, SETTINGS_VARIABLE, Catalogue, SqlFunction
+
+# Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
+_registered: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, set[str]] = weakref.WeakKeyDictionary()
+
+# Two threads that both find a function missing would both add it, and the second fails.
+_registering = threading.Lock()
+
+
+def register(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    enrichment: str | os.PathLike[str] | Enrichment | None = None,
+    redact: bool = False,
+) -> None:
+    """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
+
+    Nothing is written into the database file, so a read-only one works. The Python functions are seen by
+    the whole database instance, the macros by this connection alone: call `register` on each cursor that
+    shall use them. Calling it again replaces the settings.
+
+    Args:
+        con: an open connection. Keep it: on DuckDB 1.4 and 1.5 functions must not outlive it.
+        model: the default encoder, a folder or a sentence-transformers name; None is the one that
+            `enrichment` names, else the embedded one.
+        backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`.
+        cache: True for the machine's vector cache, False for none, or a path.
+        enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
+        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded or
+            cached, so that neither the encoder nor the cache nor an error message ever holds it.
+
+    Raises:
+        ColdStartError: `enrichment` cannot be read, or there is no such backend.
+
+    >>> con = duckdb.connect()
+    >>> register(con, cache=False)
+    >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchone()
+    (384, None, [2.0, 3.0])
+    """
+    given = Enrichment() if enrichment is None else enrichment
+    settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
+    if backend not in (None, "auto"):
+        require(backend)
+    text = "CAST(text AS VARCHAR)"
+    literals = {
+        "text": f"_coldstart_redact({text})" if redact else text,
+        "redact": "'1'" if redact else "'0'",
+        "model": quote(os.fspath(model) if model is not None else settings.model or ""),
+        "backend": quote(backend or settings.backend or ""),
+        "cache": quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
+        "alpha": f"{settings.alpha!r}::DOUBLE",
+        "beta": f"{settings.beta!r}::DOUBLE",
+        "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
+    }
+    add_catalogue(con, KERNEL, literals)
+    fields = ", ".join(f"'{name}': {literals[name]}" for name in ("model", "backend", "cache", "redact"))
+    con.execute(f"SET VARIABLE {SETTINGS_VARIABLE} = {{{fields}}}")
+
+
+def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether `register` was called on this very connection.
+
+    >>> con = connect(cache=False)
+    >>> is_registered(con), is_registered(con.cursor())
+    (True, False)
+    """
+    found = con.execute(f"SELECT getvariable('{SETTINGS_VARIABLE}') IS NOT NULL").fetchall()
+    return bool(found[0][0])
+
+
+def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals: Mapping[str, str]) -> None:
+    """Make a catalogue's functions on a connection, or make them anew: how another package brings its own.
+
+    Args:
+        con: an open connection.
+        catalogue: of names that no other catalogue has.
+        literals: SQL for the placeholders in the bodies of its macros.
+
+    Raises:
+        ColdStartError: the connection was registered in a transaction that was rolled back.
+    """
+    with _registering:
+        _add_python_functions(con, catalogue)
+    for macro in catalogue.functions:
+        _create_macro(con, "TEMP MACRO", macro, macro.body.format_map(literals))
+
+
+def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL) -> None:
+    """Write macros of the catalogue's names into the database, for whoever opens it without `register`.
+
+    A view over `embed()` lives in the file, the function does not. With the stubs a query of such a view says
+    what to do, where DuckDB would only say that a function does not exist; `register` shadows them.
+
+    Args:
+        con: an open connection; the stubs go into its current database and schema.
+        catalogue: whose names.
+
+    Raises:
+        ColdStartError: the database is read-only, or has macros of its own under these names.
+
+    >>> con = duckdb.connect()
+    >>> install_stubs(con)
+    >>> try:
+    ...     con.sql("SELECT embed('a red lamp')").fetchall()
+    ... except duckdb.Error as error:
+    ...     print(error)
+    Invalid Input Error: embed() is not registered: run coldstart_udfs.register(con)
+    """
+    own = con.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('macro', 'table_macro') "
+        "AND database_name = current_database() AND schema_name = current_schema() "
+        "AND function_name IN (SELECT unnest($1)) AND NOT contains(macro_definition, $2) ORDER BY 1",
+        [[macro.name for macro in catalogue.functions], catalogue.stub_text],
+    ).fetchall()  # fmt: skip
+    if own:
+        raise ColdStartError(
+            f"the database has macros of its own called {', '.join(name for (name,) in own)}; rename them, or go "
+            "without stubs (register shadows them in its own connection)"
+        )
+    for macro in catalogue.functions:
+        failure = f"error({quote(macro.name + catalogue.stub_text)})"
+        body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
+        try:
+            _create_macro(con, "MACRO", macro, body)
+        except duckdb.InvalidInputException as error:
+            raise ColdStartError(f"the stubs cannot be written: {error}; open the database for writing") from None
+
+
+def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+    present = {
+        name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
+    }
+    for function in catalogue.python_functions():
+        if function.name in present:
+            continue
+        try:
+            con.create_function(  # type: ignore[call-overload]  # the stubs know enums, DuckDB takes their names
+                function.name, function.call, [con.type(sql_type) for sql_type in function.parameters],
+                con.type(function.returns), type="arrow", null_handling="special",
+                side_effects=not function.deterministic,
+            )  # fmt: skip
+        except duckdb.NotImplementedException:
+            # The connection remembers the function, the database no longer has it.
+            raise ColdStartError(
+                "this connection was registered in a transaction that was rolled back, and DuckDB takes the functions "
+                "from it only once; register a new cursor or connection, before BEGIN"
+            ) from None
+        _registered.setdefault(con, set()).add(function.name)
+
+
+def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:
+    table = "TABLE " if macro.is_table else ""
+    con.execute(f"CREATE OR REPLACE {kind} {macro.signature} AS {table}{body}")
+    # Unqualified, the comment would go to the TEMP macro that shadows a stub.
+    place = "" if kind.startswith("TEMP") else _current_schema(con)
+    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {quote(macro.description)}")
+
+
+def _current_schema(con: duckdb.DuckDBPyConnection) -> str:
+    ((database, schema),) = con.execute("SELECT current_database(), current_schema()").fetchall()
+    return "".join('"' + name.replace('"', '""') + '".' for name in (database, schema))
+
+
+def connect(
+    database: str | Path = ":memory:",
+    *,
+    read_only: bool = False,
+    model: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    enrichment: str | os.PathLike[str] | Enrichment | None = None,
+    redact: bool = False,
+) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB database with the functions registered; the arguments are `register`'s.
+
+    >>> connect(cache=False).sql("SELECT similarity([1, 0], [2, 0])").fetchone()
+    (1.0,)
+    """
+    con = duckdb.connect(str(database), read_only=read_only)
+    register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
+    return con
+
+
+def quote(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@atexit.register
+def _unregister() -> None:
+    for con, names in list(_registered.items()):
+        for name in names:
+            with contextlib.suppress(duckdb.Error):  # closed already
+                con.remove_function(name)

@@ -1,0 +1,1 @@
+"""The parts of `coldstart sql`: statements, output, completion."""

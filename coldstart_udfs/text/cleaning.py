@@ -1,0 +1,132 @@
+"""Texts as people write them, cleaned. Pure Python, no encoder."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+
+import regex
+
+# What `redact` puts in place of private data is no mark-up.
+PLACEHOLDERS = ("EMAIL", "PHONE", "CARD", "ACCOUNT", "ADDRESS", "SECRET")
+
+# Tags within a word ("wo<b>o</b>d") leave nothing behind, all others a space. A tag holds no other "<", so that
+# a megabyte of them is read once.
+_PLACEHOLDER = rf"(?!(?:{'|'.join(PLACEHOLDERS)})>)"
+# What no reader sees, from its first mark to its last.
+_HIDDEN = (
+    (regex.compile("<!--"), regex.compile("-->")),
+    (regex.compile(r"<script\b[^<>]*>", regex.I), regex.compile(r"</script\s*>", regex.I)),
+    (regex.compile(r"<style\b[^<>]*>", regex.I), regex.compile(r"</style\s*>", regex.I)),
+)
+_INLINE = regex.compile(
+    r"</?(?:a|abbr|b|big|code|em|font|i|mark|s|small|span|strong|sub|sup|u)(?:\s[^<>]*)?/?>", regex.I
+)
+_TAG = regex.compile(rf"<{_PLACEHOLDER}/?[a-zA-Z!?][^<>]*>")
+_NESTED_AMP = regex.compile(r"&(?:amp;)+")
+
+# Markdown, where it cannot be meant literally: [text](address), ![picture](address), **bold**, __bold__,
+# `code`, and what begins a line. A line that begins with "#1" or "- 5" may be no mark-up: a space must follow,
+# and a hyphen stays.
+_LINK = regex.compile(r"!?\[([^\[\]]*)\]\((?:https?:|mailto:|/|#|www\.)[^()\s]*\)")
+_BOLD = regex.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+)(?<=\S)\1(?![\w*])")
+_CODE = regex.compile(r"(?<!`)`++([^`\n]+)`++")
+_LINE_START = regex.compile(r"^[ \t]*(?:#{1,6}|>+|[*•])[ \t]+", regex.MULTILINE)
+
+# Says nothing and is not seen: zero-width space, word joiner, byte order mark, soft hyphen, directions. The
+# joiners U+200C and U+200D stay: Persian, Hindi and emoji need them. Then what is no character at all.
+_INVISIBLE = regex.compile(
+    "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\u00ad\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    r"|[\p{Co}\p{Cn}\p{Cs}]"
+)
+_CONTROL = regex.compile(r"[\p{Cc}\p{Zl}\p{Zp}&&[^\n]]", regex.V1)
+
+# Sentences that stand under thousands of texts. Each must be a sentence or line of its own.
+_BOILERPLATE_HINT = regex.compile(r"copyright|©|\(c\)|rights|click|sent from|unsubscribe|conditions|cookie|read more|"
+                                  r"add to|shipping|delivery|confidential|javascript|wrote:|disclaimer", regex.I)
+_BOILERPLATE = regex.compile(
+    r"(?:(?<=^|[\n.!?|])[ \t]*)(?:"
+    r"(?:copyright\b|©|\(c\)\s*(?:19|20)\d\d)[^\n.!?]*"
+    r"|all rights reserved"
+    r"|(?:please )?click (?:here|below|the link|on the link)[^\n.!?]*"
+    r"|sent from my [^\n.!?]{1,40}"
+    r"|(?:to )?unsubscribe[^\n.!?]*"
+    r"|(?:terms (?:and|&) )?conditions apply"
+    r"|(?:this|our) (?:web)?site uses cookies[^\n.!?]*|(?:accept|we use) (?:all )?cookies[^\n.!?]*"
+    r"|(?:\.\.\.|…)?\s*read more(?: here)?"
+    r"|add to (?:basket|cart|bag|wish ?list)"
+    r"|free (?:uk |us |worldwide )?(?:shipping|delivery)[^\n.!?]*"
+    r"|this (?:e-?mail|message)[^\n.!?]*\bconfidential\b[^\n.!?]*"
+    r"|(?:please )?(?:enable|turn on) javascript[^\n.!?]*"
+    r"|on [^\n]{6,80}? wrote:"
+    r")[ \t]*(?:[.!?|]+|(?=\n)|$)",
+    regex.IGNORECASE,
+)  # fmt: skip
+_SPACE = regex.compile(r"\s+")
+_REPEATED = regex.compile(r"([!?.,;:~_=#|*+<>\\/-])(?:\s?\1)+")
+# A URL's "//" is not repeated punctuation.
+_KEEP_SLASHES = regex.compile(r"(\w:)//")
+# Left over at either end where something went, but for what touches a word ("-5 degrees", "lamp:").
+_LOOSE = " ,;:|*•–—-"
+
+# Each round of cleaning takes one layer of mark-up off; real texts have one or two.
+_ROUNDS = 6
+
+
+def clean_text(text: str) -> str:
+    """The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation.
+
+    Unicode is normalised to NFKC. HTML and Markdown go, what they mark stays; `<EMAIL>` and the other
+    placeholders of `redact` stay too. Cleaning twice changes nothing more. A lone surrogate is removed.
+
+    Returns:
+        The cleaned text, "" where nothing is left.
+
+    >>> clean_text("<p>A &amp; B:   <b>red</b> lamp!!!</p>")
+    'A & B: red lamp!'
+    """
+    for _ in range(_ROUNDS):
+        cleaned = _clean_once(text)
+        if cleaned == text:
+            return cleaned
+        text = cleaned
+    # Mark-up within mark-up, more layers than anybody writes by accident: what could still be some goes.
+    text = regex.sub(rf"<{_PLACEHOLDER}|(?<!{'|'.join(f'<{name}' for name in PLACEHOLDERS)})>|[&`*_#]", " ", text)
+    return _SPACE.sub(" ", _clean_once(text)).strip()
+
+
+def _clean_once(text: str) -> str:
+    if "&" in text:
+        text = html.unescape(_NESTED_AMP.sub("&", text))
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    if "<" in text:
+        text = _TAG.sub(" ", _INLINE.sub("", _without_hidden(text)))
+    if "](" in text:
+        text = _LINK.sub(r"\1", text)
+    if "**" in text or "__" in text:
+        text = _BOLD.sub(r"\2", text)
+    if "`" in text:
+        text = _CODE.sub(r"\1", text)
+    text = _LINE_START.sub("", _CONTROL.sub(" ", text))
+    if _BOILERPLATE_HINT.search(text):
+        text = _BOILERPLATE.sub(" ", text)
+    text = _SPACE.sub(" ", text)
+    if "//" in text:
+        text = _KEEP_SLASHES.sub("\\1\x00", text)
+    text = _REPEATED.sub(r"\1", text).replace("\x00", "//")
+    body = text.strip(_LOOSE)
+    start = text.find(body)
+    head, tail = text[:start].rpartition(" ")[2], text[start + len(body) :].partition(" ")[0]
+    return head + body + tail if body else ""
+
+
+def _without_hidden(text: str) -> str:
+    for first, last in _HIDDEN:
+        parts, end = [], 0
+        # Not one pattern from first to last: where the last is missing that reads the rest again for each first.
+        while (opened := first.search(text, end)) and (closed := last.search(text, opened.end())):
+            parts.append(text[end : opened.start()])
+            end = closed.end()
+        text = " ".join([*parts, text[end:]])
+    return text

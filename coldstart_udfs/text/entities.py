@@ -1,0 +1,154 @@
+"""What a product text states: sizes, quantities, prices, colours, materials and the brands of a given list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from coldstart_udfs.text.vocabulary import mentions
+
+KINDS = ("price", "size", "quantity", "brand", "colour", "material")
+
+_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+|\d+\s?/\s?\d+"
+_CURRENCIES = {
+    "£": "GBP", "$": "USD", "€": "EUR", "¥": "JPY", "₹": "INR", "us$": "USD", "gbp": "GBP", "usd": "USD", "eur": "EUR",
+    "euro": "EUR", "euros": "EUR", "pounds": "GBP", "pound": "GBP", "dollars": "USD", "dollar": "USD", "jpy": "JPY",
+    "inr": "INR", "chf": "CHF", "quid": "GBP", "p": "GBP",
+}  # fmt: skip
+_PRICE = regex.compile(
+    rf"(?P<sign>US\$|[£$€¥₹])\s?(?P<number>{_NUMBER})(?![\d])"
+    rf"|(?<![\w.,])(?P<number>{_NUMBER})\s?(?P<sign>[£€¥₹]|(?:gbp|usd|eur|euros?|jpy|inr|chf|quid|dollars?)\b)"
+    rf"|(?<!\w)(?P<sign>gbp|usd|eur|chf)\s?(?P<number>{_NUMBER})(?![\d])",
+    regex.I,
+)
+
+_UNITS = (
+    r"mm|cm|m|metres?|meters?|km|in|inch(?:es)?|ins|ft|feet|foot|yds?|yards?|ml|cl|dl|l|ltr|lt|litres?|liters?|fl\.?\s?oz|oz|"
+    r"ounces?|lbs?|pounds?|kg|g|gr|grams?|mg|gal|gallons?|qts?|quarts?|pt|pts|pints?|sq\.?\s?ft|sqft|watts?|w|gb|tb|mb|ply"
+)
+_SIZE = regex.compile(
+    rf"(?<![\w.,/])(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|″)?\s?(?:x|×|by)\s?(?:{_NUMBER})){{1,2}}"
+    rf"(?:\s?(?:{_UNITS})\b|\s?(?:\"|”|''|″))?"
+    rf"|(?<![\w.,/£$€])(?:{_NUMBER})(?:\s?-\s?(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})\b\.?|\"|”|''|″)"
+    r"|\bsize\s(?:xx?s|xs|s|m|l|xl|x{2,3}l|\d{1,3})\b|(?<![\w&'])(?:x{1,3}s|x{1,3}l)(?![\w'])"
+    r"|\b(?:extra[ -](?:small|large)|small|medium|large|mini|miniature|jumbo|giant|tiny|"
+    r"(?:king|queen|travel)[ -]size)\b",
+    regex.I,
+)
+_COUNTED = "one two three four five six seven eight nine ten eleven twelve".split()
+_COUNT = rf"(?:\d{{1,4}}|{'|'.join(_COUNTED)}|(?:a )?dozen|half a dozen)"
+_QUANTITY = regex.compile(
+    rf"\b(?:set|pack|box|pkt|packet|bag|case|roll|tray|carton|bundle|s)\s?(?:of|/)\s?(?P<count>{_COUNT})(?!\s?(?:{_UNITS})\b)(?!\w)"
+    r"|\b(?:set|pack|s)\s?/\s?(?P<count>\d{1,4})(?!\w)"
+    rf"|\b(?:set|pack|tub|envelope)\s?(?P<count>\d{{1,4}})(?!\w)(?!\s?(?:{_UNITS})\b)"
+    rf"|(?<![\w.,/])(?P<count>{_COUNT})[\s-]?(?:ct|count|pk|pks|pack|packs|pcs?|pieces?|piece|pairs?|sheets?|rolls?|tablets?|caps(?:ules)?|"
+    r"bags|cans?|bottles?|servings?|loads?|units?)\b"
+    r"|\b(?P<pair>(?:a )?pair)\sof\b"
+    # "12 RED ROSE PEGS": a number first, and of what follows one word in the plural.
+    rf"|^\s*(?P<count>\d{{1,3}})\s(?=(?:[\p{{L}}-]+\s){{0,4}}\p{{L}}{{2,}}(?<!s)s\b)(?!(?:{_UNITS})\b)"
+    r"|(?<![\w.,])x\s?(?P<count>\d{1,3})(?![\w.,])|(?<![\w.,])(?P<count>\d{1,3})\s?x(?=\s\p{L})",
+    regex.I,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Something that a text states.
+
+    Attributes:
+        kind: one of `KINDS`.
+        value: normalised: "12.50 GBP", "10 x 12 cm", "6", the brand as the list has it, a label of `tags`.
+        start: where it begins in the text, counted from 0.
+        stop: where it ends; `text[start:stop]` are the words.
+    """
+
+    kind: str
+    value: str
+    start: int
+    stop: int
+
+
+def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
+    """What a text states, in its order.
+
+    Args:
+        text: a product text, in English.
+        brands: names to look for, whatever their case; as whole words, the longest first.
+
+    >>> [(one.kind, one.value) for one in entities("SET OF 6 red Acme mugs 10cm, £12.50", ["ACME"])]
+    [('quantity', '6'), ('colour', 'red'), ('brand', 'ACME'), ('size', '10 cm'), ('price', '12.50 GBP')]
+    """
+    result: list[Entity] = []
+    names = tuple(brands)
+    if names:
+        pattern, known = _brand_pattern(names)
+        result += [Entity("brand", known.get(_folded(one[0]), one[0]), *one.span()) for one in pattern.finditer(text)]
+    if any(character.isdigit() for character in text):
+        for one in _PRICE.finditer(text):
+            amount = _amount(one["number"])
+            if amount is not None:
+                result.append(Entity("price", f"{amount:.2f} {_CURRENCIES[one['sign'].lower()]}", *one.span()))
+    taken = bytearray(len(text))
+    for entity in result:
+        taken[entity.start : entity.stop] = b"\1" * (entity.stop - entity.start)
+    for kind, pattern, value in (("size", _SIZE, _size), ("quantity", _QUANTITY, _quantity)):
+        for one in pattern.finditer(text):
+            start, stop = one.span()
+            if taken.find(1, start, stop) < 0:
+                result.append(Entity(kind, value(one), start, stop))
+                taken[start:stop] = b"\1" * (stop - start)
+    result += [
+        Entity(one.group, one.label, one.start, one.stop)
+        for one in mentions(text)
+        if one.group in ("colour", "material")
+    ]
+    return sorted(result, key=lambda one: (one.start, one.stop, one.kind, one.value))
+
+
+def stated_price(text: str) -> float | None:
+    """The last price that a text states, whatever its currency ("was £20, now £15"); None where there is none.
+
+    >>> stated_price("was £20, now only £15.50"), stated_price("a lamp")
+    (15.5, None)
+    """
+    amounts = [_amount(one["number"]) for one in _PRICE.finditer(text)]
+    known = [amount for amount in amounts if amount]
+    return known[-1] if known else None
+
+
+@lru_cache(maxsize=16)
+def _brand_pattern(names: tuple[str, ...]) -> tuple[regex.Pattern[str], dict[str, str]]:
+    known = {_folded(name): name for name in names if name.strip()}
+    return regex.compile(r"(?<!\w)(?:\L<names>)(?!\w)", regex.I, names=list(known)), known
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _amount(number: str) -> float | None:
+    if regex.fullmatch(r"\d+,\d{1,2}", number):
+        number = number.replace(",", ".")
+    try:
+        amount = float(number.replace(",", ""))
+    except ValueError:
+        return None
+    return amount if math.isfinite(amount) else None
+
+
+def _quantity(found: regex.Match[str]) -> str:
+    if found["pair"]:
+        return "2"
+    count = found["count"].lower()
+    if "dozen" in count:
+        return "6" if "half" in count else "12"
+    return str(_COUNTED.index(count) + 1) if count in _COUNTED else str(int(count))
+
+
+def _size(found: regex.Match[str]) -> str:
+    words = regex.sub(r"\s*(?:\bby\b|x|×)\s*(?=[\d.])", " x ", found[0].lower())
+    return " ".join(regex.sub(r"(?<=\d)(?=[a-z\"”″])", " ", words).split())

@@ -1,0 +1,129 @@
+"""Tags of a new product from its words: zero-shot from the encoder, joined with word matches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.encoder.derived import sample_descriptions
+from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.profile import has_text
+from coldstart_udfs.text.entities import stated_price
+from coldstart_udfs.text.vocabulary import WORDS, mentions, singular
+from coldstart_udfs.text.words import tokens
+
+PRICE = "price"
+
+# logit(score) = bias + word·(a word says so) + cosine·z, where z is the cosine of text and label in standard deviations
+# above that of an ordinary product text. Logistic regressions on the half of tests/data/tagged_texts.jsonl that
+# `make bench-text` does not report on.
+_WEIGHTS = {
+    "colour": (-5.6, 6.8, 0.9),
+    "material": (-5.6, 6.8, 0.9),
+    "style": (-5.2, 6.1, 0.9),
+    "occasion": (-5.2, 6.1, 0.9),
+}
+_OWN_LABELS = (-4.3, 4.4, 0.85)
+# Below this a label is more likely wrong than right. Of the caller's own labels there are no words but themselves, and
+# the caller may filter further: one in five must be right.
+_THRESHOLD, _OWN_THRESHOLD = 0.5, 0.2
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label that a text deserves.
+
+    Attributes:
+        label: "red", "metal", …; of a price the band between powers of two, "2^3" for 8 up to 16.
+        group: "colour", "material", "style", "occasion", "price"; None for the caller's own labels.
+        score: how likely the label is right: 0.5 to 1, of the caller's own labels 0.2 to 1.
+    """
+
+    label: str
+    group: str | None
+    score: float
+
+
+class Tagger:
+    """Tags texts with one set of labels.
+
+    Args:
+        encoder: what the labels, and a sample of ordinary product texts to compare with, are encoded with.
+        labels: the caller's labels, a word or a few each; None for colour, material, style, occasion and price band.
+    """
+
+    def __init__(self, encoder: Encoder, labels: Sequence[str] | None = None) -> None:
+        self._encoder = encoder
+        if labels is None:
+            self._labels: list[tuple[str | None, str]] = [(group, label) for group in WORDS for label in WORDS[group]]
+        else:
+            self._labels = [(None, label) for label in dict.fromkeys(labels) if has_text(label)]
+        self._own = labels is not None
+        weights = [_OWN_LABELS if group is None else _WEIGHTS[group] for group, _ in self._labels]
+        self._bias, self._word, self._cosine = np.array(weights).reshape(-1, 3).T
+
+    def tag(self, texts: Sequence[str]) -> list[list[Tag]]:
+        """The tags of each text, likeliest first.
+
+        A word match alone suffices; without one the encoder must be sure. The price band is that of the last
+        price that a text states, named as `coldstart ingest` names the attribute "price=2^3".
+        """
+        scores = self.scores(texts)
+        result: list[list[Tag]] = [[] for _ in texts]
+        rows, columns = np.nonzero(scores >= (_OWN_THRESHOLD if self._own else _THRESHOLD))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            group, label = self._labels[column]
+            result[row].append(Tag(label, group, round(float(scores[row, column]), 3)))
+        for text, tags in zip(texts, result, strict=True):
+            if not self._own and (price := stated_price(text)):
+                tags.append(Tag(f"2^{math.floor(math.log2(price))}", PRICE, 1.0))
+            tags.sort(key=lambda tag: (-tag.score, tag.group or "", tag.label))
+        return result
+
+    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(n texts, labels) scores from 0 to 1."""
+        if not texts or not self._labels:
+            return np.zeros((len(texts), len(self._labels)))
+        z = self.similarities(texts)
+        logits = self._bias + self._word * self.matches(texts) + self._cosine * z
+        scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+        return scores
+
+    def similarities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(n, labels): cosine of text and label, in standard deviations above an ordinary product text."""
+        prototypes, mean, deviation = self._prototypes
+        z: NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) @ prototypes.T - mean) / deviation
+        return z
+
+    def matches(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """(n, labels): whether a word of the text says so."""
+        found = np.zeros((len(texts), len(self._labels)), dtype=bool)
+        columns = {label: column for column, label in enumerate(self._labels)}
+        if not self._own:
+            for row, text in enumerate(texts):
+                for one in mentions(text):
+                    found[row, columns[one.group, one.label]] = True
+            return found
+        wanted = [set(map(singular, tokens(label))) for _, label in self._labels]
+        for row, text in enumerate(texts):
+            words = set(map(singular, tokens(text)))
+            found[row] = [bool(label) and label <= words for label in wanted]
+        return found
+
+    @cached_property
+    def _prototypes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        phrases = [label if group is None else _phrase(group, label) for group, label in self._labels]
+        prototypes = self._encoder.encode(phrases, prompt="query").astype(np.float64)
+        ordinary = self._encoder.encode(sample_descriptions()).astype(np.float64) @ prototypes.T
+        return prototypes, ordinary.mean(axis=0), np.maximum(ordinary.std(axis=0), 1e-6)
+
+
+def _phrase(group: str, label: str) -> str:
+    """What the encoder is asked: the label with its plainest words, since "bath" alone says little."""
+    words = [word.replace("_", " ") for word in WORDS[group][label].split()[:4]]
+    return f"{label}: {', '.join(words)}"

@@ -1,0 +1,114 @@
+"""`coldstart coverage`: how good the descriptions of a table are for the encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from coldstart_udfs.console import console, progress
+from coldstart_udfs.errors import ColdStartError
+from recommender.cli.options import ModelOption
+
+if TYPE_CHECKING:
+    from coldstart_udfs.text.coverage import Counts, Coverage
+
+_SHOWN_LENGTH = 70
+
+
+def coverage(
+    source: Annotated[Path, typer.Argument(help="A parquet or CSV file.")],
+    text: Annotated[str, typer.Option(help="The column with the texts.")] = "description",
+    by: Annotated[str | None, typer.Option(help="Any column: count by its values too, the largest 20.")] = None,
+    model: ModelOption = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here too.")] = None,
+) -> None:
+    """How good a table's descriptions are for the encoder: missing, repeated, short, cut, in another language."""
+    from coldstart_udfs.encoder.encoder import Encoder
+    from coldstart_udfs.text.coverage import coverage as run
+
+    if json_file and json_file.is_dir():
+        raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'coverage.json'}")
+    if json_file and json_file.exists() and source.exists() and json_file.samefile(source):
+        raise ColdStartError(f"{json_file} is the input; choose another --json")
+    with progress(remaining=True) as report:
+        found = run(
+            source, text=text, by=by, encoder=Encoder(model),
+            report=lambda done, total: report("different texts", done, total),
+        )  # fmt: skip
+    if json_file:
+        from coldstart_udfs.files import write_text
+
+        write_text(json_file, json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    show_coverage(found)
+
+
+def show_coverage(found: Coverage) -> None:
+    """Print the shares, overall and by category, and the examples."""
+    from coldstart_udfs.text.coverage import MIN_WORDS
+
+    languages = ", ".join(found.languages) or "unknown"
+    reads = f"reads {found.max_tokens} tokens" if found.max_tokens else "does not say how much it reads"
+    console.print(
+        f"{found.path}: {found.total.rows:,} rows, texts in {found.text!r}\n"
+        f"encoder {found.encoder}: {reads}, language: {languages}",
+        markup=False,
+    )
+    titles = {
+        "without_text": "no text", "repeated": "repeated", "short": f"under {MIN_WORDS} words", "truncated": "cut",
+        "other_language": "other language",
+    }  # fmt: skip
+    table = Table()
+    table.add_column(Text(found.by or ""))
+    for title in ("rows", *titles.values()):
+        table.add_column(title, justify="right")
+    table.add_row("all", *_cells(found.total, titles), end_section=True)
+    for name, counts in found.categories.items():
+        table.add_row(_printable("–" if name is None else name), *_cells(counts, titles))
+    if found.others:
+        table.add_section()
+        table.add_row("others", *_cells(found.others, titles))
+    console.print(table)
+    if found.others:
+        largest = len(found.categories)
+        console.print(
+            f"the {largest} largest of {largest + found.other_categories:,} values of {found.by!r}; "
+            f"the other {found.other_categories:,} together are \"others\"",
+            markup=False,
+        )
+    if not found.languages:
+        console.print("other language: unknown, since the model's card names no language that can be detected")
+    if not any(found.examples.values()):
+        return
+    table = Table("for example", "row", "rows", "text")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for problem, examples in found.examples.items():
+        for number, one in enumerate(examples):
+            shown = Text("–") if one.text is None else _printable(one.text)
+            table.add_row("" if number else titles[problem], f"{one.row:,}", f"{one.rows:,}", shown)
+        if examples:
+            table.add_section()
+    console.print(table)
+
+
+def _cells(counts: Counts, problems: dict[str, str]) -> list[str]:
+    return [f"{counts.rows:,}", *(_per_cent(counts.share(problem)) for problem in problems)]
+
+
+def _per_cent(share: float | None) -> str:
+    if share is None:
+        return "unknown"
+    # Few are not none, and nearly all are not all.
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def _printable(text: str) -> Text:
+    """On one line, cut, and without what a terminal would obey."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return Text(line if len(line) <= _SHOWN_LENGTH else line[: _SHOWN_LENGTH - 1] + "…")

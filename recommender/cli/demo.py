@@ -1,0 +1,209 @@
+"""`coldstart demo`: the commands that a user would run, one by one, on Online Retail.
+
+A step is skipped when its command, its inputs, the code and its outputs are what they were after its last run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from rich.console import Console
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import write_text
+from coldstart_udfs.settings import Enrichment
+from recommender.pipeline.profiles import SOURCES
+
+NEW_USER = "I run a small garden cafe and look for vintage enamel and hanging decorations"
+NEW_ITEM = "SET OF 6 HERB GARDEN TIN POTS"
+# ENAMEL WATERING CAN CREAM.
+EXPLAINED = "22430"
+
+_RAW = "examples/online_retail"
+_EVALUATION, _PAGE = "data/evaluation.json", "data/evaluation.html"
+# Colour and size variants share the first five digits of their item_id, and are held out together.
+_BY_STEM = "data/items_by_stem.parquet"
+_STATE = "data/demo.json"
+_ITEMS, _USERS, _INTERACTIONS = _TABLES = tuple(f"data/{name}.parquet" for name in ("items", "users", "interactions"))
+_SOURCES = tuple(f"feature_repo/data/{path}" for path in SOURCES.values())
+_DEFINITIONS = ("feature_repo/feature_definitions.py", "feature_repo/feature_store.yaml")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ENRICHMENT = "feature_repo/enrichment.json"
+_REGISTRY, _ONLINE = "feature_repo/data/registry.db", "feature_repo/data/online_store.db"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: unique.
+        command: as a user would type it, word by word.
+        inputs: files whose contents matter; folders stand for all files in them.
+        outputs: files whose contents are ours alone.
+        exists: files that other steps change too, so that only their presence can be asked for.
+        again: run it every time: its output is what the user came for.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    exists: tuple[str, ...] = ()
+    again: bool = False
+
+
+def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:
+    """Run every step that is not up to date, from the root of the clone.
+
+    Raises:
+        ColdStartError: this is no clone, or a command failed.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / _RAW / "ingest.sql").is_file():
+        raise ColdStartError(
+            "the demo needs the example data, which an installed package does not carry: clone the repository and "
+            "run `make demo` there. `coldstart init` starts a shop of your own"
+        )
+    os.chdir(root)
+    started = time.monotonic()
+    code = _code_hash(root)
+    steps = [_ingest(), _profiles(), _apply("feast apply")]
+    for step in steps:
+        _do(step, code, console)
+    steps = [
+        _materialize(), _train(), _apply("feast apply with what training chose", _ENRICHMENT), _stems(), _evaluate(),
+    ]  # fmt: skip
+    for step in steps:
+        if not _do(step, code, console) and step.name == "evaluate":
+            show_evaluation(json.loads(Path(_EVALUATION).read_text(encoding="utf-8")))
+    for step in _answers():
+        _do(step, code, console)
+    console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
+
+
+def _ingest() -> Step:
+    return Step("ingest", ("coldstart", "ingest", _RAW), (_RAW,), _TABLES)
+
+
+def _profiles() -> Step:
+    model = Enrichment.of_repo(Path("feature_repo")).model
+    # The encoder is a setting of enrichment.json, α and β are not this step's concern: so not the whole file.
+    return Step(f"profiles with {model}", ("coldstart", "profiles"), (*_TABLES, "feature_repo/sql"), _SOURCES)
+
+
+def _apply(name: str, *settings: str) -> Step:
+    return Step(name, ("feast", "-c", "feature_repo", "apply"), (*_DEFINITIONS, *_SOURCES, *settings), (), (_REGISTRY,))
+
+
+def _materialize() -> Step:
+    sources = f"read_parquet({list(_SOURCES)}, union_by_name = true)"
+    query = f"SELECT min(event_timestamp), max(event_timestamp) FROM {sources}"
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        first, last = con.execute(query).fetchall()[0]
+    span = (f"{first:%Y-%m-%dT%H:%M:%S}", f"{last:%Y-%m-%dT%H:%M:%S}")
+    command = ("feast", "-c", "feature_repo", "materialize", *span)
+    return Step("feast materialize", command, (*_DEFINITIONS, *_SOURCES), (), (_REGISTRY, _ONLINE))
+
+
+def _train() -> Step:
+    return Step("train", ("coldstart", "train"), (*_TABLES, *_SOURCES), ("data/bundle", _ENRICHMENT), (_REGISTRY,))
+
+
+def _stems() -> Step:
+    query = f"COPY (SELECT *, left(item_id, 5) AS stem FROM '{_ITEMS}') TO '{_BY_STEM}'"
+    return Step("items by stem", ("coldstart", "sql", "-c", query), (_ITEMS,), (_BY_STEM,))
+
+
+def _evaluate() -> Step:
+    tables = (_BY_STEM, _USERS, _INTERACTIONS)
+    files = [word for name, path in zip(("items", "users", "interactions"), tables, strict=True)
+             for word in (f"--{name}", path)]  # fmt: skip
+    command = ("coldstart", "evaluate", *files, "--split", "item_cold", "--group-column", "stem", "--seeds", "1",
+               "--json", _EVALUATION, "--html", _PAGE)  # fmt: skip
+    return Step("evaluate", command, tables, (_EVALUATION, _PAGE))
+
+
+def _answers() -> list[Step]:
+    return [
+        Step("recommend", ("coldstart", "recommend", "--description", NEW_USER), again=True),
+        Step("audience", ("coldstart", "audience", "--description", NEW_ITEM), again=True),
+        Step("explain", ("coldstart", "explain", "--description", NEW_USER, "--item-id", EXPLAINED), again=True),
+    ]
+
+
+def _do(step: Step, code: str, console: Console) -> bool:
+    """Run a step unless it is up to date; whether it ran."""
+    state: dict[str, Any] = json.loads(Path(_STATE).read_text()) if Path(_STATE).is_file() else {}
+    asked = _hash(step.inputs, code, *step.command)
+    console.print(f"\n[bold green]$ {shlex.join(step.command)}[/]", soft_wrap=True)
+    made = state.get(step.name, {})
+    current = made == {"asked": asked, "made": _hash(step.outputs)} and all(map(os.path.isfile, step.exists))
+    if current and not step.again:
+        console.print("  unchanged since the last run, skipped", style="dim")
+        return False
+    started = time.monotonic()
+    program = Path(sys.executable).with_name(step.command[0])
+    status = _feast(program, step, console) if program.name == "feast" else _run(program, step)
+    if status:
+        raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; its own message stands above")
+    console.print(f"  {time.monotonic() - started:.1f} s", style="dim")
+    if not step.again:
+        state[step.name] = {"asked": asked, "made": _hash(step.outputs)}
+        write_text(Path(_STATE), json.dumps(state, indent=2) + "\n")
+    return True
+
+
+def _run(program: Path, step: Step) -> int:
+    return subprocess.run([str(program), *step.command[1:]], check=False).returncode
+
+
+# Of a changed view Feast prints the whole definition, before and after, and of an unchanged parquet source its
+# times of registration. The head lines and the weights are what a reader looks for; warnings of Feast and
+# ibis about themselves are not.
+_TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(name|alpha)=")
+
+
+def _feast(program: Path, step: Step, console: Console) -> int:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [str(program), *step.command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            plain = _COLOUR.sub("", line.rstrip())
+            if _TOLD.match(plain):
+                console.print(f"  {plain}", markup=False, soft_wrap=True)
+    if process.returncode:
+        console.print("".join(lines), markup=False, soft_wrap=True)
+    return process.returncode
+
+
+def _code_hash(root: Path) -> str:
+    patterns = ("coldstart_udfs/**/*.py", "recommender/**/*.py", "constraints.txt")
+    return _hash(tuple(sorted(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))))
+
+
+def _hash(paths: tuple[str, ...], *words: str) -> str:
+    digest = hashlib.sha256("\0".join(words).encode())
+    for name in paths:
+        path = Path(name)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            digest.update(f"\0{file}\0".encode())
+            if file.is_file():
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The data contract, and what the recommender learns from."""

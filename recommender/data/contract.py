@@ -1,0 +1,296 @@
+"""The data contract: what the tables items, users and interactions must hold, and the shape that they are brought to.
+
+This module owns the names of the contract's columns. Behind it: ids are strings, unique and present; interactions name
+known ids; timestamps are UTC; weights are positive; types of events are lower case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from coldstart_udfs.errors import ColdStartError
+
+ITEM_ID = "item_id"
+USER_ID = "user_id"
+DESCRIPTION = "description"
+TIMESTAMP = "event_timestamp"
+EVENT_TYPE = "event_type"
+WEIGHT = "weight"
+QUERY = "query"
+ATTRIBUTES = "attributes"
+RETURNED = "returned"
+
+INTERACTION, RETURN, SEARCH = "interaction", "return", "search"
+# What leads to a purchase without being one. Every other type but a return is something that can be returned.
+FAINT = ("view", "cart", SEARCH)
+
+_NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+            "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+# Of a row in which something was looked for: what a search engine makes of it, and whether it says anything.
+_QUERY = f"nullif(trim(regexp_replace(lower({QUERY}::VARCHAR), '\\s+', ' ', 'g')), '')"
+_TYPE = f"coalesce(nullif(lower(trim({EVENT_TYPE}::VARCHAR)), ''), '{INTERACTION}')"
+
+
+class ContractError(ColdStartError):
+    """A table does not keep the data contract."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the contract: `key` is the column that no two rows share."""
+
+    name: str
+    key: str | None
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
+TABLES = (
+    Table("items", ITEM_ID, (ITEM_ID, DESCRIPTION), (TIMESTAMP,)),
+    Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP,)),
+    Table("interactions", None, (USER_ID, ITEM_ID, TIMESTAMP), (EVENT_TYPE, WEIGHT, QUERY)),
+)
+
+
+def type_numbers(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    """CSV columns come as text; make those DOUBLE that hold nothing but numbers and are no contract column."""
+    own = {name for spec in TABLES for name in (*spec.required, *spec.optional)} - {WEIGHT}
+    for name, _ in _columns(con, table):
+        if name in own:
+            continue
+        column = quote_name(name)
+        wrong = count(con, f"SELECT count(*) FROM {quote_name(table)} WHERE {column} IS NOT NULL "
+                           f"AND TRY_CAST({column} AS DOUBLE) IS NULL")  # fmt: skip
+        if not wrong:
+            con.execute(f"ALTER TABLE {quote_name(table)} ALTER {column} TYPE DOUBLE")
+
+
+def check(con: duckdb.DuckDBPyConnection, origins: dict[str, str]) -> None:
+    """Check the three tables of a connection.
+
+    Args:
+        con: it has the tables.
+        origins: for each table the file or script that it comes from.
+
+    Raises:
+        ContractError: one line for each breach.
+    """
+    breaches = [breach for table in TABLES for breach in _breaches(con, table, origins[table.name])]
+    # A table without its ids was told of above, and cannot be looked up in.
+    columns = {table.name: {name for name, _ in _columns(con, table.name)} for table in TABLES}
+    for name, target in ((USER_ID, "users"), (ITEM_ID, "items")):
+        if name in columns["interactions"] and name in columns[target]:
+            named = f"trim({name}::VARCHAR) <> '' AND {name}::VARCHAR"
+            unknown = f"{named} NOT IN (SELECT {name}::VARCHAR FROM {target} WHERE {name} IS NOT NULL)"
+            what = f"an id that the table {target} does not have"
+            breaches += _wrong(con, "interactions", origins["interactions"], name, unknown, what)
+    if breaches:
+        raise ContractError("\n".join(breaches))
+
+
+def _breaches(con: duckdb.DuckDBPyConnection, table: Table, origin: str) -> Iterator[str]:
+    columns = dict(_columns(con, table.name))
+    absent = [name for name in table.required if name not in columns]
+    if absent:
+        yield f"{origin}: column {', '.join(map(repr, absent))} is missing; the columns are {sorted(columns)}"
+        return
+    if not count(con, f"SELECT count(*) FROM {table.name}"):
+        yield f"{origin}: column {table.required[0]!r}: the table has no rows"
+        return
+    searched = f"({_TYPE} = '{SEARCH}')" if EVENT_TYPE in columns and table.key is None else "false"
+    for name in (USER_ID, ITEM_ID):
+        if name in table.required:
+            blank = f"({name} IS NULL OR trim({name}::VARCHAR) = '')"
+            if name == ITEM_ID:
+                blank += f" AND NOT {searched}"
+            what = "no id" if table.key or name == USER_ID else f"no id, which a {SEARCH} alone may lack"
+            yield from _wrong(con, table.name, origin, name, blank, what)
+    if table.key:
+        repeated = (
+            f"{table.key}::VARCHAR IN (SELECT {table.key}::VARCHAR FROM {table.name} GROUP BY 1 HAVING count(*) > 1)"
+        )
+        yield from _wrong(con, table.name, origin, table.key, repeated, "an id that another row has too")
+    if TIMESTAMP in columns:
+        yield from _timestamp_breaches(con, table, origin, columns[TIMESTAMP])
+    if table.key is None and WEIGHT in columns:
+        wrong = f"NOT coalesce(isfinite(TRY_CAST({WEIGHT} AS DOUBLE)) AND TRY_CAST({WEIGHT} AS DOUBLE) > 0, false)"
+        yield from _wrong(con, table.name, origin, WEIGHT, wrong, "a weight that is not a positive number")
+    if table.key is None:
+        empty = f"{searched} AND {_QUERY} IS NULL" if QUERY in columns else searched
+        what = f"the type '{SEARCH}' and no words in the column '{QUERY}'"
+        yield from _wrong(con, table.name, origin, EVENT_TYPE, empty, what)
+
+
+def _timestamp_breaches(
+    con: duckdb.DuckDBPyConnection, table: Table, origin: str, sql_type: str
+) -> Iterator[str]:
+    if sql_type != "VARCHAR" and not sql_type.startswith(("TIMESTAMP", "DATE")):
+        yield f"{origin}: column '{TIMESTAMP}' is {sql_type}; give timestamps or ISO 8601 text"
+        return
+    unparsed = f"{TIMESTAMP} IS NOT NULL AND coalesce(NOT isfinite(TRY_CAST({TIMESTAMP} AS TIMESTAMPTZ)), true)"
+    what = "a timestamp that does not parse (ISO 8601 does)"
+    yield from _wrong(con, table.name, origin, TIMESTAMP, unparsed, what)
+    if TIMESTAMP in table.required:
+        yield from _wrong(con, table.name, origin, TIMESTAMP, f"{TIMESTAMP} IS NULL", "no timestamp")
+
+
+def _wrong(
+    con: duckdb.DuckDBPyConnection, table: str, origin: str, column: str, condition: str, what: str
+) -> Iterator[str]:
+    """One sentence on the rows for which the condition holds, if there are any."""
+    wrong = count(con, f"SELECT count(*) FROM {table} WHERE {condition}")
+    if not wrong:
+        return
+    kept = [name for spec in TABLES if spec.name == table for name in (*spec.required, *spec.optional)]
+    names = [name for name, _ in _columns(con, table) if name in kept]
+    shown = ", ".join(f"left({name}::VARCHAR, 40)" for name in names)
+    rows = con.execute(
+        f"SELECT {shown} FROM {table} WHERE {condition} ORDER BY {column}::VARCHAR, rowid LIMIT 3"
+    ).fetchall()
+    examples = "; ".join(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows)
+    plural = "row has" if wrong == 1 else "rows have"
+    yield f"{origin}: column {column!r}: {wrong:,} {plural} {what}. The first: {examples}"
+
+
+def normalise(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring tables that keep the contract to one shape: see `recommender.data.tables.load`."""
+    for table in TABLES:
+        _normalise(con, table)
+    _take_back(con)
+
+
+def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+    columns = _columns(con, table.name)
+    present = {name for name, _ in columns}
+    own = (*table.required, *table.optional)
+    extra = [(name, sql_type) for name, sql_type in columns if name not in own and name != ATTRIBUTES]
+    fields = [f"{name}::VARCHAR AS {name}" for name in table.required if name not in (TIMESTAMP, ITEM_ID)]
+    if table.key is None:
+        fields += [
+            f"CASE WHEN trim({ITEM_ID}::VARCHAR) <> '' THEN {ITEM_ID}::VARCHAR END AS {ITEM_ID}",
+            f"{TIMESTAMP}::TIMESTAMPTZ AS {TIMESTAMP}",
+            f"{_TYPE if EVENT_TYPE in present else repr(INTERACTION)} AS {EVENT_TYPE}",
+            f"{f'{WEIGHT}::FLOAT' if WEIGHT in present else '1::FLOAT'} AS {WEIGHT}",
+            f"{_QUERY if QUERY in present else 'NULL::VARCHAR'} AS {QUERY}",
+            f"NULL::TIMESTAMPTZ AS {RETURNED}",
+            f"NULL AS {ATTRIBUTES}",
+        ]
+        source = table.name
+    else:
+        if table.key == ITEM_ID:
+            fields.insert(0, f"{ITEM_ID}::VARCHAR AS {ITEM_ID}")
+        # Who has no timestamp was there when first seen, or before all else.
+        seen = f"min({TIMESTAMP}::TIMESTAMPTZ) AS seen"
+        first = f"(SELECT {table.key}::VARCHAR AS id, {seen} FROM interactions GROUP BY 1)"
+        given = f"{TIMESTAMP}::TIMESTAMPTZ" if TIMESTAMP in present else "NULL::TIMESTAMPTZ"
+        fields.append(
+            f"coalesce({given}, seen, (SELECT min({TIMESTAMP}::TIMESTAMPTZ) FROM interactions)) AS {TIMESTAMP}"
+        )
+        fields += [quote_name(name) for name, _ in extra]
+        fields.append(f"{_attributes(extra)} AS {ATTRIBUTES}")
+        source = f"{table.name} LEFT JOIN {first} AS first_seen ON {table.key}::VARCHAR = id"
+    # Beside, then renamed: a table cannot be replaced by a query over itself on every DuckDB version.
+    con.execute(f"CREATE TABLE normalised AS SELECT {', '.join(fields)} FROM {source}")
+    con.execute(f"DROP TABLE {table.name}; ALTER TABLE normalised RENAME TO {table.name}")
+
+
+def _take_back(con: duckdb.DuckDBPyConnection) -> None:
+    """Write into `returned` when each event was taken back.
+
+    A return takes back the last purchase of its user and item that is not taken back yet; if none is left then, the
+    views, carts and searches before it too. The depth is the number of purchases that are not taken back. A purchase
+    that leads to depth d is taken back by the next return that leads away from d.
+    """
+    con.execute(f"""
+        CREATE TEMP TABLE taken AS
+        WITH numbered AS (
+            SELECT rowid AS id, {USER_ID}, {ITEM_ID}, {TIMESTAMP} AS moment,
+                CASE WHEN {EVENT_TYPE} = '{RETURN}' THEN -1 WHEN {EVENT_TYPE} IN {FAINT} THEN 0 ELSE 1 END AS step,
+                row_number() OVER (
+                    PARTITION BY {USER_ID}, {ITEM_ID}
+                    ORDER BY {TIMESTAMP}, {EVENT_TYPE} = '{RETURN}', {WEIGHT}, {EVENT_TYPE}
+                ) AS number
+            FROM interactions
+            SEMI JOIN (SELECT {USER_ID}, {ITEM_ID} FROM interactions WHERE {EVENT_TYPE} = '{RETURN}') AS returns
+                USING ({USER_ID}, {ITEM_ID})
+        ),
+        summed AS (
+            SELECT *, sum(step) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number) AS total FROM numbered
+        ),
+        -- A return of what was never bought leads nowhere: the depth does not fall below zero.
+        deep AS (
+            SELECT *, total - least(0, min(total) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number)) AS depth
+            FROM summed
+        ),
+        levels AS (
+            SELECT *, greatest(depth, lag(depth, 1, 0) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number))
+                AS level
+            FROM deep
+        )
+        SELECT id, lead(moment) OVER (PARTITION BY {USER_ID}, {ITEM_ID}, level ORDER BY number) AS moment
+        FROM levels WHERE step <> 0 AND level > 0
+        QUALIFY step = 1
+        UNION ALL
+        SELECT id, min(CASE WHEN step = -1 AND depth = 0 THEN moment END) OVER (
+            PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+        )
+        FROM deep QUALIFY step = 0
+    """)
+    con.execute(f"UPDATE interactions SET {RETURNED} = taken.moment FROM taken WHERE interactions.rowid = taken.id")
+    con.execute("DROP TABLE taken")
+
+
+def _attributes(extra: list[tuple[str, str]]) -> str:
+    """SQL for ["country=France", "price=2^1", "tags=oak", "tags=outdoor"]: a list gives one label for each element.
+
+    Numbers fall into bands between powers of two. The bands know nothing of the data, so that they neither leak nor
+    shift as data grow.
+    """
+    parts, lists = [], []
+    for name, sql_type in extra:
+        column, label = quote_name(name), quote_text(name)
+        if sql_type in ("VARCHAR[]", "BOOLEAN[]"):
+            labelled = f"list_transform({column}::VARCHAR[], lambda x: '{label}=' || nullif(trim(x), ''))"
+            lists.append(f" || coalesce({labelled}, [])")
+        elif sql_type.startswith(_NUMERIC) and not sql_type.endswith("]"):
+            parts.append(
+                f"CASE WHEN {column} > 0 THEN '{label}=2^' || floor(log2({column}))::INTEGER "
+                f"WHEN {column} <= 0 THEN '{label}<=0' END"
+            )
+        elif sql_type in ("VARCHAR", "BOOLEAN") or sql_type.startswith("ENUM"):
+            parts.append(f"'{label}=' || nullif(trim({column}::VARCHAR), '')")
+    return f"list_filter([{', '.join(parts)}]::VARCHAR[]{''.join(lists)}, lambda x: x IS NOT NULL)"
+
+
+def numeric_attributes(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    """The columns that fall into bands, of a table that was normalised."""
+    own = {name for spec in TABLES for name in (*spec.required, *spec.optional) if spec.name == table}
+    return [
+        name for name, sql_type in _columns(con, table)
+        if sql_type.startswith(_NUMERIC) and not sql_type.endswith("]") and name not in own
+    ]  # fmt: skip
+
+
+def _columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    return [(row[0], row[1]) for row in con.execute(f"DESCRIBE {quote_name(table)}").fetchall()]
+
+
+def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The number that a query gives."""
+    row: tuple[Any, ...] | None = con.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def quote_name(identifier: str) -> str:
+    """An identifier in SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """What stands between the quotes of a string in SQL."""
+    return text.replace("'", "''")

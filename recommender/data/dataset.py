@@ -1,0 +1,163 @@
+"""The tables of an evaluation, or of a weighing, read from files that may lie anywhere and not through Feast."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import Enrichment
+from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError, quote_name, quote_text
+from recommender.data.entities import Entities, describe
+from recommender.data.interactions import Interactions
+from recommender.data.searches import Searchers, read_searches
+from recommender.data.tables import load, read_interactions
+
+_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is evaluated on.
+
+    Attributes:
+        name: of the folder that the items lie in.
+        interactions: all that happened.
+        users: without history, and without what they searched for.
+        items: without history.
+        groups: of each item; those of one group are cold or warm together. None: each item is its own.
+        searchers: the same users with what they searched for; None: nobody has searched.
+    """
+
+    name: str
+    interactions: Interactions
+    users: Entities
+    items: Entities
+    groups: Sequence[str] | None = None
+    searchers: Searchers | None = None
+
+
+def settings_of(repo: Path) -> Enrichment:
+    """What a Feast repository, which need not be applied, says of its encoder and of what events weigh.
+
+    Raises:
+        ColdStartError: there is no such repository, or its `enrichment.json` is broken.
+    """
+    if not (repo / "feature_store.yaml").is_file():
+        raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
+    return Enrichment.of_repo(repo)
+
+
+def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
+    """The files of items, users (if any) and interactions in a folder.
+
+    Raises:
+        ContractError: no folder; a table is missing, or there twice.
+    """
+    if not folder.is_dir():
+        raise ContractError(f"{folder} is no folder; give the folder of items, users and interactions")
+    found = {}
+    for table in ("items", "users", "interactions"):
+        paths = [folder / f"{table}{suffix}" for suffix in _SUFFIXES if (folder / f"{table}{suffix}").is_file()]
+        if len(paths) > 1:
+            raise ContractError(f"{paths[0]} and {paths[1]} are both table {table!r}; keep one")
+        if not paths and table != "users":
+            raise ContractError(f"{folder} has neither {table}.parquet nor {table}.csv; `coldstart ingest` writes one")
+        found[table] = paths[0] if paths else None
+    return found["items"], found["users"], found["interactions"]  # type: ignore[return-value]
+
+
+def read_dataset(
+    items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
+    group_column: str | None = None, report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Dataset:
+    """Read the contract's tables, checked, and encode the descriptions; searches are left for `make_splits` to add.
+
+    Args:
+        items: a parquet or CSV file.
+        users: likewise; None: those of the interactions, of whom nothing else is known.
+        interactions: likewise.
+        model: the encoder; None is the embedded one.
+        backend: what runs it; None is "auto".
+        group_column: a column of items. It tells variants of one thing, and is no attribute here: the value of a group
+            that is held out is never seen in training. An item without a value is its own group.
+        report: told (stage, done, total).
+
+    Raises:
+        ContractError: a file is missing, of another type, or breaks the contract.
+        ColdStartError: no such column or encoder.
+    """
+    files = {"items": items, "users": users, "interactions": interactions}
+    for table, path in files.items():
+        if path and (path.suffix not in _SUFFIXES or not path.is_file()):
+            reason = "does not exist" if path.suffix in _SUFFIXES else "is neither .parquet nor .csv"
+            raise ContractError(f"{path} {reason}; give {table} as .parquet or .csv")
+    encoder = shared_encoder(model, backend=backend)
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
+        staged = {}
+        for table, path in files.items():
+            if path:
+                staged[table] = Path(folder) / f"{table}{path.suffix}"
+                staged[table].symlink_to(path.absolute())
+        if users is None:
+            _derive_users(con, staged["interactions"], Path(folder) / "users.parquet", interactions)
+        try:
+            load(con, Path(folder))
+        except ContractError as error:
+            message = str(error)
+            for table, path in staged.items():
+                message = message.replace(str(path), str(files[table]))
+            raise ContractError(message) from None
+        groups = _groups(con, group_column, items) if group_column else None
+        events = read_interactions(con)
+        searches = read_searches(con)
+        known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
+    searchers = Searchers(known[0], searches, encoder) if len(searches) else None
+    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers)
+
+
+def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: Path) -> None:
+    file = quote_text(str(path))
+    reader = f"read_parquet('{file}')" if path.suffix == ".parquet" else f"read_csv('{file}', all_varchar = true)"
+    try:
+        columns = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
+        if USER_ID not in columns:
+            raise ContractError(f"{shown}: column {USER_ID!r} is missing; the columns are {sorted(columns)}")
+        con.execute(
+            f"COPY (SELECT DISTINCT {USER_ID}::VARCHAR AS {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM {reader} "
+            f"WHERE trim({USER_ID}::VARCHAR) <> '') TO '{quote_text(str(out))}' (FORMAT parquet)"
+        )
+    except duckdb.Error as error:
+        raise ContractError(f"{shown} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+
+
+def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[str]:
+    columns = [row[0] for row in con.execute("DESCRIBE items").fetchall() if row[0] != ATTRIBUTES]
+    if column not in columns:
+        raise ColdStartError(f"{shown} has no column {column!r} to group by; the columns are {columns}")
+    rows = con.execute(f"SELECT {ITEM_ID}, {quote_name(column)} FROM items ORDER BY 1").fetchall()
+    # The numbers of a CSV file come as DOUBLE; the hash must be that of the same number from a parquet file.
+    whole = [(name, int(group) if isinstance(group, float) and group.is_integer() else group) for name, group in rows]
+    return [name if group is None or not str(group).strip() else str(group) for name, group in whole]
+
+
+def _described(
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, group_column: str | None,
+    report: Callable[[str, int, int], None],
+) -> Entities:
+    rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
+    ids, descriptions, labels = zip(*rows, strict=True)
+    own = f"{group_column}="
+    attributes = [[label for label in row if not (group_column and label.startswith(own))] for row in labels]
+    texts = len({text for text in descriptions if text})
+    before = encoder.stats.hits + encoder.stats.encoded
+    encoder.on_progress = lambda stats: report(f"texts of {side}s", stats.hits + stats.encoded - before, texts)
+    try:
+        return describe(encoder, list(ids), list(descriptions), attributes)
+    finally:
+        encoder.on_progress = None

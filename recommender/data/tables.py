@@ -1,0 +1,171 @@
+"""Reading the data: raw files to the contract's tables, and these to what the recommender learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from coldstart_udfs.files import staged
+from recommender.data.contract import (
+    ATTRIBUTES,
+    EVENT_TYPE,
+    ITEM_ID,
+    QUERY,
+    RETURN,
+    RETURNED,
+    TABLES,
+    TIMESTAMP,
+    USER_ID,
+    WEIGHT,
+    ContractError,
+    check,
+    count,
+    normalise,
+    quote_name,
+    quote_text,
+    type_numbers,
+)
+from recommender.data.interactions import Interactions
+
+_SUFFIXES = (".parquet", ".csv")
+# A description of a megabyte is legal; DuckDB's own limit for a CSV line is 2 MB.
+_MAX_CSV_LINE = 64 * 1024 * 1024
+_NEVER = np.datetime64("NaT", "us")
+
+
+def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
+    """The interactions of a connection that `load` has filled, oldest first.
+
+    Searches that led to no item are not among them. They are words of the user: in the store by `sql/searches.sql`, in
+    an evaluation by `recommender.data.searches.read_searches`.
+    """
+    user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
+    item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]
+    positive = f"{ITEM_ID} IS NOT NULL AND {EVENT_TYPE} <> '{RETURN}'"
+    types = con.execute(f"SELECT DISTINCT {EVENT_TYPE} FROM interactions WHERE {positive} ORDER BY 1").fetchall()
+    event_types = [row[0] for row in types]
+    query = f"""
+        SELECT u.row AS users, i.row AS items, epoch_us({TIMESTAMP}) AS timestamps, {WEIGHT} AS weights,
+            list_position($1, {EVENT_TYPE}) - 1 AS events, coalesce(epoch_us({RETURNED}), $2) AS returned
+        FROM interactions
+        JOIN (SELECT {USER_ID}, row_number() OVER (ORDER BY {USER_ID}) - 1 AS row FROM users) AS u USING ({USER_ID})
+        JOIN (SELECT {ITEM_ID}, row_number() OVER (ORDER BY {ITEM_ID}) - 1 AS row FROM items) AS i USING ({ITEM_ID})
+        WHERE {positive}
+        ORDER BY {TIMESTAMP}, users, items, events
+    """
+    columns: dict[str, Any] = dict(con.execute(query, [event_types, int(_NEVER.astype(np.int64))]).fetchnumpy())
+    return Interactions(
+        user_ids, item_ids, columns["users"].astype(np.int64), columns["items"].astype(np.int64),
+        columns["timestamps"].astype("datetime64[us]"), columns["weights"].astype(np.float32), event_types,
+        columns["events"].astype(np.int64), columns["returned"].astype(np.int64).astype("datetime64[us]"),
+    )  # fmt: skip
+
+
+def ingest(source: Path, out: Path) -> dict[str, int]:
+    """Bring raw files into the contract's shape and write items, users and interactions as parquet.
+
+    Args:
+        source: a folder. Every parquet and CSV file in it is a table named like the file. If it holds
+            `ingest.sql`, that script makes the tables items, users and interactions from them;
+            otherwise these three must be there as files.
+        out: the folder that receives items.parquet, users.parquet and interactions.parquet.
+
+    Returns:
+        The number of rows by table, and of the interactions by type if there are several.
+
+    Raises:
+        ContractError: what is wrong, in which file and column, in how many rows, and the first three; one line for
+            each breach. Nothing is written then.
+    """
+    if not source.is_dir():
+        raise ContractError(f"{source} is no folder; give the folder that holds the parquet or CSV files")
+    with duckdb.connect() as con:
+        load(con, source)
+        counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
+        types = con.execute(
+            f"SELECT {EVENT_TYPE}, count(*) FROM interactions GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+        if len(types) > 1:
+            counts |= {f"of them {name}": times for name, times in types}
+        # As they were given: a table without searches gets no column of them.
+        derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
+        with staged(out) as scratch:
+            for table in TABLES:
+                order, left_out = table.key, [ATTRIBUTES]
+                if table.key is None:
+                    order, left_out = f"{TIMESTAMP}, {USER_ID}, {ITEM_ID}, {EVENT_TYPE}", [ATTRIBUTES, *derived]
+                    order += "" if QUERY in derived else f", {QUERY}"
+                con.execute(
+                    f"COPY (SELECT * EXCLUDE ({', '.join(left_out)}) FROM {table.name} ORDER BY {order}) "
+                    f"TO '{quote_text(str(scratch / table.name))}.parquet' (FORMAT parquet, COMPRESSION zstd)"
+                )
+        return counts
+
+
+def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    """Put the contract's tables into a connection, validated and normalised.
+
+    items and users get a column `attributes`, a list of "column=value" made of every other column. Interactions get
+    event_type (in lower case; 'interaction' where there is none), weight (1), query (NULL) and `returned`, which says
+    when the event was taken back. A return takes back the whole of the last purchase of its user and item before it
+    that is not taken back yet, and once none is left the views, carts and searches before it. Whatever is no view,
+    cart, search or return is a purchase here. A return of what was never bought takes back nothing.
+
+    Args:
+        con: an open connection; its time zone is set to UTC.
+        source: a folder as for `ingest`.
+
+    Raises:
+        ContractError: the contract is broken, one line for each breach.
+    """
+    con.execute("SET TimeZone = 'UTC'")
+    origins = _read_files(con, source)
+    script = source / "ingest.sql"
+    if script.is_file():
+        try:
+            con.execute(script.read_text(encoding="utf-8"))
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise ContractError(f"{script} failed: {error}") from None
+        origins = {table.name: f"{script} (table {table.name})" for table in TABLES}
+    tables = {name for (name,) in con.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    missing = [table.name for table in TABLES if table.name not in tables]
+    if missing:
+        found = sorted(path.name for path in source.iterdir() if path.suffix in _SUFFIXES)
+        raise ContractError(
+            f"{source}: no table {', '.join(missing)}; the folder holds {found or 'no parquet or CSV file'}. "
+            "Give items, users and interactions as .parquet or .csv, or an ingest.sql that makes them"
+        )
+    check(con, origins)
+    normalise(con)
+
+
+def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:
+    if not source.is_dir():
+        raise ContractError(
+            f"{source} is no folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, or "
+            "give the folder that an earlier run wrote"
+        )
+    origins: dict[str, str] = {}
+    for path in sorted(source.iterdir()):
+        if path.suffix not in _SUFFIXES:
+            continue
+        if path.stem in origins:
+            raise ContractError(f"{origins[path.stem]} and {path} are both table {path.stem!r}; keep one")
+        origins[path.stem] = str(path)
+        file = quote_text(str(path))
+        reader = (
+            f"read_parquet('{file}')"
+            if path.suffix == ".parquet"
+            else f"read_csv('{file}', header = true, all_varchar = true, max_line_size = {_MAX_CSV_LINE})"
+        )
+        try:
+            con.execute(f"CREATE TABLE {quote_name(path.stem)} AS FROM {reader}")
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise ContractError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from None
+        if path.suffix == ".csv":
+            type_numbers(con, path.stem)
+    return origins

@@ -1,0 +1,1 @@
+"""Comparison with baselines, and its report."""

@@ -1,0 +1,295 @@
+"""The comparison: every method on one kind of split, over several seeds, with intervals of the differences."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import coldstart_udfs
+import recommender
+from coldstart_udfs.errors import ColdStartError
+from recommender.data.dataset import Dataset
+from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
+from recommender.evaluation.resume import Arrays, Finished
+from recommender.measure.metrics import K, Metrics, paired_intervals, rank_metrics
+from recommender.measure.splits import SHOTS, Split, make_splits, pair_matrix
+
+if TYPE_CHECKING:
+    from coldstart_udfs.settings import Enrichment
+    from recommender.model.recommender import HybridRecommender
+
+CANDIDATES = ("cold", "warm", "overall")
+# One block of scores, over all items, is about 100 MB of float32.
+_BLOCK = 25_000_000
+_PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "duckdb", "implicit")
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Details:
+    """What stands behind the table.
+
+    Attributes:
+        per_user: by method and candidates, NDCG@20 of each asked user, seed after seed (of k_shot: shots after shots).
+        history: by candidates, how many items each of these users has in the training part, in the same order.
+        model: our recommender of the first seed.
+        split: what it was fitted on.
+    """
+
+    per_user: dict[tuple[str, str], NDArray[np.float64]]
+    history: dict[str, NDArray[np.int64]]
+    model: HybridRecommender
+    split: Split
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table, ready for JSON, and what stands behind it.
+
+    Attributes:
+        result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (asked,
+            mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
+            cold_share, ci_low and ci_high (95 %, of ours minus this method in NDCG@20; None in our own row), fit_s and
+            score_s (means over seeds), and shots in k_shot.
+        details: for the report.
+    """
+
+    result: dict[str, Any]
+    details: Details
+
+
+def evaluate(
+    data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
+    methods: Sequence[str] | None = None, settings: Enrichment | None = None, unfinished: Path | None = None,
+    report: Report = lambda stage, done, total: None,
+) -> Evaluation:
+    """Fit every method on the training part of every seed's split, ask it, and compare.
+
+    Args:
+        data: what `read_dataset` gave.
+        split: one of `recommender.measure.splits.SPLITS`.
+        seeds: how many, from 0 on; of the splits and of the methods.
+        cutoff: see `make_splits`.
+        shots: see `make_splits`.
+        methods: to compare with; None: all of `METHODS` that can run here.
+        settings: of a repository, for our recommender: its event weights, half-life and `evidence_scale`. None: the
+            defaults, and a half-life by trial, see `fit_tuned`. What is asked for does not depend on them.
+        unfinished: a folder that keeps what is finished, so that the same call after a stop goes on from there; remove
+            it once the evaluation is written. Results of other data, arguments, versions or code are thrown away.
+        report: told (stage, done, total).
+
+    Raises:
+        ColdStartError: as `make_splits`; seeds below 1; a method that is unknown, or cannot run here; scores that are
+            not finite.
+    """
+    if seeds < 1:
+        raise ColdStartError(f"seeds is {seeds}; give at least 1")
+    left_out = missing()
+    others = [name for name in METHODS if name not in left_out] if methods is None else list(methods)
+    for name in others:
+        if name not in METHODS or name in left_out:
+            raise ColdStartError(left_out.get(name) or f"method {name!r} is unknown; possible are {', '.join(METHODS)}")
+    versions = _versions(data)
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, settings))
+    asked = _Asked([*others, OURS])
+    for seed in range(seeds):
+        parts = make_splits(
+            data.interactions, data.users, data.items, split, seed=seed, groups=data.groups, cutoff=cutoff, shots=shots,
+            searchers=data.searchers,
+        )  # fmt: skip
+        for number, part in enumerate(parts):
+            stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
+            for done, method in enumerate(others):
+                report(stage, done, len(others) + 1)
+                asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, seed)))
+            report(stage, len(others), len(others) + 1)
+            kept = finished.folder("model") if not seed and not number else None
+            ours = _Ours(part, seed, settings, report, kept)
+            asked.add(OURS, part, seed, finished.get(f"{stage} {OURS}", ours.run))
+            if not seed and not number:
+                model, first = ours.model(), part
+            report(stage, len(others) + 1, len(others) + 1)
+    result = {
+        "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
+        "notes": [f"{name} is left out: {reason}" for name, reason in left_out.items()] if methods is None else [],
+    }  # fmt: skip
+    return Evaluation(result, Details(*asked.per_user(), model, first))
+
+
+def measure(split: Split, scorer: Scorer, method: str = "the method") -> dict[str, Metrics]:
+    """Rank every asked user's candidates, by kind of candidates; kinds that nobody can be asked for are left out."""
+    return _measure(split, scorer, method)[0]
+
+
+def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metrics], float]:
+    masks = _masks(split)
+    blocks: dict[str, list[Metrics]] = {name: [] for name in masks}
+    seconds, step = 0.0, max(_BLOCK // len(split.items), 1)
+    for start in range(0, len(split.asked), step):
+        rows = split.asked[start : start + step]
+        began = time.perf_counter()
+        scores = np.asarray(scorer(rows))
+        seconds += time.perf_counter() - began
+        if scores.shape != (len(rows), len(split.items)) or not np.isfinite(scores).all():
+            raise ColdStartError(f"{method}: scores must be {(len(rows), len(split.items))} finite numbers")
+        wanted, known = split.wanted[rows].toarray() > 0, split.excluded[rows].toarray() > 0
+        for name, mask in masks.items():
+            able = wanted[:, mask].any(axis=1)
+            if able.any():
+                block = np.ix_(able, mask)
+                blocks[name].append(rank_metrics(scores[block], wanted[block], known[block], split.cold[mask]))
+    return {name: Metrics.of(found) for name, found in blocks.items()}, seconds
+
+
+def _masks(split: Split) -> dict[str, NDArray[np.bool_]]:
+    """The candidates of each kind of which somebody wants one."""
+    wanted = np.asarray(split.wanted[split.asked].sum(axis=0)).ravel() > 0
+    masks = {"cold": split.cold, "warm": split.warm, "overall": np.ones(len(split.items), dtype=bool)}
+    return {name: mask for name, mask in masks.items() if (wanted & mask).any()}
+
+
+def _asked_rows(split: Split, candidates: str) -> NDArray[np.int64]:
+    mask = _masks(split)[candidates]
+    return split.asked[np.asarray(split.wanted[split.asked][:, mask].sum(axis=1)).ravel() > 0]
+
+
+def _run(split: Split, method: str, seed: int) -> Arrays:
+    began = time.perf_counter()
+    scorer = METHODS[method](split, seed)
+    return _packed(split, scorer, method, time.perf_counter() - began)
+
+
+class _Ours:
+    """Our recommender on one split, fitted when it is needed; kept in a folder where it will be needed again."""
+
+    def __init__(
+        self, split: Split, seed: int, settings: Enrichment | None, report: Report, kept: Path | None
+    ) -> None:
+        self._split, self._seed, self._settings, self._report, self._kept = split, seed, settings, report, kept
+        self._model: HybridRecommender | None = None
+
+    def run(self) -> Arrays:
+        began = time.perf_counter()
+        model = self.model()
+        seconds = time.perf_counter() - began
+        if self._kept:
+            model.save(self._kept)
+        return _packed(self._split, scorer_of(model), OURS, seconds)
+
+    def model(self) -> HybridRecommender:
+        if self._model is None and self._kept and self._kept.is_dir():
+            from recommender.model.recommender import HybridRecommender
+
+            self._model = HybridRecommender.load(self._kept)
+        if self._model is None:
+            self._model = fit_ours(self._split, self._seed, self._report, self._settings)
+        return self._model
+
+
+def _packed(split: Split, scorer: Scorer, method: str, fit_s: float) -> Arrays:
+    metrics, score_s = _measure(split, scorer, method)
+    arrays = {"seconds": np.array([fit_s, score_s])}
+    for name, found in metrics.items():
+        arrays |= {f"{name}/{field.name}": getattr(found, field.name) for field in fields(Metrics)}
+    return arrays
+
+
+class _Asked:
+    """All that was measured, by shots, candidates, method and seed."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self._methods = methods
+        self._users: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
+        self._history: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
+        self._found: dict[tuple[int | None, str, str], dict[int, Metrics]] = {}
+        self._seconds: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
+
+    def add(self, method: str, split: Split, seed: int, arrays: Arrays) -> None:
+        self._seconds.setdefault((split.shots, method), []).append(arrays["seconds"])
+        items = np.diff(pair_matrix(split.train).indptr).astype(np.int64)
+        for name in _masks(split):
+            metrics = Metrics(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Metrics)})
+            self._found.setdefault((split.shots, name, method), {})[seed] = metrics
+            rows = _asked_rows(split, name)
+            self._users.setdefault((split.shots, name), {})[seed] = rows
+            self._history.setdefault((split.shots, name), {})[seed] = items[rows]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table: by shots, then candidates in their order, then methods in theirs, ours last."""
+        rows = []
+        for shots, candidates in sorted(self._users, key=lambda key: (key[0] or 0, CANDIDATES.index(key[1]))):
+            values = {m: self._pooled(shots, candidates, m) for m in self._methods}
+            users = np.concatenate(list(self._users[shots, candidates].values()))
+            differences = np.column_stack([values[OURS] - values[method] for method in self._methods])
+            intervals = paired_intervals(differences, users)
+            for method, (low, high) in zip(self._methods, intervals.tolist(), strict=True):
+                found = list(self._found[shots, candidates, method].values())
+                means = [metrics.means() for metrics in found]
+                fit_s, score_s = np.mean(self._seconds[shots, method], axis=0).tolist()
+                spread = float(np.std([mean[f"ndcg@{K}"] for mean in means], ddof=1)) if len(means) > 1 else None
+                rows.append(
+                    {"method": method, "candidates": candidates}
+                    | ({} if shots is None else {"shots": shots})
+                    | {"users": float(np.mean([len(metrics.ndcg) for metrics in found]))}
+                    | {name: float(np.mean([mean[name] for mean in means])) for name in means[0]}
+                    | {f"ndcg@{K}_std": spread}
+                    | {"ci_low": None if method == OURS else low, "ci_high": None if method == OURS else high}
+                    | {"fit_s": fit_s, "score_s": score_s}
+                )
+        return rows
+
+    def per_user(self) -> tuple[dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
+        """NDCG@20 and history, pooled over shots and seeds."""
+        keys = sorted(self._users, key=lambda key: key[0] or 0)
+        values = {
+            (method, name): np.concatenate([self._pooled(shots, n, method) for shots, n in keys if n == name])
+            for name in CANDIDATES if any(n == name for _, n in keys) for method in self._methods
+        }  # fmt: skip
+        history = {
+            name: np.concatenate([rows for key in keys if key[1] == name for rows in self._history[key].values()])
+            for _, name in values
+        }
+        return values, history
+
+    def _pooled(self, shots: int | None, candidates: str, method: str) -> NDArray[np.float64]:
+        return np.concatenate([metrics.ndcg for metrics in self._found[shots, candidates, method].values()])
+
+
+def _versions(data: Dataset) -> dict[str, str]:
+    found = {"python": platform.python_version(), "encoder": data.users.fingerprint}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _key(data: Dataset, *arguments: object) -> str:
+    """A hash of all that a measured result depends on: data, arguments, versions, and our own code."""
+    digest = hashlib.blake2b(repr(arguments).encode(), digest_size=16)
+    digest.update(repr((data.groups, data.users.ids, data.items.ids, data.users.attributes)).encode())
+    digest.update(repr((data.users.descriptions, data.items.descriptions, data.items.attributes)).encode())
+    digest.update(repr(tuple(data.interactions.event_types)).encode())
+    for name in ("users", "items", "timestamps", "weights", "events", "returned"):
+        digest.update(np.ascontiguousarray(getattr(data.interactions, name)).tobytes())
+    if data.searchers:
+        searches = data.searchers.searches
+        digest.update(repr(searches.texts).encode())
+        digest.update(searches.users.tobytes() + searches.timestamps.tobytes())
+    for package in (coldstart_udfs.__file__, recommender.__file__):
+        for path in sorted(Path(package).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""LightFM as its users run it, on identities and words, for the methods that the recommender is compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from coldstart_udfs.text.words import tokens as tokens_of
+from recommender.measure.splits import Split, pair_matrix
+
+COMPONENTS, EPOCHS = 64, 15
+LEARNING_RATE = 0.05
+_MIN_DESCRIPTIONS = 2
+
+
+@dataclass
+class Factors:
+    """What LightFM made of all users and items; zeros where it knows nothing, so that the biases alone count."""
+
+    users: NDArray[np.float32]
+    items: NDArray[np.float32]
+    item_biases: NDArray[np.float32]
+
+    @classmethod
+    def fit(
+        cls, split: Split, seed: int, user_features: sp.csr_matrix | None = None,
+        item_features: sp.csr_matrix | None = None,
+    ) -> Factors:
+        """LightFM as its users run it: WARP, one thread; features of a side, else its identities."""
+        from lightfm import LightFM
+
+        warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
+        warm_items = np.flatnonzero(split.warm)
+        model = LightFM(no_components=COMPONENTS, loss="warp", learning_rate=LEARNING_RATE, random_state=seed)
+        model.fit(
+            pair_matrix(split.train)[warm_users][:, warm_items].tocoo(),
+            user_features=None if user_features is None else user_features[warm_users],
+            item_features=None if item_features is None else item_features[warm_items],
+            epochs=EPOCHS, num_threads=1,
+        )  # fmt: skip
+        return cls(
+            _spread(model.user_embeddings, user_features, warm_users, len(split.users)),
+            _spread(model.item_embeddings, item_features, warm_items, len(split.items)),
+            _spread(model.item_biases[:, None], item_features, warm_items, len(split.items))[:, 0],
+        )
+
+    def score(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A user's own bias moves none of his rankings."""
+        return np.asarray(self.users[rows] @ self.items.T + self.item_biases)
+
+
+def _spread(
+    learned: NDArray[np.float32], features: sp.csr_matrix | None, warm: NDArray[np.intp], n: int
+) -> NDArray[np.float32]:
+    if features is not None:
+        return np.asarray(features @ learned, dtype=np.float32)
+    everyone = np.zeros((n, learned.shape[1]), dtype=np.float32)
+    everyone[warm] = learned
+    return everyone
+
+
+def bags(split: Split, vectorizer: Any, *, own_words: bool = False) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Bags of words of all items and of all users' descriptions, in the words of warm items; (n, 1) zeros without any.
+
+    With `own_words` the users' columns are those of the warm users' own words.
+    """
+    warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
+    bought, said = split.items.descriptions, split.users.descriptions
+    learned = _vectorizer(vectorizer, [bought[row] for row in np.flatnonzero(split.warm).tolist()])
+    learned_said = _vectorizer(vectorizer, [said[row] for row in warm_users.tolist()]) if own_words else learned
+    return _transform(learned, bought), _transform(learned_said, said)
+
+
+def _vectorizer(vectorizer: Any, texts: Sequence[str]) -> Any:
+    how = {"binary": True} if vectorizer.__name__ == "CountVectorizer" else {"sublinear_tf": True}
+    # A word that one description alone has ties it to nothing.
+    words = Counter(word for text in texts for word in set(tokens_of(text)))
+    if max(words.values(), default=0) < _MIN_DESCRIPTIONS:
+        return None
+    return vectorizer(
+        tokenizer=tokens_of, token_pattern=None, lowercase=False, min_df=_MIN_DESCRIPTIONS, **how
+    ).fit(texts)  # fmt: skip
+
+
+def _transform(learned: Any, texts: Sequence[str]) -> sp.csr_matrix:
+    if learned is None:
+        return sp.csr_matrix((len(texts), 1), dtype=np.float32)
+    return learned.transform(texts).astype(np.float32)
+
+
+def with_identity(features: sp.csr_matrix, warm: NDArray[np.bool_]) -> sp.csr_matrix:
+    """The features, and before them a column for each warm row."""
+    rows = np.flatnonzero(warm)
+    identity = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, np.arange(len(rows)))), (len(warm), len(rows)))
+    return sp.hstack([identity, features], format="csr", dtype=np.float32)

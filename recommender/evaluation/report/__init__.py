@@ -1,0 +1,207 @@
+"""The report of an evaluation for people: one HTML file that refers to nothing outside itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from coldstart_udfs.encoder.encoder import shared_encoder
+from coldstart_udfs.files import write_text
+from coldstart_udfs.text.tags import Tagger
+from recommender.evaluation.baselines import OURS
+from recommender.evaluation.report import figures
+from recommender.evaluation.report.examples import new_items, new_users
+from recommender.evaluation.report.figures import require_matplotlib
+from recommender.evaluation.report.measures import (
+    LEAST_ITEMS,
+    LEAST_USERS,
+    Bin,
+    Mean,
+    bins_of,
+    calibration_of,
+    influence_of,
+)
+from recommender.measure.metrics import K
+
+if TYPE_CHECKING:
+    from recommender.evaluation.comparison import Details, Evaluation
+
+__all__ = ["require_matplotlib", "write_report"]
+
+Row: TypeAlias = Mapping[str, Any]
+
+NDCG = f"ndcg@{K}"
+_OTHERS_BESIDE = 2
+# Column of the result → heading, what it means, how it is written.
+COLUMNS = {
+    NDCG: ("NDCG@20", "how well the first 20 places are filled, early places counting more; 1 is ideal. After ±, the "
+           "standard deviation over seeds", "{:.3f}"),
+    "ci": ("ours − method", "95 % interval of the difference in NDCG@20, by a paired bootstrap over users; if it holds "
+           "0, the data cannot tell the two apart", ""),
+    "recall@20": ("Recall@20", "share of what a user took that stands in the first 20 places", "{:.3f}"),
+    "precision@10": ("Prec@10", "share of the first 10 places that the user took", "{:.3f}"),
+    "auc": ("AUC", "how often something taken stands before something not taken; 0.5 is chance", "{:.3f}"),
+    "coverage": ("coverage", "share of the candidates that stand in somebody's first 20 places", "{:.0%}"),
+    "cold_share": ("cold in 20", "share of the first 20 places that hold items without history", "{:.0%}"),
+    "fit_s": ("fit, s", "seconds to train, mean over seeds", "{:,.1f}"),
+    "score_s": ("score, s", "seconds to score all asked users, mean over seeds", "{:,.1f}"),
+}  # fmt: skip
+_SPLITS = {
+    "item_cold": ("new items", "A fifth of the items was taken out with all that was done with them; each method then "
+                  "ranked them knowing their words and attributes alone."),
+    "user_cold": ("new users", "A fifth of the users was taken out with all that they did; each method then ranked "
+                  "items for them knowing their words and attributes alone."),
+    "both_cold": ("new users, new items", "A fifth of the users and a fifth of the items were taken out with all that "
+                  "was done by or with them; the new users are asked for the new items."),
+    "warm": ("known users, known items", "A fifth of the pairs of user and item was taken out at random; both kept "
+             "others."),
+    "temporal": ("what came later", "All that happened after a cut-off date was taken out: a launch as it happens."),
+    "k_shot": ("users with a few interactions", "A fifth of the users was taken out but for the first few things that "
+               "they did, the shots."),
+}  # fmt: skip
+
+
+def write_report(evaluation: Evaluation, path: Path) -> None:
+    """Write the report, whole or not at all.
+
+    Args:
+        evaluation: the comparison; its `details` give the plots and the examples.
+        path: the HTML file.
+
+    Raises:
+        ColdStartError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    write_text(path, page_of(evaluation.result, evaluation.details))
+
+
+def page_of(result: Mapping[str, Any], details: Details) -> str:
+    """The report as HTML. Texts of users and items are escaped: a script in one does not run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    model, split = details.model, details.split
+    groups = _groups(result["rows"])
+    influence = influence_of(model)
+    calibration = calibration_of(model, split, Tagger(shared_encoder()))
+    drawings = {
+        "lift": figures.lift(*_lifts(groups)),
+        "history": figures.by_history(_histories(details)),
+        "influence": figures.influence(influence) if influence else "",
+        "calibration": figures.calibration(calibration),
+        "coverage": figures.coverage(_shares(groups)),
+    }
+    title, explained = _SPLITS.get(str(result["split"]), (str(result["split"]), ""))
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    ).get_template("page.html.jinja")  # fmt: skip
+    return page.render(
+        result=result, title=title, explained=explained, ours=OURS, columns=COLUMNS, cells=_cells, signed=_signed,
+        groups={name: sorted(rows, key=lambda row: -row[NDCG]) for name, rows in groups.items()},
+        verdicts=[_verdict(name, rows) for name, rows in groups.items()], seeds=_count(result["seeds"]),
+        drawings=drawings, influence=influence, parameters=model.parameters, calibration=calibration,
+        price=figures.price_band, least_items=LEAST_ITEMS, least_users=LEAST_USERS, split=split,
+        new_items=new_items(model, split), new_users=new_users(model, split), inf=math.inf,
+    )  # fmt: skip
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows by what is ranked: "new items", "known items", "all items", after how many shots if it says so."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        title = _title(row["candidates"])
+        if row.get("shots") is not None:
+            title += f", {row['shots']} shot{'s' if row['shots'] != 1 else ''}"
+        groups.setdefault(title, []).append(row)
+    return groups
+
+
+def _title(candidates: str) -> str:
+    return {"cold": "new items", "warm": "known items", "overall": "all items"}.get(candidates, candidates)
+
+
+def _best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
+    """The other methods by their NDCG@20, in the first group that has them."""
+    ordered = [row["method"] for rows in groups.values() for row in sorted(rows, key=lambda row: -row[NDCG])]
+    return [method for method in dict.fromkeys(ordered) if method != OURS]
+
+
+def _own(rows: Sequence[Row]) -> Row | None:
+    return next((row for row in rows if row["method"] == OURS), None)
+
+
+def _lifts(groups: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    panels = {}
+    for title, rows in groups.items():
+        if own := _own(rows):
+            panels[title] = [{**row, "lift": own[NDCG] - row[NDCG]} for row in rows if row["method"] != OURS]
+    return panels, _best_first(groups)
+
+
+def _verdict(title: str, rows: Sequence[Row]) -> str:
+    """What a reader wants to know first, in a sentence or two."""
+    own = _own(rows)
+    others = [row for row in rows if row["method"] != OURS]
+    if own is None or not others:
+        return f"{title[0].upper()}{title[1:]}: there is nothing to compare."
+    best = max(others, key=lambda row: float(row[NDCG]))
+    said = (
+        f"Ranking {title}, {OURS} has an NDCG@20 of {own[NDCG]:.3f}; the best other method, {best['method']}, has "
+        f"{best[NDCG]:.3f}."
+    )
+    low, high = best["ci_low"], best["ci_high"]
+    if low is None or high is None:
+        return f"{said} No interval of the difference was measured."
+    told = "ours is better" if low > 0 else "ours is worse" if high < 0 else "the data cannot tell the two apart"
+    return f"{said} The difference lies between {_signed(low)} and {_signed(high)} (95 % interval): {told}."
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """The row as it is shown."""
+    shown = {}
+    for name, (_, _, how) in COLUMNS.items():
+        value = row.get(name)
+        shown[name] = "–" if value is None else how.format(value)
+    if row.get(f"{NDCG}_std") is not None:
+        shown[NDCG] += f" ± {row[f'{NDCG}_std']:.3f}"
+    if row["ci_low"] is not None and row["ci_high"] is not None:
+        shown["ci"] = f"{_signed(row['ci_low'])} to {_signed(row['ci_high'])}"
+    return shown
+
+
+def _signed(value: float, how: str = "+.3f") -> str:
+    return format(value, how).replace("-", "−")
+
+
+def _histories(details: Details) -> dict[str, tuple[list[Bin], dict[str, list[Mean]]]]:
+    """Quality by the user's history: ours and the two others with the best mean."""
+    panels = {}
+    for candidates, history in details.history.items():
+        values = {method: array for (method, kind), array in details.per_user.items() if kind == candidates}
+        others = sorted((name for name in values if name != OURS), key=lambda name: -float(values[name].mean()))
+        shown = [name for name in (OURS, *others[:_OTHERS_BESIDE]) if name in values]
+        bins = bins_of(history)
+        panels[_title(candidates)] = (
+            bins, {name: [Mean.of(values[name][each.rows]) for each in bins] for name in shown}
+        )  # fmt: skip
+    return panels
+
+
+def _shares(groups: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], dict[str, float]]:
+    """Coverage by group and method, ours first; of new items in the top 20 where old and new are ranked together."""
+    methods = [OURS, *_best_first(groups)]
+    labels = {"coverage": "candidates shown to anybody, %", "cold_share": "new items among the first 20, %"}
+    panels = {}
+    for title, rows in groups.items():
+        found = {row["method"]: row for row in rows}
+        for column, label in labels.items():
+            shares = {m: float(found[m][column]) for m in methods if m in found and found[m].get(column) is not None}
+            if shares and (column == "coverage" or rows[0]["candidates"] == "overall"):
+                panels[title, label] = shares
+    return panels
+
+
+def _count(seeds: int | Sequence[int]) -> int:
+    return seeds if isinstance(seeds, int) else len(seeds)

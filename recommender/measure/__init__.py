@@ -1,0 +1,1 @@
+"""Splits of the data and ranking metrics."""

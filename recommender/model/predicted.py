@@ -1,0 +1,101 @@
+"""What people with such words, or such attributes, have in common: for users without history.
+
+"35 year old woman, librarian" speaks of no item. A ridge regression from users' features to their profiles turns words
+into taste, and counts among those who share an attribute turn attributes into popularity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from coldstart_udfs.profile import Vectors
+from recommender.data.entities import Entities
+from recommender.model.feature_matrix import one_hot
+
+# Fewer users than this do not make a map, nor a group's popularity.
+_FEWEST = 20
+_MOST_GROUPS = 256
+# λ of the map, in users: profiles have length 1 here, and so have descriptions.
+_RIDGE = 10.0
+# How many users' worth of overall popularity is added to a group's.
+_PRIOR = 50.0
+
+
+class TasteMap:
+    """W: from M(d_u) and attributes to the direction of P_u, in the embedding space.
+
+    Attributes:
+        weights: (d + g, d) float32; no rows if there were too few users to learn from.
+        labels: g attributes.
+    """
+
+    def __init__(self, weights: Vectors, labels: list[str]) -> None:
+        self.weights, self.labels = weights, labels
+        self._columns = {name: column for column, name in enumerate(labels)}
+
+    @classmethod
+    def fit(cls, users: Entities, labels: list[str]) -> TasteMap:
+        """Learn from the users who have a profile, and words or attributes.
+
+        Args:
+            users: with profiles of the training interactions.
+            labels: attributes that count.
+        """
+        empty = cls(np.zeros((0, users.embeddings.shape[1]), np.float32), labels)
+        norms = np.linalg.norm(users.profiles, axis=1)
+        features = empty._features(users)
+        rows = np.flatnonzero((norms > 1e-6) & np.abs(features).any(axis=1))
+        if len(rows) < _FEWEST:
+            return empty
+        everyone = users.profiles[norms > 1e-6] / norms[norms > 1e-6, None]
+        targets = users.profiles[rows] / norms[rows, None] - everyone.mean(axis=0)
+        x = features[rows].astype(np.float64)
+        weights = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ targets)
+        return cls(weights.astype(np.float32), labels)
+
+    def profiles(self, users: Entities) -> Vectors:
+        """(n, d) float32: how each user's taste is expected to differ from everybody's; zero if nothing is known."""
+        if not len(self.weights):
+            return np.zeros_like(users.embeddings)
+        return np.asarray(self._features(users) @ self.weights, dtype=np.float32)
+
+    def _features(self, users: Entities) -> Vectors:
+        return np.hstack([users.embeddings, one_hot(users.attributes, self._columns).toarray()])
+
+
+class GroupPopularity:
+    """How much more popular an item is among users with an attribute than overall, as a difference of logarithms.
+
+    Attributes:
+        labels: g attributes.
+        lifts: (g, items) float32.
+    """
+
+    def __init__(self, labels: list[str], lifts: NDArray[np.float32]) -> None:
+        self.labels, self.lifts = labels, lifts
+        self._columns = {name: column for column, name in enumerate(labels)}
+
+    @classmethod
+    def fit(cls, seen: sp.csr_matrix, users: Entities) -> GroupPopularity:
+        """Count among the users with history; the most frequent attributes are groups."""
+        warm = np.flatnonzero(np.diff(seen.indptr))
+        held: dict[str, list[int]] = {}
+        for row in warm.tolist():
+            for label in set(users.attributes[row]):
+                held.setdefault(label, []).append(row)
+        large = sorted((-len(rows), label) for label, rows in held.items() if len(rows) >= _FEWEST)
+        labels = sorted(label for _, label in large[:_MOST_GROUPS])
+        overall = np.asarray(seen[warm].sum(axis=0), dtype=np.float64).ravel() / max(len(warm), 1)
+        lifts = np.zeros((len(labels), seen.shape[1]), dtype=np.float32)
+        for column, label in enumerate(labels):
+            counts = np.asarray(seen[held[label]].sum(axis=0), dtype=np.float64).ravel()
+            shares = (counts + _PRIOR * overall) / (len(held[label]) + _PRIOR)
+            known = overall > 0
+            lifts[column, known] = np.log(shares[known] / overall[known])
+        return cls(labels, lifts)
+
+    def of(self, users: Entities) -> NDArray[np.float32]:
+        """(n, items) float32: the sum over each user's attributes."""
+        return np.asarray(one_hot(users.attributes, self._columns) @ self.lifts, dtype=np.float32)

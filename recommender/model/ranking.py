@@ -1,0 +1,164 @@
+"""From scores to a list: filters, business rules, the k best."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from coldstart_udfs.errors import ColdStartError
+from recommender.model.feature_matrix import Columns
+
+if TYPE_CHECKING:
+    from recommender.model.recommender import HybridRecommender
+
+Scores = NDArray[np.floating[Any]]
+# How many candidates a diverse list is chosen from, for each of its places.
+_POOL = 10
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a shop wants of a list.
+
+    Attributes:
+        k: its length at most.
+        allowed: (items,), what may stand in it; None is all.
+        added: (items,), what is added to scores; None is nothing.
+        pinned: rows of items that come first, in this order.
+        diversity: 0 to 1, what likeness to the places above costs.
+    """
+
+    k: int
+    allowed: NDArray[np.bool_] | None = None
+    added: NDArray[np.float32] | None = None
+    pinned: Sequence[int] = field(default_factory=list)
+    diversity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, (int, np.integer)) or self.k < 0:
+            raise ColdStartError(f"k is {self.k}; give how many rows at most, 0 or more")
+        if not 0 <= self.diversity <= 1:
+            raise ColdStartError(f"diversity is {self.diversity}; it must be from 0 (by score alone) to 1")
+
+    @classmethod
+    def of(
+        cls, model: HybridRecommender, k: int, among: Collection[str] | None, without: Collection[str],
+        attribute: str | None, boost: Mapping[str, float] | None, pin: Sequence[str], diversity: float,
+    ) -> Rules:
+        """Rules as users write them, with ids and attributes.
+
+        Raises:
+            UnknownIdError: an item that the recommender does not know.
+            ColdStartError: an attribute that no item has.
+        """
+        allowed = np.ones(len(model.items), dtype=bool)
+        if among is not None:
+            allowed[:] = False
+            allowed[_rows(model, among, "among")] = True
+        allowed[_rows(model, without, "without")] = False
+        if attribute is not None:
+            allowed &= _having(model, attribute)
+        added = np.zeros(len(allowed), dtype=np.float32)
+        for key, value in (boost or {}).items():
+            name = str(key)
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise ColdStartError(f"the boost of {name!r} is {value!r}; it must be a finite number")
+            added[[model.item_rows[name]] if name in model.item_rows else _having(model, name)] += value
+        return cls(k, allowed, added, _rows(model, pin, "pin"), diversity)
+
+
+def best(
+    scores: Scores, rules: Rules, seen: sp.csr_matrix | None, columns: Columns | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
+    """The best places of each row.
+
+    Args:
+        scores: (n, m).
+        rules: what is allowed, added, pinned.
+        seen: (n, m), what is left out of each row.
+        columns: of the m items, for diversity.
+
+    Returns:
+        Rows, columns and scores of the places, row by row from the top; among equal scores the first column wins.
+    """
+    scores = scores + rules.added if rules.added is not None and rules.added.any() else scores.copy()
+    if rules.allowed is not None:
+        scores[:, ~rules.allowed] = -np.inf
+    if seen is not None:
+        scores[np.repeat(np.arange(len(scores)), np.diff(seen.indptr)), seen.indices] = -np.inf
+    order = scores
+    if len(rules.pinned):
+        order = scores.copy()
+        above = scores.max(axis=1, initial=-np.inf)
+        for place, row in enumerate(reversed(rules.pinned)):
+            order[:, row] = np.where(np.isfinite(scores[:, row]), above + 1 + place, -np.inf)
+    rows, flat = _top(order, rules.k * _POOL if rules.diversity else rules.k)
+    if rules.diversity and columns is not None:
+        pools = np.split(flat, np.searchsorted(rows, np.arange(1, len(scores))))[: len(scores)]
+        lists = [_diverse(scores[row], pool, columns, rules) for row, pool in enumerate(pools)]
+        rows, flat = np.repeat(np.arange(len(lists)), [len(one) for one in lists]), np.concatenate([flat[:0], *lists])
+    return rows, flat, scores[rows, flat]
+
+
+def _top(scores: Scores, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the k largest finite scores of each row, row by row from the top."""
+    if not k or not scores.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    k = min(k, scores.shape[1])
+    least = np.partition(scores, -k, axis=1)[:, [-k]]
+    rows, columns = np.nonzero((scores >= least) & (scores > -np.inf))
+    order = np.lexsort((-scores[rows, columns], rows))
+    rows, columns = rows[order], columns[order]
+    kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < k
+    return rows[kept], columns[kept]
+
+
+def _diverse(scores: Scores, pool: NDArray[np.int64], columns: Columns, rules: Rules) -> NDArray[np.int64]:
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): score less the likeness to what is chosen.
+
+    Both on one scale: scores of the pool from 0 to 1, likeness is a cosine.
+    """
+    if not len(pool):
+        return pool
+    vectors = columns.take(pool).toarray()
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    low, high = scores[pool].min(), scores[pool].max()
+    worth = (1 - rules.diversity) * (scores[pool] - low) / max(high - low, 1e-9)
+    likeness = np.zeros(len(pool))
+    chosen: list[int] = []
+    pinned = [int(np.flatnonzero(pool == row)[0]) for row in rules.pinned if (pool == row).any()]
+    for place in range(min(rules.k, len(pool))):
+        worth[chosen] = -np.inf
+        one = pinned[place] if place < len(pinned) else int(np.argmax(worth - rules.diversity * likeness))
+        chosen.append(one)
+        likeness = np.maximum(likeness, vectors @ vectors[one])
+    return pool[chosen]
+
+
+def _rows(model: HybridRecommender, ids: Collection[str], rule: str) -> list[int]:
+    from recommender.model.requests import UnknownIdError, ids_of
+
+    given = list(dict.fromkeys(ids_of(ids)))
+    strange = [name for name in given if name not in model.item_rows]
+    if strange:
+        raise UnknownIdError(
+            f"{rule}: {len(strange)} of {len(given)} item_ids are not among the {len(model.items)} that the "
+            f"recommender knows: {strange[:3]}"
+        )
+    return [model.item_rows[name] for name in given]
+
+
+def _having(model: HybridRecommender, attribute: str) -> NDArray[np.bool_]:
+    found = np.array([attribute in labels for labels in model.items.attributes], dtype=bool)
+    if not found.any():
+        labels = sorted({label for labels in model.items.attributes for label in labels})
+        raise ColdStartError(
+            f"{attribute!r} is neither an item_id nor an attribute of any item; attributes are {labels[:5]} "
+            f"({len(labels)} in all)"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Jobs between the tables, the feature store and a bundle."""

@@ -1,0 +1,121 @@
+"""What is known of one user or item now, from Feast's online store, as the recommender takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
+from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.feast.operations.stores import open_store as open_store
+from coldstart_udfs.profile import Vectors, evidence_weight, has_text
+from coldstart_udfs.settings import Enrichment
+from recommender.data.entities import Entities
+from recommender.model.recommender import HybridRecommender
+
+NEW = "new"
+
+
+def online_user(store: Any, model: HybridRecommender, user_id: str, description: str | None = None) -> Entities:
+    """A user as the online store knows him now.
+
+    Args:
+        store: the Feast store.
+        model: the recommender that will be asked.
+        user_id: he need not be known.
+        description: words that come with the request, instead of the stored ones.
+
+    Raises:
+        ColdStartError: the bundle has history or a description of him and the online store has not, or the applied
+            view weighs a description otherwise than the bundle does.
+        FingerprintError: the repository's encoder is not the recommender's.
+    """
+    return _online(store, model, "user", user_id, description)
+
+
+def online_item(store: Any, model: HybridRecommender, item_id: str, description: str | None = None) -> Entities:
+    """An item as the online store knows it now: as `online_user`, without looking at β."""
+    return _online(store, model, "item", item_id, description)
+
+
+def request_encoder(store: Any) -> Encoder:
+    """The encoder of a repository, which its `enrichment.json` names."""
+    settings = Enrichment.of_repo(store.repo_path)
+    return shared_encoder(settings.model, backend=settings.backend)
+
+
+def as_vectors(values: Iterable[Any], width: int) -> Vectors:
+    """Feast's vectors as a matrix, zero rows where there is none."""
+    rows = [value if isinstance(value, (list, np.ndarray)) and len(value) else np.zeros(width) for value in values]
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), width)
+
+
+def text_of(value: Any) -> str:
+    """Feast's text as a string, "" where there is none."""
+    return value if isinstance(value, str) and has_text(value) else ""
+
+
+def labels_of(value: Any) -> list[str]:
+    """Feast's list of attributes, empty where there is none."""
+    return list(value) if isinstance(value, (list, np.ndarray)) else []
+
+
+def _online(store: Any, model: HybridRecommender, side: str, name: str, description: str | None) -> Entities:
+    features = [
+        f"{side}_profiles:{side}_profile", f"{side}_profiles:{side}_evidence",
+        *(f"{side}_descriptions:{side}_{feature}" for feature in ("description", "attributes", "embedding")),
+        *(f"{side}_enriched:{side}_{feature}" for feature in ("evidence_weight", "embedding_fingerprint")),
+    ]  # fmt: skip
+    answer = store.get_online_features(features, [{f"{side}_id": name}]).to_dict()
+    found = {key.removeprefix(f"{side}_"): values[0] for key, values in answer.items()}
+    known = model.users if side == "user" else model.items
+    width, fingerprint = known.embeddings.shape[1], str(found["embedding_fingerprint"])
+    if fingerprint != model.fingerprint:
+        raise FingerprintError(
+            found=fingerprint, found_in=f"the online store's {side}s", expected=model.fingerprint,
+            expected_by="the recommender", remedy="Run `coldstart profiles`, `feast apply`, `feast materialize` and "
+            "`coldstart train` with one encoder.",
+        )  # fmt: skip
+    _same_as_trained(model, side, name, found, description)
+    text, embedding = text_of(found["description"]), as_vectors([found["embedding"]], width)
+    if description and has_text(description) and description != text:
+        encoder = request_encoder(store)
+        if encoder.fingerprint != fingerprint:
+            raise FingerprintError(
+                found=encoder.fingerprint, found_in=f"{store.repo_path}/enrichment.json", expected=fingerprint,
+                expected_by=f"the view {side}_enriched", remedy="Run `feast apply`, so that both are of one encoder.",
+            )  # fmt: skip
+        text, embedding = description, encoder.encode([description])
+    return Entities(
+        [name], [text], [labels_of(found["attributes"])], embedding, as_vectors([found["profile"]], width),
+        np.array([float(found["evidence"] or 0)]), fingerprint,
+    )  # fmt: skip
+
+
+def _same_as_trained(
+    model: HybridRecommender, side: str, name: str, found: dict[str, Any], description: str | None
+) -> None:
+    """What would make a score silently wrong: something that training knew is not there, or another α."""
+    known, rows = (model.users, model.user_rows) if side == "user" else (model.items, model.item_rows)
+    if name in rows:
+        row, lost = rows[name], []
+        if side == "user" and found["profile"] is None and known.profiles[row].any():
+            lost.append("history")
+        if not text_of(description) and not text_of(found["description"]) and known.descriptions[row]:
+            lost.append("a description")
+        if lost:
+            raise ColdStartError(
+                f"{side} {name} has {' and '.join(lost)} in the bundle and not in the online store; run `feast "
+                "materialize`, or `coldstart train` if it was erased since the last training"
+            )
+    # Of items nothing needs to agree: β is no part of a score.
+    settings, weight = model.parameters, float(found["evidence_weight"])
+    expected = float(evidence_weight(float(found["evidence"] or 0), settings.alpha, settings.evidence_scale))
+    if side == "user" and not np.isclose(weight, expected):
+        raise ColdStartError(
+            f"the view of users weighs a description {weight:g} here, the bundle was trained with {expected:g}; run "
+            "`feast apply` after `coldstart train`, so that both use one enrichment.json (if that was edited by hand, "
+            "train first)"
+        )

@@ -1,0 +1,207 @@
+"""Embeddings and behaviour profiles, made in DuckDB by the SQL files of the Feast repository."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from coldstart_udfs import connect
+from coldstart_udfs.encoder.encoder import shared_encoder
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import staged
+from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from recommender.data.contract import numeric_attributes
+from recommender.data.events import EventWeights
+from recommender.data.searches import MAX_SEARCHES
+from recommender.data.tables import load
+
+# Where each source lies in the repository's data folder. A folder is added to by `coldstart put`, and by what users
+# searched for.
+SOURCES = {
+    "item_descriptions": "item_descriptions/part-0.parquet",
+    "user_descriptions": "user_descriptions/part-0.parquet",
+    "item_profiles": "item_profiles.parquet",
+    "user_profiles": "user_profiles.parquet",
+}
+SEARCHES = "user_descriptions/searches-0.parquet"
+PUSHED = "pushed-*.parquet"
+
+
+def build_profiles(
+    data: Path, repo: Path, *, report: Callable[[str, int, int], None] = lambda stage, done, total: None
+) -> dict[str, int]:
+    """Write the parquet sources of a Feast repository from the contract's tables.
+
+    Runs `sql/descriptions.sql` of the repository once, `sql/searches.sql` if somebody searched for something, and
+    `sql/profiles.sql` for each snapshot. What was pushed since the last run (`coldstart put`) is kept, embedded anew,
+    unless the tables have something new to say of the id. Events weigh what the repository's `enrichment.json` says.
+
+    Args:
+        data: the folder with items, users and interactions.
+        repo: the Feast repository; its `data` folder receives the files.
+        report: told (stage, done, total).
+
+    Returns:
+        The number of rows by source, and of the rows beside them that are newer, from what was pushed.
+
+    Raises:
+        ColdStartError: the data contract is broken, or a SQL file is missing or fails.
+    """
+    scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
+    settings = Enrichment.of_repo(repo)
+    encoder = shared_encoder(settings.model, backend=settings.backend)
+    # What "auto" came to here is what every reader of these vectors opens.
+    settings = replace(settings, backend=encoder.backend)
+    fingerprint = encoder.fingerprint
+    with connect(enrichment=settings) as con:
+        load(con, data)
+        # Each thread holds its own lists of vectors: one thread took 2.6 GB and was no slower than two with 3.4.
+        con.execute("SET threads = 1; SET preserve_insertion_order = false")
+        moments = snapshots(con)
+        _set_variables(con, fingerprint, settings, moments)
+        texts = _distinct_descriptions(con)
+        before = encoder.stats.hits + encoder.stats.encoded
+        # Words that searches join are texts too, which nobody has counted.
+        encoder.on_progress = lambda stats: report(
+            "embeddings", (done := stats.hits + stats.encoded - before), max(texts, done)
+        )
+        pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
+        tables = dict(SOURCES)
+        try:
+            _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
+            for source, files in pushed.items():
+                if files:
+                    _keep_pushed(con, source, files, repo / "data" / SOURCES[source])
+            if _count(con, "interactions WHERE query IS NOT NULL"):
+                kept = " UNION ALL BY NAME FROM kept_user_descriptions" if pushed["user_descriptions"] else ""
+                con.execute(f"CREATE VIEW own_words AS FROM user_descriptions{kept}")
+                _run(con, repo / "sql" / "searches.sql", scripts["searches"])
+                tables["user_searches"] = SEARCHES
+        finally:
+            encoder.on_progress = None
+        previous = datetime(1, 1, 1, tzinfo=UTC)
+        for number, moment in enumerate(moments):
+            report("profiles as of each month", number, len(moments))
+            con.execute("SET VARIABLE previous = $1::TIMESTAMPTZ", [previous])
+            con.execute("SET VARIABLE as_of = $1::TIMESTAMPTZ", [moment])
+            _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
+            previous = moment
+        report("profiles as of each month", len(moments), len(moments))
+        counts = {source: _count(con, source) for source in tables}
+        with ExitStack() as stack:
+            for source, path in tables.items():
+                target = repo / "data" / path
+                scratch = stack.enter_context(staged(target.parent))
+                _copy(con, source, source, scratch / target.name, fingerprint)
+            # Before the tables' own files take their place: a run that stops here decides the same when it is repeated.
+            for source, files in pushed.items():
+                if files:
+                    counts[f"{source} since puts"] = _count(con, f"kept_{source}")
+                    with staged((repo / "data" / SOURCES[source]).parent) as scratch:
+                        name = f"pushed-{uuid.uuid4().hex}.parquet"
+                        _copy(con, f"kept_{source}", source, scratch / name, fingerprint)
+                    for file in files:
+                        file.unlink()
+        if SEARCHES not in tables.values():
+            (repo / "data" / SEARCHES).unlink(missing_ok=True)
+        settings.write(repo / ENRICHMENT_FILE)
+        return counts
+
+
+def _set_variables(
+    con: duckdb.DuckDBPyConnection, fingerprint: str, settings: Enrichment, moments: list[datetime]
+) -> None:
+    """What the SQL files read with getvariable()."""
+    weights = EventWeights.of_settings(settings)
+    con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
+    con.execute("SET VARIABLE event_weights = map($1::VARCHAR[], $2::DOUBLE[])",
+                [list(weights.by_type), list(weights.by_type.values())])  # fmt: skip
+    con.execute("SET VARIABLE half_life_days = $1::DOUBLE", [weights.half_life_days])
+    con.execute("SET VARIABLE max_searches = $1::BIGINT", [MAX_SEARCHES])
+    con.execute("SET VARIABLE snapshots = $1::TIMESTAMPTZ[]", [moments])
+
+
+def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> None:
+    side = source.partition("_")[0]
+    about = f"embedding_fingerprint: '{fingerprint}'"
+    if source.endswith("_descriptions") and (numeric := numeric_attributes(con, f"{side}s")):
+        # `coldstart put` bands these columns as the tables do.
+        names = json.dumps(numeric).replace("'", "''")
+        about += f", numeric_attributes: '{names}'"
+    con.execute(
+        f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {_quoted(path)} "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{about}}})"
+    )
+
+
+def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
+    """Make the table kept_{source}: what stands beside the tables' rows, in this encoder's vectors.
+
+    A pushed row counts on unless the tables have something new to say of its id since `written`, the file of the last
+    run, was made. Then their words become true just after the pushed ones, for a row of before would not replace them.
+    """
+    side = source.partition("_")[0]
+    key, text = f"{side}_id", f"{side}_description"
+    before = f"read_parquet({_quoted(written)})" if written.exists() else f"(FROM {source} WHERE false)"
+    files = "[" + ", ".join(map(_quoted, pushed)) + "]"
+    con.execute(f"""
+        CREATE TABLE kept_{source} AS
+        WITH pushed AS (
+            SELECT * REPLACE (embed({text}) AS {side}_embedding, getvariable('fingerprint') AS embedding_fingerprint)
+            FROM read_parquet({files}, union_by_name = true)
+        ),
+        last AS (SELECT {key}, max(event_timestamp) AS pushed_at FROM pushed GROUP BY ALL),
+        displaced AS (
+            SELECT now.{key} FROM {source} AS now LEFT JOIN {before} AS before USING ({key})
+            WHERE before.{key} IS NULL OR now.{text} IS DISTINCT FROM before.{text}
+        )
+        SELECT * FROM pushed WHERE {key} NOT IN (FROM displaced)
+        UNION ALL BY NAME
+        SELECT now.* REPLACE (greatest(event_timestamp, pushed_at + INTERVAL 1 MICROSECOND) AS event_timestamp)
+        FROM {source} AS now JOIN last USING ({key}) WHERE {key} IN (FROM displaced)
+    """)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(con.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
+    """The moments that profiles are taken at: the first of each month, then just after the last event."""
+    rows = con.execute("""
+        WITH span AS (SELECT min(event_timestamp) AS low, max(event_timestamp) AS high FROM interactions)
+        SELECT unnest(range(date_trunc('month', low) + INTERVAL 1 MONTH, high, INTERVAL 1 MONTH)) FROM span
+    """).fetchall()
+    last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
+    moments = [row[0].astimezone(UTC) for row in rows]
+    return [*moments, last.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)]
+
+
+def _distinct_descriptions(con: duckdb.DuckDBPyConnection) -> int:
+    both = "SELECT description FROM items UNION ALL SELECT description FROM users"
+    return int(con.execute(f"SELECT count(DISTINCT description) FROM ({both})").fetchall()[0][0])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ColdStartError(f"{path} does not exist; `coldstart init` makes a repository that has it") from None
+
+
+def _run(con: duckdb.DuckDBPyConnection, path: Path, script: str) -> None:
+    try:
+        con.execute(script)
+    except duckdb.Error as error:
+        raise ColdStartError(f"{path} failed: {error}") from None

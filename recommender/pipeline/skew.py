@@ -1,0 +1,67 @@
+"""What the training job read, from the bundle, beside what the online store gives now: `coldstart skew`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from coldstart_udfs.feast.operations.skew import Skew, measure_skew
+from coldstart_udfs.profile import Vectors, enrich, evidence_weight
+from recommender.data.entities import Entities
+from recommender.model.bundle import read_manifest
+from recommender.model.recommender import HybridRecommender
+
+
+def bundle_skew(
+    store: Any, bundle: Path, *, service: str = "coldstart_serving", limit: int | None = None,
+    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[Skew]:  # fmt: skip
+    """Compare the users and items of a bundle, with its α and β, with the online store.
+
+    Args:
+        store: the Feast store.
+        service: the feature service that serving reads.
+        bundle: the folder of the trained recommender; it holds the features that training read.
+        limit: at most this many users, and as many items; None compares all.
+        report: told (stage, done, total).
+
+    Raises:
+        ColdStartError: no bundle there, or damaged; the store has none of its features.
+    """
+    model = HybridRecommender.load(bundle)
+    moment = datetime.fromisoformat(read_manifest(bundle)["trained_until"])
+    settings = model.parameters
+    found = []
+    for side, entities, weight in (("user", model.users, settings.alpha), ("item", model.items, settings.beta)):
+        frame = _frame(side, entities, weight, settings.evidence_scale, moment)
+        found += measure_skew(store, frame, service=service, limit=limit, report=report)
+    return found
+
+
+def _frame(side: str, entities: Entities, weight: float, scale: float, moment: datetime) -> pd.DataFrame:
+    """What training read, in Feast's names. The bundle has zero rows and empty texts where Feast had NULL."""
+    weights = evidence_weight(entities.evidence, weight, scale)
+    enriched = enrich(entities.profiles, entities.embeddings, weights)
+    return pd.DataFrame({
+        f"{side}_id": list(entities.ids),
+        "event_timestamp": pd.Timestamp(moment),
+        f"{side}_description": [text or None for text in entities.descriptions],
+        f"{side}_attributes": [list(labels) or None for labels in entities.attributes],
+        f"{side}_embedding": _rows_or_none(entities.embeddings, np.any(entities.embeddings, axis=1)),
+        # A history of which nothing is known has a zero profile, no history has none.
+        f"{side}_profile": _rows_or_none(entities.profiles, entities.evidence > 0),
+        f"{side}_evidence": [n or None for n in entities.evidence.tolist()],
+        f"{side}_enriched_profile": list(enriched),
+        f"{side}_evidence_weight": weights,
+        f"{side}_embedding_fingerprint": entities.fingerprint,
+    })  # fmt: skip
+
+
+def _rows_or_none(matrix: Vectors, known: NDArray[np.bool_]) -> list[Vectors | None]:
+    return [row if there else None for row, there in zip(matrix, known, strict=True)]

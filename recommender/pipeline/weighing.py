@@ -1,0 +1,140 @@
+"""The job of `coldstart weigh`: what events of each type weigh and how they age, fitted on the latest interactions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from recommender.data.contract import RETURN
+from recommender.data.dataset import files_in, read_dataset, settings_of
+from recommender.data.events import EventWeights
+from recommender.data.interactions import Interactions
+from recommender.model.parameters import Parameters
+from recommender.model.recommender import HybridRecommender
+from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_of
+from recommender.tuning.validation import held_out
+from recommender.tuning.weights import FEWEST, FITTED, KEPT
+
+# Of the largest weight. That one is the unit of all others; a type that came up to it would be wanted the next time.
+_SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8)
+_RETURNS = (0.0, 0.5, 1.0)
+_HALF_LIVES = (math.inf, 180.0, 60.0, 30.0)
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What was fitted, and on what.
+
+    Attributes:
+        choices: one for each weight that was tried, then one for the half-life.
+        wanted: the types of events that were asked for; theirs is the unit of all weights.
+        rankings: how many rankings judged.
+        before: NDCG@20, with the weights before.
+        after: the same with those now.
+    """
+
+    choices: Sequence[Choice]
+    wanted: Sequence[str]
+    rankings: int
+    before: float
+    after: float
+
+
+def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total: None) -> Weighing:
+    """Fit event weights and half-life, and write them into the repository's `enrichment.json`.
+
+    The latest interactions are set aside, the recommender is fitted once on those before, under the weights of the
+    file. Then other weights of each type are tried, one type after the other, then other half-lives, by how well the
+    users' new interactions of the types with the largest weight (purchases, by default) are ranked. These types are
+    the unit and keep their weight. Words of searches are not read.
+
+    Args:
+        data: the folder with the contract's tables.
+        repo: the Feast repository; it need not be applied.
+        report: told (stage, done, total).
+
+    Raises:
+        ColdStartError: the contract is broken, there is no such repository, or too few rankings can judge; nothing is
+            written then.
+    """
+    settings = settings_of(repo)
+    tables = read_dataset(*files_in(data), model=settings.model, backend=settings.backend, report=report)
+    interactions, weights = tables.interactions, EventWeights.of_settings(settings)
+    wanted, others = _types(interactions, weights)
+    held = held_out(interactions, tables.items, "temporal", tables.items.ids, 0)
+    learned = interactions.select(~held)
+    # As when parameters are chosen: what was taken back later is not what anybody wanted.
+    of_these = np.isin(interactions.events, [interactions.event_types.index(name) for name in wanted])
+    asked = interactions.select(held & of_these & np.isnat(interactions.returned))
+
+    candidates = {name: _around(weights.of(name), weights.of(wanted[0])) for name in others}
+    if (learned.returned <= learned.timestamps.max()).any():  # a later return is not known yet
+        candidates[RETURN] = [value for value in _RETURNS if value != weights.of(RETURN)]
+    candidates[HALF_LIFE] = [days for days in _HALF_LIVES if days != weights.half_life_days]
+    total, done = sum(map(len, candidates.values())), count(1)
+
+    counted, users, items = as_of(learned, weights, tables.users, tables.items)
+    parameters = Parameters(
+        alpha=settings.alpha, beta=settings.beta, evidence_scale=settings.evidence_scale, lightfm_seeds=1
+    )
+    model = HybridRecommender(parameters).fit(
+        counted, users, items, seen=learned, progress=lambda epoch, epochs: report("LightFM", epoch, epochs)
+    )
+    trials = EventTrials(
+        model, learned, asked, tables.users, tables.items, weights,
+        progress=lambda: report("trials of weights and half-lives", next(done), total),
+    )  # fmt: skip
+    before = trials.values
+    if len(before) < FEWEST:
+        raise ColdStartError(
+            f"of {len(interactions):,} interactions the latest {int(held.sum()):,} are set aside, and "
+            f"{len(before)} rankings of {', '.join(wanted)} among them can judge; at least {FEWEST} are needed. "
+            f"Give event_weights and half_life_days by hand in {repo / ENRICHMENT_FILE}; nothing was written"
+        )
+    for name, values in candidates.items():
+        trials.choose(name, values)
+    _written(settings, trials).write(repo / ENRICHMENT_FILE)
+    return Weighing(trials.choices, wanted, len(before), float(before.mean()), float(trials.values.mean()))
+
+
+def _types(interactions: Interactions, weights: EventWeights) -> tuple[list[str], list[str]]:
+    """The types of the largest weight, and all others; of those that occur, the commonest first."""
+    counts = np.bincount(interactions.events, minlength=len(interactions.event_types))
+    names = [interactions.event_types[row] for row in np.argsort(-counts, kind="stable") if counts[row]]
+    largest = max(map(weights.of, names))
+    wanted = [name for name in names if weights.of(name) == largest]
+    return wanted, [name for name in names if name not in wanted]
+
+
+def _around(weight: float, unit: float) -> list[float]:
+    """Other weights than this one: nothing first, which any other must better, then the nearest first."""
+    values = (round(share * unit, 6) for share in _SHARES)
+    return sorted((value for value in values if value != weight), key=lambda value: (value > 0, abs(value - weight)))
+
+
+def _written(settings: Enrichment, trials: EventTrials) -> Enrichment:
+    """The settings with what was chosen, and where it comes from."""
+    weights, default, source = trials.weights, EventWeights(), dict(settings.source)
+    of_types = [choice for choice in trials.choices if choice.name != HALF_LIFE]
+    changed = {choice.name: choice.after for choice in of_types if choice.after != choice.before}
+    if changed:
+        source["event_weights"] = FITTED
+    elif of_types and all(choice.after == default.of(choice.name) for choice in of_types):
+        source["event_weights"] = KEPT
+    # A value by hand, or of an earlier fit, that nothing could better says so still.
+    if weights.half_life_days != settings.half_life_days:
+        source[HALF_LIFE] = FITTED
+    elif weights.half_life_days == default.half_life_days:
+        source[HALF_LIFE] = KEPT
+    return replace(
+        settings, event_weights=settings.event_weights | changed, half_life_days=weights.half_life_days, source=source
+    )

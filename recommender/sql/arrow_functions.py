@@ -1,0 +1,206 @@
+"""The Python halves of the recommender's SQL functions: Arrow columns in, an Arrow array out.
+
+A chunk has at most 2,048 rows, and each row names its bundle by a key that `hold` gave out. Nothing here raises for an
+id that is not known: one row among many must not cost the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.profile import has_text
+from coldstart_udfs.sql.arrow_functions import PythonFunction, encoder_for
+from coldstart_udfs.sql.arrow_lists import Column
+from recommender.data.contract import ITEM_ID, USER_ID
+from recommender.data.entities import Entities, describe
+from recommender.sql.bundles import BLOCK, NOBODY, Served, served
+
+_EXPLANATION = pa.list_(pa.struct([("term", pa.string()), ("kind", pa.string()), ("value", pa.float64())]))
+
+
+def _score(user: Column, item: Column, bundle: Column) -> pa.Array:
+    items = item.to_pylist()
+    present = np.array([name is not None for name in items], dtype=bool)
+    result = np.zeros(len(items))
+    if present.any():
+        users = user.to_pylist()
+        rows = np.flatnonzero(present)
+        result[rows] = served(bundle[0].as_py()).scores([users[row] for row in rows], [items[row] for row in rows])
+    return pa.array(result, pa.float64(), mask=~present)
+
+
+def _explain(user: Column, item: Column, bundle: Column) -> pa.Array:
+    pairs = list(zip(user.to_pylist(), item.to_pylist(), strict=True))
+    answers: dict[tuple[str | None, str | None], list[dict[str, Any]] | None] = {}
+    for name, thing in dict.fromkeys(pairs):
+        if name is None or thing is None:
+            answers[name, thing] = None
+            continue
+        one = served(bundle[0].as_py())
+        model = one.model
+        frame = model.explain(_known(model.users, one.users, name), _known(model.items, one.items, thing))
+        rows = zip(frame["term"], frame["kind"], frame["value"], strict=True)
+        answers[name, thing] = [{"term": term, "kind": kind, "value": value} for term, kind, value in rows]
+    return pa.array([answers[pair] for pair in pairs], _EXPLANATION)
+
+
+def _recommend(
+    user: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
+    if not len(user):
+        return pa.array([], _ranking(ITEM_ID))
+    one = served(bundle[0].as_py())
+
+    def find(users: list[str] | Entities, count: int) -> Iterator[pd.DataFrame]:
+        for block in _blocks(users, len(one.items)):
+            yield one.model.recommend(block, count, unknown="popularity")
+
+    asked = _Side(one, USER_ID, one.model.users, one.users, ITEM_ID)
+    return _ranked(asked, find, user, description, k, (model, backend, cache))
+
+
+def _audience(
+    item: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column
+) -> pa.Array:
+    if not len(item):
+        return pa.array([], _ranking(USER_ID))
+    one = served(bundle[0].as_py())
+
+    def find(items: list[str] | Entities, count: int) -> Iterator[pd.DataFrame]:
+        for block in _blocks(items, len(one.users)):
+            yield one.model.audience(block, count, unknown="popularity")
+
+    asked = _Side(one, ITEM_ID, one.model.items, one.items, USER_ID)
+    return _ranked(asked, find, item, description, k, (model, backend, cache))
+
+
+class _Side(NamedTuple):
+    """Of what a ranking is asked, users or items, and what it finds."""
+
+    served: Served
+    name: str
+    known: Entities
+    rows: dict[str, int]
+    found: str
+
+
+# Who, or what, as far as the bundle knows him, and the words that came with the question.
+_Asked: TypeAlias = tuple[str | None, str | None]
+
+
+def _ranked(
+    side: _Side, find: Callable[[list[str] | Entities, int], Iterator[pd.DataFrame]], name: Column,
+    description: Column, k: Column, encoder: Sequence[Column],
+) -> pa.Array:  # fmt: skip
+    """A ranking for each row, made once for rows that ask the same."""
+    asked: list[_Asked] = [
+        (one if one in side.rows else None, text if has_text(text) else None)
+        for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
+    ]
+    counts = k.to_pylist()
+    answers: dict[tuple[_Asked, int], list[dict[str, Any]]] = defaultdict(list)
+    for count in {count for count in counts if count is not None}:
+        if count < 0:
+            raise ColdStartError(f"k is {count}; give how many rows at most, 0 or more")
+        wanted = [one for one, other in zip(asked, counts, strict=True) if other == count and count]
+        for entities, meant in _questions(side, dict.fromkeys(wanted), encoder):
+            for frame in find(entities, count):
+                if frame.empty:  # and perhaps without columns
+                    continue
+                columns = [frame[column] for column in (side.name, "rank", side.found, "score", "rung")]
+                for one, rank, found, score, rung in zip(*columns, strict=True):
+                    row = {"rank": rank, side.found: found, "score": score, "rung": rung}
+                    answers[meant[one], count].append(row)
+    rows = [answers.get((one, count), []) for one, count in zip(asked, counts, strict=True)]
+    return pa.array(rows, _ranking(side.found))
+
+
+def _questions(
+    side: _Side, asked: Iterable[_Asked], encoder: Sequence[Column]
+) -> Iterator[tuple[list[str] | Entities, dict[str, _Asked]]]:
+    """What to ask the model, each with what its ids mean."""
+    bare: dict[str, _Asked] = {one or NOBODY: (one, text) for one, text in asked if text is None}
+    if bare:
+        yield list(bare), bare
+    # An id stands once among `Entities`, but may come with several descriptions: the second of them goes into a second
+    # set. What is not known needs an id of its own.
+    sets: list[dict[str, _Asked]] = []
+    for number, (one, text) in enumerate(asked):
+        if text is not None:
+            key = f"{NOBODY}{number}" if one is None else one
+            place = next((other for other in sets if key not in other), None)
+            if place is None:
+                sets.append(place := {})
+            place[key] = (one, text)
+    if sets:
+        model, backend, cache = (column[0].as_py() for column in encoder)
+        reader = encoder_for(model, backend, cache)
+        _same_encoder(side.served, reader)
+    for meant in sets:
+        for names in ([key for key in meant if key in side.rows], [key for key in meant if key not in side.rows]):
+            if names:
+                described = describe(reader, names, [meant[key][1] for key in names])
+                rows = np.array([side.rows[key] for key in names if key in side.rows], np.int64)
+                if len(rows):
+                    described = replace(
+                        side.known.take(rows), descriptions=described.descriptions, embeddings=described.embeddings
+                    )
+                yield described, meant
+
+
+def _same_encoder(one: Served, encoder: Encoder) -> None:
+    if encoder.fingerprint != one.model.fingerprint:
+        raise FingerprintError(
+            found=encoder.fingerprint, found_in="a description, read with the encoder of this connection,",
+            expected=one.model.fingerprint, expected_by=f"the bundle {one.path}",
+            remedy="Give the connection the bundle's encoder: coldstart_udfs.register(con, model=…, backend=…), "
+            "or --model and --backend.",
+        )  # fmt: skip
+
+
+def _known(known: Entities, rows: dict[str, int], name: str) -> str | Entities:
+    """An id that the bundle knows, or something of which nothing is known."""
+    if name in rows:
+        return name
+    nothing = np.zeros((1, known.embeddings.shape[1]), np.float32)
+    return Entities([name], [""], [[]], nothing, nothing, np.zeros(1), known.fingerprint)
+
+
+def _blocks(asked: list[str] | Entities, others: int) -> Iterator[list[str] | Entities]:
+    size = max(1, BLOCK // max(1, others))
+    for start in range(0, len(asked), size):
+        stop = min(start + size, len(asked))
+        yield asked[start:stop] if isinstance(asked, list) else asked.take(np.arange(start, stop))
+
+
+def _ranking(found: str) -> pa.DataType:
+    return pa.list_(
+        pa.struct([("rank", pa.int64()), (found, pa.string()), ("score", pa.float64()), ("rung", pa.string())])
+    )
+
+
+def _sql_ranking(found: str) -> str:
+    return f"STRUCT(rank BIGINT, {found} VARCHAR, score DOUBLE, rung VARCHAR)[]"
+
+
+PYTHON_FUNCTIONS = (
+    PythonFunction(
+        "_coldstart_recommend", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 4), _sql_ranking(ITEM_ID), _recommend
+    ),
+    PythonFunction(
+        "_coldstart_audience", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 4), _sql_ranking(USER_ID), _audience
+    ),
+    PythonFunction("_coldstart_score", ("VARCHAR",) * 3, "DOUBLE", _score),
+    PythonFunction(
+        "_coldstart_explain", ("VARCHAR",) * 3, 'STRUCT(term VARCHAR, kind VARCHAR, "value" DOUBLE)[]', _explain
+    ),
+)

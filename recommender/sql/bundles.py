@@ -1,0 +1,150 @@
+"""Bundles that SQL functions use: each in memory once, with the scores that were last asked of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.data.entities import Entities
+from recommender.model.bundle import BundleError, read_manifest
+from recommender.model.recommender import HybridRecommender
+
+# An id that no data hold stands for whoever or whatever is not known.
+NOBODY = "\x00"
+
+# Scores that are computed at once, and scores that are kept.
+BLOCK = 4_000_000
+_KEPT = 32_000_000
+
+_CHUNK = 2048
+_USERS = 256
+
+
+class Served:
+    """A bundle in memory, and the scores that were last asked of it.
+
+    What a user's score of one item costs is mostly his standardisation over all items with history. So his whole row is
+    computed, and kept while there is room: the rows of a table name the same users again and again. Where the rows of a
+    chunk's users would not fit, the catalogue is so large that only the items in question are scored.
+    """
+
+    def __init__(self, path: Path, model: HybridRecommender) -> None:
+        self.path, self.model = path, model
+        self.users = {name: row for row, name in enumerate(model.users.ids)}
+        self.items = {name: column for column, name in enumerate(model.items.ids)}
+        # Behind the known users an unknown one, and one that stands for all; behind the known items an unknown one.
+        self._unknown, self._everyone, self._width = len(self.users), len(self.users) + 1, len(self.items) + 1
+        rows = self._everyone + 1
+        places = min(rows, _KEPT // self._width)
+        self._keeps = places >= min(rows, _CHUNK)
+        self._kept = np.empty((places if self._keeps else 0, self._width), np.float32)
+        self._place, self._owner = np.full(rows, -1), np.full(len(self._kept), -1)
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def scores(self, users: Sequence[str | None], items: Sequence[str]) -> NDArray[np.float32]:
+        """One score for each pair, the expected demand where the user is None; ids need not be known."""
+        rows = np.array(
+            [self._everyone if name is None else self.users.get(name, self._unknown) for name in users], np.int64
+        )
+        columns = np.array([self.items.get(name, len(self.items)) for name in items], np.int64)
+        if not self._keeps:
+            return self._asked(rows, columns)
+        result = np.empty(len(rows), np.float32)
+        with self._lock:
+            kept = self._place[rows] >= 0
+            result[kept] = self._kept[self._place[rows[kept]], columns[kept]]
+            missing = np.unique(rows[~kept])
+            size = max(1, min(BLOCK // self._width, len(self._kept)))
+            for start in range(0, len(missing), size):
+                block = missing[start : start + size]
+                self._keep(block)
+                here = ~kept & np.isin(rows, block)
+                result[here] = self._kept[self._place[rows[here]], columns[here]]
+        return result
+
+    def _asked(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The pairs of some users at a time, with the items that are asked of them."""
+        result = np.empty(len(rows), np.float32)
+        users = np.unique(rows)
+        ids = [*self.model.items.ids, NOBODY]
+        for start in range(0, len(users), _USERS):
+            block = users[start : start + _USERS]
+            here = np.isin(rows, block)
+            asked, column = np.unique(columns[here], return_inverse=True)
+            scores = self._matrix(block, [ids[one] for one in asked])
+            result[here] = scores[np.searchsorted(block, rows[here]), column]
+        return result
+
+    def _keep(self, rows: NDArray[np.int64]) -> None:
+        """Compute whole rows, and put them in the places of those that were kept longest."""
+        places = (self._next + np.arange(len(rows))) % len(self._kept)
+        self._next = int(places[-1]) + 1
+        before = self._owner[places]
+        self._place[before[before >= 0]] = -1
+        self._kept[places, :-1] = self._matrix(rows, self.model.items)
+        self._kept[places, -1:] = self._matrix(rows, [NOBODY])
+        self._place[rows], self._owner[places] = places, rows
+
+    def _matrix(self, rows: NDArray[np.int64], items: list[str] | Entities) -> NDArray[np.float32]:
+        """(len(rows), len(items)); rows ascend, so that the one for all comes last."""
+        known = self.model.users.ids
+        names = [NOBODY if row == self._unknown else known[row] for row in rows if row != self._everyone]
+        asked: list[list[str] | None] = [names] if names else []
+        if rows[-1] == self._everyone:
+            asked.append(None)
+        return np.concatenate([self.model.score(users, items, unknown="popularity") for users in asked])
+
+
+# A bundle is in memory as long as a connection that it was registered on, or while it is the last one loaded: a
+# relation may outlive the Python object of its connection.
+_served: WeakValueDictionary[str, Served] = WeakValueDictionary()
+_holders: WeakKeyDictionary[duckdb.DuckDBPyConnection, Served] = WeakKeyDictionary()
+_loading = threading.RLock()
+
+
+def hold(con: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """Load a bundle for a connection, unless another one holds it; what macros call it by.
+
+    Raises:
+        BundleError: it cannot be used.
+    """
+    path = path.resolve()
+    key = f"{_digest(path)} {path}"
+    with _loading:
+        _holders[con] = served(key)
+    return key
+
+
+def served(key: str) -> Served:
+    """The bundle that a key stands for.
+
+    Raises:
+        BundleError: it is no longer in memory, and another one is in its folder.
+    """
+    with _loading:
+        return _served.get(key) or _load(key)
+
+
+@lru_cache(maxsize=1)
+def _load(key: str) -> Served:
+    digest, _, path = key.partition(" ")
+    model = HybridRecommender.load(path)
+    if _digest(Path(path)) != digest:
+        raise BundleError(f"the bundle in {path} was replaced; call recommender.register(con, bundle=…) again")
+    found = _served[key] = Served(Path(path), model)
+    return found
+
+
+def _digest(path: Path) -> str:
+    """Of the manifest, which holds the digest of the arrays."""
+    return hashlib.sha256(json.dumps(read_manifest(path), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import evidence_weight, item_profiles, user_profiles
+from coldstart_udfs.settings import Enrichment
+from recommender.data.entities import Entities, with_history
+from recommender.data.tables import load, read_interactions
+
+X = np.array([[1, 0], [0, 1]], dtype=np.float32)
+# Two users: the first bought both items (the second with weight 2), the other item 0 alone.
+USERS, ITEMS, WEIGHTS = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1, 2, 1], dtype=np.float32)
+
+
+def test_a_user_profile_is_the_weighted_sum_of_his_items() -> None:
+    profiles = user_profiles(USERS, ITEMS, WEIGHTS, X, 3)
+    np.testing.assert_array_equal(profiles, [[1, 2], [1, 0], [0, 0]])
+
+
+def test_an_item_profile_is_the_mean_of_its_buyers_without_the_item_itself() -> None:
+    profiles = item_profiles(USERS, ITEMS, WEIGHTS, X, user_profiles(USERS, ITEMS, WEIGHTS, X, 2))
+    # Item 0: user 0 without it is [0, 2], unit [0, 1]; user 1 bought nothing else and is not counted.
+    np.testing.assert_array_equal(profiles, [[0, 1], [1, 0]])
+
+
+def test_unknown_evidence_counts_as_none_and_negative_evidence_is_refused() -> None:
+    np.testing.assert_array_equal(evidence_weight([np.nan, 0, 10], 2.0, 10.0), [2, 2, 1])
+    with pytest.raises(ColdStartError, match="-3"):
+        evidence_weight([-3], 1.0)
+
+
+def test_settings_survive_writing_and_reading(tmp_path: Path) -> None:
+    path = tmp_path / "enrichment.json"
+    weights = {"view": 0.25, "answer": 3}
+    settings = Enrichment(alpha=2.5, beta=0.5, event_weights=weights, half_life_days=90, source={"alpha": "by hand"})
+    settings.write(path)
+    assert Enrichment.read(path) == settings
+    assert Enrichment.of_repo(tmp_path / "empty") == Enrichment(source=dict.fromkeys(settings_names(), "default"))
+
+
+def settings_names() -> tuple[str, ...]:
+    return ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is not JSON"),
+        ('{"alfa": 1}', r"alfa.*possible keys are"),
+        ('{"alpha": -1}', "alpha is -1"),
+        ('{"alpha": "1"}', "alpha is '1'"),
+        ('{"evidence_scale": 0}', "must be positive"),
+        ('{"half_life_days": 0}', "half_life_days is 0.*null for events that do not age"),
+        ('{"event_weights": [1]}', r"event_weights is \[1\]; it must be like .*'view'"),
+        ('{"event_weights": {"View": 1}}', "names 'View'; types of events are lower case"),
+        ('{"event_weights": {"view": -1}}', "the event weight of 'view' is -1"),
+        ('{"event_weights": {"return": 2}}', "the event weight of 'return' is 2; it must be finite, of 'return' ≤ 1"),
+        ("[]", "list"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "enrichment.json"
+    path.write_text(text)
+    with pytest.raises(ColdStartError, match=problem) as caught:
+        Enrichment.read(path)
+    assert "enrichment.json" in str(caught.value)
+
+
+def test_the_sql_files_and_the_kernel_give_the_same_profiles(shop: Path) -> None:
+    with duckdb.connect() as con:
+        load(con, shop / "data")
+        interactions = read_interactions(con)
+        source = f"'{shop}/feature_repo/data/item_descriptions/*.parquet'"
+        embeddings = dict(con.execute(f"SELECT item_id, item_embedding FROM {source}").fetchall())
+        stored = {
+            side: con.execute(f"""
+                SELECT {side}_id, {side}_profile, {side}_evidence
+                FROM '{shop}/feature_repo/data/{side}_profiles.parquet'
+                QUALIFY row_number() OVER (PARTITION BY {side}_id ORDER BY event_timestamp DESC) = 1 ORDER BY 1
+            """).fetchall()
+            for side in ("user", "item")
+        }
+    matrix = np.array([embeddings[name] for name in interactions.item_ids], dtype=np.float32)
+    rebuilt = with_history(interactions, blank(interactions.user_ids), blank(interactions.item_ids, matrix))
+    for side, entities in zip(("user", "item"), rebuilt, strict=True):
+        ids, profiles, evidence = zip(*stored[side], strict=True)
+        assert list(ids) == list(entities.ids)
+        np.testing.assert_array_equal(evidence, entities.evidence)
+        np.testing.assert_allclose(np.array(profiles), entities.profiles, atol=1e-5)
+
+
+def blank(ids: list[str], embeddings: np.ndarray | None = None) -> Entities:
+    matrix = np.zeros((len(ids), 384), np.float32) if embeddings is None else embeddings
+    return Entities(ids, [""] * len(ids), [[]] * len(ids), matrix, np.zeros_like(matrix), np.zeros(len(ids)), "any")

@@ -1,0 +1,136 @@
+"""clean_text, redact and tokens as Python functions; SQL calls the same ones."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldstart_udfs.text.cleaning import PLACEHOLDERS, clean_text
+from coldstart_udfs.text.redaction import redact
+from coldstart_udfs.text.words import tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("<p>A &amp; B:   <b>red</b> lamp!!!</p>", "A & B: red lamp!"),
+        ("wo<b>o</b>d", "wood"),
+        ("one<br>two<li>three", "one two three"),
+        ("a < b and c > d", "a < b and c > d"),
+        ("&amp;amp;lt;b&amp;amp;gt;bold", "bold"),
+        ("x <script>if (a<b) alert('!')</script> y <!-- z --> <style>p {}</style>w", "x y w"),
+        ("[the shop](https://example.org/a) and **bold**, `code`", "the shop and bold, code"),
+        ("# Title\n* item\n> quoted", "Title item quoted"),
+        ("wait... what???  \t really -- yes", "wait. what? really - yes"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("Nice lamp. All rights reserved.", "Nice lamp."),
+        ("Works.\nSent from my iPhone", "Works."),
+        ("Blue mug! Click here to see more. Dishwasher safe.", "Blue mug! Dishwasher safe."),
+        ("the right to click here is reserved", "the right to click here is reserved"),
+        ("ﬁne １２ ｃｍ\u00a0wide\u200b\ufeff", "fine 12 cm wide"),
+        ("a\x00b\x07c\u202ed", "a b cd"),
+        ("نمی‌خواهم", "نمی‌خواهم"),
+        ("👩‍👧 tea", "👩‍👧 tea"),
+        ("-5 degrees", "-5 degrees"),
+        ("(C) 16 CT", "(C) 16 CT"),
+        ("lamp,", "lamp,"),
+        (" , lamp - ", "lamp"),
+        ("mail <EMAIL> now", "mail <EMAIL> now"),
+        ("<b></b> \u200b", ""),
+        ("lone \ud800 surrogate", "lone surrogate"),
+    ],
+)
+def test_clean_text_leaves_what_was_said(text: str, cleaned: str) -> None:
+    assert clean_text(text) == cleaned
+
+
+@given(st.text(alphabet=st.sampled_from("<>/&;ab*_`[]()#!.-, \n\u200bpltgscript\ufb01EMAIL"), max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+    assert clean_text(clean_text(text)) == clean_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("Mail jo@example.com or jo.b+shop@mail.example.org.", "Mail <EMAIL> or <EMAIL>."),
+        ("jo (at) example.com, jo at example dot com", "<EMAIL>, <EMAIL>"),
+        ("ring 020 7946 0958, +49 30 901820 or (212) 555-0142", "ring <PHONE>, <PHONE> or <PHONE>"),
+        ("card 4111 1111 1111 1111", "card <CARD>"),
+        ("card 4111 1111 1111 1112", "card 4111 1111 1111 1112"),  # the check digit is wrong
+        ("IBAN GB82 WEST 1234 5698 7654 32 thanks", "IBAN <ACCOUNT> thanks"),
+        ("sort code 12-34-56 account 12345678", "sort code <ACCOUNT> account <ACCOUNT>"),
+        ("I live at 12 Baker Street, London NW1 6XE please", "I live at <ADDRESS> please"),
+        ("Wohne Hauptstraße 5, 10115 Berlin", "Wohne <ADDRESS>"),
+        ("12 rue de la Paix, 75002 Paris", "<ADDRESS>"),
+        ("https://bob:pw1@example.org/a?token=abc123&x=1", "https://<SECRET>@example.org/a?token=<SECRET>&x=1"),
+        ("my password is hunter2.", "my password is <SECRET>."),
+        ("apikey: abcdefgh", "apikey: <SECRET>"),
+        ("use glpat-abcdefghij", "use <SECRET>"),
+    ],
+)
+def test_private_data_are_replaced_by_what_they_were(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PACK OF 72 RETROSPOT CAKE CASES",
+        "1 WAY STREET SIGN",
+        "RED 3 PIECE PLACE SETTING",
+        "order number 12345678901",
+        "ISBN 978-3-16-148410-0",
+        "2024-01-02 12:30, version 1.2.3, 10 x 12 cm, 4.99",
+        "my password is wrong",
+        "meet @anna at 5",
+        "https://example.org/lamps?page=3",
+        "N0 SINGING METAL SIGN 23166",
+        "22151 PLACE SETTING WHITE HEART",
+        "SCOURING PADS & CLOTH 55111910 CT",
+    ],
+)
+def test_what_only_looks_private_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(st.lists(st.sampled_from([
+    "jo@example.com", "020 7946 0958", "4111 1111 1111 1111", "12 Baker Street", "my password is x1y2z3", "<EMAIL>",
+    "token=abc", "https://a:b@c.org/?key=x", " ", "call ", "account 12345678", "@", "order ", "7",
+]), max_size=8).map(" ".join))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
+
+
+def test_cleaning_keeps_every_placeholder_of_redact() -> None:
+    text = " ".join(f"<{name}>" for name in PLACEHOLDERS)
+    assert clean_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("SET OF 6 HERB-POTS", ["set", "of", "6", "herb", "pots"]),
+        ("I'm 10.5cm, 2,000 mugs", ["i'm", "10.5", "cm", "2,000", "mugs"]),
+        ("红色的台灯 for 3 years", ["红色", "的", "台灯", "for", "3", "years"]),
+        ("LED台灯", ["led", "台灯"]),
+        ("हिन्दी किताब", ["हिन्दी", "किताब"]),
+        ("ﬁne ＡＢＣ", ["fine", "abc"]),
+        ("🫖 ... !", []),
+        ("", []),
+    ],
+)
+def test_tokens_are_words(text: str, words: list[str]) -> None:
+    assert tokens(text) == words
+
+
+@pytest.mark.parametrize("call", [clean_text, redact, tokens])
+@pytest.mark.parametrize(
+    "unit",
+    ["<", "<!--", "<script>", "&amp;", "`", " -,", "A-", "at ", "1", "1 a ", "a@b.c ", "?key=", "[", "**a", "红色的"],
+)
+def test_a_megabyte_is_read_in_linear_time(call: object, unit: str) -> None:
+    """Quadratic, one of these would take hours: that it ends is what is tested."""
+    assert call(unit * (1_000_000 // len(unit))) is not None  # type: ignore[operator]

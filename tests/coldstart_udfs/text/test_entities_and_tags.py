@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from coldstart_udfs import Encoder
+from coldstart_udfs.text.entities import entities, stated_price
+from coldstart_udfs.text.tags import Tagger
+
+Connection = duckdb.DuckDBPyConnection
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("SET OF 6 RED TINS", [("quantity", "6"), ("colour", "red"), ("material", "metal")]),
+        ("SET/3 GINGHAM BOXES", [("quantity", "3")]),
+        ("36 PENCILS TUBE WOODLAND", [("quantity", "36")]),
+        ("3 DRAWER CABINET", []),
+        ("12 RED ROSE PEG PLACE SETTINGS", [("quantity", "12"), ("colour", "red")]),
+        ("5 STRAND GLASS NECKLACE", [("material", "glass")]),
+        ("PACK/2 LT ROSE, 65CMx65CM", [("quantity", "2"), ("size", "65 cm x 65 cm")]),
+        ("pack of 24, 1.5 L", [("quantity", "24"), ("size", "1.5 l")]),
+        ("a pair of gloves, size M", [("quantity", "2"), ("size", "size m")]),
+        ("TOWELS / 2 PK / 30 X 40 IN", [("quantity", "2"), ("size", "30 x 40 in")]),
+        ("tray 30 x 40 cm, was £20", [("size", "30 x 40 cm"), ("price", "20.00 GBP")]),
+        ("only 4,99 EUR", [("price", "4.99 EUR")]),
+        ("duck egg blue bowl", [("colour", "turquoise")]),
+        ("not made of glass, PVC-free", []),
+        ("orange juice, cream cheese", []),
+        ("no idea", []),
+        ("", []),
+    ],
+)
+def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
+    assert [(one.kind, one.value) for one in entities(text)] == found
+
+
+def test_brands_come_from_the_given_list_the_longest_first() -> None:
+    found = entities("acme home mugs, ACMES, Acme", ["Acme", "Acme Home"])
+    assert [(one.kind, one.value, one.start, one.stop) for one in found] == [
+        ("brand", "Acme Home", 0, 9), ("brand", "Acme", 23, 27),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "brand", "words"),
+    [
+        ("my ſony tv", "Sony", ["ſony"]), ("5 µm", "μm", ["µm"]), ("σοφοσ", "ΣΟΦΟΣ", ["σοφοσ"]),
+        ("ıkea", "IKEA", []),  # a dotless i is another letter
+    ],
+)  # fmt: skip
+def test_brands_whose_letters_fold_in_more_than_one_way(text: str, brand: str, words: list[str]) -> None:
+    found = [one for one in entities(text, [brand]) if one.kind == "brand"]
+    assert [text[one.start : one.stop] for one in found] == words
+    assert {one.value for one in found} <= {brand}
+
+
+def test_a_price_beyond_all_numbers_is_none() -> None:
+    text = "£" + "9" * 400
+    assert entities(text) == []
+    assert stated_price(text) is None
+
+
+def test_start_and_stop_cut_the_words_out_in_sql(con: Connection) -> None:
+    rows = con.sql("""
+        SELECT list_transform(entities(t, brands := ['Müller']), lambda e: t[e.start:e.stop])
+        FROM (VALUES ('👩‍👧 é SET OF 6 müller rèd RED mugs, 10 cm'), (NULL), ('')) v(t)
+    """).fetchall()
+    assert rows == [(["SET OF 6", "müller", "RED", "10 cm"],), (None,), ([],)]
+
+
+def test_brands_may_differ_from_row_to_row(con: Connection) -> None:
+    rows = con.sql("""
+        SELECT list_transform(entities('Acme and Bolt', brands := b), lambda e: e.value)
+        FROM (VALUES (['Acme']), (['bolt']), (NULL), ([]), ([NULL, ' ', 'Acme'])) v(b)
+    """).fetchall()
+    assert [row[0] for row in rows] == [["Acme"], ["bolt"], [], [], ["Acme"]]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder()
+
+
+def test_default_tags_of_a_product(encoder: Encoder) -> None:
+    (tags,) = Tagger(encoder).tag(["SET OF 6 RED VINTAGE CHRISTMAS TINS, now £12.50"])
+    assert {(tag.group, tag.label) for tag in tags} >= {
+        ("colour", "red"), ("material", "metal"), ("style", "vintage"), ("occasion", "christmas"), ("price", "2^3"),
+    }  # fmt: skip
+    scores = [tag.score for tag in tags]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0.5 <= score <= 1 for score in scores)
+
+
+def test_the_encoder_finds_what_no_word_says(encoder: Encoder) -> None:
+    tagger = Tagger(encoder, ["football", "cooking", "astronomy"])
+    (tags,) = tagger.tag(["a telescope to watch the stars and planets at night"])
+    assert [(tag.label, tag.group) for tag in tags] == [("astronomy", None)]
+    assert not tagger.matches(["a telescope to watch the stars and planets at night"]).any()
+
+
+def test_tags_in_sql_are_those_of_python(encoder: Encoder) -> None:
+    from coldstart_udfs import connect
+
+    texts = ["RED TIN", "a telescope to watch the stars", "SET OF 4 CHRISTMAS T-LIGHTS, £3"]
+    expected = [[vars(tag) for tag in tags] for tags in Tagger(encoder).tag(texts)]
+    with connect() as con:
+        rows = con.execute("SELECT tags(t) FROM (SELECT unnest($1) AS t)", [[*texts, None, " "]]).fetchall()
+        own = con.sql("SELECT list_transform(tags('watch the stars', ['astronomy', 'football']), lambda t: t.label)")
+        assert own.fetchall() == [(["astronomy"],)]
+        assert con.sql("SELECT tags('red', []::VARCHAR[]), tags('red', [NULL, ' '])").fetchall() == [([], [])]
+    assert [row[0] for row in rows] == [*expected, None, []]

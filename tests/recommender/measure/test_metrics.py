@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recommender.measure.metrics import Metrics, ndcg, paired_intervals, rank_metrics
+
+
+def by_hand(scores: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> tuple[float, float, float, float]:
+    """One user's NDCG, recall, precision and AUC, each from its definition."""
+    scores, wanted = scores[~known], wanted[~known]
+    ranking = sorted(range(len(scores)), key=lambda item: (-scores[item], wanted[item]))
+    hits = [bool(wanted[item]) for item in ranking]
+    gain = sum(1 / np.log2(place + 2) for place, hit in enumerate(hits[:20]) if hit)
+    ideal = sum(1 / np.log2(place + 2) for place in range(min(20, sum(hits))))
+    pairs = [(a > b) + (a == b) / 2 for a in scores[wanted] for b in scores[~wanted]]
+    return gain / ideal, sum(hits[:20]) / sum(hits), sum(hits[:10]) / 10, float(np.mean(pairs)) if pairs else 1.0
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1_000_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_metrics_are_those_of_the_definition_however_many_ties_there_are(levels, dtype) -> None:
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, size=(60, 45)).astype(dtype)
+    wanted, known = rng.random((60, 45)) < 0.1, rng.random((60, 45)) < 0.3
+    known[:3], wanted[:3] = True, False  # users with fewer candidates than the metrics look at
+    known[:3, :5], wanted[:3, 0] = False, True
+    wanted[np.arange(60), rng.integers(0, 45, 60)] |= ~wanted.any(axis=1)
+    known &= ~wanted
+    found = rank_metrics(scores, wanted, known)
+    expected = np.array([by_hand(*row) for row in zip(scores, wanted, known, strict=True)]).T
+    for name, values in zip(("ndcg", "recall", "precision", "auc"), expected, strict=True):
+        np.testing.assert_allclose(getattr(found, name), values, atol=1e-12, err_msg=name)
+
+
+def test_what_a_user_knows_is_no_hit_and_no_candidate() -> None:
+    scores = np.array([[4.0, 3.0, 2.0, 1.0]])
+    both = np.array([[True, False, True, False]])
+    found = rank_metrics(scores, ~both, both)
+    assert (found.auc[0], found.recall[0], found.ndcg[0], found.precision[0]) == (1, 1, 1, 0.2)
+    assert rank_metrics(scores, np.array([[True, True, False, False]]), both).recall[0] == 1
+
+
+def test_a_method_that_says_nothing_finds_nothing_and_shows_nothing() -> None:
+    found = rank_metrics(np.zeros((3, 50)), np.eye(3, 50) > 0, np.zeros((3, 50), bool), np.arange(50) < 10)
+    assert found.means() == {
+        "ndcg@20": 0, "recall@20": 0, "precision@10": 0, "auc": 0.5, "coverage": 0, "cold_share": 0
+    }  # fmt: skip
+
+
+def test_coverage_and_cold_share_are_of_the_top_20() -> None:
+    scores = np.tile(-np.arange(40.0), (2, 1))
+    known = np.zeros((2, 40), bool)
+    known[1, :5] = True  # so the second user's list reaches five items further
+    found = rank_metrics(scores, np.arange(40)[None].repeat(2, 0) == 30, known, np.arange(40) < 10)
+    assert found.shown.sum() == 25
+    assert found.cold_share.tolist() == [10 / 20, 5 / 20]
+
+
+def test_blocks_of_users_are_put_together() -> None:
+    rng = np.random.default_rng(0)
+    scores, wanted = rng.random((10, 60)), rng.random((10, 60)) < 0.2
+    known = np.zeros((10, 60), bool)
+    whole = rank_metrics(scores, wanted, known)
+    parts = Metrics.of([rank_metrics(scores[rows], wanted[rows], known[rows]) for rows in (slice(4), slice(4, 10))])
+    assert parts.means() == whole.means()
+    assert parts.ndcg.tolist() == whole.ndcg.tolist()
+
+
+def test_ndcg_of_more_wanted_than_places_can_be_one() -> None:
+    assert ndcg(np.ones((1, 20), bool), np.array([50])).round(12).tolist() == [1.0]
+
+
+def test_an_interval_covers_the_mean_and_has_the_width_of_its_standard_error() -> None:
+    rng = np.random.default_rng(0)
+    differences = rng.normal([0.0, 0.5], 1, size=(2_000, 2))
+    intervals = paired_intervals(differences, np.arange(2_000))
+    means = differences.mean(axis=0)
+    assert (intervals[:, 0] < means).all()
+    assert (means < intervals[:, 1]).all()
+    np.testing.assert_allclose(np.diff(intervals)[:, 0], 2 * 1.96 / np.sqrt(2_000), rtol=0.1)
+    np.testing.assert_array_equal(paired_intervals(differences, np.arange(2_000)), intervals)
+
+
+def test_the_same_users_in_every_seed_are_not_new_evidence() -> None:
+    one = np.random.default_rng(0).normal(size=(300, 1))
+    five = np.tile(one, (5, 1))
+    users = np.tile(np.arange(300), 5)
+    np.testing.assert_allclose(paired_intervals(five, users), paired_intervals(one, np.arange(300)))
