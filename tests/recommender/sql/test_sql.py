@@ -27,8 +27,8 @@ import recommender
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.sql.catalogue import KERNEL, SqlFunction
 from coldstart_udfs.sql.reference import reference
-from coldstart_udfs.sql.shell import command as shell
 from coldstart_udfs.sql.shell import dot_commands as shell_commands
+from recommender.cli import sql as shell
 from recommender.data.entities import Entities, describe, with_history
 from recommender.data.interactions import Interactions
 from recommender.model.bundle import BundleError

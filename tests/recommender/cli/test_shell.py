@@ -19,7 +19,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from coldstart_udfs.sql.shell.command import sql
 from pexpect.fdpexpect import fdspawn
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -31,6 +30,7 @@ from coldstart_udfs.sql.shell import output as shell_output
 from coldstart_udfs.sql.shell.output import print_page, read_page, write_csv, write_json, write_parquet
 from coldstart_udfs.sql.shell.prompt import SqlCompleter
 from coldstart_udfs.sql.shell.query import Cancelled, Runner, StatementError, execute, gives_rows, is_complete, split
+from recommender.cli.sql import sql
 from tests.support.commands import must, run
 from tests.support.encoders import StubEncoder
 
