@@ -16,6 +16,7 @@ import bench_recommender_ranking as ranking
 import bench_recommender_robustness as robustness
 import bench_recommender_speed as speed
 import bench_recommender_tables as tables
+import bench_recommender_updates as updates
 from bench_recommender_setup import ONLINE_RETAIL, forget, kept, make_tables, told
 from common import ROOT, made_by, table, write_between
 
@@ -72,6 +73,15 @@ def _growth(names: list[str], seeds: int) -> tuple[str, list[str]]:
     return about, growth.markdown(measured)
 
 
+def _updates(names: list[str], seeds: int) -> tuple[str, list[str]]:
+    about = (
+        f"Made-up shops of {updates.ITEMS:,} items, {updates.PER_USER} interactions a user, vectors of "
+        f"{growth.DIMENSIONS} numbers; each size in a process of its own, one thread. Medians, after one request "
+        "that computes what is derived from the fit."
+    )
+    return about, updates.markdown(kept("updates", updates.measure))
+
+
 def _robustness(names: list[str], seeds: int) -> tuple[str, list[str]]:
     return f"{ONLINE_RETAIL}, one seed.", robustness.markdown(kept("robustness", robustness.measure))
 
@@ -82,7 +92,8 @@ def _leakage(names: list[str], seeds: int) -> tuple[str, list[str]]:
 
 
 _SECTIONS: dict[str, Callable[[list[str], int], tuple[str, list[str]]]] = {
-    "ranking": _ranking, "speed": _speed, "growth": _growth, "robustness": _robustness, "leakage": _leakage,
+    "ranking": _ranking, "speed": _speed, "growth": _growth, "updates": _updates, "robustness": _robustness,
+    "leakage": _leakage,
 }  # fmt: skip
 
 

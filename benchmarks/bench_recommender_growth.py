@@ -58,14 +58,16 @@ def one(size: int) -> dict[str, float]:
             "fit_s": fit, "start_mib": start, "peak_mib": peak(), "learned": learned(model, interactions)}  # fmt: skip
 
 
-def made_up(size: int, seed: int = 0) -> tuple[Interactions, Entities, Entities]:
+def made_up(
+    size: int, seed: int = 0, *, users: int | None = None, items: int | None = None
+) -> tuple[Interactions, Entities, Entities]:
     """A shop with as many distinct pairs, whose users and items grow with them.
 
     A user has three of forty tastes; four of five items that he takes are of these, the more popular ones more
     often. An item's vector lies near its taste's, and four of its five words are its taste's words.
     """
     rng = np.random.default_rng(seed)
-    n_users, n_items = size // PER_USER, size // PER_ITEM
+    n_users, n_items = users or size // PER_USER, items or size // PER_ITEM
     taste_of = rng.integers(_TASTES, size=n_items)
     by_taste = np.argsort(taste_of, kind="stable")
     counts = np.bincount(taste_of, minlength=_TASTES)
@@ -75,12 +77,12 @@ def made_up(size: int, seed: int = 0) -> tuple[Interactions, Entities, Entities]
     keys = np.zeros(0, dtype=np.int64)
     while len(keys) < size:
         n = int(1.2 * (size - len(keys))) + 1_000
-        users = np.minimum(np.searchsorted(np.cumsum(activity), rng.random(n) * activity.sum()), n_users - 1)
-        tastes = likes[users, rng.integers(_TASTES_OF_A_USER, size=n)]
+        rows = np.minimum(np.searchsorted(np.cumsum(activity), rng.random(n) * activity.sum()), n_users - 1)
+        tastes = likes[rows, rng.integers(_TASTES_OF_A_USER, size=n)]
         tastes = np.where(rng.random(n) < _AGREE, tastes, rng.integers(_TASTES, size=n))
         # The place among a taste's items, the first ones more often: x = u^(1/(1-s)) has the density of Zipf's law.
         places = (rng.random(n) ** (1 / (1 - _POPULARITY)) * counts[tastes]).astype(np.int64)
-        keys = np.unique(np.concatenate([keys, users * n_items + by_taste[begins[tastes] + places]]))
+        keys = np.unique(np.concatenate([keys, rows * n_items + by_taste[begins[tastes] + places]]))
     keys = rng.permutation(keys)[:size]
     moments = np.datetime64("2024-01-01", "us") + np.sort(rng.integers(31_536_000, size=size)).astype("timedelta64[s]")
     interactions = Interactions(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CountOption = Annotated[int, typer.Option("-k", min=1, help="How many rows to show.")]
 
-_PARTS = ("score", "popularity", "lightfm", "history", "words")
+_PARTS = ("score", "popularity", "lightfm", "history", "text")
 
 
 def recommend(
@@ -78,7 +78,7 @@ def explain(
         store = open_store(repo)
         user = online_user(store, model, user_id or NEW, description)
         item = online_item(store, model, item_id)
-        if item_id not in model.item_rows and not item.descriptions[0] and not item.attributes[0]:
+        if model.fitted.items.row(item_id) < 0 and not item.descriptions[0] and not item.attributes[0]:
             raise UnknownIdError(f"item {item_id} is neither in {bundle} nor in the online store; give one that is")
         terms = model.explain(user, item, encoder=request_encoder(store))
     named = f"item {item_id} ({item.descriptions[0]})" if item.descriptions[0] else f"item {item_id}"
@@ -96,8 +96,8 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: st
     if ranking.empty:
         console.print(f"{title}: nothing is left to rank", markup=False)
         return
-    console.print(f"{title} ({ranking['rung'].iloc[0]}){_quoted(description)}", style="bold", markup=False)
-    columns = [name for name in ranking.columns if name not in (asked, "rung")]
+    console.print(f"{title} ({ranking['tier'].iloc[0]}){_quoted(description)}", style="bold", markup=False)
+    columns = [name for name in ranking.columns if name not in (asked, "tier")]
     table = Table()
     for name in columns:
         table.add_column(name, justify="right" if name in (*_PARTS, "rank") else "left")

@@ -22,10 +22,12 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from recommender.data.entities import Entities
 from recommender.model.feature_matrix import Vocabulary
+from recommender.model.fitted import Fitted
+from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.parameters import Parameters
-from recommender.model.predicted import GroupPopularity, TasteMap
-from recommender.model.recommender import HybridRecommender
+from recommender.model.predicted import AttributePopularity, PredictedProfiles
+from recommender.model.rows import SparseRows
 
 _FORMAT = 2
 _MANIFEST = "manifest.json"
@@ -41,7 +43,7 @@ class BundleError(ColdStartError):
     """A folder that is no usable bundle."""
 
 
-def write_bundle(model: HybridRecommender, path: Path, about: dict[str, Any]) -> None:
+def write_bundle(fitted: Fitted, path: Path, about: dict[str, Any]) -> None:
     """Write arrays, then the manifest that names them: whoever reads sees the old bundle or the new one.
 
     One process writes at a time, and takes away what an earlier one that was killed left behind.
@@ -49,21 +51,22 @@ def write_bundle(model: HybridRecommender, path: Path, about: dict[str, Any]) ->
     Raises:
         BundleError: the disk is full, or the folder cannot be written; the bundle that was there is as it was.
     """
-    users = model.users  # or the error of one that is not fitted
+    popularity = fitted.attribute_popularity
+    late = len(fitted.items) - popularity.lifts.shape[1]
     arrays: Arrays = {
-        **_pack_entities("user", users), **_pack_entities("item", model.items),
-        **_pack_space("user", model.user_space), **_pack_space("item", model.item_space),
-        **_pack_sparse("history", model.history), **_pack_sparse("seen", model.seen),
-        **_pack_sparse("behaviour", model.behaviour),
-        "metric": model.metric, "scales": np.asarray(model.scales, dtype=np.float32),
-        "lightfm_users": model.factors.users, "lightfm_items": model.factors.items,
-        "lightfm_biases": model.factors.biases, "taste": model.taste.weights, "lifts": model.groups.lifts,
-        **_pack_texts("groups", model.groups.labels),
+        **_pack_entities("user", fitted.users.whole), **_pack_entities("item", fitted.items.whole),
+        **_pack_space("user", fitted.user_space), **_pack_space("item", fitted.item_space),
+        **_pack_sparse("history", fitted.history.whole), **_pack_sparse("seen", fitted.seen.whole),
+        **_pack_sparse("behaviour", fitted.widened(fitted.item_item)),
+        "metric": fitted.item_metric, "scales": fitted.usual_deviations,
+        "lightfm_users": fitted.factors.users, "lightfm_items": fitted.factors.items,
+        "lightfm_biases": fitted.factors.biases, "taste": fitted.predicted_profiles.weights,
+        "lifts": np.pad(popularity.lifts, ((0, 0), (0, late))), **_pack_texts("groups", popularity.labels),
     }  # fmt: skip
     try:
         path.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock"):
-            _write(model, path, arrays, about)
+            _write(fitted, path, arrays, about)
     except OSError as error:
         raise BundleError(
             f"{path} cannot be written: {error}; the bundle that was there is as it was. Free some space, mend the "
@@ -71,7 +74,7 @@ def write_bundle(model: HybridRecommender, path: Path, about: dict[str, Any]) ->
         ) from None
 
 
-def _write(model: HybridRecommender, path: Path, arrays: Arrays, about: dict[str, Any]) -> None:
+def _write(fitted: Fitted, path: Path, arrays: Arrays, about: dict[str, Any]) -> None:
     scratch = path / _UNFINISHED
     before = set(path.glob("arrays-*.npz"))
     name = ""
@@ -84,17 +87,17 @@ def _write(model: HybridRecommender, path: Path, arrays: Arrays, about: dict[str
             "arrays": name,
             "sha256": digest,
             "bytes": scratch.stat().st_size,
-            "embedding_fingerprint": model.fingerprint,
-            "users": len(model.users),
-            "items": len(model.items),
-            "warm_items": len(model.item_space.ids),
-            "interactions": int(model.history.nnz),
+            "embedding_fingerprint": fitted.items.fingerprint,
+            "users": len(fitted.users),
+            "items": len(fitted.items),
+            "warm_items": len(fitted.item_space.ids),
+            "interactions": int(fitted.history.whole.nnz),
             "feature_space": {
                 side: {"identities": len(space.ids), "words": len(space.vocabulary.words),
                        "attributes": len(space.vocabulary.attributes)}
-                for side, space in (("user", model.user_space), ("item", model.item_space))
+                for side, space in (("user", fitted.user_space), ("item", fitted.item_space))
             },
-            "parameters": model.parameters.as_json(),
+            "parameters": fitted.parameters.as_json(),
             "versions": {package: version(package) for package in _PACKAGES},
             **about,
         }  # fmt: skip
@@ -170,7 +173,7 @@ def _verified(path: Path, manifest: dict[str, Any]) -> Path:
     return file
 
 
-def read_bundle(path: Path) -> HybridRecommender:
+def read_bundle(path: Path) -> Fitted:
     """Load a bundle after checking that its arrays are the ones that were written."""
     manifest = read_manifest(path)
     try:
@@ -182,53 +185,62 @@ def read_bundle(path: Path) -> HybridRecommender:
         return read_bundle(path)
 
 
-def _assemble(path: Path, manifest: dict[str, Any], file: Path) -> HybridRecommender:
+def _assemble(path: Path, manifest: dict[str, Any], file: Path) -> Fitted:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     except (BadZipFile, ValueError, OSError) as error:
         raise BundleError(f"{file} cannot be read: {error}; train again with `coldstart train`") from None
     try:
-        model = HybridRecommender(Parameters.of_json(manifest["parameters"]))
         fingerprint = str(manifest["embedding_fingerprint"])
-        model._users = _unpack_entities("user", arrays, fingerprint)
-        model._items = _unpack_entities("item", arrays, fingerprint)
-        model.user_space, model.item_space = _unpack_space("user", arrays), _unpack_space("item", arrays)
-        shape = (len(model._users), len(model._items))
-        model.history, model.seen = (_unpack_sparse(name, arrays, shape) for name in ("history", "seen"))
-        model.behaviour = _unpack_sparse("behaviour", arrays, (shape[1], shape[1]))
-        model.metric, model.scales = arrays["metric"], arrays["scales"]
-        model.factors = Factors(arrays["lightfm_users"], arrays["lightfm_items"], arrays["lightfm_biases"])
-        labels = _unpack_texts("groups", arrays)
-        model.taste, model.groups = TasteMap(arrays["taste"], labels), GroupPopularity(labels, arrays["lifts"])
-        _same_widths(model)
+        users, items = (_unpack_entities(side, arrays, fingerprint) for side in ("user", "item"))
+        shape, labels = (len(users), len(items)), _unpack_texts("groups", arrays)
+        history, seen = (_unpack_sparse(name, arrays, shape) for name in ("history", "seen"))
+        fitted = Fitted(
+            parameters=Parameters.of_json(manifest["parameters"]),
+            users=KnownEntities(users),
+            items=KnownEntities(items),
+            history=SparseRows(history),
+            seen=SparseRows(seen),
+            user_space=_unpack_space("user", arrays),
+            item_space=_unpack_space("item", arrays),
+            factors=Factors(arrays["lightfm_users"], arrays["lightfm_items"], arrays["lightfm_biases"]),
+            item_metric=arrays["metric"],
+            item_item=_unpack_sparse("behaviour", arrays, (shape[1], shape[1])),
+            predicted_profiles=PredictedProfiles(arrays["taste"], labels),
+            attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
+            usual_deviations=arrays["scales"],
+        )
+        _check_shapes(fitted)
     except ColdStartError as error:
         raise BundleError(f"{path} is no bundle of this version: {error}; train again with `coldstart train`") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise BundleError(
             f"{path} is no bundle of this version: {error!r}; train again with `coldstart train`"
         ) from None
-    return model
+    return fitted
 
 
-def _same_widths(model: HybridRecommender) -> None:
+def _check_shapes(fitted: Fitted) -> None:
     """Arrays and feature spaces that belong together: a bundle put together by hand would score wrongly."""
-    vocabulary, items, factors = model.item_space.vocabulary, len(model.items), model.factors
-    d = model.items.embeddings.shape[1]
+    vocabulary, items, factors = fitted.item_space.vocabulary, len(fitted.items), fitted.factors
+    d = fitted.items.embeddings.shape[1]
     columns = d + len(vocabulary.words) + len(vocabulary.attributes)
     for name, found, expected in (
-        ("LightFM's user features", factors.users.shape, (model.user_space.width, factors.users.shape[-1])),
-        ("LightFM's item features", factors.items.shape, (model.item_space.width, factors.users.shape[-1])),
-        ("LightFM's item biases", factors.biases.shape, (model.item_space.width,)),
-        ("the metric", model.metric.shape, (columns, columns)),
-        ("the users' vectors", model.users.embeddings.shape, (len(model.users), d)),
-        ("the users' profiles", model.users.profiles.shape, (len(model.users), d)),
-        ("the items' profiles", model.items.profiles.shape, (items, d)),
-        ("the groups' popularity", model.groups.lifts.shape, (len(model.groups.labels), items)),
-    ):
+        ("LightFM's user features", factors.users.shape, (fitted.user_space.width, factors.users.shape[-1])),
+        ("LightFM's item features", factors.items.shape, (fitted.item_space.width, factors.users.shape[-1])),
+        ("LightFM's item biases", factors.biases.shape, (fitted.item_space.width,)),
+        ("the item metric", fitted.item_metric.shape, (columns, columns)),
+        ("the users' vectors", fitted.users.embeddings.shape, (len(fitted.users), d)),
+        ("the users' profiles", fitted.users.profiles.shape, (len(fitted.users), d)),
+        ("the items' profiles", fitted.items.profiles.shape, (items, d)),
+        ("the attributes' popularity", fitted.attribute_popularity.lifts.shape,
+         (len(fitted.attribute_popularity.labels), items)),
+        ("the usual deviations", fitted.usual_deviations.shape, (2,)),
+    ):  # fmt: skip
         if found != expected:
             raise BundleError(f"the shape of {name} is {found}, the feature space has {expected}")
-    for matrix in (model.history, model.seen, model.behaviour):
+    for matrix in (fitted.history.whole, fitted.seen.whole, fitted.item_item):
         matrix.check_format(full_check=True)
 
 

@@ -1,7 +1,7 @@
-"""What is learned in closed form: the metric A on joint columns, and the behaviour matrix B.
+"""What is learned in closed form: the item metric A and the item–item weights B.
 
-Both are ridge regressions of users' histories on the items in them. A has the items' words as columns and so reaches
-items that nobody has bought yet; B has their identities, with nothing on the diagonal.
+Both are ridge regressions of users' histories on the items in them. A regresses on the feature matrix of the items, and
+so reaches items that nobody has bought yet. B regresses on their identities, with a zero diagonal.
 """
 
 from __future__ import annotations
@@ -11,32 +11,31 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
-from recommender.model.feature_matrix import Columns
+from recommender.model.feature_matrix import FeatureMatrix
 
-# Of more items than this B knows the most frequent ones: it is made by inverting a square matrix.
+# B covers at most this many items, the most frequent ones: it takes the inverse of a square matrix.
 MOST_ITEMS = 4_096
-# How many partners of an item B keeps, the strongest. Warm pairs, NDCG@20 with all, 400 and 100: Online Retail .282,
-# .284 and .287, Complete Journey .052, .051 and .048.
+# B keeps this many partners of an item, those with the largest weights.
 _PARTNERS = 400
 
 
-def ridge_metric(columns: Columns, ridge: float) -> NDArray[np.float32]:
-    """A = (XᵀX + λI)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item columns.
+def item_metric(features: FeatureMatrix, ridge: float) -> NDArray[np.float32]:
+    """A = (XᵀX + λI)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item features.
 
     Args:
-        columns: X, of the items that have history.
+        features: X, the feature matrix of the items that have history.
         ridge: λ, positive.
     """
-    gram = columns.gram()
+    gram = features.gram()
     gram[np.diag_indices_from(gram)] += ridge
     return _inverse(gram).astype(np.float32)
 
 
-def behaviour(history: sp.csr_matrix, ridge: float) -> sp.csr_matrix:
-    """B, (items, items) float32: what one item in a history says for another; zero diagonal.
+def item_item_weights(history: sp.csr_matrix, ridge: float) -> sp.csr_matrix:
+    """B, (items, items) float32: the weight of one item in a history for another; zero diagonal.
 
-    EASE (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8), its smallest
-    weights left out.
+    EASE (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8), without its
+    smallest weights.
 
     Args:
         history: (users, items), weights of the training interactions.

@@ -9,42 +9,49 @@ from typing import Any
 from coldstart_udfs.errors import ColdStartError
 
 _AT_LEAST_ONE = ("components", "epochs", "lightfm_seeds")
-_MAY_BE_INFINITE = ("evidence_scale", "few")
-_POSITIVE = ("learning_rate", "ridge", "behaviour_ridge", "evidence_scale")
+_MAY_BE_INFINITE = ("evidence_scale", "lightfm_half_trust")
+_POSITIVE = ("learning_rate", "metric_ridge", "item_item_ridge", "evidence_scale")
+# Names that bundles of version 0.1.0 and before have.
+_FORMER = {
+    "item_identity": "item_identity_weight", "ridge": "metric_ridge", "behaviour_ridge": "item_item_ridge",
+    "smoothing": "item_item_smoothing", "behaviour": "item_item_weight", "warm_words": "warm_text_weight",
+    "taste": "predicted_profile_weight", "few": "lightfm_half_trust",
+}  # fmt: skip
+# A parameter that they have and that is no part of a score.
+_DROPPED = "beta"
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of fit and score. The defaults are what the data sets of docs/quality.md have in common.
+    """Of fit and score.
 
     Attributes:
         components: LightFM's latent dimensions.
         epochs: LightFM's passes over the interactions.
         learning_rate: LightFM's.
         regularisation: LightFM's L2 penalty on features of both sides.
-        lightfm_seeds: how many fits with different seeds, at the same time, are averaged; one is enough to choose the
-            other parameters by.
+        lightfm_seeds: number of LightFM fits with different seeds that are averaged. They run at the same time. One is
+            enough to choose the other parameters by.
         seed: of the first; the same seed gives identical fits.
-        item_identity: weight of an item's identity feature, see `FeatureSpace`.
-        ridge: λ of A = (XᵀX + λI)⁻¹.
-        behaviour_ridge: λ of the behaviour matrix B, see `recommender.model.closed_form.behaviour`.
-        smoothing: what the items that B expects beside a user's own weigh in his profile.
-        behaviour: δ, what B's score weighs, for items with history, beside that of the words of one without.
-        warm_words: what the words of an item with history weigh beside those of one without; for a user without
-            history they count whole.
-        alpha: α, what a user's description weighs, in interactions.
-        taste: what the description counts as that people with such words had as profile, see
-            `recommender.model.predicted`.
-        beta: β of the served P_i' = P_i + β·M(d_i); no part of the score.
-        evidence_scale: a of α(n) = α·a/(a+n).
-        gamma: γ, what the profile score weighs beside LightFM's.
-        gamma_cold: γ for a user without history, where popularity stands in for LightFM's score.
-        gamma_attributes: likewise for one who has no words either, of whom his attributes speak through `taste`.
-        attribute_popularity: how far a cold user's popularity is that among users with his attributes.
-        few: after so many interactions LightFM's score of a user counts half, popularity the other half; `inf` leaves
-            it to popularity.
-        cold_offset: what is added to items without history, in standard deviations of a user's scores.
-        source: for what was chosen, how.
+        item_identity_weight: value of an item's identity feature in LightFM, see `FeatureSpace`.
+        metric_ridge: λ of the item metric A = (XᵀX + λI)⁻¹.
+        item_item_ridge: λ of the item–item weights B, see `recommender.model.closed_form`.
+        item_item_smoothing: weight, in a user's profile, of the items that B expects beside the history.
+        item_item_weight: δ, weight of B's score, relative to that of text of an item without history.
+        warm_text_weight: weight of text for items with history, relative to items without. For a user without history
+            it is 1.
+        alpha: α, the weight of a user's description, in interactions.
+        predicted_profile_weight: τ, weight of the predicted profile in the description of a user without history.
+        evidence_scale: a of α(n) = α·a/(a+n), in interactions; `inf` keeps α constant.
+        gamma: γ, the weight of the profile score relative to LightFM's.
+        gamma_cold: γ for a user without history, for whom popularity replaces LightFM's score.
+        gamma_attributes: γ for a user with attributes and neither history nor words.
+        attribute_popularity: how far the popularity for a user without history is that among users with the same
+            attributes: 0 is overall popularity, 1 is theirs.
+        lightfm_half_trust: number of interactions at which LightFM and popularity weigh equally; `inf` is popularity
+            alone.
+        cold_offset: what is added to the score of items without history, in deviations of a user's scores.
+        source: how the value of a parameter was chosen, by name.
 
     Raises:
         ColdStartError: a value out of range.
@@ -56,21 +63,20 @@ class Parameters:
     regularisation: float = 0.0
     lightfm_seeds: int = 3
     seed: int = 0
-    item_identity: float = 0.3
-    ridge: float = 8.0
-    behaviour_ridge: float = 100.0
-    smoothing: float = 1.0
-    behaviour: float = 1.0
-    warm_words: float = 0.5
+    item_identity_weight: float = 0.3
+    metric_ridge: float = 8.0
+    item_item_ridge: float = 100.0
+    item_item_smoothing: float = 1.0
+    item_item_weight: float = 1.0
+    warm_text_weight: float = 0.5
     alpha: float = 1.0
-    taste: float = 0.0
-    beta: float = 1.0
+    predicted_profile_weight: float = 0.0
     evidence_scale: float = math.inf
     gamma: float = 2.0
     gamma_cold: float = 0.5
     gamma_attributes: float = 0.5
     attribute_popularity: float = 0.0
-    few: float = 10.0
+    lightfm_half_trust: float = 10.0
     cold_offset: float = 0.0
     source: dict[str, str] = field(default_factory=dict)
 
@@ -94,13 +100,18 @@ class Parameters:
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> Parameters:
-        """The reverse of `as_json`.
+        """The reverse of `as_json`; former names of parameters are understood.
 
         Raises:
             ColdStartError: a name that no parameter has.
         """
+        given = _renamed(values) | {"source": _renamed(values.get("source", {}))}
         known = {one.name for one in fields(cls)}
-        if not set(values) <= known:
-            raise ColdStartError(f"unknown parameters {sorted(set(values) - known)}; possible are {sorted(known)}")
-        infinite = {name: math.inf for name in _MAY_BE_INFINITE if values.get(name, 0) is None}
-        return cls(**values | infinite)
+        if not set(given) <= known:
+            raise ColdStartError(f"unknown parameters {sorted(set(given) - known)}; possible are {sorted(known)}")
+        infinite = {name: math.inf for name in _MAY_BE_INFINITE if given.get(name, 0) is None}
+        return cls(**given | infinite)
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    return {_FORMER.get(name, name): value for name, value in values.items() if name != _DROPPED}

@@ -1,7 +1,7 @@
-"""What people with such words, or such attributes, have in common: for users without history.
+"""What users with the same words or attributes have in common, for users without history.
 
-"35 year old woman, librarian" speaks of no item. A ridge regression from users' features to their profiles turns words
-into taste, and counts among those who share an attribute turn attributes into popularity.
+The text "35 year old woman, librarian" names no item. A ridge regression from the words and attributes of users to
+their profiles predicts a profile from it. Counts among users who share an attribute tell what is popular among them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.model.feature_matrix import one_hot
 
-# Fewer users than this do not make a map, nor a group's popularity.
+# The fewest users that a map, or the popularity of a group, is learned from.
 _FEWEST = 20
 _MOST_GROUPS = 256
 # λ of the map, in users: profiles have length 1 here, and so have descriptions.
 _RIDGE = 10.0
-# How many users' worth of overall popularity is added to a group's.
+# Overall popularity is added to that of a group, with the weight of this many users.
 _PRIOR = 50.0
 
 
-class TasteMap:
+class PredictedProfiles:
     """W: from M(d_u) and attributes to the direction of P_u, in the embedding space.
 
     Attributes:
@@ -36,8 +36,8 @@ class TasteMap:
         self._columns = {name: column for column, name in enumerate(labels)}
 
     @classmethod
-    def fit(cls, users: Entities, labels: list[str]) -> TasteMap:
-        """Learn from the users who have a profile, and words or attributes.
+    def fit(cls, users: Entities, labels: list[str]) -> PredictedProfiles:
+        """Learn from the users that have a profile, and words or attributes.
 
         Args:
             users: with profiles of the training interactions.
@@ -56,7 +56,7 @@ class TasteMap:
         return cls(weights.astype(np.float32), labels)
 
     def profiles(self, users: Entities) -> Vectors:
-        """(n, d) float32: how each user's taste is expected to differ from everybody's; zero if nothing is known."""
+        """(n, d) float32: the predicted difference of each profile from the mean profile; zero if nothing is known."""
         if not len(self.weights):
             return np.zeros_like(users.embeddings)
         return np.asarray(self._features(users) @ self.weights, dtype=np.float32)
@@ -65,7 +65,7 @@ class TasteMap:
         return np.hstack([users.embeddings, one_hot(users.attributes, self._columns).toarray()])
 
 
-class GroupPopularity:
+class AttributePopularity:
     """How much more popular an item is among users with an attribute than overall, as a difference of logarithms.
 
     Attributes:
@@ -78,7 +78,7 @@ class GroupPopularity:
         self._columns = {name: column for column, name in enumerate(labels)}
 
     @classmethod
-    def fit(cls, seen: sp.csr_matrix, users: Entities) -> GroupPopularity:
+    def fit(cls, seen: sp.csr_matrix, users: Entities) -> AttributePopularity:
         """Count among the users with history; the most frequent attributes are groups."""
         warm = np.flatnonzero(np.diff(seen.indptr))
         held: dict[str, list[int]] = {}
@@ -96,6 +96,13 @@ class GroupPopularity:
             lifts[column, known] = np.log(shares[known] / overall[known])
         return cls(labels, lifts)
 
-    def of(self, users: Entities) -> NDArray[np.float32]:
-        """(n, items) float32: the sum over each user's attributes."""
-        return np.asarray(one_hot(users.attributes, self._columns) @ self.lifts, dtype=np.float32)
+    def of(self, users: Entities, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, m) float32: the sum over each user's attributes; 0 for items that came after the fit.
+
+        Args:
+            users: n users.
+            rows: (m,), rows of items, -1 for others.
+        """
+        inside = (rows >= 0) & (rows < self.lifts.shape[1])
+        lifts = np.asarray(one_hot(users.attributes, self._columns) @ self.lifts, dtype=np.float32)
+        return np.asarray(lifts[:, np.where(inside, rows, 0)] * inside)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
-from recommender.model.feature_matrix import Columns
-
-if TYPE_CHECKING:
-    from recommender.model.recommender import HybridRecommender
+from recommender.model.feature_matrix import FeatureMatrix
+from recommender.model.fitted import Fitted
+from recommender.model.requests import UnknownIdError, ids_of
 
 Scores = NDArray[np.floating[Any]]
 # How many candidates a diverse list is chosen from, for each of its places.
@@ -23,14 +22,14 @@ _POOL = 10
 
 @dataclass(frozen=True)
 class Rules:
-    """What a shop wants of a list.
+    """The rules of a shop for a list.
 
     Attributes:
         k: its length at most.
-        allowed: (items,), what may stand in it; None is all.
+        allowed: (items,), the items that may be in it; None is all.
         added: (items,), what is added to scores; None is nothing.
         pinned: rows of items that come first, in this order.
-        diversity: 0 to 1, what likeness to the places above costs.
+        diversity: 0 to 1, the cost of likeness to the places above.
     """
 
     k: int
@@ -47,7 +46,7 @@ class Rules:
 
     @classmethod
     def of(
-        cls, model: HybridRecommender, k: int, among: Collection[str] | None, without: Collection[str],
+        cls, fitted: Fitted, k: int, among: Collection[str] | None, without: Collection[str],
         attribute: str | None, boost: Mapping[str, float] | None, pin: Sequence[str], diversity: float,
     ) -> Rules:
         """Rules as users write them, with ids and attributes.
@@ -56,24 +55,25 @@ class Rules:
             UnknownIdError: an item that the recommender does not know.
             ColdStartError: an attribute that no item has.
         """
-        allowed = np.ones(len(model.items), dtype=bool)
+        allowed = np.ones(len(fitted.items), dtype=bool)
         if among is not None:
             allowed[:] = False
-            allowed[_rows(model, among, "among")] = True
-        allowed[_rows(model, without, "without")] = False
+            allowed[_rows(fitted, among, "among")] = True
+        allowed[_rows(fitted, without, "without")] = False
         if attribute is not None:
-            allowed &= _having(model, attribute)
+            allowed &= _having(fitted, attribute)
         added = np.zeros(len(allowed), dtype=np.float32)
         for key, value in (boost or {}).items():
             name = str(key)
             if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
                 raise ColdStartError(f"the boost of {name!r} is {value!r}; it must be a finite number")
-            added[[model.item_rows[name]] if name in model.item_rows else _having(model, name)] += value
-        return cls(k, allowed, added, _rows(model, pin, "pin"), diversity)
+            row = fitted.items.row(name)
+            added[[row] if row >= 0 else _having(fitted, name)] += value
+        return cls(k, allowed, added, _rows(fitted, pin, "pin"), diversity)
 
 
 def best(
-    scores: Scores, rules: Rules, seen: sp.csr_matrix | None, columns: Columns | None
+    scores: Scores, rules: Rules, seen: sp.csr_matrix | None, features: FeatureMatrix | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Scores]:
     """The best places of each row.
 
@@ -81,7 +81,7 @@ def best(
         scores: (n, m).
         rules: what is allowed, added, pinned.
         seen: (n, m), what is left out of each row.
-        columns: of the m items, for diversity.
+        features: of the m items, for diversity.
 
     Returns:
         Rows, columns and scores of the places, row by row from the top; among equal scores the first column wins.
@@ -98,9 +98,9 @@ def best(
         for place, row in enumerate(reversed(rules.pinned)):
             order[:, row] = np.where(np.isfinite(scores[:, row]), above + 1 + place, -np.inf)
     rows, flat = _top(order, rules.k * _POOL if rules.diversity else rules.k)
-    if rules.diversity and columns is not None:
+    if rules.diversity and features is not None:
         pools = np.split(flat, np.searchsorted(rows, np.arange(1, len(scores))))[: len(scores)]
-        lists = [_diverse(scores[row], pool, columns, rules) for row, pool in enumerate(pools)]
+        lists = [_diverse(scores[row], pool, features, rules) for row, pool in enumerate(pools)]
         rows, flat = np.repeat(np.arange(len(lists)), [len(one) for one in lists]), np.concatenate([flat[:0], *lists])
     return rows, flat, scores[rows, flat]
 
@@ -118,14 +118,14 @@ def _top(scores: Scores, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return rows[kept], columns[kept]
 
 
-def _diverse(scores: Scores, pool: NDArray[np.int64], columns: Columns, rules: Rules) -> NDArray[np.int64]:
+def _diverse(scores: Scores, pool: NDArray[np.int64], features: FeatureMatrix, rules: Rules) -> NDArray[np.int64]:
     """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): score less the likeness to what is chosen.
 
     Both on one scale: scores of the pool from 0 to 1, likeness is a cosine.
     """
     if not len(pool):
         return pool
-    vectors = columns.take(pool).toarray()
+    vectors = features.take(pool).toarray()
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     low, high = scores[pool].min(), scores[pool].max()
     worth = (1 - rules.diversity) * (scores[pool] - low) / max(high - low, 1e-9)
@@ -140,23 +140,23 @@ def _diverse(scores: Scores, pool: NDArray[np.int64], columns: Columns, rules: R
     return pool[chosen]
 
 
-def _rows(model: HybridRecommender, ids: Collection[str], rule: str) -> list[int]:
-    from recommender.model.requests import UnknownIdError, ids_of
-
+def _rows(fitted: Fitted, ids: Collection[str], rule: str) -> list[int]:
     given = list(dict.fromkeys(ids_of(ids)))
-    strange = [name for name in given if name not in model.item_rows]
-    if strange:
+    rows = fitted.items.rows(given)
+    if (rows < 0).any():
+        others = [name for name, row in zip(given, rows, strict=True) if row < 0]
         raise UnknownIdError(
-            f"{rule}: {len(strange)} of {len(given)} item_ids are not among the {len(model.items)} that the "
-            f"recommender knows: {strange[:3]}"
+            f"{rule}: {len(others)} of {len(given)} item_ids are not among the {len(fitted.items)} that the "
+            f"recommender knows: {others[:3]}"
         )
-    return [model.item_rows[name] for name in given]
+    return [int(row) for row in rows]
 
 
-def _having(model: HybridRecommender, attribute: str) -> NDArray[np.bool_]:
-    found = np.array([attribute in labels for labels in model.items.attributes], dtype=bool)
+def _having(fitted: Fitted, attribute: str) -> NDArray[np.bool_]:
+    attributes = fitted.items.whole.attributes
+    found = np.array([attribute in labels for labels in attributes], dtype=bool)
     if not found.any():
-        labels = sorted({label for labels in model.items.attributes for label in labels})
+        labels = sorted({label for labels in attributes for label in labels})
         raise ColdStartError(
             f"{attribute!r} is neither an item_id nor an attribute of any item; attributes are {labels[:5]} "
             f"({len(labels)} in all)"

@@ -1,99 +1,153 @@
-"""Interactions since the fit, taken into histories and profiles without training again."""
+"""Take new interactions into histories, profiles and popularity, without training.
+
+An update costs what is new: it copies the blocks of rows that it touches, and a few arrays of one number per item.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
-from recommender.model.predicted import GroupPopularity
+from recommender.model.feature_matrix import FeatureMatrix
+from recommender.model.fitted import Fitted, ItemSide
+from recommender.model.fitting import same_ids
+from recommender.model.known import KnownEntities
+from recommender.model.requests import same_encoder
 
-if TYPE_CHECKING:
-    from recommender.model.recommender import HybridRecommender
 
-
-def take_in(
-    model: HybridRecommender, interactions: Interactions, users: Entities, items: Entities, seen: Interactions
-) -> None:
-    """See `HybridRecommender.partial_fit`."""
-    for side, ids, entities in (("users", interactions.user_ids, users), ("items", interactions.item_ids, items)):
-        if list(ids) != list(entities.ids):
-            raise ColdStartError(
-                f"features of {len(entities)} {side} do not match the {len(ids)} {side} of the interactions; "
-                "they must have the same ids in the same order"
-            )
-        if entities.fingerprint != model.fingerprint:
-            raise FingerprintError(
-                found=entities.fingerprint, found_in=f"the new {side}", expected=model.fingerprint,
-                expected_by="the recommender", remedy="Describe them with the recommender's encoder.",
-            )  # fmt: skip
-        if entities.embeddings.shape[1] != model.items.embeddings.shape[1]:
+def updated(fitted: Fitted, interactions: Interactions, users: Entities, items: Entities, seen: Interactions) -> Fitted:
+    """The state after new interactions; see `HybridRecommender.partial_fit`."""
+    same_ids(interactions, users, items)
+    for side, entities in (("users", users), ("items", items)):
+        same_encoder(fitted.items.fingerprint, entities.fingerprint, f"the new {side}")
+        if entities.embeddings.shape[1] != fitted.items.embeddings.shape[1]:
             raise ColdStartError(
                 f"embeddings of the new {side} are {entities.embeddings.shape[1]} numbers wide; the recommender was "
-                f"trained with {model.items.embeddings.shape[1]}"
+                f"trained with {fitted.items.embeddings.shape[1]}"
             )
     if list(seen.user_ids) != list(users.ids) or list(seen.item_ids) != list(items.ids):
         raise ColdStartError("what is seen must be of the same users and items, in the same order, as the interactions")
-    known_users, known_items = _grown(model.users, users), _grown(model.items, items)
-    place_of_user = {name: row for row, name in enumerate(known_users.ids)}
-    place_of_item = {name: row for row, name in enumerate(known_items.ids)}
-    user_rows = np.array([place_of_user[name] for name in users.ids], dtype=np.int64)
-    item_rows = np.array([place_of_item[name] for name in items.ids], dtype=np.int64)
-    rows, columns = user_rows[interactions.users], item_rows[interactions.items]
-    shape = (len(known_users), len(known_items))
-    new = sp.csr_matrix((interactions.weights, (rows, columns)), shape=shape, dtype=np.float32)
-    ones = np.ones(len(seen), dtype=np.float32)
-    met = sp.csr_matrix((ones, (user_rows[seen.users], item_rows[seen.items])), shape=shape)
-
-    # Only what is described speaks for a profile, and counts as evidence: as `features.with_history` has it.
-    described = np.asarray(known_items.embeddings.any(axis=1))
-    counted = described[columns]
-    profiles = known_users.profiles + new @ known_items.embeddings
-    n_u = np.bincount(rows[counted], minlength=shape[0])
-    n_i = np.bincount(columns[counted], minlength=shape[1])
-    model._users = replace(known_users, profiles=profiles, evidence=known_users.evidence + n_u)
-    model._items = replace(
-        known_items, profiles=_item_profiles(known_items, new, profiles), evidence=known_items.evidence + n_i
+    known_users, known_items = _grown(fitted.users, users), _grown(fitted.items, items)
+    user_rows, item_rows = known_users.rows(users.ids), known_items.rows(items.ids)
+    width = len(known_items)
+    new = _matrix(interactions, interactions.weights, item_rows, width)
+    met = _matrix(seen, np.ones(len(seen), np.float32), item_rows, width)
+    history = fitted.history.added(user_rows, new, len(known_users), width)
+    state = fitted.changed(
+        history=history,
+        seen=fitted.seen.added(user_rows, met, len(known_users), width),
+        **_profiles(known_users, known_items, interactions, user_rows, item_rows, new[:, item_rows]),
+        stale=("history",) if width == len(fitted.items) else ("history", "items"),
     )
-    model.history = sp.csr_matrix(_widened(model.history, shape) + new)
-    model.seen = sp.csr_matrix(_widened(model.seen, shape) + met)
-    partners = model.behaviour
-    model.behaviour = _widened(partners, (shape[1], shape[1]))
-    lifts = np.zeros((len(model.groups.labels), shape[1]), dtype=np.float32)
-    lifts[:, : model.groups.lifts.shape[1]] = model.groups.lifts
-    model.groups = GroupPopularity(model.groups.labels, lifts)
+    return _derived(fitted, state, user_rows, new)
 
 
-def _grown(known: Entities, given: Entities) -> Entities:
-    """The known ones, then those that are new, without history yet."""
-    ids = set(known.ids)
-    rows = np.array([row for row, name in enumerate(given.ids) if name not in ids], dtype=np.int64)
-    if not len(rows):
-        return known
-    new = given.take(rows)
-    return known.join(replace(new, profiles=np.zeros_like(new.profiles), evidence=np.zeros(len(new))))
+def _grown(known: KnownEntities, given: Entities) -> KnownEntities:
+    """The known entities, then those that are new, without history yet."""
+    new = np.flatnonzero(known.rows(given.ids) < 0)
+    return known.grown(given.take(new)) if len(new) else known
 
 
-def _item_profiles(items: Entities, new: sp.csr_matrix, profiles: np.ndarray) -> np.ndarray:
+def _matrix(interactions: Interactions, weights: NDArray[np.float32], columns: NDArray[np.int64], width: int) -> Any:
+    """(users of the interactions, width), the weights of each pair added up."""
+    shape = (len(interactions.user_ids), width)
+    return sp.csr_matrix((weights, (interactions.users, columns[interactions.items])), shape=shape, dtype=np.float32)
+
+
+def _profiles(
+    users: KnownEntities, items: KnownEntities, interactions: Interactions, user_rows: NDArray[np.int64],
+    item_rows: NDArray[np.int64], new: sp.csr_matrix,
+) -> dict[str, KnownEntities]:
+    """Users and items with the profiles and evidence after `new`, which is (new users, new items)."""
+    # Only a described item speaks for a profile, and counts as evidence: as in `entities.with_history`.
+    vectors = items.embeddings.take(item_rows)
+    counted = np.asarray(vectors.any(axis=1))[interactions.items]
+    n_u = np.bincount(interactions.users[counted], minlength=len(user_rows))
+    n_i = np.bincount(interactions.items[counted], minlength=len(item_rows))
+    profiles = users.profiles.take(user_rows) + new @ vectors
+    evidence = items.evidence.take(item_rows)
+    means = _running_means(items.profiles.take(item_rows), evidence, profiles, vectors, new)
+    return {
+        "users": users.moved(user_rows, profiles, users.evidence.take(user_rows) + n_u),
+        "items": items.moved(item_rows, means, evidence + n_i),
+    }
+
+
+def _running_means(
+    profiles: Vectors, evidence: NDArray[np.float64], users: Vectors, vectors: Vectors, new: sp.csr_matrix
+) -> Vectors:
     """Running means of the buyers' unit profiles, each without the item itself."""
     pairs = new.tocoo()
-    rest = profiles[pairs.row] - pairs.data[:, None] * items.embeddings[pairs.col]
+    rest = users[pairs.row] - pairs.data[:, None] * vectors[pairs.col]
     norms = np.linalg.norm(rest, axis=1)
     told = norms > 1e-6
     directions = rest[told] / norms[told, None]
     which = pairs.col[told]
-    n = np.bincount(which, minlength=len(items))[:, None]
-    sums = np.zeros_like(items.profiles)
+    n = np.bincount(which, minlength=len(vectors))[:, None]
+    sums = np.zeros_like(profiles)
     np.add.at(sums, which, directions.astype(np.float32))
-    before = np.where(items.profiles.any(axis=1), items.evidence, 0)[:, None]
-    return np.asarray((items.profiles * before + sums) / np.maximum(before + n, 1), dtype=np.float32)
+    before = np.where(profiles.any(axis=1), evidence, 0)[:, None]
+    return np.asarray((profiles * before + sums) / np.maximum(before + n, 1), dtype=np.float32)
 
 
-def _widened(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
-    found = matrix.tocoo()
-    return sp.csr_matrix((found.data, (found.row, found.col)), shape=shape, dtype=np.float32)
+def _derived(before: Fitted, state: Fitted, user_rows: NDArray[np.int64], new: sp.csr_matrix) -> Fitted:
+    """Take over the derived values that the older state has computed, with what is new added to them."""
+    had, has = vars(before), vars(state)
+    added = np.arange(len(before.items), len(state.items))
+    if len(added) and "_growing" in had:
+        _add_items(before, state, added)
+    if "counts" in had:
+        old = before.history.take(np.where(user_rows < len(before.users), user_rows, -1))
+        first = np.isin(_keys(new, new.shape[1]), _keys(old, new.shape[1]), invert=True)
+        counts = np.concatenate([before.counts, np.zeros(len(added), np.int64)])
+        np.add.at(counts, new.indices[first], 1)
+        has["counts"] = counts
+        if "demand_map" in had and "_growing" in has:
+            has["demand_map"] = _demand_map(before, state, np.unique(new.indices))
+    return state
+
+
+def _keys(matrix: sp.csr_matrix, width: int) -> NDArray[np.int64]:
+    """A number for each pair that is not zero."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return np.asarray(rows * width + matrix.indices)
+
+
+def _add_items(before: Fitted, state: Fitted, added: NDArray[np.int64]) -> None:
+    values, (side, dense, latent) = vars(state), before._growing
+    new = state.side_of(state.items.take(added))
+    dense, latent = dense.grown(new.features.dense), latent.grown(new.latent)
+    features = FeatureMatrix(dense.rows, sp.vstack([side.features.sparse, new.features.sparse], format="csr"))
+    grown = ItemSide(
+        features, latent.rows, np.concatenate([side.bias, new.bias]), np.concatenate([side.rows, added]),
+        np.concatenate([side.cold, new.cold]),
+    )  # fmt: skip
+    values["_growing"] = grown, dense, latent
+    # Items that come after training are cold: what is computed from the warm ones stays.
+    for name in ("warm_rows", "warm_items", "mean_features", "mean_direction", "latent_moments"):
+        if name in vars(before):
+            values[name] = vars(before)[name]
+    if "_directions" in vars(before):
+        d = new.features.dense.shape[1]
+        values["_directions"] = before._directions.grown(np.asarray(new.features.sparse @ state.item_metric[d:]))
+
+
+def _demand_map(before: Fitted, state: Fitted, items: NDArray[np.int64]) -> tuple[Vectors, float]:
+    """The regression is linear in log(1 + buyers): it moves by the regression of the difference, at some items."""
+    weights, centre = before.demand_map
+    warm = np.minimum(np.searchsorted(state.warm_rows, items), len(state.warm_rows) - 1)
+    warm = warm[state.warm_rows[warm] == items]
+    rows = state.warm_rows[warm]
+    difference = (np.log1p(state.counts[rows]) - np.log1p(before.counts[rows])).astype(np.float32)
+    features, metric, shift = state.warm_items.features.take(warm), state.item_metric, float(difference.sum())
+    d = features.dense.shape[1]
+    words = sp.csr_matrix(sp.csr_matrix(difference[None]) @ features.sparse)
+    moved = (difference @ features.dense) @ metric[:d] + words.data @ metric[d + words.indices]
+    return weights + moved - np.float32(shift) * state.mean_direction, centre + shift / len(state.warm_rows)

@@ -70,7 +70,7 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
     ]  # fmt: skip
     answer = store.get_online_features(features, [{f"{side}_id": name}]).to_dict()
     found = {key.removeprefix(f"{side}_"): values[0] for key, values in answer.items()}
-    known = model.users if side == "user" else model.items
+    known = model.fitted.users if side == "user" else model.fitted.items
     width, fingerprint = known.embeddings.shape[1], str(found["embedding_fingerprint"])
     if fingerprint != model.fingerprint:
         raise FingerprintError(
@@ -98,12 +98,12 @@ def _same_as_trained(
     model: HybridRecommender, side: str, name: str, found: dict[str, Any], description: str | None
 ) -> None:
     """What would make a score silently wrong: something that training knew is not there, or another α."""
-    known, rows = (model.users, model.user_rows) if side == "user" else (model.items, model.item_rows)
-    if name in rows:
-        row, lost = rows[name], []
-        if side == "user" and found["profile"] is None and known.profiles[row].any():
+    known = model.fitted.users if side == "user" else model.fitted.items
+    if known.row(name) >= 0:
+        trained, lost = known.take(known.rows([name])), []
+        if side == "user" and found["profile"] is None and trained.profiles.any():
             lost.append("history")
-        if not text_of(description) and not text_of(found["description"]) and known.descriptions[row]:
+        if not text_of(description) and not text_of(found["description"]) and trained.descriptions[0]:
             lost.append("a description")
         if lost:
             raise ColdStartError(

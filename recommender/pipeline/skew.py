@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.feast.operations.skew import Skew, measure_skew
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight
+from coldstart_udfs.settings import Enrichment
 from recommender.data.entities import Entities
 from recommender.model.bundle import read_manifest
 from recommender.model.recommender import HybridRecommender
@@ -22,7 +23,7 @@ def bundle_skew(
     store: Any, bundle: Path, *, service: str = "coldstart_serving", limit: int | None = None,
     report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[Skew]:  # fmt: skip
-    """Compare the users and items of a bundle, with its α and β, with the online store.
+    """Compare the users and items of a bundle, with its α and the repository's β, with the online store.
 
     Args:
         store: the Feast store.
@@ -36,9 +37,9 @@ def bundle_skew(
     """
     model = HybridRecommender.load(bundle)
     moment = datetime.fromisoformat(read_manifest(bundle)["trained_until"])
-    settings = model.parameters
+    settings, beta = model.parameters, Enrichment.of_repo(Path(store.repo_path)).beta
     found = []
-    for side, entities, weight in (("user", model.users, settings.alpha), ("item", model.items, settings.beta)):
+    for side, entities, weight in (("user", model.users, settings.alpha), ("item", model.items, beta)):
         frame = _frame(side, entities, weight, settings.evidence_scale, moment)
         found += measure_skew(store, frame, service=service, limit=limit, report=report)
     return found

@@ -23,11 +23,12 @@ from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.tables import load, read_interactions
+from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
 from recommender.pipeline.profiles import snapshots
-from recommender.tuning.held_out import quality
+from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
 Report = Callable[[str, int, int], None]
@@ -76,7 +77,7 @@ def train(
         )
     settings = Enrichment.of_repo(repo)
     weights = EventWeights.of_settings(settings)
-    parameters = replace(parameters or Parameters(), beta=settings.beta, evidence_scale=settings.evidence_scale)
+    parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
     store = open_store(repo)
     about: dict[str, Any] = {
         "trained_until": moments[-1].isoformat(),
@@ -109,7 +110,7 @@ def train(
             progress=lambda done, total: report("trials before the cut-off", done, total),
         )  # fmt: skip
         # One seed, as without a search, so that the figure in the manifest is of one kind.
-        validated = HybridRecommender(replace(best, lightfm_seeds=1)).fit(known, users, items, seen=seen)
+        validated = fit(replace(best, lightfm_seeds=1), known, users, items, seen=seen)
         validated = validated.with_parameters(lightfm_seeds=best.lightfm_seeds)
     chosen, values = validated.parameters, quality(validated, held_out)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
@@ -122,10 +123,8 @@ def train(
         progress=lambda epoch, epochs: report("LightFM on everything", epoch, epochs),
     )  # fmt: skip
     model.save(bundle, about=about)
-    served = replace(settings, alpha=chosen.alpha, evidence_scale=chosen.evidence_scale)
-    told = ["alpha"] if served.evidence_scale == settings.evidence_scale else ["alpha", "evidence_scale"]
-    source = {name: chosen.source.get(name, "default") for name in told}
-    replace(served, source={**settings.source, **source}).write(repo / ENRICHMENT_FILE)
+    source = settings.source | {"alpha": chosen.source.get("alpha", "default")}
+    replace(settings, alpha=chosen.alpha, source=source).write(repo / ENRICHMENT_FILE)
     return model
 
 

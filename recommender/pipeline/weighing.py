@@ -16,8 +16,8 @@ from recommender.data.contract import RETURN
 from recommender.data.dataset import files_in, read_dataset, settings_of
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
+from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
-from recommender.model.recommender import HybridRecommender
 from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_of
 from recommender.tuning.validation import held_out
 from recommender.tuning.weights import FEWEST, FITTED, KEPT
@@ -83,14 +83,13 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
     total, done = sum(map(len, candidates.values())), count(1)
 
     counted, users, items = as_of(learned, weights, tables.users, tables.items)
-    parameters = Parameters(
-        alpha=settings.alpha, beta=settings.beta, evidence_scale=settings.evidence_scale, lightfm_seeds=1
-    )
-    model = HybridRecommender(parameters).fit(
-        counted, users, items, seen=learned, progress=lambda epoch, epochs: report("LightFM", epoch, epochs)
-    )
+    parameters = Parameters(alpha=settings.alpha, evidence_scale=settings.evidence_scale, lightfm_seeds=1)
+    fitted = fit(
+        parameters, counted, users, items, seen=learned,
+        progress=lambda epoch, epochs: report("LightFM", epoch, epochs),
+    )  # fmt: skip
     trials = EventTrials(
-        model, learned, asked, tables.users, tables.items, weights,
+        fitted, learned, asked, tables.users, tables.items, weights,
         progress=lambda: report("trials of weights and half-lives", next(done), total),
     )  # fmt: skip
     before = trials.values

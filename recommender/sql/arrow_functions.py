@@ -116,9 +116,9 @@ def _ranked(
             for frame in find(entities, count):
                 if frame.empty:  # and perhaps without columns
                     continue
-                columns = [frame[column] for column in (side.name, "rank", side.found, "score", "rung")]
-                for one, rank, found, score, rung in zip(*columns, strict=True):
-                    row = {"rank": rank, side.found: found, "score": score, "rung": rung}
+                columns = [frame[column] for column in (side.name, "rank", side.found, "score", "tier")]
+                for one, rank, found, score, tier in zip(*columns, strict=True):
+                    row = {"rank": rank, side.found: found, "score": score, "tier": tier}
                     answers[meant[one], count].append(row)
     rows = [answers.get((one, count), []) for one, count in zip(asked, counts, strict=True)]
     return pa.array(rows, _ranking(side.found))
@@ -184,12 +184,12 @@ def _blocks(asked: list[str] | Entities, others: int) -> Iterator[list[str] | En
 
 def _ranking(found: str) -> pa.DataType:
     return pa.list_(
-        pa.struct([("rank", pa.int64()), (found, pa.string()), ("score", pa.float64()), ("rung", pa.string())])
+        pa.struct([("rank", pa.int64()), (found, pa.string()), ("score", pa.float64()), ("tier", pa.string())])
     )
 
 
 def _sql_ranking(found: str) -> str:
-    return f"STRUCT(rank BIGINT, {found} VARCHAR, score DOUBLE, rung VARCHAR)[]"
+    return f"STRUCT(rank BIGINT, {found} VARCHAR, score DOUBLE, tier VARCHAR)[]"
 
 
 PYTHON_FUNCTIONS = (

@@ -46,21 +46,21 @@ def _fails(columns: str) -> str:
 FUNCTIONS = (
     SqlFunction(
         "recommend", ("user_id := NULL", "description := NULL", "k := 10"), "TABLE",
-        "The k best items that a user has not had: rank, item_id, score, rung. The rung is warm for a user with "
+        "The k best items that a user has not had: rank, item_id, score, tier. The tier is warm for a user with "
         "history, cold for one of whom words or attributes alone are known, unknown (what sells) for an id that the "
         "bundle does not know, or none. A description stands in place of the one that the bundle holds.",
         "FROM recommend(description := 'vintage enamel for the garden', k := 5)",
         _ranking("_coldstart_recommend", "user_id"),
-        stub=_fails("0::BIGINT AS rank, '' AS item_id, 0::DOUBLE AS score, '' AS rung"),
+        stub=_fails("0::BIGINT AS rank, '' AS item_id, 0::DOUBLE AS score, '' AS tier"),
     ),
     SqlFunction(
         "audience", ("item_id := NULL", "description := NULL", "k := 10"), "TABLE",
         "The k users with history to whom an item would matter most, and who have not had it: rank, user_id, score, "
-        "rung. The rung is the item's: warm, cold (known by words or attributes alone) or unknown. A description "
+        "tier. The tier is the item's: warm, cold (known by words or attributes alone) or unknown. A description "
         "stands in place of the one that the bundle holds.",
         "FROM audience(description := 'red enamel lamp', k := 5)",
         _ranking("_coldstart_audience", "item_id"),
-        stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS rung"),
+        stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS tier"),
     ),
     SqlFunction(
         "score", ("user_id", "item_id"), "DOUBLE",

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
-from recommender.model.recommender import HybridRecommender
-from recommender.tuning.held_out import quality
+from recommender.model.fitted import Fitted
+from recommender.model.fitting import with_history as refitted
+from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import FEWEST
 
 HALF_LIFE = "half_life_days"
@@ -40,17 +41,17 @@ class Choice:
 
 
 class EventTrials:
-    """A recommender that is asked for the same again and again, with histories weighed in one way after another.
+    """Trials of event weights: the same held-out rankings, with one weighting of histories after another.
 
     Attributes:
         weights: what was chosen so far.
-        values: NDCG@20 of each ranking, with these weights (see `recommender.tuning.held_out.quality`).
+        values: NDCG@20 of each ranking, with these weights (see `recommender.tuning.held_out_rankings.quality`).
         choices: one for each call of `choose`.
 
     Args:
-        model: fitted on `learned` under `weights`. LightFM, A and B stay as they are.
-        learned: what happened before, not weighted.
-        asked: what is asked for.
+        fitted: learned from `learned` under `weights`. LightFM, A and B stay as they are.
+        learned: earlier interactions, not weighted.
+        held_out: later interactions, which are wanted.
         users: features of `learned.user_ids`; their profiles are made anew.
         items: features of `learned.item_ids`.
         weights: to begin with.
@@ -58,12 +59,12 @@ class EventTrials:
     """
 
     def __init__(
-        self, model: HybridRecommender, learned: Interactions, asked: Interactions, users: Entities, items: Entities,
+        self, fitted: Fitted, learned: Interactions, held_out: Interactions, users: Entities, items: Entities,
         weights: EventWeights, progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.weights, self.choices = weights, list[Choice]()
-        self.values = quality(model, asked)
-        self._model, self._learned, self._asked = model, learned, asked
+        self.values = quality(fitted, held_out)
+        self._fitted, self._learned, self._held_out = fitted, learned, held_out
         self._users, self._items, self._progress = users, items, progress
 
     def choose(self, name: str, candidates: Sequence[float]) -> None:
@@ -81,7 +82,7 @@ class EventTrials:
             weights = _changed(self.weights, name, value)
             counted, users, _ = as_of(self._learned, weights, self._users, self._items)
             if len(counted):  # of nothing nobody is ranked for
-                values = quality(self._model.with_history(counted, users), self._asked)
+                values = quality(refitted(self._fitted, counted, users), self._held_out)
                 gains[value] = values - start
                 if _better(values - self.values):
                     self.values, self.weights = values, weights

@@ -15,7 +15,7 @@ from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.lightfm import DivergedError
 from recommender.model.parameters import Parameters
-from recommender.tuning.held_out import quality
+from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
 _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
@@ -77,11 +77,11 @@ def search(
     def objective(trial: Any) -> float:
         settings = replace(parameters, **{name: suggest(trial, name) for name, suggest in _SPACE.items()})
         try:
-            model = tune(settings, train, held_out, users, items, seen=seen)
+            fitted = tune(settings, train, held_out, users, items, seen=seen)
         except DivergedError as error:
             raise optuna.TrialPruned(str(error)) from None
-        trial.set_user_attr("parameters", model.parameters.as_json())
-        values = quality(model, held_out)
+        trial.set_user_attr("parameters", fitted.parameters.as_json())
+        values = quality(fitted, held_out)
         return float(values.mean()) if len(values) else 0.0
 
     progress(count(states.COMPLETE), trials)
@@ -103,7 +103,7 @@ _SPACE: dict[str, Callable[[Any, str], Any]] = {
     "epochs": lambda trial, name: trial.suggest_int(name, 5, 30, step=5),
     "learning_rate": lambda trial, name: trial.suggest_float(name, 0.01, 0.1, log=True),
     "regularisation": lambda trial, name: trial.suggest_float(name, 0.0, 1e-5),
-    "item_identity": lambda trial, name: trial.suggest_float(name, 0.0, 1.0),
+    "item_identity_weight": lambda trial, name: trial.suggest_float(name, 0.0, 1.0),
 }
 
 

@@ -60,19 +60,19 @@ def fit_tuned(
 
     spoken = searchers.before(known_until(learned, train.select(held))).described() if searchers else users
     counted, known_users, known_items = as_of(learned, weights, spoken, items)
-    model = tune(
+    fitted = tune(
         settings, counted, asked, known_users, known_items, seen=learned,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:
         # A fifth of the items was made cold here: where fewer are met, that would raise them too far.
-        model = choose_cold_offset(model, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
+        fitted = choose_cold_offset(fitted, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
     if not given:
-        trials = EventTrials(model, learned, asked, spoken, items, weights)
+        trials = EventTrials(fitted, learned, asked, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)
         weights = trials.weights
     counted, known_users, known_items = as_of(train, weights, users, items)
-    return HybridRecommender(model.parameters).fit(
+    return HybridRecommender(fitted.parameters).fit(
         counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
     )
 

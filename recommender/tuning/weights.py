@@ -1,42 +1,43 @@
-"""Choose what weighs how much, on interactions that the recommender has not seen, cold items and users among them."""
+"""Choose the weights of the parts on held-out rankings, with cold items and cold users among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
-from recommender.model.closed_form import behaviour, ridge_metric
+from recommender.model.closed_form import item_item_weights, item_metric
+from recommender.model.fitted import Fitted
+from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
-from recommender.model.recommender import HybridRecommender
-from recommender.model.scoring import Block, Scores
-from recommender.tuning.held_out import Mask, Question, all_scores, known_before, ndcg_per_user
+from recommender.model.scoring import Block, Scores, rescaled
+from recommender.tuning.held_out_rankings import HeldOutRankings, Mask, all_scores, known_before, ndcg_per_user
 
 _RIDGES = (2.0, 4.0, 8.0, 30.0)
-_BEHAVIOUR_RIDGES = (30.0, 100.0, 300.0)
+_ITEM_ITEM_RIDGES = (30.0, 100.0, 300.0)
 _SMOOTHINGS = (0.0, 0.5, 1.0, 3.0)
 _GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_FEWS = (1.0, 10.0, np.inf)
-_WARM_WORDS = (0.0, 0.125, 0.25, 0.5, 1.0)
-_BEHAVIOURS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+_HALF_TRUSTS = (1.0, 10.0, np.inf)
+_WARM_TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0)
+_ITEM_ITEM_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 _ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-_TASTES = (0.0, 4.0, 16.0)
+_PREDICTED = (0.0, 4.0, 16.0)
 _COLD_GAMMAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _GROUPS = (0.0, 0.5, 1.0)
 _OFFSETS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-STAND_IN = "fitted on held-out interactions; the text of a held-out purchase stood for the users' words"
+STAND_IN = "fitted on held-out interactions; the text of a held-out purchase replaced the users' words"
 FITTED = "fitted on held-out interactions"
 DEFAULT = "default: the data cannot tell"
 KEPT = "the default, kept after trials on held-out interactions"
-# Of fewer rankings no error can be told: one user has no deviation.
+# The fewest rankings that a choice is made on.
 FEWEST = 10
-# The best of a hundred choices that are all alike lies 2.5 standard errors above them, of four hundred 3.
+# The best of several hundred equal choices lies about 3 standard errors above them.
 _SURE = 3.0
 
 _Choice = TypeVar("_Choice")
@@ -45,165 +46,169 @@ _Choice = TypeVar("_Choice")
 def tune(
     parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
     seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
-) -> HybridRecommender:
-    """Fit on `train`, then choose by NDCG@20 on `held_out`; what it says nothing about keeps its value.
+) -> Fitted:
+    """Fit on `train`, then choose parameters by NDCG@20 of held-out rankings.
 
-    - For items without history: λ, smoothing and γ. For those with: δ and what their words weigh; for both how far
-      LightFM is trusted.
-    - α for users who have something to say; where nobody wrote a description, the text of each one's first held-out
-      interaction stands for it, and is not asked for.
-    - For users without history γ_cold, taste and the popularity among those with their attributes. They depart from
-      popularity only as far as held-out users speak for it.
-    - What is added to items without history, when all items are ranked together.
+    - For items without history: `metric_ridge`, `item_item_smoothing` and `gamma`. For items with history:
+      `item_item_ridge`, `item_item_weight` and `warm_text_weight`. For both: `lightfm_half_trust`.
+    - `alpha`, on users with words. Where no user has a description, the text of each user's first held-out
+      interaction replaces it, and is not wanted.
+    - For users without history: `gamma_cold`, `gamma_attributes`, `predicted_profile_weight` and
+      `attribute_popularity`. They depart from popularity as far as held-out users support it.
+    - `cold_offset`, with all items in one list.
 
     Args:
         parameters: the defaults, and all that is not chosen here.
         train: what is learned from, weighted.
-        held_out: what is asked for; later, or set aside.
+        held_out: what is wanted; later than `train`, or set aside.
         users: features with profiles of `train` alone.
         items: likewise.
-        seen: what is not asked for again; None is `train`.
-        progress: told of each epoch of the fit.
+        seen: what is not ranked; None is `train`.
+        progress: called after each epoch of the fit, with the finished epochs and all.
 
     Returns:
-        The recommender of `train`, with one seed of LightFM; its parameters are what was chosen for the next fit, and
-        say in `source` how.
+        What was learned from `train`, with one seed of LightFM. Its parameters are those chosen for the next fit;
+        `source` says how each was chosen, and a parameter without enough held-out rankings keeps its value.
     """
-    # An average of several seeds is for the last fit: here it would cost more time than it tells.
-    model = HybridRecommender(replace(parameters, lightfm_seeds=1)).fit(
-        train, users, items, seen=seen, progress=progress
-    )
-    cold = model.all_items.cold
+    # The mean over several seeds is for the last fit: here it costs more time than it tells.
+    fitted = fit(replace(parameters, lightfm_seeds=1), train, users, items, seen=seen, progress=progress)
+    cold = fitted.all_items.cold
     source = dict.fromkeys(_CHOSEN, DEFAULT)
-    asked = Question.of(known_before(model.history, held_out), model, parameters.seed)
-    if len(asked.users):
-        model = _for_known_users(model, asked, cold, source)
-        model = _offset(model, asked, source)
-    spoken, own = asked.with_words(held_out, items, same_visit=False)
-    if len(spoken.users):
+    rankings = HeldOutRankings.of(known_before(fitted.history.whole, held_out), fitted, parameters.seed)
+    if len(rankings.users):
+        fitted = _for_known_users(fitted, rankings, cold, source)
+        fitted = _offset(fitted, rankings, source)
+    described, own = rankings.with_words(held_out, items, same_visit=False)
+    if len(described.users):
         trials = {}
-        for alpha in {model.parameters.alpha, *_ALPHAS}:
-            total = all_scores(model.with_parameters(alpha=alpha), spoken.users)
-            trials[alpha] = [ndcg_per_user(total, spoken, side) for side in (cold, ~cold)]
-        model = model.with_parameters(alpha=_preferred(trials, model.parameters.alpha))
+        for alpha in {fitted.parameters.alpha, *_ALPHAS}:
+            total = all_scores(fitted.with_parameters(alpha=alpha), described.users)
+            trials[alpha] = [ndcg_per_user(total, described, side) for side in (cold, ~cold)]
+        fitted = fitted.with_parameters(alpha=_preferred(trials, fitted.parameters.alpha))
         source["alpha"] = FITTED if own else STAND_IN
     new = held_out.select(~np.isin(held_out.users, train.users) & ~cold[held_out.items])
-    model = _for_new_users(model, Question.of(new, model, parameters.seed), new, cold, source)
+    fitted = _for_new_users(fitted, HeldOutRankings.of(new, fitted, parameters.seed), new, cold, source)
     for name in _CHOSEN:
-        if source[name] != DEFAULT and getattr(model.parameters, name) == getattr(parameters, name):
+        if source[name] != DEFAULT and getattr(fitted.parameters, name) == getattr(parameters, name):
             source[name] = KEPT
-    return model.with_parameters(source=source, lightfm_seeds=parameters.lightfm_seeds)
+    return fitted.with_parameters(source=source, lightfm_seeds=parameters.lightfm_seeds)
 
 
-def choose_cold_offset(
-    model: HybridRecommender, held_out: Interactions, among: Mask, default: float
-) -> HybridRecommender:
-    """Choose anew what is added to items without history, by NDCG@20 on `held_out` when some items are ranked together.
+def choose_cold_offset(fitted: Fitted, held_out: Interactions, among: Mask, default: float) -> Fitted:
+    """Choose `cold_offset` anew, by NDCG@20 of held-out rankings of some items.
 
     Args:
-        model: fitted without `held_out`.
-        held_out: what is asked for, of users with history or without.
+        fitted: learned without `held_out`.
+        held_out: what is wanted, by users with history or without.
         among: (items,), the items that are ranked.
-        default: what is added unless another value is better.
+        default: the offset unless another value is better.
 
     Returns:
-        The same recommender with this `cold_offset`.
+        The same state with this `cold_offset`.
     """
-    asked = Question.of(held_out, model, model.parameters.seed)
-    asked = replace(asked, wanted=asked.wanted & among, known=asked.known | ~among)
-    source = model.parameters.source | {"cold_offset": DEFAULT}
-    model = _offset(model.with_parameters(cold_offset=default), asked, source)
-    if source["cold_offset"] == FITTED and model.parameters.cold_offset == default:
+    rankings = HeldOutRankings.of(held_out, fitted, fitted.parameters.seed)
+    rankings = replace(rankings, wanted=rankings.wanted & among, known=rankings.known | ~among)
+    source = fitted.parameters.source | {"cold_offset": DEFAULT}
+    fitted = _offset(fitted.with_parameters(cold_offset=default), rankings, source)
+    if source["cold_offset"] == FITTED and fitted.parameters.cold_offset == default:
         source["cold_offset"] = KEPT
-    return model.with_parameters(source=source)
+    return fitted.with_parameters(source=source)
 
 
 _CHOSEN = (
-    "ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha", "gamma_cold",
-    "gamma_attributes", "taste", "attribute_popularity", "cold_offset",
+    "metric_ridge", "item_item_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust", "item_item_weight",
+    "warm_text_weight", "alpha", "gamma_cold", "gamma_attributes", "predicted_profile_weight", "attribute_popularity",
+    "cold_offset",
 )  # fmt: skip
 
 
 class _Parts:
-    """The parts of the scores of some users with history, so that weights can be tried without making them again."""
+    """The parts of the scores of some users with history, so that weights can be tried without computing them again."""
 
-    def __init__(self, model: HybridRecommender, asked: Question) -> None:
-        self.model, self.block = model, Block.of(model, asked.users)
-        _, expected, lightfm, popularity = self.block.raw(model, model.all_items)
-        self.lightfm = self.block.lightfm.standard(lightfm).astype(np.float32)
-        self.popularity = self.block.popularity.standard(popularity).astype(np.float32)
-        self.expected = _scaled(expected, ~model.all_items.cold) * model.behaves
+    def __init__(self, fitted: Fitted, rankings: HeldOutRankings) -> None:
+        self.fitted, self.block = fitted, Block.of(fitted, rankings.users)
+        items = fitted.all_items
+        _, expected, lightfm, popularity = self.block.raw(items)
+        self.lightfm = self.block.of_lightfm.standard(lightfm).astype(np.float32)
+        self.popularity = self.block.of_popularity.standard(popularity).astype(np.float32)
+        self.expected = _scaled(expected, ~items.cold) * (fitted.partner_columns(items.rows) >= 0)
         self.n = np.diff(self.block.users.history.indptr)[:, None]
 
-    def base(self, few: float) -> Scores:
-        trust = self.n / (self.n + few) if np.isfinite(few) else 0.0
+    def base(self, half_trust: float) -> Scores:
+        trust = self.n / (self.n + half_trust) if np.isfinite(half_trust) else 0.0
         return np.asarray(trust * self.lightfm + (1 - trust) * self.popularity, dtype=np.float32)
 
-    def words(self, metric: NDArray[np.float32], smoothing: float) -> Scores:
-        """The scores of the words, under another metric."""
-        side = self.block.users
-        past = side.past + side.words
-        change = smoothing - self.model.parameters.smoothing
+    def text(self, metric: NDArray[np.float32], smoothing: float) -> Scores:
+        """The scores of P_u'ᵀ A x, under another item metric."""
+        side, items = self.block.users, self.fitted.all_items
+        past = side.past + side.text
+        change = smoothing - self.fitted.parameters.item_item_smoothing
         if change:
-            past = past + np.float32(change) * self.model.all_items.columns.summed(side.expected)
-        items = self.model.all_items
-        return _scaled(items.columns.dot(np.asarray(past @ metric, np.float32)).T, ~items.cold)
+            past = past + np.float32(change) * items.features.summed(side.expected)
+        return _scaled(items.features.dot(np.asarray(past @ metric, np.float32)).T, ~items.cold)
 
 
-def _for_known_users(
-    model: HybridRecommender, asked: Question, cold: Mask, source: dict[str, str]
-) -> HybridRecommender:
-    """λ_B, then λ, smoothing and γ on items without history, then δ and the weight of words on those with."""
-    settings = model.parameters
-    wants_cold, wants_warm = asked.wanted[:, cold].any(), asked.wanted[:, ~cold].any()
+def _for_known_users(fitted: Fitted, rankings: HeldOutRankings, cold: Mask, source: dict[str, str]) -> Fitted:
+    """λ_B, then λ, smoothing and γ on items without history, then δ and the weight of text on items with history."""
+    settings = fitted.parameters
+    wants_cold, wants_warm = rankings.wanted[:, cold].any(), rankings.wanted[:, ~cold].any()
     if wants_warm:
-        found = {ridge: behaviour(model.history, ridge) for ridge in {settings.behaviour_ridge, *_BEHAVIOUR_RIDGES}}
-        histories = model.history_of(asked.users.ids)
-        values = {
-            ridge: [ndcg_per_user(np.asarray((histories @ B).toarray()), asked, ~cold)] for ridge, B in found.items()
+        history = fitted.history.whole
+        found = {
+            ridge: item_item_weights(history, ridge) for ridge in {settings.item_item_ridge, *_ITEM_ITEM_RIDGES}
         }
-        best = _preferred(values, settings.behaviour_ridge)
-        model = _replaced(model, behaviour=found[best]).with_parameters(behaviour_ridge=best)
-        source["behaviour_ridge"] = FITTED
-    parts = _Parts(model, asked)
-    few, gamma, words = settings.few, settings.gamma, parts.words(model.metric, settings.smoothing)
+        histories = fitted.history_of(rankings.users.ids)
+        values = {
+            ridge: [ndcg_per_user(np.asarray((histories @ B).toarray()), rankings, ~cold)]
+            for ridge, B in found.items()
+        }
+        best = _preferred(values, settings.item_item_ridge)
+        fitted = fitted.changed(item_item=found[best], parameters=replace(settings, item_item_ridge=best))
+        source["item_item_ridge"] = FITTED
+    parts = _Parts(fitted, rankings)
+    half_trust, gamma = settings.lightfm_half_trust, settings.gamma
+    text = parts.text(fitted.item_metric, settings.item_item_smoothing)
     if wants_cold:
-        model, words = _words_of_new_items(model, parts, asked, cold)
-        few, gamma = model.parameters.few, model.parameters.gamma
-        source |= dict.fromkeys(("ridge", "smoothing", "gamma", "few"), FITTED)
+        fitted, text = _text_of_new_items(fitted, parts, rankings, cold)
+        half_trust, gamma = fitted.parameters.lightfm_half_trust, fitted.parameters.gamma
+        source |= dict.fromkeys(("metric_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust"), FITTED)
     if wants_warm:
-        default = (few, settings.warm_words, settings.behaviour)
+        default = (half_trust, settings.warm_text_weight, settings.item_item_weight)
         trials = {}
-        for trust in {few, *_FEWS}:
-            base = parts.base(trust)
-            of_cold = [ndcg_per_user(base + np.float32(gamma) * words, asked, cold)]
-            for of_words, weight in {default[1:], *product(_WARM_WORDS, _BEHAVIOURS)}:
-                scores = base + np.float32(gamma) * (np.float32(of_words) * words + np.float32(weight) * parts.expected)
-                trials[trust, of_words, weight] = [*of_cold, ndcg_per_user(scores, asked, ~cold)]
-        few, of_words, weight = _preferred(trials, default)
-        model = model.with_parameters(few=few, warm_words=of_words, behaviour=weight)
-        source |= dict.fromkeys(("warm_words", "behaviour", "few"), FITTED)
-    model = model.with_parameters()
-    model.rescale()
-    return model
+        for half in {half_trust, *_HALF_TRUSTS}:
+            base = parts.base(half)
+            of_cold = [ndcg_per_user(base + np.float32(gamma) * text, rankings, cold)]
+            for of_text, weight in {default[1:], *product(_WARM_TEXT_WEIGHTS, _ITEM_ITEM_WEIGHTS)}:
+                warm = np.float32(of_text) * text + np.float32(weight) * parts.expected
+                scores = base + np.float32(gamma) * warm
+                trials[half, of_text, weight] = [*of_cold, ndcg_per_user(scores, rankings, ~cold)]
+        half_trust, of_text, weight = _preferred(trials, default)
+        fitted = fitted.with_parameters(
+            lightfm_half_trust=half_trust, warm_text_weight=of_text, item_item_weight=weight
+        )
+        source |= dict.fromkeys(("warm_text_weight", "item_item_weight", "lightfm_half_trust"), FITTED)
+    return rescaled(fitted)
 
 
-def _words_of_new_items(
-    model: HybridRecommender, parts: _Parts, asked: Question, cold: Mask
-) -> tuple[HybridRecommender, Scores]:
-    settings = model.parameters
-    default = (settings.ridge, settings.smoothing, settings.few, settings.gamma)
-    metrics = {ridge: ridge_metric(model.warm_items.columns, ridge) for ridge in {settings.ridge, *_RIDGES}}
-    bases = {few: parts.base(few) for few in {settings.few, *_FEWS}}
+def _text_of_new_items(
+    fitted: Fitted, parts: _Parts, rankings: HeldOutRankings, cold: Mask
+) -> tuple[Fitted, Scores]:
+    settings = fitted.parameters
+    default = (settings.metric_ridge, settings.item_item_smoothing, settings.lightfm_half_trust, settings.gamma)
+    features = fitted.warm_items.features
+    metrics = {ridge: item_metric(features, ridge) for ridge in {settings.metric_ridge, *_RIDGES}}
+    bases = {half: parts.base(half) for half in {settings.lightfm_half_trust, *_HALF_TRUSTS}}
     trials = {}
-    for ridge, smoothing in product(metrics, {settings.smoothing, *_SMOOTHINGS}):
-        words = parts.words(metrics[ridge], smoothing)
-        for few, gamma in product(bases, {settings.gamma, *_GAMMAS}):
-            trials[ridge, smoothing, few, gamma] = [ndcg_per_user(bases[few] + np.float32(gamma) * words, asked, cold)]
-    ridge, smoothing, few, gamma = _preferred(trials, default)
-    words = parts.words(metrics[ridge], smoothing)
-    model = _replaced(model, metric=metrics[ridge])
-    return model.with_parameters(ridge=ridge, smoothing=smoothing, few=few, gamma=gamma), words
+    for ridge, smoothing in product(metrics, {settings.item_item_smoothing, *_SMOOTHINGS}):
+        text = parts.text(metrics[ridge], smoothing)
+        for half, gamma in product(bases, {settings.gamma, *_GAMMAS}):
+            scores = bases[half] + np.float32(gamma) * text
+            trials[ridge, smoothing, half, gamma] = [ndcg_per_user(scores, rankings, cold)]
+    ridge, smoothing, half, gamma = _preferred(trials, default)
+    chosen = replace(
+        settings, metric_ridge=ridge, item_item_smoothing=smoothing, lightfm_half_trust=half, gamma=gamma
+    )
+    return fitted.changed(item_metric=metrics[ridge], parameters=chosen), parts.text(metrics[ridge], smoothing)
 
 
 def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choice) -> _Choice:
@@ -219,75 +224,75 @@ def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choic
     return best if sum(float(gain.mean()) for gain in gains) > _SURE * error else default
 
 
-def _offset(model: HybridRecommender, asked: Question, source: dict[str, str]) -> HybridRecommender:
-    cold = model.all_items.cold
-    if not asked.wanted[:, cold].any() or not asked.wanted[:, ~cold].any():
-        return model
-    default = model.parameters.cold_offset
-    total = all_scores(model, asked.users) - np.float32(default) * cold
+def _offset(fitted: Fitted, rankings: HeldOutRankings, source: dict[str, str]) -> Fitted:
+    cold = fitted.all_items.cold
+    if not rankings.wanted[:, cold].any() or not rankings.wanted[:, ~cold].any():
+        return fitted
+    default = fitted.parameters.cold_offset
+    total = all_scores(fitted, rankings.users) - np.float32(default) * cold
     everything = np.ones(len(cold), dtype=bool)
     offsets = [default, *_OFFSETS]
-    values = [ndcg_per_user(total + np.float32(offset) * cold, asked, everything) for offset in offsets]
+    values = [ndcg_per_user(total + np.float32(offset) * cold, rankings, everything) for offset in offsets]
     if len(values[0]) < FEWEST:
-        return model
+        return fitted
     source["cold_offset"] = FITTED
-    return model.with_parameters(cold_offset=offsets[int(np.argmax([_mean(value) for value in values]))])
+    return fitted.with_parameters(cold_offset=offsets[int(np.argmax([_mean(value) for value in values]))])
 
 
 def _for_new_users(
-    model: HybridRecommender, asked: Question, held_out: Interactions, cold: Mask, source: dict[str, str]
-) -> HybridRecommender:
-    """Popularity first; words, taste and attributes as far as they improve on it by more than one standard error."""
-    if not len(asked.users):
-        return model
-    if any(asked.users.attributes):
-        trials = [model.with_parameters(attribute_popularity=weight, gamma_cold=0.0) for weight in _GROUPS]
-        values = [ndcg_per_user(all_scores(trial, asked.users), asked, ~cold) for trial in trials]
-        place = _improving(values)
-        model = model.with_parameters(attribute_popularity=_GROUPS[place])
+    fitted: Fitted, rankings: HeldOutRankings, held_out: Interactions, cold: Mask, source: dict[str, str]
+) -> Fitted:
+    """Start from popularity; take text and attributes as far as they are better by more than one standard error."""
+    if not len(rankings.users):
+        return fitted
+    if any(rankings.users.attributes):
+        trials = [fitted.with_parameters(attribute_popularity=weight, gamma_cold=0.0) for weight in _GROUPS]
+        values = [ndcg_per_user(all_scores(trial, rankings.users), rankings, ~cold) for trial in trials]
+        fitted = fitted.with_parameters(attribute_popularity=_GROUPS[_improving(values)])
         source["attribute_popularity"] = FITTED
-    spoken, own = asked.with_words(held_out, model.items, same_visit=True)
+    described, own = rankings.with_words(held_out, fitted.items.whole, same_visit=True)
     origin = FITTED if own else STAND_IN
-    silent = asked.take(np.flatnonzero(~asked.users.embeddings.any(axis=1)))
-    mapped = len(model.taste.weights) > 0
-    # A purchase's words are no user's: they say nothing of the map, and so come last.
-    mappable = own and mapped
-    if len(spoken.users) and mappable:
-        model = _weighed(model, spoken, cold, source, origin, _TASTES)
-    if mapped and any(silent.users.attributes):
-        tastes = (model.parameters.taste,) if model.parameters.taste else _TASTES[1:]
-        model = _weighed(model, silent, cold, source, FITTED, tastes, name="gamma_attributes")
-    if len(spoken.users) and not mappable:
-        model = _weighed(model, spoken, cold, source, origin, (model.parameters.taste,))
-    return model
+    silent = rankings.take(np.flatnonzero(~rankings.users.embeddings.any(axis=1)))
+    has_map = len(fitted.predicted_profiles.weights) > 0
+    # The text of a purchase is not a user's: it says nothing of the map, and so comes last.
+    if len(described.users) and own and has_map:
+        fitted = _weighed(fitted, described, cold, source, origin, _PREDICTED)
+    weight = fitted.parameters.predicted_profile_weight
+    if has_map and any(silent.users.attributes):
+        weights = (weight,) if weight else _PREDICTED[1:]
+        fitted = _weighed(fitted, silent, cold, source, FITTED, weights, name="gamma_attributes")
+    if len(described.users) and not (own and has_map):
+        weights = (fitted.parameters.predicted_profile_weight,)
+        fitted = _weighed(fitted, described, cold, source, origin, weights)
+    return fitted
 
 
 def _weighed(
-    model: HybridRecommender, asked: Question, cold: Mask, source: dict[str, str], origin: str,
-    tastes: Sequence[float], *, name: str = "gamma_cold",
-) -> HybridRecommender:  # fmt: skip
-    """γ of users without history, and taste, against popularity alone."""
-    settings, default = model.parameters, getattr(model.parameters, name)
-    options = [(settings.taste, 0.0), *product(tastes, _COLD_GAMMAS[1:])]
-    values = [
-        ndcg_per_user(all_scores(model.with_parameters(**{name: gamma}, taste=taste), asked.users), asked, ~cold)
-        for taste, gamma in options
+    fitted: Fitted, rankings: HeldOutRankings, cold: Mask, source: dict[str, str], origin: str,
+    weights: Sequence[float], *, name: str = "gamma_cold",
+) -> Fitted:  # fmt: skip
+    """γ of users without history, and the weight of predicted profiles, against popularity alone."""
+    settings, default = fitted.parameters, getattr(fitted.parameters, name)
+    options = [(settings.predicted_profile_weight, 0.0), *product(weights, _COLD_GAMMAS[1:])]
+    trials = [
+        fitted.with_parameters(**{name: gamma}, predicted_profile_weight=weight) for weight, gamma in options
     ]
-    taste, gamma = options[_improving(values)]
+    values = [ndcg_per_user(all_scores(trial, rankings.users), rankings, ~cold) for trial in trials]
+    weight, gamma = options[_improving(values)]
     unsure = not gamma or (origin == STAND_IN and gamma < default)
-    if name == "gamma_cold" and unsure and (tastes[0], default) in options:
-        # The data cannot tell, or a purchase's words told less than a user's own will: words are heard as the default
-        # has it, unless that does harm.
-        kept = values[options.index((tastes[0], default))]
+    if name == "gamma_cold" and unsure and (weights[0], default) in options:
+        # The data cannot tell, or the text of a purchase tells less than a user's own words: the default stays unless
+        # it does harm.
+        kept = values[options.index((weights[0], default))]
         if len(values[0]) < FEWEST or kept.mean() >= values[0].mean():
             source[name] = KEPT if gamma else source[name]
-            return model
-    if name == "gamma_attributes" and not gamma and not settings.taste:
-        return model
+            return fitted
+    if name == "gamma_attributes" and not gamma and not settings.predicted_profile_weight:
+        return fitted
     source[name] = origin
-    if len(tastes) > 1:
-        source["taste"] = origin
-    return model.with_parameters(**{name: gamma}, taste=taste)
+    if len(weights) > 1:
+        source["predicted_profile_weight"] = origin
+    return fitted.with_parameters(**{name: gamma}, predicted_profile_weight=weight)
 
 
 def _improving(values: Sequence[NDArray[np.float64]]) -> int:
@@ -297,15 +302,6 @@ def _improving(values: Sequence[NDArray[np.float64]]) -> int:
     best = max(range(len(values)), key=lambda place: float(values[place].mean()))
     gains = values[best] - values[0]
     return best if gains.mean() > gains.std() / np.sqrt(len(gains)) else 0
-
-
-def _replaced(model: HybridRecommender, **arrays: Any) -> HybridRecommender:
-    """The same recommender with another metric, or another B."""
-    other = model.with_parameters()
-    for name, value in arrays.items():
-        setattr(other, name, value)
-    other._forget()
-    return other
 
 
 def _scaled(scores: Scores, warm: Mask) -> Scores:

@@ -59,7 +59,8 @@ def trained(**changes: Any) -> HybridRecommender:
     """A recommender of its own, for tests that change it."""
     # A shop this small needs less of what keeps large ones steady.
     settings: dict[str, Any] = {
-        "components": 8, "epochs": 10, "gamma_cold": 4.0, "gamma_attributes": 4.0, "ridge": 5.0, "few": 1.0
+        "components": 8, "epochs": 10, "gamma_cold": 4.0, "gamma_attributes": 4.0, "metric_ridge": 5.0,
+        "lightfm_half_trust": 1.0,
     } | changes  # fmt: skip
     return HybridRecommender(Parameters(**settings)).fit(*made_up_shop())
 
@@ -75,4 +76,4 @@ def every_score(model: HybridRecommender) -> np.ndarray:
 
 
 def column(model: HybridRecommender, *ids: str) -> list[int]:
-    return [model.item_rows[name] for name in ids]
+    return [model.fitted.items.row(name) for name in ids]

@@ -75,7 +75,7 @@ class NewUser:
     name: str
     words: str
     attributes: list[str]
-    rung: str
+    tier: str
     recommended: list[Thing]
     taken: list[Thing]
     taken_in_all: int
@@ -148,7 +148,7 @@ def new_users(model: HybridRecommender, split: Split) -> list[NewUser]:
         found.append(
             NewUser(
                 name, shortened(split.users.descriptions[row], LONG), list(split.users.attributes[row]),
-                str(mine["rung"].iloc[0]) if len(mine) else "",
+                str(mine["tier"].iloc[0]) if len(mine) else "",
                 [_thing(split.items, item, taken=item in taken) for item in offered.tolist()],
                 [_thing(split.items, item) for item in spread(taken, _TAKEN).tolist()], len(taken),
             )

@@ -191,7 +191,7 @@ def test_our_recommender_weighs_events_and_evidence_as_it_is_told(data) -> None:
     viewed = replace(data, interactions=replace(data.interactions, event_types=("view",)))
     settings = Enrichment(event_weights={"view": 0.25}, evidence_scale=7.0)
     model = evaluate(viewed, "item_cold", seeds=1, methods=[], settings=settings).details.model
-    assert set(model.history.data.tolist()) == {0.25}
+    assert set(model.fitted.history.whole.data.tolist()) == {0.25}
     assert model.parameters.evidence_scale == 7.0
 
 

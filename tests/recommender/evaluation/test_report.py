@@ -272,7 +272,7 @@ def test_new_users_are_shown_with_words_attributes_rung_and_what_they_took(
         assert [one.taken for one in example.recommended] == [one.name in took for one in example.recommended]
         assert {one.name for one in example.taken} <= took
         assert example.taken_in_all == len(took)
-        assert example.rung == "cold"
+        assert example.tier == "cold"
         assert example.words in page.text
         assert f"{example.name} · cold · {example.attributes[0]}" in page.text
         taste = {"lamps": "red", "gardens": "wooden"}[example.words.split()[2]]

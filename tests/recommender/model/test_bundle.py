@@ -14,6 +14,7 @@ import pytest
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.bundle import BundleError, read_manifest, verified
+from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
 from tests.support.made_up_shop import SPADE, every_score, new, shared, trained
 
@@ -51,9 +52,9 @@ def test_a_bundle_gives_the_same_answers_after_loading(model: HybridRecommender,
 def test_texts_of_any_kind_come_back(tmp_path: Path) -> None:
     model = trained()
     odd = ['ünïcödé "quoted"\n\x00', "", "\ud800 alone", "漢字 🙂"]
-    model._items = replace(model.items, descriptions=[*odd, *model.items.descriptions[4:]])
-    model.save(tmp_path)
-    assert HybridRecommender.load(tmp_path).items.descriptions == model.items.descriptions
+    items = replace(model.items, descriptions=[*odd, *model.items.descriptions[4:]])
+    HybridRecommender.of(model.fitted.changed(items=KnownEntities(items))).save(tmp_path)
+    assert HybridRecommender.load(tmp_path).items.descriptions == items.descriptions
 
 
 def test_saving_again_leaves_one_bundle_and_the_first_is_replaced(model: HybridRecommender, bundle: Path) -> None:
@@ -76,7 +77,7 @@ def test_what_a_killed_process_left_is_taken_away(model: HybridRecommender, bund
 def test_the_manifest_says_what_is_inside(bundle: Path, model: HybridRecommender) -> None:
     manifest, file = verified(bundle)
     assert (manifest["users"], manifest["items"], manifest["warm_items"]) == (40, 20, 18)
-    assert manifest["interactions"] == model.history.nnz
+    assert manifest["interactions"] == model.fitted.history.whole.nnz
     assert manifest["embedding_fingerprint"] == "stub"
     assert manifest["bytes"] == file.stat().st_size
     assert manifest["feature_space"]["item"]["identities"] == 18

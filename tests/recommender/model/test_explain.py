@@ -123,7 +123,8 @@ def test_a_words_share_is_the_same_in_a_shop_whose_users_have_numbers_for_names(
     shares = []
     for ids in (users.ids, numbers):
         people, done = replace(users, ids=ids), replace(interactions, user_ids=ids)
-        model = HybridRecommender(Parameters(components=8, epochs=5, taste=5.0)).fit(done, people, items)
+        settings = Parameters(components=8, epochs=5, predicted_profile_weight=5.0)
+        model = HybridRecommender(settings).fit(done, people, items)
         farmer = told("one spade please", new("", SPADE, attributes=["home=farm"]))
         shares.append(model.explain(farmer, "i10", encoder=BagOfWords()))
     pd.testing.assert_frame_equal(*shares)
@@ -150,8 +151,8 @@ def test_terms_add_up_with_other_profiles_and_say_so(model: HybridRecommender) -
 
 def test_terms_add_up_with_every_part_switched_on() -> None:
     model = trained(
-        taste=2.0, attribute_popularity=0.5, cold_offset=-0.3, evidence_scale=3.0, few=4.0, lightfm_seeds=2,
-        behaviour=1.0,
+        predicted_profile_weight=2.0, attribute_popularity=0.5, cold_offset=-0.3, evidence_scale=3.0,
+        lightfm_half_trust=4.0, lightfm_seeds=2, item_item_weight=1.0,
     )  # fmt: skip
     farmer = new("", np.zeros(3), attributes=["home=farm"])
     for user in ("u00", farmer, told("a lamp", farmer), told("a lamp", model.users.take(np.array([30])))):

@@ -13,11 +13,12 @@ import scipy.sparse as sp
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.bundle import BundleError
-from recommender.model.feature_matrix import Columns
+from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
-from recommender.model.predicted import GroupPopularity
+from recommender.model.predicted import AttributePopularity
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
+from recommender.model.rows import SparseRows
 from tests.support.made_up_shop import LAMP, SPADE, entities, every_score, made_up_shop, new, shared, trained
 
 
@@ -47,32 +48,35 @@ def test_an_item_id_past_the_catalogue_is_an_error_not_a_feature_row(model: Hybr
 
 def fewer(model: HybridRecommender, name: str) -> HybridRecommender:
     """A recommender one of whose arrays has lost a row or a column."""
-    f, e, groups = model.factors, model.items, model.groups
+    fitted = model.fitted
+    f, popularity, space = fitted.factors, fitted.attribute_popularity, fitted.item_space
+    outside = fitted.item_item.copy()
+    outside.indices[0] = len(model.items)
     changed: dict[str, tuple[str, Any]] = {
         "user features": ("factors", Factors(f.users[:-1], f.items, f.biases)),
         "item features": ("factors", Factors(f.users, f.items[:-1], f.biases)),
         "item features' dimensions": ("factors", Factors(f.users, f.items[:, :-1], f.biases)),
         "biases": ("factors", Factors(f.users, f.items, f.biases[:-1])),
-        "metric": ("metric", model.metric[:-1, :-1]),
-        "metric's columns": ("metric", model.metric[:, :-1]),
-        "words": ("item_space", FeatureSpace(model.item_space.ids[1:], model.item_space.vocabulary, 0.3)),
-        "history": ("history", model.history[:-1]),
-        "history's items": ("history", sp.csr_matrix(np.ones((40, 21), np.float32))),
-        "behaviour": ("behaviour", model.behaviour[:-1]),
-        "profiles": ("_items", replace(e, profiles=e.profiles[:, :-1])),
-        "users' vectors": ("_users", replace(model.users, embeddings=np.zeros((40, 2), np.float32))),
-        "groups": ("groups", GroupPopularity(groups.labels, groups.lifts[:, :-1])),
+        "item metric": ("item_metric", fitted.item_metric[:-1, :-1]),
+        "item metric's columns": ("item_metric", fitted.item_metric[:, :-1]),
+        "words": ("item_space", FeatureSpace(space.ids[1:], space.vocabulary, 0.3)),
+        "history": ("history", SparseRows(fitted.history.whole[:-1])),
+        "history's items": ("history", SparseRows(sp.csr_matrix(np.ones((40, 21), np.float32)))),
+        "item–item weights": ("item_item", outside),
+        "profiles": ("items", KnownEntities(replace(model.items, profiles=model.items.profiles[:, :-1]))),
+        "users' vectors": ("users", KnownEntities(replace(model.users, embeddings=np.zeros((40, 2), np.float32)))),
+        "attributes": ("attribute_popularity", AttributePopularity(popularity.labels[:-1], popularity.lifts)),
+        "usual deviations": ("usual_deviations", fitted.usual_deviations[:1]),
     }
     attribute, value = changed[name]
-    other = model.with_parameters()
-    setattr(other, attribute, value)
-    return other
+    return HybridRecommender.of(fitted.changed(**{attribute: value}))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["user features", "item features", "item features' dimensions", "biases", "metric", "metric's columns", "words",
-     "history", "history's items", "behaviour", "profiles", "users' vectors", "groups"],
+    ["user features", "item features", "item features' dimensions", "biases", "item metric", "item metric's columns",
+     "words", "history", "history's items", "item–item weights", "profiles", "users' vectors", "attributes",
+     "usual deviations"],
 )  # fmt: skip
 def test_a_feature_matrix_with_too_few_columns_is_refused(
     model: HybridRecommender, tmp_path: Path, name: str
@@ -142,12 +146,13 @@ def test_an_unseen_identity_is_zero_and_unseen_words_have_no_column() -> None:
     assert FeatureSpace.fit(users, 1.0).matrix(new("", SPADE, "u00")).nnz == 1
 
 
-def test_an_unseen_users_vector_is_the_sum_of_what_is_known_of_him(model: HybridRecommender) -> None:
+def test_an_unseen_users_vector_is_the_sum_of_what_is_known_of_them(model: HybridRecommender) -> None:
     farmer = new("", np.zeros(3), attributes=["home=farm"])
-    place = model.user_space.names.index(("attribute", "home=farm"))
-    latent = model.user_space.matrix(farmer) @ model.factors.users
-    np.testing.assert_array_equal(latent[0], model.factors.users[place])
-    assert not model.user_space.knows(["new"]).any()
+    space, factors = model.fitted.user_space, model.fitted.factors
+    place = space.names.index(("attribute", "home=farm"))
+    latent = space.matrix(farmer) @ factors.users
+    np.testing.assert_array_equal(latent[0], factors.users[place])
+    assert not space.knows(["new"]).any()
 
 
 def test_an_id_repeated_in_attributes_counts_once(model: HybridRecommender) -> None:
@@ -156,12 +161,13 @@ def test_an_id_repeated_in_attributes_counts_once(model: HybridRecommender) -> N
 
 
 def arrays_of(model: HybridRecommender) -> dict[str, np.ndarray]:
-    found: dict[str, Any] = {
-        "users": model.factors.users, "items": model.factors.items, "biases": model.factors.biases,
-        "metric": model.metric, "behaviour": model.behaviour.toarray(), "taste": model.taste.weights,
-        "lifts": model.groups.lifts, "scales": model.scales,
+    fitted = model.fitted
+    return {
+        "users": fitted.factors.users, "items": fitted.factors.items, "biases": fitted.factors.biases,
+        "item_metric": fitted.item_metric, "item_item": fitted.item_item.toarray(),
+        "predicted": fitted.predicted_profiles.weights, "lifts": fitted.attribute_popularity.lifts,
+        "usual_deviations": fitted.usual_deviations,
     }  # fmt: skip
-    return found
 
 
 @pytest.mark.parametrize("changes", [{}, {"lightfm_seeds": 3, "seed": 5}])
@@ -174,12 +180,12 @@ def test_one_thread_and_a_seed_give_bit_identical_results(changes: dict[str, int
 
 
 def test_another_seed_is_another_fit_so_that_the_test_above_can_fail() -> None:
-    assert not np.array_equal(trained(seed=0).factors.items, trained(seed=1).factors.items)
+    assert not np.array_equal(trained(seed=0).fitted.factors.items, trained(seed=1).fitted.factors.items)
 
 
-def test_joint_columns_are_never_narrower_than_what_they_are_multiplied_by(model: HybridRecommender) -> None:
+def test_the_feature_matrix_is_never_narrower_than_what_it_is_multiplied_by(model: HybridRecommender) -> None:
     # Words and attributes that training did not see add no column to a product.
-    stranger = model.item_space.vocabulary.columns(new("zebra crossing", LAMP, attributes=["category=zebra"]))
-    assert isinstance(stranger, Columns)
-    assert stranger.width == len(model.metric)
+    vocabulary = model.fitted.item_space.vocabulary
+    stranger = vocabulary.feature_matrix(new("zebra crossing", LAMP, attributes=["category=zebra"]))
+    assert stranger.width == len(model.fitted.item_metric)
     assert not stranger.sparse.nnz

@@ -1,4 +1,4 @@
-"""The recommender's scores on a made-up shop: who gets what, on which rung, and that nothing else moves a score."""
+"""The recommender's scores on a made-up shop: who gets what, on which tier, and that nothing else moves a score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.made_up_shop import (
     trained,
 )  # fmt: skip
 
-PARTS = ["popularity", "lightfm", "history", "words"]
+PARTS = ["popularity", "lightfm", "history", "text"]
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def test_a_warm_user_is_offered_more_of_his_taste_and_nothing_he_has(model: Hybr
     assert set(ranking.item_id) == {"i00", "i03", "i06", "i09"}
     assert ranking["rank"].tolist() == [1, 2, 3, 4]
     assert ranking.score.is_monotonic_decreasing
-    assert set(ranking.rung) == {"warm"}
+    assert set(ranking.tier) == {"warm"}
     assert model.recommend("u00", k=20, exclude_seen=False).shape[0] == 20
 
 
 def test_a_user_who_does_not_exist_is_understood_by_his_words(model: HybridRecommender) -> None:
     ranking = model.recommend(new("spade please", SPADE), k=10)
     assert set(ranking.item_id) == set(SPADES)
-    assert set(ranking.rung) == {"cold"}
+    assert set(ranking.tier) == {"cold"}
     np.testing.assert_allclose(ranking.history, 0, atol=1e-5)
     assert (ranking.lightfm == 0).all()
 
@@ -67,7 +67,7 @@ def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() ->
     for home, wanted in (("home=farm", SPADES), ("home=flat", LAMPS)):
         ranking = model.recommend(new("", nothing, attributes=[home]), k=9)
         assert set(ranking.item_id) == set(wanted) - set(COLD_ITEMS)
-        assert set(ranking.rung) == {"cold"}
+        assert set(ranking.tier) == {"cold"}
     same = model.score(new("", nothing), model.items.ids)
     np.testing.assert_array_equal(model.score(new("", nothing, attributes=["home=ship"]), model.items.ids), same)
 
@@ -83,19 +83,19 @@ def test_a_users_attributes_move_no_ranking_once_he_has_a_history() -> None:
 
 def test_attributes_are_mapped_to_taste_where_that_is_switched_on() -> None:
     farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
-    ranking = trained(taste=5.0).recommend(farmer, k=10)
+    ranking = trained(predicted_profile_weight=5.0).recommend(farmer, k=10)
     assert set(ranking.item_id) == set(SPADES)
-    assert (ranking.words > 0).all()
+    assert (ranking.text > 0).all()
 
 
 def test_words_and_attributes_of_a_newcomer_are_weighed_apart() -> None:
     farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
     speaking = new("spade please", SPADE)
-    attributes = trained(taste=5.0, gamma_cold=0.0)
+    attributes = trained(predicted_profile_weight=5.0, gamma_cold=0.0)
     assert set(attributes.recommend(farmer, k=10).item_id) == set(SPADES)
-    assert (attributes.recommend(speaking, k=10).words == 0).all()
-    words = trained(taste=5.0, gamma_attributes=0.0)
-    assert (words.recommend(farmer, k=10).words == 0).all()
+    assert (attributes.recommend(speaking, k=10).text == 0).all()
+    words = trained(predicted_profile_weight=5.0, gamma_attributes=0.0)
+    assert (words.recommend(farmer, k=10).text == 0).all()
     assert set(words.recommend(speaking, k=10).item_id) == set(SPADES)
 
 
@@ -103,9 +103,9 @@ def test_a_product_that_does_not_exist_finds_the_right_users(model: HybridRecomm
     audience = model.audience(new("lamp model new", LAMP), k=20)
     assert set(audience.user_id) == {f"u{n:02}" for n in range(20)}
     assert all(text.startswith("lamp") for text in audience.bought_alike)
-    assert set(audience.rung) == {"cold"}
+    assert set(audience.tier) == {"cold"}
     assert audience["rank"].tolist() == list(range(1, 21))
-    assert set(model.audience(["i00", "i09"], k=3).groupby("item_id").rung.first().items()) == {
+    assert set(model.audience(["i00", "i09"], k=3).groupby("item_id").tier.first().items()) == {
         ("i00", "warm"), ("i09", "cold"),
     }  # fmt: skip
 
@@ -122,7 +122,7 @@ def test_unknown_ids_raise_or_get_popularity_labelled(model: HybridRecommender) 
     with pytest.raises(UnknownIdError, match=r"1 of 2 user_ids.*'who'"):
         model.recommend(["u00", "who"])
     ranking = model.recommend(["who", "u00"], k=3, unknown="popularity")
-    assert ranking.groupby("user_id").rung.first().to_dict() == {"who": "unknown", "u00": "warm"}
+    assert ranking.groupby("user_id").tier.first().to_dict() == {"who": "unknown", "u00": "warm"}
     who = ranking[ranking.user_id == "who"]
     np.testing.assert_allclose(who.score, who.popularity, atol=1e-6)
     with pytest.raises(ColdStartError, match="'raise' and 'popularity'"):
@@ -134,9 +134,9 @@ def test_the_rung_of_each_answer_is_the_same_alone_and_beside_others(model: Hybr
     asked = model.users.take(np.array([3])).join(new("a spade", SPADE, "told")).join(new("", nothing, "nobody"))
     asked = asked.join(new("", nothing, "farmer", ["home=farm"]))
     together = model.recommend(asked, k=1)
-    assert together.rung.tolist() == ["warm", "cold", "unknown", "cold"]
-    alone = [model.recommend(asked.take(np.array([row])), k=1).rung[0] for row in range(4)]
-    assert together.rung.tolist() == alone
+    assert together.tier.tolist() == ["warm", "cold", "unknown", "cold"]
+    alone = [model.recommend(asked.take(np.array([row])), k=1).tier[0] for row in range(4)]
+    assert together.tier.tolist() == alone
 
 
 def test_what_is_equally_popular_stays_equal_for_who_is_unknown() -> None:
@@ -180,7 +180,7 @@ def test_users_are_scored_in_blocks_and_in_large_shops_with_the_same_result(
 ) -> None:
     wanted, ranking = every_score(model), model.recommend(model.users.ids, k=5)
     audience = model.audience(["i09", "i00"], k=5)
-    monkeypatch.setattr("recommender.model.recommender._BLOCK", 150)
+    monkeypatch.setattr("recommender.model.scoring._BLOCK", 150)
     np.testing.assert_allclose(every_score(model), wanted, atol=1e-5)
     again = model.recommend(model.users.ids, k=5)
     assert again.item_id.tolist() == ranking.item_id.tolist()
@@ -203,7 +203,7 @@ def test_those_who_did_one_thing_that_nobody_else_did_do_not_hush_the_history_of
 
     def spread(model: HybridRecommender) -> float:
         sold = {*LAMPS, *SPADES} - {*COLD_ITEMS}
-        ranking = model.with_parameters(warm_words=0.0).recommend("u00", k=20, among=sold, exclude_seen=False)
+        ranking = model.with_parameters(warm_text_weight=0.0).recommend("u00", k=20, among=sold, exclude_seen=False)
         return float(ranking.history.max() - ranking.history.min())
 
     assert spread(beside) > 0.8 * spread(shared())
@@ -214,7 +214,7 @@ def test_the_four_parts_add_up_to_the_score(model: HybridRecommender) -> None:
     asked = [
         model.recommend(["u00", "u25"], k=20), model.recommend(both, k=20), model.audience(["i05", "i19"], k=40),
         model.recommend("who", unknown="popularity"),
-        trained(attribute_popularity=0.5, taste=1.0).recommend(both, k=20),
+        trained(attribute_popularity=0.5, predicted_profile_weight=1.0).recommend(both, k=20),
     ]  # fmt: skip
     for ranking in asked:
         np.testing.assert_allclose(ranking[PARTS].sum(axis=1), ranking.score, atol=1e-6)
@@ -222,13 +222,13 @@ def test_the_four_parts_add_up_to_the_score(model: HybridRecommender) -> None:
 
 def test_each_part_is_where_it_comes_from(model: HybridRecommender) -> None:
     silent = model.recommend("u00", k=20, exclude_seen=False)
-    assert (silent.words == 0).all()
+    assert (silent.text == 0).all()
     assert silent.history.std() > 0.1
     assert silent.lightfm.std() > 0.01
     told = replace(model.users.take(np.array([0])), embeddings=SPADE[None], descriptions=["spade"])
     spoken = model.recommend(told, k=20, exclude_seen=False).set_index("item_id")
     silent = silent.set_index("item_id")
-    assert (spoken.words[SPADES].mean() > spoken.words[LAMPS].mean()) & (spoken.words.std() > 0.01)
+    assert (spoken.text[SPADES].mean() > spoken.text[LAMPS].mean()) & (spoken.text.std() > 0.01)
     np.testing.assert_allclose(spoken.history[silent.index], silent.history, atol=1e-5)
 
 
@@ -253,7 +253,8 @@ def golden() -> HybridRecommender:
     items = entities([f"i{n:02}" for n in range(20)], texts, np.repeat([LAMP, SPADE], 10, axis=0))
     pairs = [(u, n) for n in range(10) for u in range(21 + n)] + [(u, 10 + n) for n in range(10) for u in range(1 + n)]
     shop = events(users, items, pairs)
-    return HybridRecommender(Parameters(components=4, epochs=2, ridge=1.0)).fit(shop, *with_history(shop, users, items))
+    settings = Parameters(components=4, epochs=2, metric_ridge=1.0)
+    return HybridRecommender(settings).fit(shop, *with_history(shop, users, items))
 
 
 def test_expected_demand_ranks_items_by_their_buyers_as_percentiles(golden: HybridRecommender) -> None:
@@ -357,7 +358,8 @@ def test_a_fit_of_nothing_and_questions_before_a_fit_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("ridge", 0), ("gamma", -1), ("alpha", float("nan")), ("gamma", float("inf")), ("alpha", "1")],
+    [("epochs", 0), ("metric_ridge", 0), ("gamma", -1), ("alpha", float("nan")), ("gamma", float("inf")),
+     ("alpha", "1")],
 )
 def test_parameters_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(ColdStartError, match=f"{name} is .*; it must be"):

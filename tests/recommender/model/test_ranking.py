@@ -15,7 +15,7 @@ from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
 from tests.support.made_up_shop import LAMP, LAMPS, SPADES, column, entities, events, every_score, new, shared
 
-PARTS = ["popularity", "lightfm", "history", "words"]
+PARTS = ["popularity", "lightfm", "history", "text"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def listed(model: HybridRecommender, user: str = "u00", k: int = 20, **rules: An
 def by_score(model: HybridRecommender, user: str, ids: Sequence[str]) -> list[str]:
     """The answer by definition: these items, sorted by score, in the catalogue's order where equal."""
     scores = dict(zip(model.items.ids, model.score(user, model.items.ids)[0], strict=True))
-    return sorted(ids, key=lambda name: (-scores[name], model.item_rows[name]))
+    return sorted(ids, key=lambda name: (-scores[name], model.fitted.items.row(name)))
 
 
 def seen(user: int) -> set[str]:
@@ -94,7 +94,7 @@ def test_a_boost_is_added_to_the_score_and_to_no_part_of_it(model: HybridRecomme
     boosted = model.recommend("u00", k=20, boost={"i15": 1000.0, "category=lamp": 10.0}).set_index("item_id")
     assert boosted.index[0] == "i15"
     for name, added in (("i15", 1000.0), ("i09", 10.0), ("i16", 0.0)):
-        assert boosted.score[name] == pytest.approx(scores[model.item_rows[name]] + added, abs=1e-4)
+        assert boosted.score[name] == pytest.approx(scores[model.fitted.items.row(name)] + added, abs=1e-4)
         found, wanted = (frame.loc[name, PARTS].astype(float) for frame in (boosted, plain))
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     both = model.recommend("u00", k=20, boost={"i09": -1000.0, "category=lamp": 10.0})
@@ -192,7 +192,7 @@ def test_an_id_asked_twice_is_answered_twice(model: HybridRecommender) -> None:
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
     np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-6)
     twice = model.recommend(["who", "who"], k=1, unknown="popularity")
-    assert twice.rung.tolist() == ["unknown", "unknown"]
+    assert twice.tier.tolist() == ["unknown", "unknown"]
     audience = model.audience(["i09", "i09"], k=2)
     assert audience.item_id.tolist() == ["i09"] * 4
 

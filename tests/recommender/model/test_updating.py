@@ -38,11 +38,11 @@ def by_id(known: Entities, *ids: str) -> Entities:
 def test_a_new_user_is_offered_his_taste_and_not_what_he_has(model: HybridRecommender) -> None:
     fresh, items = new("", np.zeros(3), "fresh"), by_id(model.items, "i12", "i13", "i14")
     before = model.recommend("fresh", k=20, unknown="popularity")
-    assert set(before.rung) == {"unknown"}
+    assert set(before.tier) == {"unknown"}
     assert model.partial_fit(events(fresh, items, [(0, 0), (0, 1), (0, 2)]), fresh, items) is model
     ranking = model.recommend("fresh", k=20)
     assert set(ranking.item_id[:6]) <= set(SPADES)
-    assert set(ranking.rung) == {"warm"}
+    assert set(ranking.tier) == {"warm"}
     assert not set(ranking.item_id) & {"i12", "i13", "i14"}
     np.testing.assert_allclose(model.users.profiles[-1], items.embeddings.sum(axis=0), atol=1e-6)
     assert model.users.evidence[-1] == 3
@@ -53,7 +53,7 @@ def test_what_was_seen_and_counts_nothing_is_not_recommended_either(model: Hybri
     seen = events(fresh, items, [(0, 0), (0, 1)])
     model.partial_fit(events(fresh, items, [(0, 0)]), fresh, items, seen=seen)
     assert not set(model.recommend("fresh", k=20).item_id) & {"i12", "i13"}
-    assert model.history_of(["fresh"]).nnz == 1
+    assert model.fitted.history_of(["fresh"]).nnz == 1
     with pytest.raises(ColdStartError, match="must be of the same users and items"):
         model.partial_fit(events(fresh, items, [(0, 0)]), fresh, items, seen=made_up_shop()[0])
 
@@ -133,11 +133,12 @@ def test_many_small_updates_are_one_large_one(model: HybridRecommender) -> None:
 
 
 def test_what_was_learned_stays_as_it_is(model: HybridRecommender) -> None:
-    metric, factors = model.metric.copy(), model.factors.items.copy()
+    before = model.fitted
+    metric, factors = before.item_metric.copy(), before.factors.items.copy()
     fresh, thing = new("", np.zeros(3), "fresh"), new("spade", SPADE, "thing")
     model.partial_fit(events(fresh, thing, [(0, 0)]), fresh, thing)
-    np.testing.assert_array_equal(model.metric, metric)
-    np.testing.assert_array_equal(model.factors.items, factors)
+    np.testing.assert_array_equal(model.fitted.item_metric, metric)
+    np.testing.assert_array_equal(model.fitted.factors.items, factors)
     # LightFM does not know the new one: its part is popularity, as for every new user.
     assert (model.recommend("fresh", k=20).lightfm == 0).all()
 

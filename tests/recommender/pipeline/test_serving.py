@@ -49,7 +49,7 @@ def shop(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(shop: Path) -> HybridRecommender:
     """What training left, its text parts louder, so that nothing that is read can go unnoticed."""
     loaded = HybridRecommender.load(shop / "bundle")
-    return loaded.with_parameters(gamma=2.0, gamma_cold=2.0, few=1.0, attribute_popularity=1.0)
+    return loaded.with_parameters(gamma=2.0, gamma_cold=2.0, lightfm_half_trust=1.0, attribute_popularity=1.0)
 
 
 @pytest.fixture(scope="module")

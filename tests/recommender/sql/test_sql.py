@@ -46,8 +46,8 @@ MACROS = """
     WHERE database_name = '{}' AND function_type IN ('macro', 'table_macro')
 """
 COLUMNS = {
-    "recommend": {"rank": "BIGINT", "item_id": "VARCHAR", "score": "DOUBLE", "rung": "VARCHAR"},
-    "audience": {"rank": "BIGINT", "user_id": "VARCHAR", "score": "DOUBLE", "rung": "VARCHAR"},
+    "recommend": {"rank": "BIGINT", "item_id": "VARCHAR", "score": "DOUBLE", "tier": "VARCHAR"},
+    "audience": {"rank": "BIGINT", "user_id": "VARCHAR", "score": "DOUBLE", "tier": "VARCHAR"},
     "explain": {"term": "VARCHAR", "kind": "VARCHAR", "value": "DOUBLE"},
 }
 
@@ -96,7 +96,7 @@ def shop(con: Connection, bundle: Path) -> Connection:
 
 
 def rows(frame: pd.DataFrame, found: str) -> list[tuple[Any, ...]]:
-    return list(frame[["rank", found, "score", "rung"]].itertuples(index=False, name=None))
+    return list(frame[["rank", found, "score", "tier"]].itertuples(index=False, name=None))
 
 
 def near(expected: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -194,7 +194,7 @@ def test_recommend_gives_what_the_recommender_gives(shop: Connection, model: Hyb
 def test_audience_gives_what_the_recommender_gives(shop: Connection, model: HybridRecommender) -> None:
     expected = rows(model.audience("lamp9", 4), "user_id")
     assert shop.sql("FROM audience('lamp9', k := 4)").fetchall() == near(expected)
-    assert {rung for *_, rung in expected} == {"cold"}
+    assert {tier for *_, tier in expected} == {"cold"}
 
 
 def test_beside_a_table_every_row_gets_its_own_ranking_and_the_order_is_in_rank(
@@ -220,7 +220,7 @@ def test_one_row_with_an_unknown_id_or_none_costs_no_other_row(shop: Connection,
     found = shop.sql("SELECT n, r.* FROM t, recommend(user_id := t.user_id, k := 2) r ORDER BY n, rank").fetchall()
     known = rows(model.recommend("100", 2), "item_id")
     nobody = rows(model.recommend("who", 2, unknown="popularity"), "item_id")
-    assert {rung for *_, rung in nobody} == {"unknown"}
+    assert {tier for *_, tier in nobody} == {"unknown"}
     said = rows(model.recommend("139", 2), "item_id")
     assert found == near(
         [(n, *row) for n, ranking in enumerate([known, nobody, nobody, known, said], 1) for row in ranking]
@@ -257,7 +257,7 @@ def test_a_user_who_has_everything_gets_no_rows(con: Connection, tmp_path: Path)
 def test_a_stranger_is_understood_by_his_words(shop: Connection, model: HybridRecommender, stub: StubEncoder) -> None:
     said = describe(stub, ["somebody"], ["a lamp model"])  # type: ignore[arg-type]
     expected = rows(model.recommend(said, 5), "item_id")
-    assert {rung for *_, rung in expected} == {"cold"}
+    assert {tier for *_, tier in expected} == {"cold"}
     assert shop.sql("FROM recommend(description := 'a lamp model', k := 5)").fetchall() == near(expected)
     assert shop.sql("FROM recommend('who', 'a lamp model', 5)").fetchall() == near(expected)
     product = describe(stub, ["something"], ["a lamp model"])  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ def test_a_description_takes_the_place_of_the_stored_one_and_of_nothing_else(
     assert expected != rows(model.recommend(USERS[3], 20), "item_id")
     found = shop.sql(f"FROM recommend({USERS[3]}, 'garden spade', 20)").fetchall()
     assert found == near(expected)
-    assert {rung for *_, rung in found} == {"warm"}
+    assert {tier for *_, tier in found} == {"warm"}
 
 
 def test_one_user_may_come_with_several_descriptions(shop: Connection) -> None:

@@ -11,10 +11,12 @@ from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.measure.splits import SHOTS
+from recommender.model.fitted import Fitted
+from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.tuning import weights as tuning
-from recommender.tuning.held_out import quality
+from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.validation import fit_tuned, held_out
 from recommender.tuning.weights import DEFAULT, KEPT, STAND_IN, tune
 from tests.support.made_up_shop import LAMP, entities, events, made_up_shop
@@ -44,7 +46,7 @@ def shop_of_words(users: int = 120, *, told: bool = True, seed: int = 0) -> Shop
     return events(people, things, [pairs[k] for k in order]), people, things
 
 
-def new_users_gain(shop: Shop) -> tuple[HybridRecommender, float]:
+def new_users_gain(shop: Shop) -> tuple[Fitted, float]:
     """Tuned on a third of the users as new ones; what that gains over popularity for another third, in DCG@20."""
     interactions = shop[0]
     third = interactions.users // KINDS % 3
@@ -52,13 +54,13 @@ def new_users_gain(shop: Shop) -> tuple[HybridRecommender, float]:
     users, items = with_history(known, *shop[1:])
     model = tune(SMALL, known, interactions.select(third == 1), users, items)
     shown = interactions.select((third == 2) & ~model.all_items.cold[interactions.items])
-    popular = model.with_parameters(gamma_cold=0.0, taste=0.0, attribute_popularity=0.0)
+    popular = model.with_parameters(gamma_cold=0.0, predicted_profile_weight=0.0, attribute_popularity=0.0)
     asked = np.unique(shown.users)
     wanted = np.zeros((len(asked), len(items)), bool)
     wanted[np.searchsorted(asked, shown.users), shown.items] = True
 
-    def ndcg(one: HybridRecommender) -> float:
-        scores = one.score([users.ids[row] for row in asked], items.ids)
+    def ndcg(one: Fitted) -> float:
+        scores = HybridRecommender.of(one).score([users.ids[row] for row in asked], items.ids)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :20]
         hits = np.take_along_axis(wanted, order, axis=1)
         return float((hits / np.log2(np.arange(2, 2 + hits.shape[1]))).sum(axis=1).mean())
@@ -89,7 +91,7 @@ def test_words_that_only_speak_of_taste_are_mapped_to_it() -> None:
     users = replace(users, descriptions=["hello"] * len(users), embeddings=apart, profiles=np.zeros_like(apart))
     items = replace(items, descriptions=["thing"] * len(items), profiles=np.zeros_like(items.embeddings))
     model, gain = new_users_gain((interactions, users, items))
-    assert model.parameters.taste > 0
+    assert model.parameters.predicted_profile_weight > 0
     assert gain > 0.5
 
 
@@ -111,14 +113,14 @@ def test_where_lightfm_has_learned_nothing_popularity_takes_its_place() -> None:
     interactions = shop[0]
     held = rng.random(len(interactions)) < 0.2
     known = interactions.select(~held)
-    useless = replace(SMALL, learning_rate=1e-6, behaviour=0.0, warm_words=0.0, few=1.0)
+    useless = replace(SMALL, learning_rate=1e-6, item_item_weight=0.0, warm_text_weight=0.0, lightfm_half_trust=1.0)
     model = tune(useless, known, interactions.select(held), *with_history(known, *shop[1:]))
-    assert model.parameters.few > useless.few or model.parameters.behaviour > 0
-    alone = model.with_parameters(behaviour=0.0, warm_words=0.0)
+    assert model.parameters.lightfm_half_trust > useless.lightfm_half_trust or model.parameters.item_item_weight > 0
+    alone = model.with_parameters(item_item_weight=0.0, warm_text_weight=0.0)
     asked = interactions.select(held)
-    by_few = [float(quality(alone.with_parameters(few=few), asked).mean()) for few in (1.0, np.inf)]
+    by_few = [float(quality(alone.with_parameters(lightfm_half_trust=few), asked).mean()) for few in (1.0, np.inf)]
     assert by_few[1] > by_few[0]
-    assert model.parameters.few == np.inf
+    assert model.parameters.lightfm_half_trust == np.inf
 
 
 def test_what_the_data_cannot_tell_keeps_its_default_and_says_so() -> None:
@@ -132,8 +134,8 @@ def test_what_the_data_cannot_tell_keeps_its_default_and_says_so() -> None:
     known = interactions.select(~held)
     one = tune(SMALL, known, interactions.select(held), *with_history(known, users, items)).parameters
     assert replace(one, source={}) == SMALL
-    assert {one.source[name] for name in ("ridge", "smoothing", "gamma", "cold_offset")} == {DEFAULT}
-    assert one.source["behaviour"] == KEPT
+    assert {one.source[name] for name in ("metric_ridge", "item_item_smoothing", "gamma", "cold_offset")} == {DEFAULT}
+    assert one.source["item_item_weight"] == KEPT
     assert set(one.source) == set(tuning._CHOSEN)
 
 
@@ -157,7 +159,7 @@ def test_what_was_done_and_counts_nothing_is_not_asked_for() -> None:
     # The same pairs again: what is seen is out of the question, so nothing is left to choose by.
     again = tune(SMALL, parts[0], parts[1], *features, seen=interactions)
     assert set(again.parameters.source.values()) == {DEFAULT}
-    assert tune(SMALL, parts[0], parts[1], *features).parameters.source["behaviour"] != DEFAULT
+    assert tune(SMALL, parts[0], parts[1], *features).parameters.source["item_item_weight"] != DEFAULT
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -170,7 +172,8 @@ def test_of_what_is_drawn_by_chance_nothing_is_chosen(seed: int) -> None:
     learned = (interactions.items % DEPTH < DEPTH - 1) & (np.arange(len(pairs)) % 4 > 0)
     known, held_out = interactions.select(learned), interactions.select(~learned)
     chosen = tune(SMALL, known, held_out, *with_history(known, users, items)).parameters
-    names = ("ridge", "behaviour_ridge", "smoothing", "gamma", "few", "behaviour", "warm_words", "alpha")
+    names = ("metric_ridge", "item_item_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust", "item_item_weight",
+             "warm_text_weight", "alpha")  # fmt: skip
     assert {name: getattr(chosen, name) for name in names} == {name: getattr(SMALL, name) for name in names}
     assert {chosen.source[name] for name in names} == {KEPT}
 
@@ -189,12 +192,12 @@ def test_choices_know_nothing_of_what_is_held_out() -> None:
     known = interactions.select(~held)
     features = with_history(known, users, items)
     model = tune(SMALL, known, interactions.select(held), *features)
-    plain = HybridRecommender(replace(model.parameters, source={}, lightfm_seeds=1)).fit(known, *features)
+    plain = fit(replace(model.parameters, source={}, lightfm_seeds=1), known, *features)
     assert not model.all_items.cold[[0, 1]].any()
     assert model.all_items.cold[[3, 9, 15]].all()
     np.testing.assert_array_equal(model.counts, plain.counts)
-    np.testing.assert_array_equal(model.metric, plain.metric)
-    np.testing.assert_array_equal(model.behaviour.toarray(), plain.behaviour.toarray())
+    np.testing.assert_array_equal(model.item_metric, plain.item_metric)
+    np.testing.assert_array_equal(model.item_item.toarray(), plain.item_item.toarray())
     np.testing.assert_array_equal(model.factors.items, plain.factors.items)
     assert model.item_space.names == plain.item_space.names
 
@@ -263,16 +266,16 @@ def shop_of_turns(*, turn: bool) -> Shop:
 
 def test_histories_fade_where_tastes_turn_and_nowhere_else() -> None:
     fading = fit_tuned(*shop_of_turns(turn=True), kind="temporal", parameters=SMALL)
-    assert fading.history.data.min() < 0.3
+    assert fading.fitted.history.whole.data.min() < 0.3
     lasting = fit_tuned(*shop_of_turns(turn=False), kind="temporal", parameters=SMALL)
-    assert set(lasting.history.data.tolist()) == {1.0}
+    assert set(lasting.fitted.history.whole.data.tolist()) == {1.0}
 
 
 def test_the_final_fit_has_seen_all_that_was_given_and_nothing_else() -> None:
     interactions, users, items = shop_of_words()
     model = fit_tuned(interactions, users, items, kind="item_cold", parameters=SMALL)
     pairs = interactions.pairs()
-    assert model.seen.nnz == model.history.nnz == len(pairs)
+    assert model.fitted.seen.whole.nnz == model.fitted.history.whole.nnz == len(pairs)
     profiled = with_history(interactions, users, items)[0].profiles
     np.testing.assert_allclose(model.users.profiles, profiled, rtol=1e-6)
 
@@ -321,9 +324,9 @@ def test_weights_that_are_given_are_the_recommenders_and_their_half_life_stays()
     viewed = replace(shop[0], event_types=("view",))
     given = EventWeights({"view": 0.25})
     model = fit_tuned(viewed, *shop[1:], kind="temporal", parameters=SMALL, weights=given)
-    assert set(model.history.data.tolist()) == {0.25}
+    assert set(model.fitted.history.whole.data.tolist()) == {0.25}
     by_default = fit_tuned(viewed, *shop[1:], kind="temporal", parameters=SMALL)
-    assert by_default.history.data.min() < 0.03  # 0.1 for a view, and they fade
+    assert by_default.fitted.history.whole.data.min() < 0.03  # 0.1 for a view, and they fade
 
 
 def test_a_purchase_that_stands_for_words_never_makes_a_newcomers_count_less() -> None:

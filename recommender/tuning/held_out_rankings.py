@@ -1,4 +1,4 @@
-"""Held-out interactions as questions to a recommender, and how well it answers them."""
+"""Held-out rankings: users, the items to rank, and which of them were taken; and how well a recommender ranks them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.measure.metrics import K, ndcg
-from recommender.model.recommender import HybridRecommender
+from recommender.model.fitted import Fitted
 from recommender.model.scoring import Block, Scores
 
 _MOST_USERS = 1_000
-# Scores that one ranking of all questions may hold; of a large catalogue fewer users are asked.
+# Scores that one ranking of all users may hold; of a large catalogue fewer users are drawn.
 _MOST_SCORES = 16_000_000
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Users who are asked (drawn at random), what they wanted and what they had already.
+class HeldOutRankings:
+    """Rankings of n users, drawn at random from those with held-out interactions.
 
     Attributes:
         users: n users.
         rows: (n,), theirs in the recommender.
-        wanted: (n, items).
+        wanted: (n, items), what they took.
         known: (n, items), what is not ranked.
     """
 
@@ -38,25 +38,24 @@ class Question:
     known: Mask
 
     @classmethod
-    def of(cls, held_out: Interactions, model: HybridRecommender, seed: int) -> Question:
-        """Ask a fitted recommender for what was held out, less what it has seen; of very many users, some."""
-        n = len(model.items)
+    def of(cls, held_out: Interactions, fitted: Fitted, seed: int) -> HeldOutRankings:
+        """The rankings of what was held out, less what the recommender has seen; of very many users, some."""
+        n = len(fitted.items)
         most = min(_MOST_USERS, max(_MOST_SCORES // n, 100))
         rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most]
-        wanted, known = _mask(held_out, rows, n), np.asarray(model.seen[rows].toarray() > 0)
-        return cls(model.users.take(rows), rows, wanted & ~known, known)
+        wanted, known = _mask(held_out, rows, n), np.asarray(fitted.seen.take(rows).toarray() > 0)
+        return cls(fitted.users.take(rows), rows, wanted & ~known, known)
 
-    def take(self, rows: NDArray[np.int64]) -> Question:
+    def take(self, rows: NDArray[np.int64]) -> HeldOutRankings:
         """These users, in this order."""
-        return Question(self.users.take(rows), self.rows[rows], self.wanted[rows], self.known[rows])
+        return HeldOutRankings(self.users.take(rows), self.rows[rows], self.wanted[rows], self.known[rows])
 
-    def with_words(self, held_out: Interactions, items: Entities, *, same_visit: bool) -> tuple[Question, bool]:
-        """The users who have words, and something left that they wanted; and whether the words are their own.
+    def with_words(self, held_out: Interactions, items: Entities, *, same_visit: bool) -> tuple[HeldOutRankings, bool]:
+        """The rankings of users with words and with a wanted item left; and whether the words are the users' own.
 
-        Where nobody has any, the text of each one's first held-out interaction stands for them.
-
-        What was bought in one visit with the purchase that stands for words is much closer to it than to what
-        a user would say of himself; with `same_visit` false it is not asked for.
+        Where no user has words, the text of each user's first held-out interaction replaces them. Other purchases of
+        the same visit are much closer to this text than to what a user would say; with `same_visit` false they are not
+        wanted.
         """
         users, wanted, known = self.users, self.wanted, self.known
         own = any(users.descriptions)
@@ -75,41 +74,41 @@ class Question:
             words = [items.descriptions[row] for row in chosen]
             users = replace(users, embeddings=items.embeddings[chosen], descriptions=words)
         speaking = np.flatnonzero(users.embeddings.any(axis=1) & wanted.any(axis=1))
-        return Question(users.take(speaking), self.rows[speaking], wanted[speaking], known[speaking]), own
+        return HeldOutRankings(users.take(speaking), self.rows[speaking], wanted[speaking], known[speaking]), own
 
 
-def quality(model: HybridRecommender, held_out: Interactions) -> NDArray[np.float64]:
-    """NDCG@20 of users with history: of the items without history that they wanted, then of those with; one value each.
+def quality(fitted: Fitted, held_out: Interactions) -> NDArray[np.float64]:
+    """NDCG@20 of users with history, of the wanted items without history, then of those with; one value each.
 
     Args:
-        model: fitted on what was before, or is not set aside. Who is asked, and for what, depends on what it has seen
-            alone: under other histories (`HybridRecommender.with_history`) the same rankings are measured.
-        held_out: what is asked for.
+        fitted: learned from what was not held out. Which users and items are ranked depends on what it has seen alone:
+            with other histories (`recommender.model.fitting.with_history`) the same rankings are measured.
+        held_out: what is wanted.
     """
-    asked = Question.of(known_before(model.seen, held_out), model, model.parameters.seed)
-    if not len(asked.users):
+    rankings = HeldOutRankings.of(known_before(fitted.seen.whole, held_out), fitted, fitted.parameters.seed)
+    if not len(rankings.users):
         return np.zeros(0)
-    total, cold = all_scores(model, asked.users), model.all_items.cold
-    return np.concatenate([ndcg_per_user(total, asked, side) for side in (cold, ~cold)])
+    total, cold = all_scores(fitted, rankings.users), fitted.all_items.cold
+    return np.concatenate([ndcg_per_user(total, rankings, side) for side in (cold, ~cold)])
 
 
 def known_before(done: sp.csr_matrix, held_out: Interactions) -> Interactions:
-    """What is asked of users who had done something; `done` is (users, items)."""
+    """The held-out interactions of users with earlier ones; `done` is (users, items)."""
     return held_out.select(np.diff(done.indptr)[held_out.users] > 0)
 
 
-def all_scores(model: HybridRecommender, users: Entities) -> Scores:
-    """(users, items): R' of every item that the recommender knows."""
-    return Block.of(model, users).total(model, model.all_items)
+def all_scores(fitted: Fitted, users: Entities) -> Scores:
+    """(users, items): R' of every known item."""
+    return Block.of(fitted, users).total(fitted.all_items)
 
 
-def ndcg_per_user(scores: Scores, asked: Question, side: Mask) -> NDArray[np.float64]:
-    """NDCG@20 among the items of one side, of each user who wants one of them."""
-    able = asked.wanted[:, side].any(axis=1)
+def ndcg_per_user(scores: Scores, rankings: HeldOutRankings, side: Mask) -> NDArray[np.float64]:
+    """NDCG@20 among the items of one side, of each user that wants one of them."""
+    able = rankings.wanted[:, side].any(axis=1)
     if not able.any():
         return np.zeros(0)
     block = np.ix_(able, side)
-    scores, wanted = np.where(asked.known[block], -np.inf, scores[block]), asked.wanted[block]
+    scores, wanted = np.where(rankings.known[block], -np.inf, scores[block]), rankings.wanted[block]
     k = min(K, scores.shape[1])
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
@@ -117,7 +116,7 @@ def ndcg_per_user(scores: Scores, asked: Question, side: Mask) -> NDArray[np.flo
 
 
 def _first_interactions(interactions: Interactions) -> tuple[list[int], list[int]]:
-    """The users who did something, and the item that each of them began with."""
+    """The users with interactions, and the item of the first one of each."""
     order = np.lexsort((interactions.items, interactions.timestamps, interactions.users))
     users, first = np.unique(interactions.users[order], return_index=True)
     return users.tolist(), interactions.items[order][first].tolist()

@@ -1,0 +1,285 @@
+"""The state of a fitted recommender: what a bundle holds, and arrays derived from it. It never changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from coldstart_udfs.profile import Vectors
+from recommender.data.entities import Entities
+from recommender.model.feature_matrix import FeatureMatrix
+from recommender.model.known import KnownEntities
+from recommender.model.lightfm import Factors, FeatureSpace
+from recommender.model.parameters import Parameters
+from recommender.model.predicted import AttributePopularity, PredictedProfiles
+from recommender.model.rows import Growing, SparseRows
+
+T = TypeVar("T")
+
+
+class Derived(Generic[T]):
+    """An attribute of `Fitted` that is computed when it is first needed, once, whichever thread needs it first.
+
+    Args:
+        compute: gives the value, for a `Fitted`.
+        sources: the fields, and the parameters, that it is computed from. A version of `Fitted` in which none of
+            them is different takes the value over.
+    """
+
+    def __init__(self, compute: Callable[[Fitted], T], sources: frozenset[str]) -> None:
+        self.compute, self.sources, self.__doc__ = compute, sources, compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, fitted: None, owner: type) -> Derived[T]: ...
+    @overload
+    def __get__(self, fitted: Fitted, owner: type) -> T: ...
+    def __get__(self, fitted: Fitted | None, owner: type) -> Derived[T] | T:
+        if fitted is None:
+            return self
+        values = vars(fitted)
+        with fitted._lock:
+            if self.name not in values:
+                values[self.name] = self.compute(fitted)
+        found: T = values[self.name]
+        return found
+
+
+def derived(*sources: str) -> Callable[[Callable[[Any], T]], Derived[T]]:
+    """Mark a method of `Fitted` as a `Derived` attribute."""
+    return lambda compute: Derived(compute, frozenset(sources))
+
+
+@dataclass(frozen=True)
+class ItemSide:
+    """m items as the arithmetic needs them.
+
+    Attributes:
+        features: (m, w), their rows of the feature matrix.
+        latent: (m, c), LightFM's vectors.
+        bias: (m,), LightFM's.
+        rows: (m,) their rows in the recommender, -1 for others.
+        cold: (m,) true without history in training.
+        entities: what is known of them; None if they are known items, of whom `Fitted.items` says it.
+    """
+
+    features: FeatureMatrix
+    latent: Vectors
+    bias: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    cold: NDArray[np.bool_]
+    entities: Entities | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: NDArray[np.int64]) -> ItemSide:
+        """These items, in this order."""
+        return ItemSide(
+            self.features.take(rows), self.latent[rows], self.bias[rows], self.rows[rows], self.cold[rows],
+            self.entities and self.entities.take(rows),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned from interactions, and what is known of users and items.
+
+    Fitting, updating and changing a parameter give a new `Fitted`, which shares the arrays that are the same. Any
+    number of threads may read one.
+
+    Attributes:
+        parameters: of fit and score.
+        users: all known users; their profiles are of the interactions in `history`.
+        items: all known items, likewise.
+        history: (users, items), the weights of what users did.
+        seen: (users, items), what is not recommended again.
+        user_space: the features of users in LightFM.
+        item_space: the features of items in LightFM, and the columns of the feature matrix.
+        factors: LightFM's result.
+        item_metric: A, (w, w) float32.
+        item_item: B, (items at the fit, items at the fit) float32.
+        predicted_profiles: the map from words and attributes of users to profiles.
+        attribute_popularity: how popular items are among users with an attribute.
+        usual_deviations: (2,) float32, the usual deviations over items of the scores of text and of B.
+    """
+
+    parameters: Parameters
+    users: KnownEntities
+    items: KnownEntities
+    history: SparseRows
+    seen: SparseRows
+    user_space: FeatureSpace
+    item_space: FeatureSpace
+    factors: Factors
+    item_metric: Vectors
+    item_item: sp.csr_matrix
+    predicted_profiles: PredictedProfiles
+    attribute_popularity: AttributePopularity
+    usual_deviations: NDArray[np.float32]
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+
+    def changed(self, *, stale: Collection[str] | None = None, **changes: Any) -> Fitted:
+        """A version with other fields.
+
+        Args:
+            stale: the sources of derived values that are different; None is the changed fields, and the parameters
+                whose value is another.
+            changes: fields, by name.
+        """
+        other = replace(self, **changes)
+        if stale is None:
+            old, new = self.parameters, other.parameters
+            stale = set(changes) | {one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)}
+        values = vars(self).copy()
+        kept = {name: values[name] for name, one in _DERIVED.items() if name in values and not one.sources & set(stale)}
+        vars(other).update(kept)
+        return other
+
+    def with_parameters(self, **changes: Any) -> Fitted:
+        """A version with other weights of parts. Parameters of the fit (metric_ridge …) are not read again."""
+        return self.changed(parameters=replace(self.parameters, **changes))
+
+    def history_of(self, ids: Sequence[str]) -> sp.csr_matrix:
+        """(n, items), the weights of what users did; empty rows for users who are not known."""
+        return self.history.take(self.users.rows(ids))
+
+    def seen_by(self, ids: Sequence[str]) -> sp.csr_matrix:
+        """(n, items), what users have interacted with; empty rows for users who are not known."""
+        return self.seen.take(self.users.rows(ids))
+
+    def side_of(self, items: Entities) -> ItemSide:
+        """Items, known or not, as the arithmetic needs them."""
+        features = self.item_space.matrix(items)
+        return ItemSide(
+            self.item_space.vocabulary.feature_matrix(items), np.asarray(features @ self.factors.items),
+            np.asarray(features @ self.factors.biases), self.items.rows(items.ids), ~self.item_space.knows(items.ids),
+            items,
+        )  # fmt: skip
+
+    def entities_of(self, side: ItemSide) -> Entities:
+        """What is known of some items."""
+        return self.items.take(side.rows) if side.entities is None else side.entities
+
+    @derived("history", "items")
+    def counts(self) -> NDArray[np.int64]:
+        """(items,), how many users each item has."""
+        return np.bincount(self.history.whole.indices, minlength=len(self.items))
+
+    @derived("items", "item_space", "factors")
+    def _growing(self) -> tuple[ItemSide, Growing, Growing]:
+        """All items, and the two arrays of them that are large, as new items are added to them."""
+        side = replace(self.side_of(self.items.whole), entities=None)
+        return side, Growing(side.features.dense), Growing(side.latent)
+
+    @property
+    def all_items(self) -> ItemSide:
+        """All known items."""
+        return self._growing[0]
+
+    @derived("items", "item_space", "factors")
+    def warm_rows(self) -> NDArray[np.int64]:
+        """The rows of the items with history in training: what scores are standardised over."""
+        return np.flatnonzero(~self.all_items.cold)
+
+    @derived("items", "item_space", "factors")
+    def warm_items(self) -> ItemSide:
+        """The items with history in training."""
+        return self.all_items.take(self.warm_rows)
+
+    @derived("items", "item_space", "factors")
+    def mean_features(self) -> Vectors:
+        """(w,), the mean of the warm items' rows of the feature matrix."""
+        features = self.warm_items.features
+        return np.hstack([features.dense.mean(axis=0), np.asarray(features.sparse.mean(axis=0)).ravel()])
+
+    @derived("items", "item_space", "factors", "item_metric")
+    def mean_direction(self) -> Vectors:
+        """(w,), their mean under A."""
+        return np.asarray(self.mean_features @ self.item_metric)
+
+    @derived("items", "item_space", "factors")
+    def latent_moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(c + 1,) and (c + 1, c + 1): means and covariances of the warm items' LightFM vectors and biases."""
+        vectors = np.hstack([self.warm_items.latent, self.warm_items.bias[:, None]]).astype(np.float64)
+        return vectors.mean(axis=0), np.atleast_2d(np.cov(vectors.T, bias=True))
+
+    @derived("history", "items", "item_space", "factors", "item_metric")
+    def demand_map(self) -> tuple[Vectors, float]:
+        """(w,) and a number: the ridge regression of log(1 + buyers) on the feature matrix, and its mean."""
+        logs = np.log1p(self.counts[self.warm_rows])
+        centre = float(logs.mean())
+        weights = sp.csr_matrix((logs - centre).astype(np.float32)[None])
+        return (self.warm_items.features.summed(weights) @ self.item_metric).ravel(), centre
+
+    @derived("history", "items", "item_space", "factors", "item_metric")
+    def demand(self) -> NDArray[np.float32]:
+        """(items,), the expected demand of all items."""
+        return self.demand_of(self.all_items)
+
+    def demand_of(self, side: ItemSide) -> NDArray[np.float32]:
+        """(m,), log(1 + buyers) of items; for those without buyers what their features predict."""
+        counts = np.where(side.rows >= 0, self.counts[side.rows], 0)
+        demand = np.log1p(counts).astype(np.float32)
+        without = np.flatnonzero(counts == 0)
+        if len(without):
+            weights, centre = self.demand_map
+            demand[without] = side.features.take(without).dot(weights[None]).ravel() + centre
+        return demand
+
+    @derived("item_item")
+    def in_item_item(self) -> NDArray[np.bool_]:
+        """(items at the fit,), whether B knows an item."""
+        return np.asarray(np.diff(sp.csc_matrix(self.item_item).indptr) > 0)
+
+    @derived("item_item")
+    def partners(self) -> Vectors:
+        """(b, b + 1), B among the items that it knows, and a column of zeros for the others."""
+        known = np.flatnonzero(self.in_item_item)
+        found = np.zeros((len(known), len(known) + 1), dtype=np.float32)
+        found[:, :-1] = self.item_item[known][:, known].toarray()
+        return found
+
+    @derived("item_item")
+    def _partner_columns(self) -> NDArray[np.int64]:
+        return np.where(self.in_item_item, np.cumsum(self.in_item_item) - 1, -1)
+
+    def partner_columns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The column in `partners` of the items in some rows, -1 for those that B does not know."""
+        columns = self._partner_columns
+        inside = (rows >= 0) & (rows < len(columns))
+        return np.where(inside, columns[np.where(inside, rows, 0)], -1)
+
+    @derived("item_item", "items", "item_space", "item_metric", "item_item_smoothing")
+    def _directions(self) -> Growing:
+        features = self.all_items.features
+        added = self.parameters.item_item_smoothing * features.summed(self.widened(self.item_item))
+        d = features.dense.shape[1]
+        added[:, d:] += features.sparse.toarray()
+        return Growing(np.asarray(added @ self.item_metric))
+
+    @property
+    def text_directions(self) -> Vectors:
+        """(items, w), what one event with an item adds to P_u'ᵀ A, beside the profile in the embedding space."""
+        return self._directions.rows
+
+    def widened(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+        """B, or rows of it, with empty rows and columns for the items that came after the fit."""
+        return _widened(matrix, (len(self.items), len(self.items)))
+
+
+def _widened(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
+    """The same numbers in a matrix that is at least as large; nothing but the row pointers is copied."""
+    ends = np.full(shape[0] - matrix.shape[0], matrix.indptr[-1], matrix.indptr.dtype)
+    return sp.csr_matrix((matrix.data, matrix.indices, np.concatenate([matrix.indptr, ends])), shape=shape)
+
+
+_DERIVED = {name: one for name, one in vars(Fitted).items() if isinstance(one, Derived)}

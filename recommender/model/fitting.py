@@ -1,0 +1,97 @@
+"""Learn a `Fitted` from interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sp
+
+from coldstart_udfs.errors import ColdStartError
+from recommender.data.entities import Entities
+from recommender.data.interactions import Interactions
+from recommender.model.closed_form import item_item_weights, item_metric
+from recommender.model.fitted import Fitted
+from recommender.model.known import KnownEntities
+from recommender.model.lightfm import FeatureSpace, fit_lightfm
+from recommender.model.parameters import Parameters
+from recommender.model.predicted import AttributePopularity, PredictedProfiles
+from recommender.model.requests import same_encoder
+from recommender.model.rows import SparseRows
+from recommender.model.scoring import rescaled
+
+
+def fit(
+    parameters: Parameters, interactions: Interactions, users: Entities, items: Entities, *,
+    seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> Fitted:
+    """Train on interactions, with features and profiles of the same moment.
+
+    Args:
+        parameters: of fit and score.
+        interactions: what is learned from, with the weights that count (see `Interactions.weighted`).
+        users: features of `interactions.user_ids`, in that order.
+        items: features of `interactions.item_ids`, in that order.
+        seen: what is not recommended again; None is `interactions`.
+        progress: called after each epoch of LightFM, with the finished epochs and all.
+
+    Raises:
+        ColdStartError: no interactions, or features of other ids.
+        FingerprintError: users and items come from different encoders.
+    """
+    if not len(interactions):
+        raise ColdStartError(
+            "there are no interactions to learn from; give some from before the moment of the fit and, if all were "
+            "dropped, look at event_weights in enrichment.json"
+        )
+    same_ids(interactions, users, items)
+    same_encoder(users.fingerprint, items.fingerprint)
+    history = as_matrix(interactions)
+    warm_users, warm_items = np.flatnonzero(np.diff(history.indptr)), np.unique(history.indices).astype(np.int64)
+    learned_users, learned_items = users.take(warm_users), items.take(warm_items)
+    user_space = FeatureSpace.fit(learned_users, 1.0)
+    item_space = FeatureSpace.fit(learned_items, parameters.item_identity_weight)
+    factors = fit_lightfm(
+        history[warm_users][:, warm_items], user_space.matrix(learned_users), item_space.matrix(learned_items),
+        parameters, progress,
+    )  # fmt: skip
+    popularity = AttributePopularity.fit(history, users)
+    return rescaled(
+        Fitted(
+            parameters=parameters,
+            users=KnownEntities(users),
+            items=KnownEntities(items),
+            history=SparseRows(history),
+            seen=SparseRows(history if seen is None else as_matrix(seen)),
+            user_space=user_space,
+            item_space=item_space,
+            factors=factors,
+            item_metric=item_metric(item_space.vocabulary.feature_matrix(learned_items), parameters.metric_ridge),
+            item_item=item_item_weights(history, parameters.item_item_ridge),
+            predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),
+            attribute_popularity=popularity,
+            usual_deviations=np.ones(2, np.float32),
+        )
+    )
+
+
+def with_history(fitted: Fitted, interactions: Interactions, users: Entities) -> Fitted:
+    """What was learned, with other histories of the same users: with other weights, for example."""
+    return rescaled(fitted.changed(history=SparseRows(as_matrix(interactions)), users=KnownEntities(users)))
+
+
+def same_ids(interactions: Interactions, users: Entities, items: Entities) -> None:
+    """Raise a ColdStartError unless users and items are those of the interactions, in the same order."""
+    for side, ids, entities in (("users", interactions.user_ids, users), ("items", interactions.item_ids, items)):
+        if list(ids) != list(entities.ids):
+            raise ColdStartError(
+                f"features of {len(entities)} {side} do not match the {len(ids)} {side} of the interactions; "
+                "they must have the same ids in the same order"
+            )
+
+
+def as_matrix(interactions: Interactions) -> sp.csr_matrix:
+    """(users, items) float32, the weights of each pair added up."""
+    pairs = interactions.pairs()
+    shape = (len(pairs.user_ids), len(pairs.item_ids))
+    return sp.csr_matrix((pairs.weights, (pairs.users, pairs.items)), shape=shape, dtype=np.float32)
