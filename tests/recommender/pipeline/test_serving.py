@@ -21,6 +21,7 @@ from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
+from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline import training
 from recommender.pipeline.online import online_item, online_user
@@ -197,8 +198,9 @@ def test_another_alpha_or_encoder_than_the_bundles_is_an_error(store: FeatureSto
     other = model.with_parameters(alpha=model.parameters.alpha + 1)
     with pytest.raises(ColdStartError, match="run `feast apply` after `coldstart train`"):
         online_user(store, other, "ann")
-    # β is no part of a score.
-    online_item(store, model.with_parameters(beta=7.0), "mug")
-    other._users = replace(other.users, fingerprint="of another encoder")
+    # α of users is no part of an item.
+    online_item(store, other, "mug")
+    items = KnownEntities(replace(model.items, fingerprint="of another encoder"))
+    other = HybridRecommender.of(model.fitted.changed(items=items))
     with pytest.raises(FingerprintError, match="of another encoder"):
         online_item(store, other, "mug")

@@ -172,8 +172,8 @@ def test_of_what_is_drawn_by_chance_nothing_is_chosen(seed: int) -> None:
     learned = (interactions.items % DEPTH < DEPTH - 1) & (np.arange(len(pairs)) % 4 > 0)
     known, held_out = interactions.select(learned), interactions.select(~learned)
     chosen = tune(SMALL, known, held_out, *with_history(known, users, items)).parameters
-    names = ("metric_ridge", "item_item_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust", "item_item_weight",
-             "warm_text_weight", "alpha")  # fmt: skip
+    names = ("metric_ridge", "item_item_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust",
+             "item_item_weight", "warm_text_weight", "alpha")  # fmt: skip
     assert {name: getattr(chosen, name) for name in names} == {name: getattr(SMALL, name) for name in names}
     assert {chosen.source[name] for name in names} == {KEPT}
 
