@@ -3,179 +3,147 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from itertools import pairwise
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-Rows = TypeVar("Rows", NDArray[Any], sp.csr_matrix)
+Row = TypeVar("Row")
+# The columns and the values of a sparse row.
+Entries: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
-# Rows that are copied together: 128 vectors of 384 float32 are 200 kB.
+# Row numbers that share a table of replaced rows.
 _BLOCK = 128
 
 
-class _Patched(Generic[Rows]):
-    """An array of rows, and the blocks of it that later versions replaced.
+class _Patched(Generic[Row]):
+    """Rows of a base array, some of them replaced, and rows behind them; a version shares the rows of the one before.
 
-    An update copies the blocks that it touches, and the table of replaced blocks, which has one entry per block.
+    Replaced rows stand in a table of tables, one for each block of row numbers: an update copies the table of blocks,
+    and the tables of the blocks that it touches.
     """
 
-    def __init__(self, base: Rows, patches: dict[int, Rows] | None = None, length: int | None = None) -> None:
-        self._base: Rows = base
-        self._patches: dict[int, Rows] = patches or {}
-        self._length = int(base.shape[0]) if length is None else length
+    def __init__(self, length: int, patches: dict[int, dict[int, Row]] | None = None) -> None:
+        self._length = length
+        self._patches = patches or {}
 
     def __len__(self) -> int:
         return self._length
 
-    @cached_property
-    def whole(self) -> Rows:
-        """All rows in one array; read only."""
-        return self._base if not self._patches else self.take(np.arange(len(self)))
+    def _patched(self, rows: NDArray[np.int64], values: Iterable[Row]) -> dict[int, dict[int, Row]]:
+        """The patches, and these."""
+        patches = dict(self._patches)
+        copied: set[int] = set()
+        for row, value in zip(rows.tolist(), values, strict=True):
+            block = row // _BLOCK
+            if block not in copied:
+                copied.add(block)
+                patches[block] = dict(patches.get(block, {}))
+            patches[block][row] = value
+        return patches
 
-    def take(self, rows: NDArray[np.int64]) -> Rows:
-        """These rows, in this order, copied."""
-        if not self._patches:
-            return self._picked(self._base, rows)
-        pieces, places = list[Rows](), list[NDArray[np.int64]]()
-        for block, here in _by_block(rows):
-            if block in self._patches:
-                pieces.append(self._picked(self._patches[block], rows[here] - block * _BLOCK))
-                places.append(here)
-        patched = np.concatenate(places) if places else np.zeros(0, np.int64)
-        rest = np.setdiff1d(np.arange(len(rows)), patched, assume_unique=True)
-        if len(rest) or not pieces:
-            pieces.append(self._fitted(self._picked(self._base, rows[rest])))
-            places.append(rest)
-        return self._picked(self._stacked(pieces), np.argsort(np.concatenate(places)))
-
-    def _block(self, number: int) -> Rows:
-        """One block; of a last block that is not full, what there is."""
-        if number in self._patches:
-            return self._patches[number]
-        rows = np.arange(number * _BLOCK, min((number + 1) * _BLOCK, self._base.shape[0]))
-        return self._fitted(self._picked(self._base, rows))
-
-    def _fitted(self, piece: Rows) -> Rows:
-        return piece
-
-    @staticmethod
-    def _picked(piece: Rows, rows: NDArray[np.int64]) -> Rows:
-        found: Rows = piece[rows]
-        return found
-
-    @staticmethod
-    def _stacked(pieces: list[Rows]) -> Rows:
-        raise NotImplementedError
+    def _replaced(self, rows: NDArray[np.int64]) -> list[tuple[int, Row]]:
+        """The places in `rows` whose row is replaced, and what it is now."""
+        patches = self._patches
+        if not patches:
+            return []
+        named = ((place, patches.get(row // _BLOCK, {}).get(row)) for place, row in enumerate(rows.tolist()))
+        return [(place, value) for place, value in named if value is not None]
 
 
 class DenseRows(_Patched[NDArray[Any]]):
     """(n, …) numbers."""
+
+    def __init__(
+        self, base: NDArray[Any], length: int | None = None, patches: dict[int, dict[int, NDArray[Any]]] | None = None
+    ) -> None:
+        super().__init__(len(base) if length is None else length, patches)
+        self._base = base
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(n, …)."""
         return len(self), *self._base.shape[1:]
 
+    @cached_property
+    def whole(self) -> NDArray[Any]:
+        """All rows; read only."""
+        return self.take(np.arange(len(self))) if self._patches else self._base
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """These rows, in this order, copied."""
+        replaced = self._replaced(rows)
+        if not replaced:
+            return np.asarray(self._base[rows])
+        found = np.asarray(self._base[np.where(rows < len(self._base), rows, 0)])
+        found[[place for place, _ in replaced]] = [value for _, value in replaced]
+        return found
+
     def replaced(self, rows: NDArray[np.int64], values: NDArray[Any]) -> DenseRows:
         """A version with other values in some rows, each named once."""
-        patches = dict(self._patches)
-        for block, here in _by_block(rows):
-            patches[block] = self._block(block).copy()
-            patches[block][rows[here] - block * _BLOCK] = values[here]
-        return DenseRows(self._base, patches, len(self))
+        return DenseRows(self._base, len(self), self._patched(rows, values))
 
     def extended(self, values: NDArray[Any]) -> DenseRows:
         """A version with these rows added at the end."""
-        patches, start, stop = dict(self._patches), len(self), len(self) + len(values)
-        for block, here in _by_block(np.arange(start, stop)):
-            patches[block] = np.concatenate([self._block(block), values[here]])
-        return DenseRows(self._base, patches, stop)
-
-    @staticmethod
-    def _stacked(pieces: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate(pieces)
+        length = len(self) + len(values)
+        return DenseRows(self._base, length, self._patched(np.arange(len(self), length), values))
 
 
-class SparseRows(_Patched[sp.csr_matrix]):
+class SparseRows(_Patched[Entries]):
     """(n, m) numbers, most of them zero.
 
     Args:
         base: (n, m) at the beginning.
-        patches: blocks that replace those of `base`.
-        length: n now.
-        width: m now.
+        shape: (n, m) now.
+        patches: rows that are not those of `base`, as columns and values.
     """
 
     def __init__(
-        self, base: sp.csr_matrix, patches: dict[int, sp.csr_matrix] | None = None, length: int | None = None,
-        width: int | None = None,
+        self, base: sp.csr_matrix, shape: tuple[int, int] | None = None,
+        patches: dict[int, dict[int, Entries]] | None = None,
     ) -> None:
-        super().__init__(base, patches, length)
-        self._width = int(base.shape[1]) if width is None else width
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, m)."""
-        return len(self), self._width
+        self.shape = shape or (int(base.shape[0]), int(base.shape[1]))
+        super().__init__(self.shape[0], patches)
+        self._base = base
 
     @cached_property
     def whole(self) -> sp.csr_matrix:
-        """All rows in one matrix; read only."""
-        return self._fitted(self._base) if not self._patches else self.take(np.arange(len(self)))
+        """All rows; read only."""
+        return self.take(np.arange(len(self))) if self._patches or self.shape != self._base.shape else self._base
 
     def take(self, rows: NDArray[np.int64]) -> sp.csr_matrix:
-        """These rows, in this order; -1 gives an empty row."""
-        if (rows >= 0).all():
-            return self._fitted(super().take(rows))
-        known = np.flatnonzero(rows >= 0)
-        shape = len(rows), len(known)
-        place = sp.csr_matrix((np.ones(len(known), np.float32), (known, np.arange(len(known)))), shape)
-        return sp.csr_matrix(place @ self.take(rows[known]))
+        """(k, m), these rows, in this order; -1 gives an empty row."""
+        replaced = self._replaced(rows)
+        inside = (rows >= 0) & (rows < self._base.shape[0])
+        inside[[place for place, _ in replaced]] = False
+        if inside.all():
+            found = self._base[rows]
+            return sp.csr_matrix((found.data, found.indices, found.indptr), shape=(len(rows), self.shape[1]))
+        pieces = [self._base[rows[inside]].tocoo()]
+        places = [np.flatnonzero(inside)[pieces[0].row], *(np.full(len(one[0]), place) for place, one in replaced)]
+        columns = [pieces[0].col, *(one[0] for _, one in replaced)]
+        values = [pieces[0].data, *(one[1] for _, one in replaced)]
+        pairs = np.concatenate(places), np.concatenate(columns)
+        return sp.csr_matrix((np.concatenate(values), pairs), shape=(len(rows), self.shape[1]), dtype=np.float32)
 
-    def added(self, rows: NDArray[np.int64], values: sp.csr_matrix, length: int, width: int) -> SparseRows:
-        """A version of another shape with numbers added to some rows.
+    def added(self, rows: NDArray[np.int64], values: sp.csr_matrix, shape: tuple[int, int]) -> SparseRows:
+        """A version with numbers added to some rows.
 
         Args:
             rows: (k,), each named once.
-            values: (k, width).
-            length: n of the version.
-            width: m of the version.
+            values: (k, m).
+            shape: (n, m) of the version, at least that of this one.
         """
-        other = SparseRows(self._base, dict(self._patches), length, width)
-        for block, here in _by_block(rows):
-            size = min(_BLOCK, length - block * _BLOCK)
-            place = (rows[here] - block * _BLOCK, np.arange(len(here)))
-            lifted = sp.csr_matrix((np.ones(len(here), np.float32), place), (size, len(here))) @ values[here]
-            before = self._fitted(self._block(block), (size, width))
-            other._patches[block] = sp.csr_matrix(before + lifted)
-        if length > len(self) and len(self) % _BLOCK:  # the block that was last is longer now
-            last = len(self) // _BLOCK
-            size = min(_BLOCK, length - last * _BLOCK)
-            other._patches[last] = self._fitted(other._block(last), (size, width))
-        for block in range(-(-len(self) // _BLOCK), -(-length // _BLOCK)):
-            if block not in other._patches:
-                size = min(_BLOCK, length - block * _BLOCK)
-                other._patches[block] = sp.csr_matrix((size, width), dtype=np.float32)
-        return other
-
-    def _fitted(self, piece: sp.csr_matrix, shape: tuple[int, int] | None = None) -> sp.csr_matrix:
-        """The same numbers in a matrix that is as wide as this version, or of a larger shape; nothing is copied."""
-        shape = shape or (piece.shape[0], self._width)
-        if piece.shape == shape:
-            return piece
-        ends = np.full(shape[0] - piece.shape[0], piece.indptr[-1], piece.indptr.dtype)
-        return sp.csr_matrix((piece.data, piece.indices, np.concatenate([piece.indptr, ends])), shape=shape)
-
-    @staticmethod
-    def _stacked(pieces: list[sp.csr_matrix]) -> sp.csr_matrix:
-        width = max(piece.shape[1] for piece in pieces)
-        for piece in pieces:
-            piece.resize(piece.shape[0], width)
-        return sp.vstack(pieces, format="csr")
+        before = self.take(np.where(rows < len(self), rows, -1))
+        sums = sp.csr_matrix((before.data, before.indices, before.indptr), shape=values.shape) + values
+        new = (
+            (sums.indices[start:stop], sums.data[start:stop]) for start, stop in pairwise(sums.indptr.tolist())
+        )
+        return SparseRows(self._base, shape, self._patched(rows, new))
 
 
 class Growing:
@@ -212,11 +180,3 @@ class Growing:
 class _Buffer:
     def __init__(self, array: NDArray[Any], filled: int | None = None) -> None:
         self.array, self.filled, self.lock = array, len(array) if filled is None else filled, threading.Lock()
-
-
-def _by_block(rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """The number of each block that rows lie in, and the places in `rows` of those that do."""
-    numbers = rows // _BLOCK
-    order = np.argsort(numbers, kind="stable")
-    unique, starts = np.unique(numbers[order], return_index=True)
-    return zip(unique.tolist(), np.split(order, starts[1:]), strict=False)  # split gives an empty piece of no rows

@@ -1,6 +1,7 @@
 """Take new interactions into histories, profiles and popularity, without training.
 
-An update costs what is new: it copies the blocks of rows that it touches, and a few arrays of one number per item.
+An update costs what is new: it keeps the rows that it changes beside the older ones, and copies a few arrays of one
+number per item.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def updated(fitted: Fitted, interactions: Interactions, users: Entities, items: 
     width = len(known_items)
     new = _matrix(interactions, interactions.weights, item_rows, width)
     met = _matrix(seen, np.ones(len(seen), np.float32), item_rows, width)
-    history = fitted.history.added(user_rows, new, len(known_users), width)
+    shape = len(known_users), width
     state = fitted.changed(
-        history=history,
-        seen=fitted.seen.added(user_rows, met, len(known_users), width),
+        history=fitted.history.added(user_rows, new, shape),
+        seen=fitted.seen.added(user_rows, met, shape),
         **_profiles(known_users, known_items, interactions, user_rows, item_rows, new[:, item_rows]),
         stale=("history",) if width == len(fitted.items) else ("history", "items"),
     )

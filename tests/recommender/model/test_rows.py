@@ -53,20 +53,20 @@ def test_sparse_rows_are_added_to_and_the_matrix_grows(n: int, more: int) -> Non
     base, rows = sparse(n, 4, 0), np.unique([0, n - 1, n + more - 1])
     values = sparse(len(rows), 6, 1)
     first = SparseRows(base)
-    second = first.added(rows, values, n + more, 6)
+    second = first.added(rows, values, (n + more, 6))
     wanted = np.zeros((n + more, 6), np.float32)
     wanted[:n, :4] = base.toarray()
     wanted[rows] += values.toarray()
     assert second.shape == (n + more, 6)
     np.testing.assert_array_equal(second.whole.toarray(), wanted)
     np.testing.assert_array_equal(first.whole.toarray(), base.toarray())
-    again = second.added(rows, values, n + more, 6)
+    again = second.added(rows, values, (n + more, 6))
     wanted[rows] += values.toarray()
     np.testing.assert_array_equal(again.whole.toarray(), wanted)
 
 
 def test_a_row_of_nobody_is_empty() -> None:
-    rows = SparseRows(sparse(200, 4, 0)).added(np.array([3]), sparse(1, 4, 1), 200, 4)
+    rows = SparseRows(sparse(200, 4, 0)).added(np.array([3]), sparse(1, 4, 1), (200, 4))
     found = rows.take(np.array([3, -1, 150]))
     assert found.shape == (3, 4)
     np.testing.assert_array_equal(found.toarray()[[0, 2]], rows.whole.toarray()[[3, 150]])
