@@ -212,7 +212,7 @@ def fetch(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 def forget() -> None:
-    """Release the process's encoders and their vectors in memory."""
+    """Give up the process's encoders and what they have in memory."""
     from coldstart_udfs.encoder import encoder
 
     encoder._shared_encoder.cache_clear()

@@ -327,7 +327,7 @@ def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files
     for name in list(baselines.METHODS):
         monkeypatch.delitem(baselines.METHODS, name)
     asked = ("--data", files, "--seeds", "1", "--repo", repo)
-    assert "is no Feast repository" in str(invoke(app, *asked).exception)
+    assert "is not a Feast repository" in str(invoke(app, *asked).exception)
     (repo / "feature_store.yaml").touch()
     settings.write(repo / ENRICHMENT_FILE)
     for arguments in (asked, (*asked, "--model", "another/encoder"), asked[:-2]):

@@ -188,7 +188,7 @@ def test_too_little_to_judge_by_is_an_error_and_nothing_is_written(data, repo) -
 
 
 def test_no_repository_is_an_error(data, tmp_path) -> None:
-    with pytest.raises(ColdStartError, match="is no Feast repository"):
+    with pytest.raises(ColdStartError, match="is not a Feast repository"):
         weigh(data(shop()), tmp_path / "nowhere")
 
 
