@@ -111,7 +111,7 @@ def _ranked(
     for user, name, alike, mine in zip(_rows(split.users.ids, names), names, fans["bought_alike"], scores, strict=True):
         bought = split.train.items[split.train.users == user]
         offered = np.setdiff1d(np.arange(len(split.items)), bought)
-        place = int((mine[offered] >= mine[row]).sum())  # counts the item itself, so it starts at 1; ties count against it
+        place = int((mine[offered] >= mine[row]).sum())  # from 1, as it counts itself; ties count against it
         taken = bool(((split.test.users == user) & (split.test.items == row)).any())
         audience.append(Fan(name, shortened(str(alike), SHORT), place, len(offered), taken))
         distances.append(_distances(mine, row, warm, bought))

@@ -134,7 +134,7 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
         (("recommend", "--description", "x", "--bundle", "nowhere"), "nowhere holds no bundle"),
         (("recommend",), "--description TEXT, --user-id ID, or both"),
         (("audience",), "--description TEXT, --item-id ID, or both"),
-        (("train", "--cutoff", "1999-01-01"), "lie before the cut-off 1999-01-01"),
+        (("train", "--cutoff", "1999-01-01"), "are before the cut-off 1999-01-01"),
         (("train", "--repo", "nowhere"), "nowhere is no Feast repository"),
         (("profiles", "--data", "nowhere"), "nowhere is not a folder"),
         (("weigh", "--data", "nowhere"), "nowhere is not a folder"),
