@@ -138,7 +138,7 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
         (("train", "--repo", "nowhere"), "nowhere is no Feast repository"),
         (("profiles", "--data", "nowhere"), "nowhere is not a folder"),
         (("weigh", "--data", "nowhere"), "nowhere is not a folder"),
-        (("evaluate", "--group-column", "stem"), "has no column 'stem' to group by"),
+        (("evaluate", "--group-column", "stem"), "has no column 'stem' for groups"),
         (("bundle", "inspect", "nowhere"), "nowhere holds no bundle"),
         (("explain", "--item-id", "22430"), "--description TEXT, --user-id ID, or both"),
         (("init", "."), "exists already"),

@@ -264,7 +264,7 @@ def test_a_column_of_groups_is_read_and_is_no_attribute(files) -> None:
 def test_what_is_wrong_with_a_file_is_said_of_the_users_own_file(files) -> None:
     path = files / "interactions.csv"
     path.write_text(path.read_text() + "\n001,99,2024-01-01\n")
-    with pytest.raises(ContractError, match=f"^{path}: column 'item_id': 1 row has an id that is not in the table items"):
+    with pytest.raises(ContractError, match=f"^{path}: column 'item_id': 1 row has an id that is not in the table"):
         read_dataset(*files_in(files))
     path.write_text("user,item_id,event_timestamp\n1,2,2024-01-01\n")
     with pytest.raises(ContractError, match=f"^{path}: column 'user_id' is missing; the columns are"):
