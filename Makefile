@@ -37,7 +37,7 @@ test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
 test-feast-universal: $(VENV)/feast-universal/.installed
 	@$(VENV)/feast-universal/bin/python tests/feast_universal/compare.py $(SUITE)
 
-# These measure on this machine and write their section of docs/performance.md; they take minutes and want it to themselves.
+# These measure on this machine and write their section of docs/explanation/performance.md; they take minutes and want it to themselves.
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
 
@@ -50,7 +50,7 @@ bench-text: $(VENV)/.installed
 bench-feast: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_feast.py
 
-# Writes docs/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
+# Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA))
 

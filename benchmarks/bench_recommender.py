@@ -1,7 +1,7 @@
-"""What the recommender is worth: ranking, speed, growth, robustness, leakage. `make bench-recommender`.
+"""Measure the recommender: ranking, speed, growth, robustness, leakage. `make bench-recommender`.
 
-It writes its sections of docs/quality.md. What a stopped run has finished is kept in data/bench-recommender, and the
-same command goes on from there. What a whole run has measured is forgotten, so that the next one measures anew.
+Writes its sections of docs/explanation/quality.md. An interrupted run keeps its results in data/bench-recommender, and
+the same command resumes it. A complete run deletes them, so that the next run measures everything again.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ import bench_recommender_robustness as robustness
 import bench_recommender_speed as speed
 import bench_recommender_tables as tables
 import bench_recommender_updates as updates
-from bench_recommender_setup import ONLINE_RETAIL, forget, kept, make_tables, told
-from common import ROOT, made_by, table, write_between
+from bench_recommender_setup import forget, kept, make_tables, told
+from common import EXPLANATION, HEAD, made_by, table, write_between
 
-PAGE = ROOT / "docs" / "quality.md"
+PAGE = EXPLANATION / "quality.md"
 COMMAND = "make bench-recommender"
 _PACKAGES = ("duckdb", "lightfm-next", "numpy", "scikit-learn", "scipy", "sentence-transformers", "torch")
-_HEAD = ("what", "against", "goal", "measured")
 
 
 def main() -> None:
-    """Measure the sections that are asked for, and write each as soon as it is done."""
-    parser = argparse.ArgumentParser(description="Measure the recommender and write docs/quality.md.")
+    """Measure the requested sections, and write each as soon as it is finished."""
+    parser = argparse.ArgumentParser(description="Measure the recommender and write docs/explanation/quality.md.")
     parser.add_argument("--data-dir", type=Path, help="folder with complete-journey and stackexchange-quantum")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", choices=_SECTIONS, help="one section")
@@ -38,16 +37,17 @@ def main() -> None:
     for section in sections:
         about, lines = _SECTIONS[section](names, asked.seeds)
         write_between(PAGE, section, "\n".join([made_by(COMMAND, about, _PACKAGES), "", *lines]))
-        told(f"{section} is in {PAGE}")
+        told(f"wrote {section} to {PAGE}")
     for section in sections:
         forget(section)
 
 
 def _ranking(names: list[str], seeds: int) -> tuple[str, list[str]]:
     about = (
-        f"Seeds: {seeds}. Means over users; intervals are paired bootstrap ones over users, of ours minus the "
-        "method. Ours chooses all its parameters within the training part. Fits and scores were timed while another "
-        "evaluation ran on each other processor, one thread each but for LightFM's seeds in ours."
+        f"Seeds: {seeds}. Values are means over users. Intervals are 95 % paired bootstrap intervals over users, of "
+        "coldstart minus the method. coldstart chooses all its parameters within the training part. Fits and scores "
+        "were timed while another evaluation ran on each other processor; each used one thread, except that coldstart "
+        "fits LightFM's seeds on a thread each."
     )
     return about, tables.markdown(ranking.measure(names, seeds))
 
@@ -55,20 +55,19 @@ def _ranking(names: list[str], seeds: int) -> tuple[str, list[str]]:
 def _speed(names: list[str], seeds: int) -> tuple[str, list[str]]:
     measured = kept("speed", speed.measure)
     about = (
-        "Online Retail. One thread, but that each of LightFM's seeds has its own in our fit; medians of three "
-        "interleaved rounds; choosing parameters is run once. The loop and implicit give numbers; `recommend` gives a "
-        "table with texts, scores and their parts."
+        "Online Retail. One thread, except that coldstart fits LightFM's seeds on a thread each. Values are medians of "
+        "three interleaved rounds; choosing parameters runs once. The loop and implicit return numbers; `recommend` "
+        "returns a table with texts, scores and their parts."
     )
-    return about, table(_HEAD, speed.rows(measured))
+    return about, table(HEAD, speed.rows(measured))
 
 
 def _growth(names: list[str], seeds: int) -> tuple[str, list[str]]:
     measured = kept("growth", growth.measure)
     about = (
-        "Made-up interactions with latent tastes; a user for every "
-        f"{growth.PER_USER} and an item for every {growth.PER_ITEM} of them, vectors of {growth.DIMENSIONS} numbers, "
-        f"texts of five words. One fit with given parameters, {growth.EPOCHS} epochs, one seed, one thread, in a "
-        "process of its own. Memory is the peak of that process."
+        f"Generated interactions with latent tastes: one user per {growth.PER_USER} and one item per {growth.PER_ITEM} "
+        f"interactions, vectors of {growth.DIMENSIONS} numbers, texts of five words. One fit with given parameters, "
+        f"{growth.EPOCHS} epochs, one seed and one thread, in a separate process. Memory is the peak of that process."
     )
     return about, growth.markdown(measured)
 
@@ -83,12 +82,13 @@ def _updates(names: list[str], seeds: int) -> tuple[str, list[str]]:
 
 
 def _robustness(names: list[str], seeds: int) -> tuple[str, list[str]]:
-    return f"{ONLINE_RETAIL}, one seed.", robustness.markdown(kept("robustness", robustness.measure))
+    return "Online Retail, one seed.", robustness.markdown(kept("robustness", robustness.measure))
 
 
 def _leakage(names: list[str], seeds: int) -> tuple[str, list[str]]:
     measured = kept("leakage", leakage.measure)
-    return "Two things that must go wrong when what a method lives on is taken away.", leakage.markdown(measured)
+    about = "Two controls: the advantage of a method must disappear when the information behind it is shuffled."
+    return about, leakage.markdown(measured)
 
 
 _SECTIONS: dict[str, Callable[[list[str], int], tuple[str, list[str]]]] = {

@@ -1,4 +1,4 @@
-"""How a fit grows from 10⁵ to 10⁷ made-up interactions: time and memory, each size in a process of its own."""
+"""Time and memory of a fit, from 10⁵ to 10⁷ generated interactions, each size in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 
 SIZES = (100_000, 1_000_000, 10_000_000)
-PER_USER, PER_ITEM = 50, 200  # interactions; near those of Online Retail (61 and 73), with room for a longer tail
+PER_USER, PER_ITEM = 50, 200  # interactions; Online Retail has 61 and 73
 DIMENSIONS = 384
 EPOCHS = 3
 _TASTES, _TASTES_OF_A_USER = 40, 3
@@ -29,12 +29,12 @@ _POPULARITY = 0.7
 
 
 def main() -> None:
-    """Fit once, on as many interactions as the argument says, and print what it took as JSON."""
+    """Fit once with the given number of interactions and print the measurements as JSON."""
     print(json.dumps(one(int(sys.argv[1]))))
 
 
 def measure() -> list[dict[str, float]]:
-    """One run of each size."""
+    """Run each size once."""
     runs = []
     for size in SIZES:
         told(f"growth: {size:,} interactions")
@@ -45,7 +45,7 @@ def measure() -> list[dict[str, float]]:
 
 
 def one(size: int) -> dict[str, float]:
-    """Make a shop, build its profiles, fit."""
+    """Generate a shop, build its profiles, fit."""
     interactions, users, items = made_up(size)
     start = peak()
     began = time.perf_counter()
@@ -61,10 +61,10 @@ def one(size: int) -> dict[str, float]:
 def made_up(
     size: int, seed: int = 0, *, users: int | None = None, items: int | None = None
 ) -> tuple[Interactions, Entities, Entities]:
-    """A shop with as many distinct pairs, whose users and items grow with them.
+    """Generate a shop with `size` distinct pairs, and users and items in proportion unless they are given.
 
-    A user has three of forty tastes; four of five items that he takes are of these, the more popular ones more
-    often. An item's vector lies near its taste's, and four of its five words are its taste's words.
+    A user has three of forty tastes. Four of five of their items belong to these tastes, popular items more often. An
+    item's vector lies near the vector of its taste, and four of its five words belong to its taste.
     """
     rng = np.random.default_rng(seed)
     n_users, n_items = users or size // PER_USER, items or size // PER_ITEM
@@ -80,7 +80,7 @@ def made_up(
         rows = np.minimum(np.searchsorted(np.cumsum(activity), rng.random(n) * activity.sum()), n_users - 1)
         tastes = likes[rows, rng.integers(_TASTES_OF_A_USER, size=n)]
         tastes = np.where(rng.random(n) < _AGREE, tastes, rng.integers(_TASTES, size=n))
-        # The place among a taste's items, the first ones more often: x = u^(1/(1-s)) has the density of Zipf's law.
+        # The position among a taste's items, the first more often: x = u^(1/(1-s)) has the density of Zipf's law.
         places = (rng.random(n) ** (1 / (1 - _POPULARITY)) * counts[tastes]).astype(np.int64)
         keys = np.unique(np.concatenate([keys, rows * n_items + by_taste[begins[tastes] + places]]))
     keys = rng.permutation(keys)[:size]
@@ -118,7 +118,7 @@ def _texts(taste_of: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
 
 
 def learned(model: HybridRecommender, interactions: Interactions, asked: int = 200) -> float:
-    """The share of what users did that ranks above the middle of the catalogue: 0.5 is a model that learned nothing."""
+    """The share of users' items that score above the median of the catalogue; 0.5 if the model learned nothing."""
     rows = np.unique(interactions.users)[:: max(len(model.users) // asked, 1)]
     scores = model.score([interactions.user_ids[row] for row in rows.tolist()], model.items)
     place = np.full(len(model.users), -1)
@@ -129,16 +129,16 @@ def learned(model: HybridRecommender, interactions: Interactions, asked: int = 2
 
 
 def peak() -> float:
-    """The most memory that this process has had, in MiB."""
-    # getrusage's maxrss of a new process starts at the peak of the one that started it; this starts at 0. Linux alone.
+    """The peak memory of this process, in MiB."""
+    # getrusage's maxrss of a new process starts at its parent's peak; VmHWM starts at 0. Linux only.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def markdown(runs: list[dict[str, float]]) -> list[str]:
-    """The table, and how it grew."""
-    head = ("interactions", "users", "items", "profiles", "fit", "a fit's time per interaction", "peak memory",
-            "of it before the fit")  # fmt: skip
+    """Return the table and a sentence about its growth."""
+    head = ("interactions", "users", "items", "profiles", "fit", "fit per interaction", "peak memory",
+            "memory before the fit")  # fmt: skip
     rows = [
         (f"{run['interactions']:,}", f"{run['users']:,}", f"{run['items']:,}", f"{run['profiles_s']:.1f} s",
          f"**{run['fit_s']:.1f} s**", f"{run['fit_s'] / run['interactions'] * 1e6:.1f} µs",
@@ -148,10 +148,10 @@ def markdown(runs: list[dict[str, float]]) -> list[str]:
     first, last = runs[0], runs[-1]
     dearer = last["fit_s"] / last["interactions"] / (first["fit_s"] / first["interactions"])
     said = (
-        f"From {first['interactions']:,} to {last['interactions']:,} interactions the time of one interaction is "
-        f"{dearer:.2f}× (1 is linear). That something was learned: of what the asked users did, "
+        f"From {first['interactions']:,} to {last['interactions']:,} interactions, the time per interaction grows to "
+        f"{dearer:.2f}× (1 is linear). To check that the models learned: of the sampled users' items, "
         + ", ".join(f"{run['learned']:.0%}" for run in runs)
-        + " scores above the middle of the catalogue (half would, if nothing were)."
+        + " score above the median of the catalogue (50% without learning)."
     )
     return [*table(head, rows), "", said]
 

@@ -1,4 +1,4 @@
-"""Two things that must go wrong when what a method is said to live on is taken away: texts, and time."""
+"""Two controls against leakage: shuffled texts and shuffled times."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _HALF_LIFE = EventWeights(half_life_days=15)
 
 
 def measure() -> dict[str, Any]:
-    """Both trials on Online Retail."""
+    """Run both controls on Online Retail."""
     shop = dataset(ONLINE_RETAIL)
     return {"texts": texts(shop, _SHUFFLES), "time": times(shop, _SHUFFLES)}
 
 
 def texts(shop: Dataset, seeds: int) -> dict[str, Any]:
-    """NDCG@20 on cold items: as they are, with what is known of items shuffled among them, and random.
+    """NDCG@20 on cold items: with their texts, with texts shuffled among items, and of a random ranking.
 
-    The parameters are those chosen for the items as they are, which trust the texts as much as they deserve it there.
+    The parameters are those chosen with the original texts.
     """
     (split,) = make_splits(shop.interactions, shop.users, shop.items, "item_cold", groups=shop.groups)
     cold = np.flatnonzero(split.cold)
@@ -52,22 +52,22 @@ def texts(shop: Dataset, seeds: int) -> dict[str, Any]:
 
 
 def times(shop: Dataset, seeds: int) -> dict[str, list[float]]:
-    """NDCG@20 on warm items after the cut-off, with the times of what is learned from as they are and shuffled.
+    """NDCG@20 on warm items after the cut-off, with original and with shuffled training times.
 
-    Everything else stays: the same pairs are learned from, and the same ones asked for.
+    The training pairs and the test pairs stay the same.
     """
     (split,) = make_splits(shop.interactions, shop.users, shop.items, "temporal", cutoff=CUTOFF)
     warm = np.flatnonzero(split.warm)
     results: dict[str, list[float]] = {}
     for seed in range(-1, seeds):
-        told("leakage: times as they are" if seed < 0 else f"leakage: times shuffled, {seed + 1} of {seeds}")
+        told("leakage: original times" if seed < 0 else f"leakage: times shuffled, {seed + 1} of {seeds}")
         other = split if seed < 0 else replace(split, train=shuffled_times(split.train, seed))
         model = fit_ours(other, 0)
         scorers = {
             OURS: scorer_of(model),
             f"popularity of the last {_DAYS} days": recent_popularity(other),
             "encoder cosine, profiles with a half-life of 15 days": profiles(other, _HALF_LIFE),
-            "encoder cosine, profiles that keep all": profiles(other, EventWeights()),
+            "encoder cosine, profiles without a half-life": profiles(other, EventWeights()),
         }
         for method, score in scorers.items():
             results.setdefault(method, []).append(_mean(split, score, warm))
@@ -75,22 +75,22 @@ def times(shop: Dataset, seeds: int) -> dict[str, list[float]]:
 
 
 def shuffled_texts(items: Entities, seed: int) -> Entities:
-    """What is known of items (texts, their vectors, attributes) given to others; ids and history stay."""
+    """Shuffle texts, vectors and attributes among items; ids and history stay."""
     order = np.random.default_rng(seed).permutation(len(items))
     given = items.take(order)
     return replace(given, ids=items.ids, profiles=items.profiles, evidence=items.evidence)
 
 
 def shuffled_times(interactions: Interactions, seed: int) -> Interactions:
-    """The same interactions, each at the time of another one."""
-    # The times stay where they are, oldest first as the contract has them; what happened then moves.
+    """The same interactions, each with the time of another."""
+    # The sorted times stay in place, as `Interactions` requires; the other columns are permuted.
     order = np.random.default_rng(seed).permutation(len(interactions))
     moved = ("users", "items", "weights", "events", "returned")
     return replace(interactions, **{name: getattr(interactions, name)[order] for name in moved})
 
 
 def recent_popularity(split: Split) -> Scorer:
-    """How many bought an item in the last days of what is learned from: a method made of time alone."""
+    """The number of buyers of an item in the last days of the training data: a method that depends only on time."""
     train = split.train
     late = train.timestamps >= train.timestamps.max() - np.timedelta64(_DAYS, "D")
     counts = np.bincount(train.items[late], minlength=len(split.items)).astype(np.float64)
@@ -98,7 +98,7 @@ def recent_popularity(split: Split) -> Scorer:
 
 
 def profiles(split: Split, weights: EventWeights) -> Scorer:
-    """The vectors of what a user bought, weighted, beside those of the items."""
+    """The product of a user's profile, with weighted events, and the items' vectors."""
     users, _ = with_history(split.train.weighted(weights, CUTOFF), split.users, split.items)
     return lambda rows: users.profiles[rows] @ split.items.embeddings.T
 
@@ -108,32 +108,33 @@ def _mean(split: Split, score: Scorer, candidates: np.ndarray) -> float:
 
 
 def markdown(measured: dict[str, Any]) -> list[str]:
-    """Both tables, and what they say."""
+    """Return both tables and their descriptions."""
     found, seeds = measured["texts"], len(measured["texts"]["shuffled"])
     true, random = found["true"], float(np.mean(found["random"]))
     rows = [
-        ("as they are", f"{true:.3f}", ""),
+        ("original", f"{true:.3f}", ""),
         (f"shuffled among the items, {seeds} times", _spread(found["shuffled"]),
          f"{(np.mean(found['shuffled']) - random) / (true - random):.1%}"),
         (f"a random ranking, {seeds} times", _spread(found["random"]), ""),
     ]  # fmt: skip
     first = (
-        "**Texts.** NDCG@20 on the cold items of Online Retail (by stem, seed 0). What is known of items (text, "
-        "vector, attributes) is shuffled among all of them, warm and cold; then the same parameters are fitted anew. "
-        "An advantage that stayed would come from elsewhere, and there is nowhere else for a cold item."
+        "**Texts.** NDCG@20 on the cold items of Online Retail (by stem, seed 0). Texts, vectors and attributes are "
+        "shuffled among all items, warm and cold, and the model is fitted again with the same parameters. The "
+        "advantage over a random ranking must disappear, because texts and attributes are the only information about "
+        "a cold item."
     )
-    lines = [first, "", *table(("texts", "NDCG@20", "of the advantage over random that is left"), rows), ""]
+    lines = [first, "", *table(("texts", "NDCG@20", "remaining advantage over random"), rows), ""]
     second = (
-        f"**Time.** NDCG@20 on warm items of Online Retail after {CUTOFF:%Y-%m-%d}. The times of what is learned from "
-        "are shuffled among the interactions; which pairs are learned from and which are asked for stays. Parameters "
-        "are chosen anew each time. What a method gains from time must be lost then. Two methods show that it is: the "
-        f"popularity of the last {_DAYS} days, which is made of time, and profiles that forget beside such as do not."
+        f"**Time.** NDCG@20 on warm items of Online Retail after {CUTOFF:%Y-%m-%d}. The times of the training "
+        "interactions are shuffled; training pairs and test pairs stay the same, and parameters are chosen again each "
+        f"time. A method must lose what it gains from time. Popularity of the last {_DAYS} days and profiles with a "
+        "half-life depend on time; profiles without a half-life do not."
     )
     compared = [
         (method, f"{values[0]:.3f}", _spread(values[1:]), f"{values[0] - np.mean(values[1:]):+.3f}")
         for method, values in measured["time"].items()
     ]
-    head = ("method", "times as they are", f"times shuffled, {seeds} times", "lost")
+    head = ("method", "original times", f"times shuffled, {seeds} times", "difference")
     return [*lines, second, "", *table(head, compared)]
 
 

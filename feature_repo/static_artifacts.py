@@ -1,4 +1,4 @@
-"""Loaded once by each worker of `feast serve`, before the first request."""
+"""Each worker of `feast serve` loads this file once, before the first request."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,6 @@ from coldstart_udfs.settings import Enrichment
 
 
 def load_artifacts(app: Any) -> None:
-    """Warm the encoder, so that no request waits seconds for it to load."""
+    """Load the encoder, so that the first request does not wait for it."""
     settings = Enrichment.of_repo(Path(__file__).resolve().parent)
     shared_encoder(settings.model, backend=settings.backend).encode(["the first text loads the encoder"])

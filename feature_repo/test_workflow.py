@@ -1,4 +1,4 @@
-"""Read features the three ways, after `feast apply` and `feast materialize`: python test_workflow.py."""
+"""Read features in three ways. Run `python test_workflow.py` after `feast apply` and `feast materialize`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def main() -> None:
     known = snapshots["user_id"].value_counts().sort_index(kind="stable").idxmax()
     moments = snapshots.loc[snapshots["user_id"] == known, "event_timestamp"]
 
-    print(f"\n--- online, stored descriptions: user {known}, and one who does not exist")
+    print(f"\n--- online, stored descriptions: user {known}, and a user that does not exist")
     show(
         store.get_online_features(
             features=["user_enriched:user_is_cold", "user_enriched:user_enriched_profile"],
@@ -23,7 +23,7 @@ def main() -> None:
         ).to_df()
     )
 
-    print("\n--- online, a description that comes with the request")
+    print("\n--- online, a description in the request")
     show(
         store.get_online_features(
             features=store.get_feature_service("coldstart_request"),
@@ -31,7 +31,7 @@ def main() -> None:
         ).to_df()
     )
 
-    print("\n--- history: what was known of the user after the first interactions, and at the end")
+    print("\n--- history: the user after the first interactions, and at the end")
     entities = pd.DataFrame({"user_id": known, "event_timestamp": [moments.min(), moments.max()]})
     show(
         store.get_historical_features(

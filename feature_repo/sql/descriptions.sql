@@ -1,8 +1,8 @@
--- Descriptions and their embeddings, as Feast's sources: one row for each item and each user.
+-- Descriptions and their embeddings, as sources for Feast: one row for each item and each user.
 --
--- `coldstart profiles` runs this file once, then searches.sql, then profiles.sql for each snapshot. It finds the
--- tables of the data contract (items, users, interactions; `attributes` is made of every column that is not the
--- contract's) and the SQL functions of coldstart_udfs. What was read is true from event_timestamp on.
+-- `coldstart profiles` runs this file once, then searches.sql, then profiles.sql for each snapshot. The connection has
+-- the tables of the data contract (items, users, interactions; `attributes` contains every column that the contract
+-- does not name) and the SQL functions of coldstart_udfs. A row is valid from its event_timestamp on.
 
 CREATE TABLE item_descriptions AS
 SELECT
@@ -24,9 +24,8 @@ SELECT
     event_timestamp
 FROM users;
 
--- What events say of taste, as changes of what is known: an event adds to it, and its return takes back what it
--- added. Weights are those of enrichment.json; `happened` is what an event's age is counted from, `times` how many
--- events it is in the evidence.
+-- Changes of profiles: an event adds its weight to a profile, and a return subtracts it again. The weights are those of
+-- enrichment.json. An event's age is counted from `happened`; `times` is its number of events in the evidence.
 CREATE VIEW changes AS
 WITH events AS (
     SELECT user_id, item_id, event_timestamp, returned,
@@ -43,7 +42,7 @@ SELECT user_id, item_id, returned, event_timestamp, -weight * share, -(share >= 
 FROM events
 WHERE weight > 0 AND share > 0 AND returned IS NOT NULL;
 
--- Filled by profiles.sql.
+-- profiles.sql inserts the rows.
 CREATE TABLE user_profiles (
     user_id VARCHAR,
     user_profile FLOAT[],

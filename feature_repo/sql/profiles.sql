@@ -1,12 +1,12 @@
 -- Behaviour profiles P and their evidence n, as of one moment.
 --
--- `coldstart profiles` runs this file for each snapshot, oldest first: the first of every month and the end
--- of the data. Variables: `previous` and `as_of`, the last snapshot and this one; `half_life_days`, infinite if events
--- do not age. A row says what was known at `as_of` and nothing later, so point-in-time reads are honest. Enrichment
--- with the description happens when features are read; it is never stored.
+-- `coldstart profiles` runs this file for each snapshot, oldest first: the first day of every month and the end of the
+-- data. Variables: `previous` and `as_of`, the last snapshot and this one; `half_life_days`, infinite if events do not
+-- age. A row contains only events before `as_of`, so point-in-time reads do not see the future. Enrichment with the
+-- description happens when features are read; it is never stored.
 
--- P_u = Σ w·x: a plain sum, so what changed since the last snapshot is added to what it was, aged till today. Where
--- events age everybody's sum changes, and otherwise that of those who did something.
+-- P_u = Σ w·x is a plain sum: the changes since the last snapshot are added to the last profile, aged to `as_of`. If
+-- events age, every profile changes; otherwise only those of users with new events.
 INSERT INTO user_profiles
 WITH since AS (
     SELECT user_id, sum(times) AS evidence, profile(
@@ -34,15 +34,14 @@ summed AS (
 )
 SELECT
     user_id,
-    -- All taken back: nothing, and not what rounding left of it.
+    -- If all events were returned, the profile is exactly zero, without rounding errors.
     profile(parts, CASE WHEN evidence = 0 THEN [0, 0] ELSE [aged, 1] END),
     evidence,
     getvariable('fingerprint'),
     getvariable('as_of')
 FROM summed;
 
--- P_i = the mean of its buyers' unit profiles, each with the item itself left out. A buyer of nothing else
--- says nothing about it.
+-- P_i is the mean of its buyers' unit profiles, each without the item itself. Buyers of this item only do not count.
 INSERT INTO item_profiles
 WITH buyers AS (
     SELECT * FROM user_profiles
@@ -68,14 +67,14 @@ means AS (
     SELECT item_id,
         sum(times) AS evidence,
         list(rest) FILTER (informative) AS rests,
-        -- What rounding leaves of nothing has no direction.
+        -- A profile that is zero up to rounding has no direction.
         list(CASE WHEN norm > 1e-6 THEN 1 / norm END) FILTER (informative) AS scales
     FROM (SELECT *, sqrt(list_dot_product(rest, rest)) AS norm FROM others)
     GROUP BY item_id
 )
 SELECT
     item_id,
-    -- Nobody who could tell: a zero profile, as wide as the embeddings.
+    -- Without such buyers: a zero profile with the width of the embeddings.
     coalesce(
         profile(rests, list_transform(scales, lambda scale: scale / len(scales))),
         profile([item_embedding], [0])

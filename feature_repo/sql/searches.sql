@@ -1,14 +1,14 @@
--- What users searched for joins their descriptions: their own words, then their last different searches, newest first.
+-- Append users' searches to their descriptions: the user's own text, then their last different searches, newest first.
 --
--- `coldstart profiles` runs this file after descriptions.sql if there are searches. Table `own_words`: what the tables
--- and `coldstart put` say of users. Variables: `snapshots`, the moments that profiles.sql is run for; `max_searches`.
--- As profiles do, a row says what was known before its event_timestamp, so no description knows later searches.
+-- `coldstart profiles` runs this file after descriptions.sql if there are searches. The table `own_words` contains the
+-- users' descriptions from the tables and from `coldstart put`. Variables: `snapshots`, the moments for which
+-- profiles.sql runs; `max_searches`. A row contains only searches before its event_timestamp.
 
 CREATE TABLE user_searches AS
 WITH searches AS (
     SELECT user_id, query, event_timestamp AS moment FROM interactions WHERE query IS NOT NULL
 ),
--- At the first snapshot after a search; and when somebody who has searched says something new.
+-- New rows: at the first snapshot after a search, and when the description of a user with searches changes.
 moments AS (
     SELECT user_id, list_min(list_filter(getvariable('snapshots'), lambda snapshot: snapshot > moment)) AS as_of
     FROM searches

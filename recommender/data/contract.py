@@ -1,7 +1,7 @@
-"""The data contract: what the tables items, users and interactions must hold, and the shape that they are brought to.
+"""The data contract: requirements on the tables items, users and interactions, and their normalised form.
 
-This module owns the names of the contract's columns. Behind it: ids are strings, unique and present; interactions name
-known ids; timestamps are UTC; weights are positive; types of events are lower case.
+This module defines the names of the contract's columns. In validated tables, ids are unique, non-empty strings;
+interactions refer to known ids; timestamps are UTC; weights are positive; event types are in lower case.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ ATTRIBUTES = "attributes"
 RETURNED = "returned"
 
 INTERACTION, RETURN, SEARCH = "interaction", "return", "search"
-# What leads to a purchase without being one. Every other type but a return is something that can be returned.
+# Events that can lead to a purchase. Every other type except a return can be returned.
 FAINT = ("view", "cart", SEARCH)
 
 _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
             "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
-# Of a row in which something was looked for: what a search engine makes of it, and whether it says anything.
+# The normalised text of a search, NULL if it is blank; and the normalised type of an event.
 _QUERY = f"nullif(trim(regexp_replace(lower({QUERY}::VARCHAR), '\\s+', ' ', 'g')), '')"
 _TYPE = f"coalesce(nullif(lower(trim({EVENT_TYPE}::VARCHAR)), ''), '{INTERACTION}')"
 
 
 class ContractError(ColdStartError):
-    """A table does not keep the data contract."""
+    """A table breaks the data contract."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the contract: `key` is the column that no two rows share."""
+    """One table of the contract; the values of the column `key` are unique."""
 
     name: str
     key: str | None
@@ -58,7 +58,7 @@ TABLES = (
 
 
 def type_numbers(con: duckdb.DuckDBPyConnection, table: str) -> None:
-    """CSV columns come as text; make those DOUBLE that hold nothing but numbers and are no contract column."""
+    """Convert the text columns of a CSV table that contain only numbers to DOUBLE, except columns of the contract."""
     own = {name for spec in TABLES for name in (*spec.required, *spec.optional)} - {WEIGHT}
     for name, _ in _columns(con, table):
         if name in own:
@@ -71,23 +71,23 @@ def type_numbers(con: duckdb.DuckDBPyConnection, table: str) -> None:
 
 
 def check(con: duckdb.DuckDBPyConnection, origins: dict[str, str]) -> None:
-    """Check the three tables of a connection.
+    """Validate the three tables of a connection.
 
     Args:
-        con: it has the tables.
-        origins: for each table the file or script that it comes from.
+        con: a connection that has the tables.
+        origins: the file or script of each table, by the table's name.
 
     Raises:
         ContractError: one line for each breach.
     """
     breaches = [breach for table in TABLES for breach in _breaches(con, table, origins[table.name])]
-    # A table without its ids was told of above, and cannot be looked up in.
+    # A missing id column is reported above; the ids cannot be compared then.
     columns = {table.name: {name for name, _ in _columns(con, table.name)} for table in TABLES}
     for name, target in ((USER_ID, "users"), (ITEM_ID, "items")):
         if name in columns["interactions"] and name in columns[target]:
             named = f"trim({name}::VARCHAR) <> '' AND {name}::VARCHAR"
             unknown = f"{named} NOT IN (SELECT {name}::VARCHAR FROM {target} WHERE {name} IS NOT NULL)"
-            what = f"an id that the table {target} does not have"
+            what = f"an id that is not in the table {target}"
             breaches += _wrong(con, "interactions", origins["interactions"], name, unknown, what)
     if breaches:
         raise ContractError("\n".join(breaches))
@@ -108,13 +108,13 @@ def _breaches(con: duckdb.DuckDBPyConnection, table: Table, origin: str) -> Iter
             blank = f"({name} IS NULL OR trim({name}::VARCHAR) = '')"
             if name == ITEM_ID:
                 blank += f" AND NOT {searched}"
-            what = "no id" if table.key or name == USER_ID else f"no id, which a {SEARCH} alone may lack"
+            what = "no id" if table.key or name == USER_ID else f"no id; only a {SEARCH} may have none"
             yield from _wrong(con, table.name, origin, name, blank, what)
     if table.key:
         repeated = (
             f"{table.key}::VARCHAR IN (SELECT {table.key}::VARCHAR FROM {table.name} GROUP BY 1 HAVING count(*) > 1)"
         )
-        yield from _wrong(con, table.name, origin, table.key, repeated, "an id that another row has too")
+        yield from _wrong(con, table.name, origin, table.key, repeated, "an id that is not unique")
     if TIMESTAMP in columns:
         yield from _timestamp_breaches(con, table, origin, columns[TIMESTAMP])
     if table.key is None and WEIGHT in columns:
@@ -122,7 +122,7 @@ def _breaches(con: duckdb.DuckDBPyConnection, table: Table, origin: str) -> Iter
         yield from _wrong(con, table.name, origin, WEIGHT, wrong, "a weight that is not a positive number")
     if table.key is None:
         empty = f"{searched} AND {_QUERY} IS NULL" if QUERY in columns else searched
-        what = f"the type '{SEARCH}' and no words in the column '{QUERY}'"
+        what = f"the type '{SEARCH}' and no text in the column '{QUERY}'"
         yield from _wrong(con, table.name, origin, EVENT_TYPE, empty, what)
 
 
@@ -130,10 +130,10 @@ def _timestamp_breaches(
     con: duckdb.DuckDBPyConnection, table: Table, origin: str, sql_type: str
 ) -> Iterator[str]:
     if sql_type != "VARCHAR" and not sql_type.startswith(("TIMESTAMP", "DATE")):
-        yield f"{origin}: column '{TIMESTAMP}' is {sql_type}; give timestamps or ISO 8601 text"
+        yield f"{origin}: column '{TIMESTAMP}' has the type {sql_type}; it must contain timestamps or ISO 8601 text"
         return
     unparsed = f"{TIMESTAMP} IS NOT NULL AND coalesce(NOT isfinite(TRY_CAST({TIMESTAMP} AS TIMESTAMPTZ)), true)"
-    what = "a timestamp that does not parse (ISO 8601 does)"
+    what = "a timestamp that cannot be parsed; use ISO 8601"
     yield from _wrong(con, table.name, origin, TIMESTAMP, unparsed, what)
     if TIMESTAMP in table.required:
         yield from _wrong(con, table.name, origin, TIMESTAMP, f"{TIMESTAMP} IS NULL", "no timestamp")
@@ -142,7 +142,7 @@ def _timestamp_breaches(
 def _wrong(
     con: duckdb.DuckDBPyConnection, table: str, origin: str, column: str, condition: str, what: str
 ) -> Iterator[str]:
-    """One sentence on the rows for which the condition holds, if there are any."""
+    """Yield a sentence about the rows for which the condition holds, if there are any."""
     wrong = count(con, f"SELECT count(*) FROM {table} WHERE {condition}")
     if not wrong:
         return
@@ -158,7 +158,7 @@ def _wrong(
 
 
 def normalise(con: duckdb.DuckDBPyConnection) -> None:
-    """Bring tables that keep the contract to one shape: see `recommender.data.tables.load`."""
+    """Normalise validated tables, see `recommender.data.tables.load`."""
     for table in TABLES:
         _normalise(con, table)
     _take_back(con)
@@ -184,7 +184,7 @@ def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     else:
         if table.key == ITEM_ID:
             fields.insert(0, f"{ITEM_ID}::VARCHAR AS {ITEM_ID}")
-        # Who has no timestamp was there when first seen, or before all else.
+        # The default timestamp is that of the first interaction with the id, or the first interaction of all.
         seen = f"min({TIMESTAMP}::TIMESTAMPTZ) AS seen"
         first = f"(SELECT {table.key}::VARCHAR AS id, {seen} FROM interactions GROUP BY 1)"
         given = f"{TIMESTAMP}::TIMESTAMPTZ" if TIMESTAMP in present else "NULL::TIMESTAMPTZ"
@@ -194,17 +194,17 @@ def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
         fields += [quote_name(name) for name, _ in extra]
         fields.append(f"{_attributes(extra)} AS {ATTRIBUTES}")
         source = f"{table.name} LEFT JOIN {first} AS first_seen ON {table.key}::VARCHAR = id"
-    # Beside, then renamed: a table cannot be replaced by a query over itself on every DuckDB version.
+    # Not every DuckDB version can replace a table by a query over the same table.
     con.execute(f"CREATE TABLE normalised AS SELECT {', '.join(fields)} FROM {source}")
     con.execute(f"DROP TABLE {table.name}; ALTER TABLE normalised RENAME TO {table.name}")
 
 
 def _take_back(con: duckdb.DuckDBPyConnection) -> None:
-    """Write into `returned` when each event was taken back.
+    """Set `returned` to the time at which each event was returned.
 
-    A return takes back the last purchase of its user and item that is not taken back yet; if none is left then, the
-    views, carts and searches before it too. The depth is the number of purchases that are not taken back. A purchase
-    that leads to depth d is taken back by the next return that leads away from d.
+    A return takes back the last purchase of its user and item that is not returned yet. If no purchase is left, it also
+    takes back the views, carts and searches before it. The depth is the number of purchases that are not returned. A
+    purchase that raises the depth to d is returned by the next return that lowers the depth from d.
     """
     con.execute(f"""
         CREATE TEMP TABLE taken AS
@@ -222,7 +222,7 @@ def _take_back(con: duckdb.DuckDBPyConnection) -> None:
         summed AS (
             SELECT *, sum(step) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number) AS total FROM numbered
         ),
-        -- A return of what was never bought leads nowhere: the depth does not fall below zero.
+        -- A return without a purchase has no effect: the depth does not fall below zero.
         deep AS (
             SELECT *, total - least(0, min(total) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number)) AS depth
             FROM summed
@@ -248,8 +248,8 @@ def _take_back(con: duckdb.DuckDBPyConnection) -> None:
 def _attributes(extra: list[tuple[str, str]]) -> str:
     """SQL for ["country=France", "price=2^1", "tags=oak", "tags=outdoor"]: a list gives one label for each element.
 
-    Numbers fall into bands between powers of two. The bands know nothing of the data, so that they neither leak nor
-    shift as data grow.
+    Numbers become bands between powers of two. The bands do not depend on the data, so they neither leak information
+    nor change when data are added.
     """
     parts, lists = [], []
     for name, sql_type in extra:
@@ -268,7 +268,7 @@ def _attributes(extra: list[tuple[str, str]]) -> str:
 
 
 def numeric_attributes(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """The columns that fall into bands, of a table that was normalised."""
+    """Return the columns of a normalised table whose values become bands."""
     own = {name for spec in TABLES for name in (*spec.required, *spec.optional) if spec.name == table}
     return [
         name for name, sql_type in _columns(con, table)
@@ -281,7 +281,7 @@ def _columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]
 
 
 def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
-    """The number that a query gives."""
+    """Return the number that a query selects."""
     row: tuple[Any, ...] | None = con.execute(query).fetchone()
     return int(row[0]) if row else 0
 

@@ -1,4 +1,4 @@
-"""The tables of an evaluation, or of a weighing, read from files that may lie anywhere and not through Feast."""
+"""Read the tables of an evaluation, or of `coldstart weigh`, from files, without Feast."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SUFFIXES = (".parquet", ".csv")
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is evaluated on.
+    """The data of an evaluation.
 
     Attributes:
-        name: of the folder that the items lie in.
-        interactions: all that happened.
-        users: without history, and without what they searched for.
-        items: without history.
-        groups: of each item; those of one group are cold or warm together. None: each item is its own.
-        searchers: the same users with what they searched for; None: nobody has searched.
+        name: name of the folder of the items.
+        interactions: all interactions.
+        users: users without history and without their searches.
+        items: items without history.
+        groups: the group of each item; items of one group are held out together. None: each item is its own group.
+        searchers: the same users with their searches; None if there are no searches.
     """
 
     name: str
@@ -43,24 +43,24 @@ class Dataset:
 
 
 def settings_of(repo: Path) -> Enrichment:
-    """What a Feast repository, which need not be applied, says of its encoder and of what events weigh.
+    """Return the settings of a Feast repository, which need not be applied.
 
     Raises:
-        ColdStartError: there is no such repository, or its `enrichment.json` is broken.
+        ColdStartError: the folder is not a repository, or its `enrichment.json` is invalid.
     """
     if not (repo / "feature_store.yaml").is_file():
-        raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
+        raise ColdStartError(f"{repo} is not a Feast repository (no feature_store.yaml); `coldstart init` creates one")
     return Enrichment.of_repo(repo)
 
 
 def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
-    """The files of items, users (if any) and interactions in a folder.
+    """Return the files of items, users (if any) and interactions in a folder.
 
     Raises:
-        ContractError: no folder; a table is missing, or there twice.
+        ContractError: the path is not a folder, a table is missing, or a table has two files.
     """
     if not folder.is_dir():
-        raise ContractError(f"{folder} is no folder; give the folder of items, users and interactions")
+        raise ContractError(f"{folder} is not a folder; pass the folder of items, users and interactions")
     found = {}
     for table in ("items", "users", "interactions"):
         paths = [folder / f"{table}{suffix}" for suffix in _SUFFIXES if (folder / f"{table}{suffix}").is_file()]
@@ -76,27 +76,27 @@ def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
     group_column: str | None = None, report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Dataset:
-    """Read the contract's tables, checked, and encode the descriptions; searches are left for `make_splits` to add.
+    """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
     Args:
-        items: a parquet or CSV file.
-        users: likewise; None: those of the interactions, of whom nothing else is known.
-        interactions: likewise.
-        model: the encoder; None is the embedded one.
-        backend: what runs it; None is "auto".
-        group_column: a column of items. It tells variants of one thing, and is no attribute here: the value of a group
-            that is held out is never seen in training. An item without a value is its own group.
-        report: told (stage, done, total).
+        items: a Parquet or CSV file.
+        users: a Parquet or CSV file; None: the users of the interactions, without features.
+        interactions: a Parquet or CSV file.
+        model: the encoder's model; None is the default model.
+        backend: the encoder's backend; None is "auto".
+        group_column: a column of items that identifies variants of one product. It is not used as an attribute, because
+            training never sees the value of a group that is held out. An item without a value is its own group.
+        report: called with (stage, done, total).
 
     Raises:
-        ContractError: a file is missing, of another type, or breaks the contract.
-        ColdStartError: no such column or encoder.
+        ContractError: a file is missing, has another type, or breaks the contract.
+        ColdStartError: there is no such column or encoder.
     """
     files = {"items": items, "users": users, "interactions": interactions}
     for table, path in files.items():
         if path and (path.suffix not in _SUFFIXES or not path.is_file()):
             reason = "does not exist" if path.suffix in _SUFFIXES else "is neither .parquet nor .csv"
-            raise ContractError(f"{path} {reason}; give {table} as .parquet or .csv")
+            raise ContractError(f"{path} {reason}; pass {table} as .parquet or .csv")
     encoder = shared_encoder(model, backend=backend)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
         staged = {}
@@ -139,9 +139,9 @@ def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: 
 def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[str]:
     columns = [row[0] for row in con.execute("DESCRIBE items").fetchall() if row[0] != ATTRIBUTES]
     if column not in columns:
-        raise ColdStartError(f"{shown} has no column {column!r} to group by; the columns are {columns}")
+        raise ColdStartError(f"{shown} has no column {column!r} for groups; the columns are {columns}")
     rows = con.execute(f"SELECT {ITEM_ID}, {quote_name(column)} FROM items ORDER BY 1").fetchall()
-    # The numbers of a CSV file come as DOUBLE; the hash must be that of the same number from a parquet file.
+    # Numbers of a CSV file are DOUBLE; their hash must equal that of the same number in a Parquet file.
     whole = [(name, int(group) if isinstance(group, float) and group.is_integer() else group) for name, group in rows]
     return [name if group is None or not str(group).strip() else str(group) for name, group in whole]
 

@@ -1,4 +1,4 @@
-"""What is known of users and items."""
+"""`Entities`: the features of users or items."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from recommender.data.interactions import Interactions
 
 @dataclass(frozen=True)
 class Entities:
-    """What is known of n users, or of n items; row k is `ids[k]`.
+    """The features of n users, or of n items; row k belongs to `ids[k]`.
 
     Attributes:
-        ids: strings; unique where they are learned from.
-        descriptions: "" where there is none.
+        ids: strings; unique if a recommender learns from them.
+        descriptions: "" for entities without a description.
         attributes: lists of "column=value".
-        embeddings: (n, d) float32, M(d); a zero row where there is no description.
-        profiles: (n, d) float32, P, not enriched; a zero row where there is no history.
-        evidence: (n,) float64, the interactions behind P.
-        fingerprint: of the encoder that made embeddings and profiles.
+        embeddings: (n, d) float32, M(d); zero rows for entities without a description.
+        profiles: (n, d) float32, P, not enriched; zero rows for entities without history.
+        evidence: (n,) float64, the number of interactions behind P.
+        fingerprint: fingerprint of the encoder of embeddings and profiles.
+
+    Raises:
+        ColdStartError: columns of different length, vectors that are not finite, or negative evidence.
     """
 
     ids: Sequence[str]
@@ -40,7 +43,7 @@ class Entities:
         lengths = {name: len(getattr(self, name)) for name in
                    ("ids", "descriptions", "attributes", "embeddings", "profiles", "evidence")}  # fmt: skip
         if len(set(lengths.values())) > 1:
-            raise ColdStartError(f"the columns of entities differ in length: {lengths}")
+            raise ColdStartError(f"all columns of entities must have one length; the lengths are {lengths}")
         for name in ("embeddings", "profiles"):
             vectors = getattr(self, name)
             if vectors.ndim != 2 or not np.isfinite(vectors).all():
@@ -53,12 +56,12 @@ class Entities:
 
     @classmethod
     def nothing(cls, ids: Sequence[str], width: int, fingerprint: str) -> Entities:
-        """Entities of which nothing is known."""
+        """Return entities without any features."""
         zeros = np.zeros((len(ids), width), dtype=np.float32)
         return cls(ids, [""] * len(ids), [[]] * len(ids), zeros, zeros, np.zeros(len(ids)), fingerprint)
 
     def join(self, other: Entities) -> Entities:
-        """These, then the others."""
+        """Return these entities, followed by the others."""
         return Entities(
             [*self.ids, *other.ids], [*self.descriptions, *other.descriptions],
             [*self.attributes, *other.attributes], np.concatenate([self.embeddings, other.embeddings]),
@@ -67,7 +70,7 @@ class Entities:
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.int64]) -> Entities:
-        """These rows, in this order."""
+        """Return these rows, in this order."""
         return Entities(
             [self.ids[row] for row in rows], [self.descriptions[row] for row in rows],
             [self.attributes[row] for row in rows], self.embeddings[rows], self.profiles[rows],
@@ -79,7 +82,13 @@ def describe(
     encoder: Encoder, ids: Sequence[str], descriptions: Iterable[str | None] | None = None,
     attributes: Sequence[Sequence[str]] | None = None,
 ) -> Entities:
-    """Entities without history, their descriptions encoded.
+    """Encode descriptions, and return entities without history.
+
+    Args:
+        encoder: encodes the descriptions.
+        ids: n strings.
+        descriptions: n texts or None; blank texts count as none.
+        attributes: n lists of "column=value".
 
     >>> describe(Encoder(cache=False), ["new"], ["a red lamp"]).embeddings.shape
     (1, 384)
@@ -95,7 +104,7 @@ def describe(
 
 
 def with_history(interactions: Interactions, users: Entities, items: Entities) -> tuple[Entities, Entities]:
-    """The same entities with profiles and evidence rebuilt from these interactions and nothing else."""
+    """Return the same entities, with profiles and evidence computed from these interactions only."""
     pairs = interactions.pairs()
     described: NDArray[np.bool_] = np.asarray(np.abs(items.embeddings).any(axis=1))
     pairs = pairs.select(described[pairs.items])

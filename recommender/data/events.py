@@ -1,4 +1,4 @@
-"""Events: what each type weighs, and how they age."""
+"""Event weights by type, and the half-life of events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from coldstart_udfs.settings import EVENT_WEIGHTS, Enrichment
 
 @dataclass(frozen=True)
 class EventWeights:
-    """What an event counts as, by type, and how it ages.
+    """The weight of an event by type, and its half-life.
 
     Attributes:
-        by_type: in purchases. A type that is not named counts as in `EVENT_WEIGHTS` (views .1, searches .2, carts .5,
-            purchases 1: custom, no measurement), and as 1 if it is not there either. Of a return it is the share of
-            the purchase that it takes back, at most 1. 0 leaves a type out.
-        half_life_days: after so many days an event counts half; `inf` keeps it whole.
+        by_type: weights, in purchases. The default of a type is its value in `EVENT_WEIGHTS` (views .1, searches .2,
+            carts .5), and 1 for any other type; the defaults are conventions, not measured. The weight of a return
+            is the share of the purchase that it takes back, at most 1. A type with the weight 0 is ignored.
+        half_life_days: number of days after which an event counts half; with `inf` events do not age.
 
     Raises:
         ColdStartError: a weight or the half-life is out of range.
@@ -36,9 +36,9 @@ class EventWeights:
 
     @classmethod
     def of_settings(cls, settings: Enrichment) -> EventWeights:
-        """What a repository's `enrichment.json` says."""
+        """Return the weights and half-life of a repository's `enrichment.json`."""
         return cls(settings.event_weights, settings.half_life_days)
 
     def of(self, event_type: str) -> float:
-        """The weight of one type."""
+        """Return the weight of one type."""
         return float(self.by_type.get(event_type, 1.0))

@@ -1,4 +1,4 @@
-"""Who did something with what, when."""
+"""`Interactions`: events of users with items."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _NEVER = np.datetime64("NaT", "us")
 
 @dataclass(frozen=True)
 class Interactions:
-    """Who did something with what, when: checked once, passed everywhere.
+    """Events of users with items, validated on construction.
 
-    Every row speaks for the item until it is taken back. Returns are no rows: they stand in `returned` of what they
-    took back. So the rows are all that a user has seen, and `weighted` leaves what counts.
+    Every row is positive evidence until it is returned. Returns are not rows; they set `returned` of the events that
+    they take back. The rows therefore contain everything that a user has seen; `weighted` selects what counts.
 
     Attributes:
-        user_ids: all known users, those without interactions included.
-        item_ids: all known items, likewise.
-        users: (n,) int64, rows of `user_ids`.
-        items: (n,) int64, rows of `item_ids`.
+        user_ids: all known users, including those without interactions.
+        item_ids: all known items, including those without interactions.
+        users: (n,) int64, row numbers in `user_ids`.
+        items: (n,) int64, row numbers in `item_ids`.
         timestamps: (n,) datetime64[us], UTC.
         weights: (n,) float32, positive.
-        event_types: the names of types of events.
-        events: (n,) int64, rows of `event_types`; 'interaction' for all unless given.
-        returned: (n,) datetime64[us], UTC, when the event was taken back; NaT (never) for all unless given.
+        event_types: names of event types.
+        events: (n,) int64, row numbers in `event_types`; by default all are 'interaction'.
+        returned: (n,) datetime64[us], UTC, time at which the event was returned; by default NaT (never).
 
     Raises:
-        ContractError: arrays of different length, a row number out of range, a weight that is not
-            positive, an id that stands twice.
+        ContractError: arrays of different length, a row number out of range, a weight that is not positive, or a
+            repeated id.
     """
 
     user_ids: Sequence[str]
@@ -55,15 +55,15 @@ class Interactions:
             object.__setattr__(self, "returned", np.full(len(self.users), _NEVER))
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) > 1:
-            raise ContractError(f"the arrays of interactions differ in length: {lengths}")
+            raise ContractError(f"all arrays of interactions must have one length; the lengths are {lengths}")
         for name, ids in ((USER_ID, self.user_ids), (ITEM_ID, self.item_ids), (EVENT_TYPE, self.event_types)):
             if len(set(ids)) != len(ids):
-                raise ContractError(f"{len(ids) - len(set(ids))} of {len(ids)} {name}s stand there twice")
+                raise ContractError(f"{len(ids) - len(set(ids))} of {len(ids)} {name}s are repeated; make them unique")
         known = (("users", self.user_ids), ("items", self.item_ids), ("events", self.event_types))
         for name, ids in known:
             rows = getattr(self, name)
             if len(rows) and not (rows.min() >= 0 and rows.max() < len(ids)):
-                raise ContractError(f"{name} holds rows {rows.min()} to {rows.max()}; there are {len(ids)} {name}")
+                raise ContractError(f"{name} has rows {rows.min()} to {rows.max()}, but there are {len(ids)} {name}")
         if not (np.isfinite(self.weights) & (self.weights > 0)).all():
             raise ContractError(f"weights must be positive and finite; the smallest is {self.weights.min()}")
 
@@ -71,13 +71,13 @@ class Interactions:
         return len(self.users)
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
-        """The interactions where `mask` holds; the known ids stay the same."""
+        """Return the interactions where `mask` is true; the known ids stay the same."""
         return replace(self, **{name: getattr(self, name)[mask] for name in _COLUMNS})
 
     def pairs(self) -> Interactions:
-        """One interaction per user and item: weights added up, the earliest timestamp, ordered by user and item.
+        """Return one interaction per user and item: summed weights, earliest timestamp, ordered by user and item.
 
-        Types of events and returns are not looked at: call `weighted` first to have them count.
+        Event types and returns are ignored; call `weighted` first to apply them.
         """
         keys = self.users * len(self.item_ids) + self.items
         order = np.lexsort((self.timestamps, keys))
@@ -89,23 +89,24 @@ class Interactions:
         )  # fmt: skip
 
     def weighted(self, weights: EventWeights, now: datetime | np.datetime64) -> Interactions:
-        """What counts at a moment, and how much: weights times that of the event's type, times recency.
+        """Apply event weights, returns and ageing as of a moment.
 
-        What was taken back before `now` keeps what the weight of a return leaves of it; a later return is not known
-        yet. Rows with nothing left drop out. The types are used up: all rows of the result are of one.
+        The weight of a row is multiplied by the weight of its type, by the recency, and, if the event was returned
+        before `now`, by 1 minus the weight of a return. Rows with the weight 0 are removed. All rows of the result have
+        one event type.
 
         Args:
-            weights: of types of events, and the half-life.
-            now: UTC; the ages of events are counted from here.
+            weights: weights by event type, and the half-life.
+            now: the moment from which ages are counted, UTC.
 
         Raises:
-            ContractError: an interaction is of `now` or later, so that it cannot be known.
+            ContractError: an interaction is not earlier than `now`.
         """
         moment = _moment(now)
         if len(self) and self.timestamps.max() >= moment:
             late = int((self.timestamps >= moment).sum())
             raise ContractError(
-                f"{late:,} of {len(self):,} interactions are not known at {moment}; select those before it"
+                f"{late:,} of {len(self):,} interactions are not earlier than {moment}; select only earlier ones"
             )
         factors = np.array([weights.of(name) for name in self.event_types], np.float32)[self.events]
         back = self.returned < moment
@@ -114,7 +115,7 @@ class Interactions:
         kept = factors > 0
         if not np.isinf(weights.half_life_days):
             days = (moment - self.timestamps) / np.timedelta64(1, "D")
-            # An event however old stays one.
+            # A positive lower bound keeps very old events in the history.
             factors *= np.maximum(np.exp2(-days / weights.half_life_days), 1e-30).astype(np.float32)
         result = replace(
             self, weights=np.where(kept, self.weights * factors, 1).astype(np.float32), event_types=(INTERACTION,),

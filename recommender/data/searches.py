@@ -1,4 +1,4 @@
-"""What users searched for, as words of theirs."""
+"""Users' searches, which are part of their descriptions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from recommender.data.entities import Entities
     from recommender.data.interactions import Interactions
 
-# A description holds the last so many different searches: the default encoder reads 256 tokens, and one takes about 5.
+# Number of different searches in a description: the default encoder reads 256 tokens, and a search has about 5.
 MAX_SEARCHES = 10
 
 
 @dataclass(frozen=True)
 class Searches:
-    """What users searched for, newest first.
+    """Users' searches, newest first.
 
     Attributes:
-        users: (n,) int64, rows of the users in the order of their ids.
+        users: (n,) int64, row numbers of the users in the order of their ids.
         timestamps: (n,) datetime64[us], UTC.
         texts: n strings.
     """
@@ -41,28 +41,31 @@ class Searches:
         return len(self.users)
 
     def before(self, until: NDArray[np.datetime64]) -> Searches:
-        """Those before a moment of each user, (users,) datetime64[us]; of a user with NaT none."""
+        """Return the searches before a moment of each user, (users,) datetime64[us]; none for users with NaT."""
         kept = np.flatnonzero(self.timestamps < until[self.users])
         return Searches(self.users[kept], self.timestamps[kept], [self.texts[row] for row in kept.tolist()])
 
     def join(
         self, descriptions: Sequence[str | None], until: np.datetime64 | NDArray[np.datetime64]
     ) -> list[str]:
-        """Users' descriptions as of a moment: their own words, then their searches before it, a line for each.
+        """Return users' descriptions as of a moment: their own text, then their earlier searches, one per line.
 
-        The last `MAX_SEARCHES` different ones count, newest first. `sql/searches.sql` of the Feast repository does the
-        same for what is served; a test holds the two together.
+        The last `MAX_SEARCHES` different searches count, newest first. `sql/searches.sql` of the Feast repository does
+        the same for serving; a test compares the two.
 
         Args:
-            descriptions: of all users, in the order of their ids.
-            until: one moment, or one for each user; of a user with NaT no search is known.
+            descriptions: descriptions of all users, in the order of their ids.
+            until: one moment, or one for each user; NaT means that no search is known.
 
         Returns:
-            As many texts, "" where there is nothing.
+            One text per user, "" if there is none.
+
+        Raises:
+            ColdStartError: a search belongs to a user without a description row.
         """
         moments = np.broadcast_to(until, (len(descriptions),))
         if len(self) and self.users.max() >= len(descriptions):
-            raise ColdStartError(f"{len(descriptions)} descriptions, and a search of user {self.users.max()}")
+            raise ColdStartError(f"a search has the user row {self.users.max()}, of {len(descriptions)} descriptions")
         known = self.before(moments)
         found: dict[int, dict[str, None]] = {}
         for user, query in zip(known.users.tolist(), known.texts, strict=True):
@@ -75,12 +78,12 @@ class Searches:
 
 @dataclass(frozen=True)
 class Searchers:
-    """Users who have searched, for an evaluation: what their descriptions are depends on what is held out.
+    """Users with searches, for an evaluation. Their descriptions depend on what is held out.
 
     Attributes:
-        users: of all users what they said themselves.
-        searches: theirs, all that may be known.
-        encoder: the one of `users`.
+        users: all users, with their own text only.
+        searches: all their searches that may be used.
+        encoder: the encoder of `users`.
     """
 
     users: Entities
@@ -88,11 +91,11 @@ class Searchers:
     encoder: Encoder
 
     def before(self, until: NDArray[np.datetime64]) -> Searchers:
-        """The same users, with what they searched for before a moment of each, (users,) datetime64[us]."""
+        """Return the same users, with their searches before a moment of each user, (users,) datetime64[us]."""
         return replace(self, searches=self.searches.before(until))
 
     def described(self) -> Entities:
-        """All users, with their searches in their descriptions and embeddings; the others are as they were."""
+        """Return all users, with searches added to descriptions and embeddings. Other users stay the same."""
         everything = np.datetime64("9999-12-31", "us")
         texts = self.searches.join(self.users.descriptions, everything)
         rows = np.unique(self.searches.users)
@@ -102,14 +105,14 @@ class Searchers:
 
 
 def known_until(learned: Interactions, held_out: Interactions) -> NDArray[np.datetime64]:
-    """Of each user, the moment from which on nothing that he says may be known.
+    """Return, for each user, the moment from which their searches must not be used.
 
-    That is his first interaction that is held out, and at the latest just after the last one that is learned from, of
-    anybody: where the latest interactions are held out, nobody is heard after the cut-off.
+    It is the user's first held-out interaction, or just after the last training interaction of all users if that is
+    earlier. If the latest interactions are held out, no search after the cut-off is used.
 
     Args:
-        learned: at least one interaction.
-        held_out: all others, in whatever part.
+        learned: the training interactions, at least one.
+        held_out: all other interactions.
 
     Returns:
         (users,) datetime64[us].
@@ -120,7 +123,7 @@ def known_until(learned: Interactions, held_out: Interactions) -> NDArray[np.dat
 
 
 def read_searches(con: duckdb.DuckDBPyConnection) -> Searches:
-    """The searches of a connection that `recommender.data.tables.load` has filled."""
+    """Return the searches of a connection filled by `recommender.data.tables.load`."""
     query = f"""
         SELECT u.row AS users, epoch_us({TIMESTAMP}) AS timestamps, {QUERY} AS texts
         FROM interactions

@@ -1,4 +1,4 @@
-"""Reading the data: raw files to the contract's tables, and these to what the recommender learns from."""
+"""Read raw files into the tables of the data contract, and the tables into `Interactions`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from recommender.data.contract import (
 from recommender.data.interactions import Interactions
 
 _SUFFIXES = (".parquet", ".csv")
-# A description of a megabyte is legal; DuckDB's own limit for a CSV line is 2 MB.
+# Long descriptions are valid; DuckDB's default limit for a CSV line is 2 MB.
 _MAX_CSV_LINE = 64 * 1024 * 1024
 _NEVER = np.datetime64("NaT", "us")
 
 
 def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
-    """The interactions of a connection that `load` has filled, oldest first.
+    """Return the interactions of a connection filled by `load`, oldest first.
 
-    Searches that led to no item are not among them. They are words of the user: in the store by `sql/searches.sql`, in
-    an evaluation by `recommender.data.searches.read_searches`.
+    Searches without an item are not included. They are part of the user's description: `sql/searches.sql` adds them in
+    the feature store, and `recommender.data.searches.read_searches` reads them for an evaluation.
     """
     user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
     item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]
@@ -65,23 +65,23 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
 
 
 def ingest(source: Path, out: Path) -> dict[str, int]:
-    """Bring raw files into the contract's shape and write items, users and interactions as parquet.
+    """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
     Args:
-        source: a folder. Every parquet and CSV file in it is a table named like the file. If it holds
-            `ingest.sql`, that script makes the tables items, users and interactions from them;
-            otherwise these three must be there as files.
-        out: the folder that receives items.parquet, users.parquet and interactions.parquet.
+        source: a folder. Every Parquet and CSV file in it becomes a table with the name of the file. If the folder
+            contains `ingest.sql`, that script creates the tables items, users and interactions from them. Otherwise
+            the folder must contain these three files.
+        out: the output folder of items.parquet, users.parquet and interactions.parquet.
 
     Returns:
-        The number of rows by table, and of the interactions by type if there are several.
+        The number of rows by table, and the number of interactions by type if there are several types.
 
     Raises:
-        ContractError: what is wrong, in which file and column, in how many rows, and the first three; one line for
-            each breach. Nothing is written then.
+        ContractError: the data break the contract; one line for each breach names the file, the column, the number of
+            rows and the first three. Nothing is written.
     """
     if not source.is_dir():
-        raise ContractError(f"{source} is no folder; give the folder that holds the parquet or CSV files")
+        raise ContractError(f"{source} is not a folder; pass the folder of the Parquet or CSV files")
     with duckdb.connect() as con:
         load(con, source)
         counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
@@ -90,7 +90,7 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
         ).fetchall()
         if len(types) > 1:
             counts |= {f"of them {name}": times for name, times in types}
-        # As they were given: a table without searches gets no column of them.
+        # The output has a column for searches only if there are searches.
         derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
         with staged(out) as scratch:
             for table in TABLES:
@@ -106,20 +106,21 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
 
 
 def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
-    """Put the contract's tables into a connection, validated and normalised.
+    """Load the tables of the data contract into a connection, validated and normalised.
 
-    items and users get a column `attributes`, a list of "column=value" made of every other column. Interactions get
-    event_type (in lower case; 'interaction' where there is none), weight (1), query (NULL) and `returned`, which says
-    when the event was taken back. A return takes back the whole of the last purchase of its user and item before it
-    that is not taken back yet, and once none is left the views, carts and searches before it. Whatever is no view,
-    cart, search or return is a purchase here. A return of what was never bought takes back nothing.
+    items and users have a column `attributes`, a list of "column=value" for every column outside the contract.
+    Interactions have event_type (in lower case, by default 'interaction'), weight (by default 1), query (by default
+    NULL) and `returned`, the time at which the event was returned. A return takes back the last earlier purchase of its
+    user and item that is not returned yet. If no purchase is left, it takes back the earlier views, carts and searches.
+    Every event except views, carts, searches and returns counts as a purchase. A return without a purchase has no
+    effect.
 
     Args:
-        con: an open connection; its time zone is set to UTC.
+        con: an open connection; the function sets its time zone to UTC.
         source: a folder as for `ingest`.
 
     Raises:
-        ContractError: the contract is broken, one line for each breach.
+        ContractError: the data break the contract; one line for each breach.
     """
     con.execute("SET TimeZone = 'UTC'")
     origins = _read_files(con, source)
@@ -135,8 +136,8 @@ def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
     if missing:
         found = sorted(path.name for path in source.iterdir() if path.suffix in _SUFFIXES)
         raise ContractError(
-            f"{source}: no table {', '.join(missing)}; the folder holds {found or 'no parquet or CSV file'}. "
-            "Give items, users and interactions as .parquet or .csv, or an ingest.sql that makes them"
+            f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no Parquet or CSV file'}. "
+            "Add items, users and interactions as .parquet or .csv, or an ingest.sql that creates them"
         )
     check(con, origins)
     normalise(con)
@@ -145,8 +146,8 @@ def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
 def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:
     if not source.is_dir():
         raise ContractError(
-            f"{source} is no folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, or "
-            "give the folder that an earlier run wrote"
+            f"{source} is not a folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, "
+            "or pass the folder that an earlier run wrote"
         )
     origins: dict[str, str] = {}
     for path in sorted(source.iterdir()):

@@ -1,8 +1,8 @@
-"""The methods that the recommender is compared with, each fitted on a split's training part alone.
+"""The methods that the recommender is compared with, each fitted on the training part of a split only.
 
-A method is `fit(split, seed) -> scorer`; the scorer takes rows of users and gives (rows, all items) scores, higher is
-better. What has no interactions in the training part is not there while a method learns: no word of it enters a
-vocabulary, and it is nobody's negative example.
+A method is `fit(split, seed) -> scorer`. The scorer takes row numbers of users and returns scores, shape (rows, all
+items); higher is better. Items and users without training interactions do not take part in fitting: their words are not
+in a vocabulary, and they are not negative examples.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def random(split: Split, seed: int) -> Scorer:
 
 
 def popularity(split: Split, seed: int) -> Scorer:
-    """By the number of users in the training part."""
+    """The number of users of an item in the training part."""
     counts = np.asarray(pair_matrix(split.train).sum(axis=0)).ravel()
     return lambda rows: np.tile(counts, (len(rows), 1))
 
 
 def tfidf_cosine(split: Split, seed: int) -> Scorer:
-    """A user is the sum of what he bought and of what he said."""
+    """TF-IDF cosine of an item and a user, who is the sum of their items' vectors and their description's vector."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors, said = bags(split, TfidfVectorizer)
@@ -59,14 +59,14 @@ def tfidf_cosine(split: Split, seed: int) -> Scorer:
 
 
 def encoder_cosine(split: Split, seed: int) -> Scorer:
-    """The same with the encoder's vectors, and no other weight."""
+    """The same with the encoder's vectors, unweighted."""
     vectors = split.items.embeddings
     profiles = pair_matrix(split.train) @ vectors + split.users.embeddings
     return lambda rows: profiles[rows] @ vectors.T
 
 
 def lightfm_ids(split: Split, seed: int) -> Scorer:
-    """LightFM on identities: plain matrix factorisation with WARP."""
+    """LightFM on identities: matrix factorisation with WARP."""
     return Factors.fit(split, seed).score
 
 
@@ -88,15 +88,15 @@ def lightfm_ids_and_tokens(split: Split, seed: int) -> Scorer:
 
 
 def ease(split: Split, seed: int) -> Scorer:
-    """EASE (Steck 2019), its λ the best of three on a tenth of the training pairs."""
+    """EASE (Steck 2019), with the best λ of three on a tenth of the training pairs."""
     X = pair_matrix(split.train)
     return _ease(X, _best(X, _RIDGES, _ease, seed))
 
 
 def ridge_map(split: Split, seed: int) -> Scorer:
-    """LightFM on identities; a ridge regression from texts, as TF-IDF or as vectors, gives cold items their factors.
+    """LightFM on identities; a ridge regression from texts (TF-IDF or vectors) predicts the factors of cold items.
 
-    Which texts and which λ is chosen on a fifth of the warm items, by the squared error of their factors.
+    The kind of text and λ are chosen on a fifth of the warm items, by the squared error of their factors.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
@@ -109,7 +109,7 @@ def ridge_map(split: Split, seed: int) -> Scorer:
     texts = [bags(split, TfidfVectorizer)[0], split.items.embeddings]
 
     def predict(known: Rows, asked: Rows, kind: int, penalty: float) -> NDArray[np.float64]:
-        # By Cholesky all factors at once; sklearn's own intercept would have it solve for each one alone.
+        # With Cholesky and without sklearn's intercept, one solution covers all factors.
         centre = targets[known].mean(axis=0)
         ridge = Ridge(penalty, fit_intercept=False, solver="cholesky")
         ridge.fit(texts[kind][known].astype(np.float64), targets[known] - centre)
@@ -124,14 +124,14 @@ def ridge_map(split: Split, seed: int) -> Scorer:
 
 
 def implicit_als(split: Split, seed: int) -> Scorer:
-    """implicit's ALS, its confidence weight the best of three on a tenth of the training pairs."""
+    """implicit's ALS, with the best confidence weight of three on a tenth of the training pairs."""
     X = pair_matrix(split.train)
 
     def fit(matrix: sp.csr_matrix, confidence: float) -> Scorer:
         from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1, "blas"):  # else implicit warns, rightly, of threads within threads
+        with threadpool_limits(1, "blas"):  # otherwise implicit warns about nested threads
             model = AlternatingLeastSquares(
                 factors=COMPONENTS, iterations=EPOCHS, alpha=confidence, random_state=seed, num_threads=1
             )
@@ -143,7 +143,7 @@ def implicit_als(split: Split, seed: int) -> Scorer:
 
 
 def rectools_lightfm(split: Split, seed: int) -> Scorer:
-    """RecTools' LightFM wrapper on identities and words of both sides, in an environment of its own."""
+    """RecTools' LightFM wrapper on identities and words of both sides, in a separate environment."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     bought, said = bags(split, CountVectorizer, own_words=True)
@@ -170,7 +170,7 @@ METHODS: dict[str, Fit] = {
 
 
 def missing() -> dict[str, str]:
-    """The methods that cannot run here, and why."""
+    """Return the methods that cannot run in this environment, and the reasons."""
     left_out = {}
     if find_spec("implicit") is None:
         left_out["implicit ALS"] = "implicit is not installed; the extra `bench` has it"
@@ -183,7 +183,7 @@ def fit_ours(
     split: Split, seed: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     settings: Enrichment | None = None,
 ) -> HybridRecommender:
-    """Our recommender, all its parameters chosen within the training part, but for what a repository's settings say."""
+    """Fit the recommender; parameters are chosen within the training part, except those in a repository's settings."""
     from recommender.data.events import EventWeights
     from recommender.model.parameters import Parameters
     from recommender.tuning.validation import fit_tuned
@@ -198,13 +198,13 @@ def fit_ours(
 
 
 def scorer_of(model: HybridRecommender) -> Scorer:
-    """Scores of a fitted recommender, for rows of the users that it was fitted with and all its items."""
+    """Return the scorer of a fitted recommender, for its own users and all its items."""
     ids = model.users.ids
     return lambda rows: model.score([ids[row] for row in rows.tolist()], list(model.items.ids))
 
 
 def _ease(X: sp.csr_matrix, ridge: float) -> Scorer:
-    """X − X·P·diag(1/diag P), P = (XᵀX + λI)⁻¹; by the smaller of XᵀX and XXᵀ, since X·P = (XXᵀ + λI)⁻¹·X."""
+    """X − X·P·diag(1/diag P), P = (XᵀX + λI)⁻¹, with the smaller of XᵀX and XXᵀ: X·P = (XXᵀ + λI)⁻¹·X."""
     warm = np.flatnonzero(np.bincount(X.indices, minlength=X.shape[1]))
     Y = X[:, warm].astype(np.float64)
     n_users, n_items = Y.shape
@@ -226,7 +226,7 @@ def _ease(X: sp.csr_matrix, ridge: float) -> Scorer:
 
 
 def _inverse(G: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of a positive definite matrix, by Cholesky: half the work of the general one."""
+    """The inverse of a positive definite matrix, by Cholesky, which takes half the work of the general inverse."""
     from scipy.linalg import lapack
 
     factor, _ = lapack.dpotrf(G)
@@ -238,7 +238,7 @@ def _inverse(G: NDArray[np.float64]) -> NDArray[np.float64]:
 def _best(
     X: sp.csr_matrix, settings: Sequence[float], fit: Callable[[sp.csr_matrix, float], Scorer], seed: int
 ) -> float:
-    """The setting with the best NDCG@20 on a tenth of the training pairs, over at most a thousand users."""
+    """Return the setting with the best NDCG@20 on a tenth of the training pairs, over at most 1,000 users."""
     rng = np.random.default_rng(seed)
     pairs = X.tocoo()
     held_out = rng.random(pairs.nnz) < _VALIDATION_SHARE

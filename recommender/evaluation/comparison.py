@@ -1,4 +1,4 @@
-"""The comparison: every method on one kind of split, over several seeds, with intervals of the differences."""
+"""Compare every method on one kind of split, over several seeds, with intervals of the differences."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Details:
-    """What stands behind the table.
+    """The data behind the table.
 
     Attributes:
-        per_user: by method and candidates, NDCG@20 of each asked user, seed after seed (of k_shot: shots after shots).
-        history: by candidates, how many items each of these users has in the training part, in the same order.
-        model: our recommender of the first seed.
-        split: what it was fitted on.
+        per_user: by method and candidates, NDCG@20 of each tested user, seed after seed (k_shot: shots after shots).
+        history: by candidates, number of items of each of these users in the training part, in the same order.
+        model: the recommender of the first seed.
+        split: the split of `model`.
     """
 
     per_user: dict[tuple[str, str], NDArray[np.float64]]
@@ -56,14 +56,14 @@ class Details:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The table, ready for JSON, and what stands behind it.
+    """The table, ready for JSON, and the data behind it.
 
     Attributes:
-        result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (asked,
+        result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (tested,
             mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
-            cold_share, ci_low and ci_high (95 %, of ours minus this method in NDCG@20; None in our own row), fit_s and
-            score_s (means over seeds), and shots in k_shot.
-        details: for the report.
+            cold_share, ci_low and ci_high (95 % interval of coldstart minus this method in NDCG@20; None in the row of
+            coldstart), fit_s and score_s (means over seeds), and shots in k_shot.
+        details: data for the report.
     """
 
     result: dict[str, Any]
@@ -75,32 +75,32 @@ def evaluate(
     methods: Sequence[str] | None = None, settings: Enrichment | None = None, unfinished: Path | None = None,
     report: Report = lambda stage, done, total: None,
 ) -> Evaluation:
-    """Fit every method on the training part of every seed's split, ask it, and compare.
+    """Fit every method on the training part of every seed's split, and compare their rankings of the test part.
 
     Args:
-        data: what `read_dataset` gave.
+        data: a result of `read_dataset`.
         split: one of `recommender.measure.splits.SPLITS`.
-        seeds: how many, from 0 on; of the splits and of the methods.
+        seeds: number of seeds, from 0 on, for the splits and the methods.
         cutoff: see `make_splits`.
         shots: see `make_splits`.
-        methods: to compare with; None: all of `METHODS` that can run here.
-        settings: of a repository, for our recommender: its event weights, half-life and `evidence_scale`. None: the
-            defaults, and a half-life by trial, see `fit_tuned`. What is asked for does not depend on them.
-        unfinished: a folder that keeps what is finished, so that the same call after a stop goes on from there; remove
-            it once the evaluation is written. Results of other data, arguments, versions or code are thrown away.
-        report: told (stage, done, total).
+        methods: methods to compare with; None: all of `METHODS` that can run here.
+        settings: settings of a repository for the recommender: event weights, half-life and `evidence_scale`. None: the
+            defaults, and a half-life chosen by `fit_tuned`. The test part does not depend on them.
+        unfinished: a folder for intermediate results, so that the same call resumes an interrupted evaluation; remove
+            it when the evaluation is written. Results for other data, arguments, versions or code are deleted.
+        report: called with (stage, done, total).
 
     Raises:
-        ColdStartError: as `make_splits`; seeds below 1; a method that is unknown, or cannot run here; scores that are
+        ColdStartError: as `make_splits`; seeds below 1; a method that is unknown or cannot run here; scores that are
             not finite.
     """
     if seeds < 1:
-        raise ColdStartError(f"seeds is {seeds}; give at least 1")
+        raise ColdStartError(f"seeds is {seeds}; it must be at least 1")
     left_out = missing()
     others = [name for name in METHODS if name not in left_out] if methods is None else list(methods)
     for name in others:
         if name not in METHODS or name in left_out:
-            raise ColdStartError(left_out.get(name) or f"method {name!r} is unknown; possible are {', '.join(METHODS)}")
+            raise ColdStartError(left_out.get(name) or f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     versions = _versions(data)
     finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, settings))
     asked = _Asked([*others, OURS])
@@ -123,13 +123,13 @@ def evaluate(
             report(stage, len(others) + 1, len(others) + 1)
     result = {
         "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
-        "notes": [f"{name} is left out: {reason}" for name, reason in left_out.items()] if methods is None else [],
+        "notes": [f"{name} is omitted: {reason}" for name, reason in left_out.items()] if methods is None else [],
     }  # fmt: skip
     return Evaluation(result, Details(*asked.per_user(), model, first))
 
 
 def measure(split: Split, scorer: Scorer, method: str = "the method") -> dict[str, Metrics]:
-    """Rank every asked user's candidates, by kind of candidates; kinds that nobody can be asked for are left out."""
+    """Rank the candidates of every tested user, by kind of candidates; kinds without a relevant item are omitted."""
     return _measure(split, scorer, method)[0]
 
 
@@ -143,7 +143,7 @@ def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metri
         scores = np.asarray(scorer(rows))
         seconds += time.perf_counter() - began
         if scores.shape != (len(rows), len(split.items)) or not np.isfinite(scores).all():
-            raise ColdStartError(f"{method}: scores must be {(len(rows), len(split.items))} finite numbers")
+            raise ColdStartError(f"{method}: scores must be finite numbers of shape {(len(rows), len(split.items))}")
         wanted, known = split.wanted[rows].toarray() > 0, split.excluded[rows].toarray() > 0
         for name, mask in masks.items():
             able = wanted[:, mask].any(axis=1)
@@ -154,7 +154,7 @@ def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metri
 
 
 def _masks(split: Split) -> dict[str, NDArray[np.bool_]]:
-    """The candidates of each kind of which somebody wants one."""
+    """The candidates of each kind with a relevant item for some user."""
     wanted = np.asarray(split.wanted[split.asked].sum(axis=0)).ravel() > 0
     masks = {"cold": split.cold, "warm": split.warm, "overall": np.ones(len(split.items), dtype=bool)}
     return {name: mask for name, mask in masks.items() if (wanted & mask).any()}
@@ -172,7 +172,7 @@ def _run(split: Split, method: str, seed: int) -> Arrays:
 
 
 class _Ours:
-    """Our recommender on one split, fitted when it is needed; kept in a folder where it will be needed again."""
+    """The recommender on one split, fitted when it is first needed, and saved if a resumed evaluation needs it."""
 
     def __init__(
         self, split: Split, seed: int, settings: Enrichment | None, report: Report, kept: Path | None
@@ -207,7 +207,7 @@ def _packed(split: Split, scorer: Scorer, method: str, fit_s: float) -> Arrays:
 
 
 class _Asked:
-    """All that was measured, by shots, candidates, method and seed."""
+    """All measurements, by shots, candidates, method and seed."""
 
     def __init__(self, methods: Sequence[str]) -> None:
         self._methods = methods
@@ -227,7 +227,7 @@ class _Asked:
             self._history.setdefault((split.shots, name), {})[seed] = items[rows]
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table: by shots, then candidates in their order, then methods in theirs, ours last."""
+        """Return the rows of the table, ordered by shots, candidates and method, coldstart last."""
         rows = []
         for shots, candidates in sorted(self._users, key=lambda key: (key[0] or 0, CANDIDATES.index(key[1]))):
             values = {m: self._pooled(shots, candidates, m) for m in self._methods}
@@ -251,7 +251,7 @@ class _Asked:
         return rows
 
     def per_user(self) -> tuple[dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
-        """NDCG@20 and history, pooled over shots and seeds."""
+        """Return NDCG@20 and history, pooled over shots and seeds."""
         keys = sorted(self._users, key=lambda key: key[0] or 0)
         values = {
             (method, name): np.concatenate([self._pooled(shots, n, method) for shots, n in keys if n == name])
@@ -278,7 +278,7 @@ def _versions(data: Dataset) -> dict[str, str]:
 
 
 def _key(data: Dataset, *arguments: object) -> str:
-    """A hash of all that a measured result depends on: data, arguments, versions, and our own code."""
+    """Hash everything that a result depends on: data, arguments, versions, and the code of this project."""
     digest = hashlib.blake2b(repr(arguments).encode(), digest_size=16)
     digest.update(repr((data.groups, data.users.ids, data.items.ids, data.users.attributes)).encode())
     digest.update(repr((data.users.descriptions, data.items.descriptions, data.items.attributes)).encode())

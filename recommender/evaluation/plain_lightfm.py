@@ -1,4 +1,4 @@
-"""LightFM as its users run it, on identities and words, for the methods that the recommender is compared with."""
+"""Plain LightFM on identities and words, for the methods that the recommender is compared with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MIN_DESCRIPTIONS = 2
 
 @dataclass
 class Factors:
-    """What LightFM made of all users and items; zeros where it knows nothing, so that the biases alone count."""
+    """LightFM's vectors of all users and items; zeros for unknown ones, so that only the biases count."""
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
@@ -32,7 +32,7 @@ class Factors:
         cls, split: Split, seed: int, user_features: sp.csr_matrix | None = None,
         item_features: sp.csr_matrix | None = None,
     ) -> Factors:
-        """LightFM as its users run it: WARP, one thread; features of a side, else its identities."""
+        """Fit LightFM with WARP on one thread, on the features of each side, or its identities if there are none."""
         from lightfm import LightFM
 
         warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
@@ -51,7 +51,7 @@ class Factors:
         )
 
     def score(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """A user's own bias moves none of his rankings."""
+        """Return the scores of users. The user's bias is omitted, because it does not change a ranking."""
         return np.asarray(self.users[rows] @ self.items.T + self.item_biases)
 
 
@@ -66,9 +66,9 @@ def _spread(
 
 
 def bags(split: Split, vectorizer: Any, *, own_words: bool = False) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Bags of words of all items and of all users' descriptions, in the words of warm items; (n, 1) zeros without any.
+    """Return bags of words of all items and of all users' descriptions; (n, 1) zeros if there are no words.
 
-    With `own_words` the users' columns are those of the warm users' own words.
+    The columns are the words of warm items. With `own_words`, the users' columns are the words of warm users.
     """
     warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
     bought, said = split.items.descriptions, split.users.descriptions
@@ -79,7 +79,7 @@ def bags(split: Split, vectorizer: Any, *, own_words: bool = False) -> tuple[sp.
 
 def _vectorizer(vectorizer: Any, texts: Sequence[str]) -> Any:
     how = {"binary": True} if vectorizer.__name__ == "CountVectorizer" else {"sublinear_tf": True}
-    # A word that one description alone has ties it to nothing.
+    # A word in one description only connects it to no other.
     words = Counter(word for text in texts for word in set(tokens_of(text)))
     if max(words.values(), default=0) < _MIN_DESCRIPTIONS:
         return None
@@ -95,7 +95,7 @@ def _transform(learned: Any, texts: Sequence[str]) -> sp.csr_matrix:
 
 
 def with_identity(features: sp.csr_matrix, warm: NDArray[np.bool_]) -> sp.csr_matrix:
-    """The features, and before them a column for each warm row."""
+    """Return the features with one identity column for each warm row before them."""
     rows = np.flatnonzero(warm)
     identity = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, np.arange(len(rows)))), (len(warm), len(rows)))
     return sp.hstack([identity, features], format="csr", dtype=np.float32)

@@ -1,6 +1,6 @@
-"""RecTools' LightFM wrapper, run by the Python of its own environment: RecTools wants NumPy below 2 on Python 3.11.
+"""RecTools' LightFM wrapper, run in a separate environment: RecTools requires NumPy below 2 on Python 3.11.
 
-This file is both sides: imported here it starts itself there, where it needs RecTools and lightfm-next alone.
+This file is both sides: the imported module runs itself with the other Python, which has only RecTools and LightFM.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ _REQUIREMENTS = "rectools==0.19.0 lightfm-next==1.19.0"
 
 
 def python() -> Path:
-    """The Python of RecTools' environment: the folder `rectools` within ours."""
+    """Return the Python of RecTools' environment, which is the folder `rectools` in this environment."""
     return Path(sys.prefix) / "rectools" / "bin" / "python"
 
 
 def missing() -> str:
-    """Why RecTools cannot be compared with; empty if it can."""
+    """Return the reason why RecTools cannot run, or an empty string."""
     if python().is_file():
         return ""
     folder = python().parents[1]
     return (
-        f"there is no environment {folder}; `python -m venv {folder}` and `{python()} -m pip install {_REQUIREMENTS}` "
-        "make it"
+        f"the environment {folder} does not exist; create it with `python -m venv {folder}` and "
+        f"`{python()} -m pip install {_REQUIREMENTS}`"
     )
 
 
 def vectors(
     train: Any, user_tokens: Any, item_tokens: Any, *, components: int, epochs: int, learning_rate: float, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vectors of all users and items whose products are the scores.
+    """Return vectors of all users and items whose products are the scores.
 
     Args:
-        train: sparse (users, items), 1 where they interacted.
+        train: sparse (users, items), 1 for pairs with an interaction.
         user_tokens: sparse (users, words), 1 where a user's description has a word.
-        item_tokens: sparse (items, words), likewise.
-        components: LightFM's.
-        epochs: likewise.
-        learning_rate: likewise.
-        seed: likewise.
+        item_tokens: sparse (items, words), 1 where an item's description has a word.
+        components: LightFM's latent dimensions.
+        epochs: LightFM's passes over the interactions.
+        learning_rate: LightFM's learning rate.
+        seed: LightFM's seed.
 
     Raises:
-        RuntimeError: RecTools failed; the message is its own.
+        RuntimeError: RecTools failed; the message contains its error.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder) / "asked.npz", Path(folder) / "answered.npz"
@@ -59,7 +59,7 @@ def vectors(
         for name, matrix in (("train", train), ("user", user_tokens), ("item", item_tokens)):
             given[name] = np.stack(matrix.nonzero()).astype(np.int64)
         np.savez(asked, **given)
-        # -P: the modules beside this file are not to be found there.
+        # -P: the other Python must not import the modules beside this file.
         command = [str(python()), "-P", "-W", "ignore", __file__, str(asked), str(answered)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -94,7 +94,7 @@ def _run(asked: str, answered: str) -> None:
         epochs=int(given["epochs"]),
     )  # fmt: skip
     user_vectors, item_vectors = model.fit(dataset).get_vectors(dataset)
-    # Of whom RecTools knows nothing it recommends by the items' biases: the first columns are bias and one.
+    # For unknown users, RecTools ranks by the items' biases: the first columns are the bias and one.
     users, items = (np.zeros((n, user_vectors.shape[1]), np.float32) for n in (n_users, n_items))
     users[:, 1] = items[:, 0] = 1
     users[dataset.user_id_map.external_ids] = user_vectors

@@ -1,4 +1,4 @@
-"""What a long job has finished, kept in a folder beside its result until it is done."""
+"""Intermediate results of a long job, kept in a folder until the job is finished."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _KEY = "key.txt"
 
 
 class Finished:
-    """Named results of one job. Those of a job with another key are thrown away.
+    """Named results of one job. Results of a job with another key are deleted.
 
     Args:
-        folder: made when the first result comes; None keeps nothing.
-        key: changes with whatever the results depend on.
+        folder: created with the first result; None keeps nothing.
+        key: identifies everything that the results depend on.
 
     Raises:
-        ColdStartError: the folder holds something else.
+        ColdStartError: the folder contains other files.
     """
 
     def __init__(self, folder: Path | None, key: str) -> None:
@@ -36,12 +36,12 @@ class Finished:
         if folder is None or not folder.is_dir() or not any(folder.iterdir()):
             return
         if not (folder / _KEY).is_file():
-            raise ColdStartError(f"{folder} is not what an unfinished evaluation left; move it away")
+            raise ColdStartError(f"{folder} does not contain an unfinished evaluation; move it away")
         if (folder / _KEY).read_text("utf-8") != key:
             shutil.rmtree(folder)
 
     def get(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """The result of this name, made and kept if it is not there."""
+        """Return the result with this name; compute and keep it if it is missing."""
         path = self._path(name)
         if path is not None and path.is_file():
             try:
@@ -57,7 +57,7 @@ class Finished:
         return made
 
     def folder(self, name: str) -> Path | None:
-        """Where a part of the job may keep a folder of its own."""
+        """Return a folder for a part of the job, or None."""
         return self._folder / name if self._folder else None
 
     def _path(self, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Ranking metrics, one value per user, and intervals of their differences."""
+"""Ranking metrics with one value per user, and confidence intervals of their differences."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _IN_MEMORY = 4_000_000
 
 @dataclass(frozen=True)
 class Metrics:
-    """One value per user, in the order of the users that were asked.
+    """Metrics with one value per user.
 
-    Ties count against the method in the rankings and as half in the AUC, so that a method that says nothing has an AUC
-    of 0.5 and finds nothing.
+    Ties count against the method in rankings, and as half in the AUC. A method with equal scores therefore has an AUC
+    of 0.5 and an NDCG of 0.
 
     Attributes:
-        ndcg: at 20; the ideal ranking has min(20, wanted) of the wanted on top.
-        recall: share of the wanted in the top 20.
-        precision: share of the wanted in the top 10.
-        auc: share of pairs (wanted, unwanted) in the right order, over all candidates; 1 where nothing is unwanted.
+        ndcg: NDCG@20; the ideal ranking starts with min(20, relevant) relevant items.
+        recall: share of the relevant items that are in the top 20.
+        precision: share of the top 10 that is relevant.
+        auc: share of pairs (relevant, not relevant) in the right order, over all candidates; 1 if all are relevant.
         cold_share: share of the top 20 that is cold.
-        shown: (candidates,), whether an item is in anybody's top 20. What ties with the 21st is not.
+        shown: (candidates,), whether an item is in the top 20 of any user. Items that tie with rank 21 are not.
     """
 
     ndcg: NDArray[np.float64]
@@ -41,13 +41,13 @@ class Metrics:
 
     @classmethod
     def of(cls, blocks: Sequence[Metrics]) -> Metrics:
-        """The metrics of all users, from blocks of users with the same candidates."""
+        """Concatenate the metrics of blocks of users with the same candidates."""
         names = [field.name for field in fields(cls) if field.name != "shown"]
         joined = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
         return cls(**joined, shown=np.logical_or.reduce([block.shown for block in blocks]))
 
     def means(self) -> dict[str, float]:
-        """The mean over users of each metric, and the share of the candidates that somebody is shown."""
+        """Return the mean of each metric over users, and the share of candidates in the top 20 of any user."""
         return {
             f"ndcg@{K}": float(self.ndcg.mean()), f"recall@{K}": float(self.recall.mean()),
             f"precision@{PRECISION_K}": float(self.precision.mean()), "auc": float(self.auc.mean()),
@@ -56,11 +56,11 @@ class Metrics:
 
 
 def ndcg(hits: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """NDCG@20; the ideal ranking has min(20, wanted) of the wanted on top.
+    """NDCG@20; the ideal ranking starts with min(20, wanted) relevant items.
 
     Args:
-        hits: (users, at most 20), whether the item at each rank was wanted.
-        wanted: (users,), how many were, at least 1.
+        hits: (users, at most 20), whether the item at each rank is relevant.
+        wanted: (users,), number of relevant items, at least 1.
 
     >>> ndcg(np.array([[True, False], [False, True]]), np.array([1, 1])).round(3).tolist()
     [1.0, 0.631]
@@ -73,13 +73,13 @@ def rank_metrics(
     scores: NDArray[np.floating[Any]], wanted: NDArray[np.bool_], known: NDArray[np.bool_],
     cold: NDArray[np.bool_] | None = None,
 ) -> Metrics:
-    """The metrics of a block of users who are asked for the same candidates.
+    """Compute the metrics of a block of users with the same candidates.
 
     Args:
         scores: (users, candidates), finite; higher is better.
-        wanted: (users, candidates), what each user did; at least one that is not known.
-        known: (users, candidates), what is no candidate for a user.
-        cold: (candidates,), which are cold; None: none is.
+        wanted: (users, candidates), relevant items; at least one per user that is not in `known`.
+        known: (users, candidates), items that are not candidates for a user.
+        cold: (candidates,), which items are cold; None: no item.
 
     >>> rank_metrics(np.array([[3.0, 2.0, 1.0]]), np.array([[True, False, False]]), np.zeros((1, 3), bool)).auc
     array([1.])
@@ -89,7 +89,7 @@ def rank_metrics(
     """
     scores = np.where(known, -np.inf, scores)
     wanted = wanted & ~known
-    # One sort answers all: the rank of what was wanted, the AUC, and who stands in the top 20.
+    # One sort gives the ranks of relevant items, the AUC and the top 20.
     ordered = np.sort(scores, axis=1)
     candidates = scores.shape[1]
     hits = np.zeros((len(scores), K), dtype=bool)
@@ -103,7 +103,7 @@ def rank_metrics(
         level = np.searchsorted(values, own, "right") - n_known[row] - np.searchsorted(own, own, "right")
         if unwanted:
             auc[row] = (below.mean() + level.mean()) / 2 / unwanted
-        ranks = unwanted - below + np.arange(len(own))[::-1]  # among equals the unwanted first
+        ranks = unwanted - below + np.arange(len(own))[::-1]  # items that are not relevant first among equals
         hits[row, ranks[ranks < K]] = True
     shown = scores > (ordered[:, -K - 1 : -K] if candidates > K else -np.inf)
     top = np.minimum(candidates - n_known, K)
@@ -117,17 +117,17 @@ def rank_metrics(
 def paired_intervals(
     differences: NDArray[np.float64], users: NDArray[np.int64], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Bootstrap intervals (95 %) of mean differences between methods that answered the same questions.
+    """Bootstrap intervals (95 %) of mean differences between methods on the same rankings.
 
-    What is drawn are users, each with all of his values: one user's values of several seeds depend on each other.
+    Users are resampled, each with all their values, because one user's values for several seeds depend on each other.
 
     Args:
         differences: (n, methods).
-        users: (n,), whose each row is.
-        seed: of the 2,000 resamples.
+        users: (n,), the user of each row.
+        seed: seed of the 2,000 resamples.
 
     Returns:
-        (methods, 2): low, high.
+        (methods, 2): lower and upper bound.
     """
     _, places = np.unique(users, return_inverse=True)
     counts = np.bincount(places).astype(np.float64)

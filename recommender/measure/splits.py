@@ -1,7 +1,7 @@
-"""Splits: what a method may learn from, who is asked then, and for what.
+"""Splits of the interactions into a training part and a test part.
 
-Who or what is cold is decided by a stable hash of the id and the seed, so that a split stays as data grow. Profiles are
-rebuilt from a split's training part: those in the feature store hold what the split holds out.
+A stable hash of the id and the seed decides which users and items are cold, so a split stays the same when data are
+added. Profiles are rebuilt from the training part, because those in the feature store contain held-out interactions.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """What is learned from, who is asked, and what would have been right.
+    """A training part, the users to rank for, and their relevant items.
 
     Attributes:
         kind: one of `SPLITS`.
-        train: the interactions that a method may see.
-        test: those that it is asked for.
-        users: features of all users, with profiles of `train` alone, and of searches those that `searchers` holds.
-        items: features of all items, with profiles of `train` alone.
-        cold: (items,), the cold candidates.
-        warm: (items,), the warm ones: those with training interactions.
-        asked: rows of the users who are asked.
-        wanted: (users, items), 1 where a pair of `test` is asked for.
-        excluded: (users, items), 1 where a pair is no candidate: it was learned from, or belongs to neither part.
-        groups: of each item; those of one group are cold or warm together.
-        shots: how many interactions of each asked user are given, for k_shot.
-        searchers: the same users without history, with their searches before what is held out; None: nobody's.
+        train: the training interactions.
+        test: the test interactions.
+        users: features of all users, with profiles from `train` and the searches in `searchers`.
+        items: features of all items, with profiles from `train`.
+        cold: (items,), cold candidates.
+        warm: (items,), items with training interactions.
+        asked: row numbers of the users to rank for.
+        wanted: (users, items), 1 for relevant pairs, which are in `test`.
+        excluded: (users, items), 1 for pairs that are not candidates: training pairs, and pairs in neither part.
+        groups: the group of each item; items of one group are held out together.
+        shots: for k_shot, number of interactions of each user in `asked` that are in `train`.
+        searchers: the same users without history, with the searches that may be used; None if there are none.
     """
 
     kind: str
@@ -63,13 +63,13 @@ class Split:
 
 
 def stable_share(name: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the name and the salt alone, so that splits stay as data grow."""
+    """Return a number in [0, 1) that depends only on the name and the salt."""
     digest = hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def pair_matrix(interactions: Interactions) -> sp.csr_matrix:
-    """(users, items) float32, 1 where they interacted."""
+    """Return (users, items) float32, 1 for pairs with an interaction."""
     pairs = interactions.pairs()
     shape = (len(pairs.user_ids), len(pairs.item_ids))
     return sp.csr_matrix((np.ones(len(pairs), np.float32), (pairs.users, pairs.items)), shape=shape)
@@ -80,39 +80,39 @@ def make_splits(
     groups: Sequence[str] | None = None, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
     searchers: Searchers | None = None,
 ) -> list[Split]:
-    """Split the interactions; one `Split`, for k_shot one for each number of shots.
+    """Split the interactions. Returns one `Split`; for k_shot, one for each number of shots.
 
-    - item_cold: a fifth of the items, by group, is cold; users with training interactions are asked for them.
-    - user_cold: a fifth of the users is cold, and asked for all that they did.
-    - both_cold: both; cold users are asked for cold items. What a cold one did with a warm one is in neither part.
-    - warm: a fifth of the pairs, of users and items with others.
-    - temporal: what happened before the cut-off is learned from. Items first seen later are cold; users with training
-      interactions are asked for all that they did later.
-    - k_shot: as user_cold, but the first k items of each cold user are given. The same users are asked for every k:
-      those who have something left after the largest.
+    - item_cold: a fifth of the items, by group, is cold. Users with training interactions are tested on them.
+    - user_cold: a fifth of the users is cold. They are tested on all their interactions.
+    - both_cold: both. Cold users are tested on cold items. Interactions of a cold with a warm one are in neither part.
+    - warm: a fifth of the pairs is tested; their users and items keep other pairs.
+    - temporal: the training part ends at the cut-off. Items without earlier interactions are cold. Users with training
+      interactions are tested on their later interactions.
+    - k_shot: as user_cold, but the first k items of each cold user are in the training part. The same users are tested
+      for every k: those with more items than the largest k.
 
-    A user's searches are in his description as far as they come before the first interaction of his that is not learned
-    from, and no later than the last one, of anybody, that is: in temporal, then, before the cut-off.
+    A user's description contains their searches that are earlier than the user's first interaction outside the training
+    part, and not later than the last training interaction of all users. In temporal, these are before the cut-off.
 
     Args:
-        interactions: all that happened.
+        interactions: all interactions.
         users: features of `interactions.user_ids`; their profiles are rebuilt.
-        items: features of `interactions.item_ids`, likewise.
+        items: features of `interactions.item_ids`; their profiles are rebuilt.
         kind: one of `SPLITS`.
-        seed: of the hash; the temporal split does not depend on it.
-        groups: of each item; None: each is its own.
-        cutoff: for temporal and it alone; UTC where it has no time zone.
-        shots: the k of k_shot.
-        searchers: `users` and what they searched for; None: nothing.
+        seed: seed of the hash; temporal does not depend on it.
+        groups: the group of each item; None: each item is its own group.
+        cutoff: required for temporal, not allowed otherwise; UTC if it has no time zone.
+        shots: the values of k for k_shot.
+        searchers: `users` with their searches; None if there are none.
 
     Raises:
-        ColdStartError: another kind; a cut-off that is missing, not asked for or outside the data; shots below 1;
-            nothing to learn from, or nobody to ask.
+        ColdStartError: an unknown kind; a cut-off that is missing, not allowed or outside the data; shots below 1; no
+            training interactions, or no user to test.
     """
     if kind not in SPLITS:
-        raise ColdStartError(f"split {kind!r} is unknown; possible are {', '.join(SPLITS)}")
+        raise ColdStartError(f"unknown split {kind!r}; choose one of {', '.join(SPLITS)}")
     if cutoff is not None and kind != "temporal":
-        raise ColdStartError(f"the split {kind} takes no cut-off; only temporal does")
+        raise ColdStartError(f"the split {kind} does not accept a cut-off; only temporal does")
     groups = list(items.ids) if groups is None else groups
     cold_items, cold_users = _draw(groups, f"items {seed}"), _draw(users.ids, f"users {seed}")
     by_item, by_user = cold_items[interactions.items], cold_users[interactions.users]
@@ -136,14 +136,14 @@ def make_splits(
 
 @dataclass(frozen=True)
 class _Part:
-    """One split of the interactions, by masks.
+    """One split of the interactions, as masks.
 
     Attributes:
-        train: interactions to learn from.
-        test: interactions to ask for.
-        ask: users; None: those who have training interactions.
-        cold_items: items; None: those that have none.
-        until: of each user, the moment from which on nothing is known, returns of earlier purchases included.
+        train: mask of the training interactions.
+        test: mask of the test interactions.
+        ask: mask of the users to test; None: users with training interactions.
+        cold_items: mask of the cold items; None: items without training interactions.
+        until: for each user, the moment from which nothing is known, including returns of earlier purchases.
         shots: see `Split`.
     """
 
@@ -159,7 +159,7 @@ def _split(
     kind: str, interactions: Interactions, part: _Part, users: Entities, items: Entities, groups: Sequence[str],
     searchers: Searchers | None,
 ) -> Split:
-    # What was taken back is not what a method should have found, nor is it something to recommend again.
+    # Returned items are neither relevant nor candidates.
     kept = part.test & np.isnat(interactions.returned)
     train, test = interactions.select(part.train), interactions.select(kept)
     if part.until is not None:
@@ -167,7 +167,7 @@ def _split(
         train = replace(train, returned=np.where(unknown, np.datetime64("NaT", "us"), train.returned))
     if not len(train) or not len(test):
         raise ColdStartError(
-            f"{kind}: {len(train):,} interactions to learn from and {len(test):,} to ask for; give more data"
+            f"{kind}: {len(train):,} training and {len(test):,} test interactions; add data until both are positive"
         )
     if searchers:
         searchers = searchers.before(known_until(train, interactions.select(~part.train)))
@@ -182,16 +182,16 @@ def _split(
     ask = np.bincount(train.users, minlength=len(users)) > 0 if part.ask is None else part.ask
     asked = np.flatnonzero(ask & (np.diff(wanted.indptr) > 0))
     if not len(asked):
-        raise ColdStartError(f"{kind}: nobody can be asked, of {len(users):,} users; give more data")
+        raise ColdStartError(f"{kind}: none of {len(users):,} users can be tested; add more data")
     cold = ~warm if part.cold_items is None else part.cold_items
     return Split(kind, train, test, users, items, cold, warm, asked, wanted, excluded, groups, part.shots, searchers)
 
 
 def _k_shot(interactions: Interactions, cold_users: Mask, seed: int, shots: Sequence[int]) -> list[_Part]:
     if not shots or min(shots) < 1:
-        raise ColdStartError(f"shots are {list(shots)}; give numbers of at least 1, such as 1,3,5")
+        raise ColdStartError(f"shots are {list(shots)}; each must be at least 1, for example 1,3,5")
     pairs = interactions.pairs()
-    # What was bought in one visit has one time: the hash decides what came first.
+    # Purchases of one visit can have one timestamp; the hash decides their order.
     ties = np.zeros(len(pairs))
     for row in np.flatnonzero(cold_users[pairs.users]).tolist():
         ties[row] = stable_share(_pair_name(pairs, row), f"first {seed}")
@@ -200,8 +200,7 @@ def _k_shot(interactions: Interactions, cold_users: Mask, seed: int, shots: Sequ
     ask = cold_users & (counts > max(shots))
     if not ask.any():
         raise ColdStartError(
-            f"k_shot: none of the {cold_users.sum():,} users who are held out has more than {max(shots)} items; "
-            "give fewer shots"
+            f"k_shot: none of the {cold_users.sum():,} held-out users has more than {max(shots)} items; use fewer shots"
         )
     starts = np.cumsum(counts) - counts
     rank = np.empty(len(pairs), dtype=np.int64)
@@ -211,7 +210,7 @@ def _k_shot(interactions: Interactions, cold_users: Mask, seed: int, shots: Sequ
     by_user, event_rank = cold_users[interactions.users], rank[place]
     parts = []
     for k in sorted(set(shots)):
-        # Given is what happened until the first of what is asked for: a given item bought again later is the future.
+        # Training data end at the first test item: a later repeat of a training item is in the future.
         until = np.full(len(cold_users), np.iinfo(np.int64).max).astype("datetime64[us]")
         until[pairs.users[rank == k]] = pairs.timestamps[rank == k]
         given = by_user & (event_rank < k) & (interactions.timestamps <= until[interactions.users])
@@ -237,13 +236,13 @@ def _pair_name(pairs: Interactions, row: int) -> str:
 
 def _moment(interactions: Interactions, cutoff: datetime | None) -> np.datetime64:
     if cutoff is None:
-        raise ColdStartError("the split temporal needs a cut-off, such as 2011-09-01")
+        raise ColdStartError("the split temporal needs a cut-off, for example 2011-09-01")
     moment = cutoff if cutoff.tzinfo is None else cutoff.astimezone(UTC).replace(tzinfo=None)
     when = np.datetime64(moment, "us")
     times = interactions.timestamps
     if len(times) and not times.min() < when <= times.max():
         raise ColdStartError(
             f"the cut-off {moment:%Y-%m-%dT%H:%M:%S} does not divide the interactions; "
-            f"give one between {str(times.min())[:19]} and {str(times.max())[:19]}"
+            f"choose one between {str(times.min())[:19]} and {str(times.max())[:19]}"
         )
     return when

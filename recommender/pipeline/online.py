@@ -1,4 +1,4 @@
-"""What is known of one user or item now, from Feast's online store, as the recommender takes it."""
+"""Read the features of a user or item from Feast's online store for the recommender."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ NEW = "new"
 
 
 def online_user(store: Any, model: HybridRecommender, user_id: str, description: str | None = None) -> Entities:
-    """A user as the online store knows him now.
+    """Read the current features of a user from the online store.
 
     Args:
         store: the Feast store.
-        model: the recommender that will be asked.
-        user_id: he need not be known.
-        description: words that come with the request, instead of the stored ones.
+        model: the recommender that the features are for.
+        user_id: an id; it may be unknown.
+        description: a description in the request, which replaces the stored one.
 
     Raises:
-        ColdStartError: the bundle has history or a description of him and the online store has not, or the applied
-            view weighs a description otherwise than the bundle does.
-        FingerprintError: the repository's encoder is not the recommender's.
+        ColdStartError: the bundle has history or a description of the user that the online store lacks, or the applied
+            view has another weight of descriptions than the bundle.
+        FingerprintError: the encoder of the repository is not that of the recommender.
     """
     return _online(store, model, "user", user_id, description)
 
 
 def online_item(store: Any, model: HybridRecommender, item_id: str, description: str | None = None) -> Entities:
-    """An item as the online store knows it now: as `online_user`, without looking at β."""
+    """Read the current features of an item from the online store, as `online_user`, without checking β."""
     return _online(store, model, "item", item_id, description)
 
 
 def request_encoder(store: Any) -> Encoder:
-    """The encoder of a repository, which its `enrichment.json` names."""
+    """Return the encoder in a repository's `enrichment.json`."""
     settings = Enrichment.of_repo(store.repo_path)
     return shared_encoder(settings.model, backend=settings.backend)
 
 
 def as_vectors(values: Iterable[Any], width: int) -> Vectors:
-    """Feast's vectors as a matrix, zero rows where there is none."""
+    """Return Feast's vectors as a matrix, with zero rows for missing ones."""
     rows = [value if isinstance(value, (list, np.ndarray)) and len(value) else np.zeros(width) for value in values]
     return np.asarray(rows, dtype=np.float32).reshape(len(rows), width)
 
 
 def text_of(value: Any) -> str:
-    """Feast's text as a string, "" where there is none."""
+    """Return Feast's text as a string, "" if it is missing."""
     return value if isinstance(value, str) and has_text(value) else ""
 
 
 def labels_of(value: Any) -> list[str]:
-    """Feast's list of attributes, empty where there is none."""
+    """Return Feast's list of attributes, empty if it is missing."""
     return list(value) if isinstance(value, (list, np.ndarray)) else []
 
 
@@ -85,7 +85,7 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
         if encoder.fingerprint != fingerprint:
             raise FingerprintError(
                 found=encoder.fingerprint, found_in=f"{store.repo_path}/enrichment.json", expected=fingerprint,
-                expected_by=f"the view {side}_enriched", remedy="Run `feast apply`, so that both are of one encoder.",
+                expected_by=f"the view {side}_enriched", remedy="Run `feast apply`, so that both use one encoder.",
             )  # fmt: skip
         text, embedding = description, encoder.encode([description])
     return Entities(
@@ -97,7 +97,7 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
 def _same_as_trained(
     model: HybridRecommender, side: str, name: str, found: dict[str, Any], description: str | None
 ) -> None:
-    """What would make a score silently wrong: something that training knew is not there, or another α."""
+    """Raise an error if features that training knew are missing, or if α differs: scores would be wrong."""
     known = model.fitted.users if side == "user" else model.fitted.items
     if known.row(name) >= 0:
         trained, lost = known.take(known.rows([name])), []
@@ -107,15 +107,15 @@ def _same_as_trained(
             lost.append("a description")
         if lost:
             raise ColdStartError(
-                f"{side} {name} has {' and '.join(lost)} in the bundle and not in the online store; run `feast "
+                f"{side} {name} has {' and '.join(lost)} in the bundle but not in the online store; run `feast "
                 "materialize`, or `coldstart train` if it was erased since the last training"
             )
-    # Of items nothing needs to agree: β is no part of a score.
+    # β is not part of a score, so items are not checked.
     settings, weight = model.parameters, float(found["evidence_weight"])
     expected = float(evidence_weight(float(found["evidence"] or 0), settings.alpha, settings.evidence_scale))
     if side == "user" and not np.isclose(weight, expected):
         raise ColdStartError(
-            f"the view of users weighs a description {weight:g} here, the bundle was trained with {expected:g}; run "
-            "`feast apply` after `coldstart train`, so that both use one enrichment.json (if that was edited by hand, "
-            "train first)"
+            f"the view of users gives this description the weight {weight:g}, but the bundle was trained with "
+            f"{expected:g}; run `feast apply` after `coldstart train`, so that both use one enrichment.json (if it was "
+            "edited by hand, train first)"
         )

@@ -1,4 +1,4 @@
-"""Embeddings and behaviour profiles, made in DuckDB by the SQL files of the Feast repository."""
+"""Compute embeddings and profiles in DuckDB with the SQL files of the Feast repository."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
 
-# Where each source lies in the repository's data folder. A folder is added to by `coldstart put`, and by what users
-# searched for.
+# The path of each source in the repository's data folder. `coldstart put` and users' searches add files to folders.
 SOURCES = {
     "item_descriptions": "item_descriptions/part-0.parquet",
     "user_descriptions": "user_descriptions/part-0.parquet",
@@ -37,32 +36,32 @@ PUSHED = "pushed-*.parquet"
 def build_profiles(
     data: Path, repo: Path, *, report: Callable[[str, int, int], None] = lambda stage, done, total: None
 ) -> dict[str, int]:
-    """Write the parquet sources of a Feast repository from the contract's tables.
+    """Write the Parquet sources of a Feast repository from the tables of the data contract.
 
-    Runs `sql/descriptions.sql` of the repository once, `sql/searches.sql` if somebody searched for something, and
-    `sql/profiles.sql` for each snapshot. What was pushed since the last run (`coldstart put`) is kept, embedded anew,
-    unless the tables have something new to say of the id. Events weigh what the repository's `enrichment.json` says.
+    Runs the repository's `sql/descriptions.sql` once, `sql/searches.sql` if there are searches, and `sql/profiles.sql`
+    for each snapshot. Rows pushed since the last run (`coldstart put`) are kept and embedded again, unless the tables
+    have a new description of the id. Event weights come from the repository's `enrichment.json`.
 
     Args:
-        data: the folder with items, users and interactions.
-        repo: the Feast repository; its `data` folder receives the files.
-        report: told (stage, done, total).
+        data: the folder of items, users and interactions.
+        repo: the Feast repository; the files are written to its `data` folder.
+        report: called with (stage, done, total).
 
     Returns:
-        The number of rows by source, and of the rows beside them that are newer, from what was pushed.
+        The number of rows by source, and the number of newer pushed rows beside them.
 
     Raises:
-        ColdStartError: the data contract is broken, or a SQL file is missing or fails.
+        ColdStartError: the data break the contract, or a SQL file is missing or fails.
     """
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
     settings = Enrichment.of_repo(repo)
     encoder = shared_encoder(settings.model, backend=settings.backend)
-    # What "auto" came to here is what every reader of these vectors opens.
+    # Every reader of these vectors uses the backend that "auto" chose here.
     settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
         load(con, data)
-        # Each thread holds its own lists of vectors: one thread took 2.6 GB and was no slower than two with 3.4.
+        # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
         moments = snapshots(con)
         _set_variables(con, fingerprint, settings, moments)
@@ -100,7 +99,7 @@ def build_profiles(
                 target = repo / "data" / path
                 scratch = stack.enter_context(staged(target.parent))
                 _copy(con, source, source, scratch / target.name, fingerprint)
-            # Before the tables' own files take their place: a run that stops here decides the same when it is repeated.
+            # Written before the tables' own files, so that a repeated run after an interruption has the same result.
             for source, files in pushed.items():
                 if files:
                     counts[f"{source} since puts"] = _count(con, f"kept_{source}")
@@ -118,7 +117,7 @@ def build_profiles(
 def _set_variables(
     con: duckdb.DuckDBPyConnection, fingerprint: str, settings: Enrichment, moments: list[datetime]
 ) -> None:
-    """What the SQL files read with getvariable()."""
+    """Set the variables that the SQL files read with getvariable()."""
     weights = EventWeights.of_settings(settings)
     con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
     con.execute("SET VARIABLE event_weights = map($1::VARCHAR[], $2::DOUBLE[])",
@@ -132,7 +131,7 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, f
     side = source.partition("_")[0]
     about = f"embedding_fingerprint: '{fingerprint}'"
     if source.endswith("_descriptions") and (numeric := numeric_attributes(con, f"{side}s")):
-        # `coldstart put` bands these columns as the tables do.
+        # `coldstart put` converts these columns to bands, as for the tables.
         names = json.dumps(numeric).replace("'", "''")
         about += f", numeric_attributes: '{names}'"
     con.execute(
@@ -142,10 +141,10 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, f
 
 
 def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
-    """Make the table kept_{source}: what stands beside the tables' rows, in this encoder's vectors.
+    """Create the table kept_{source}: pushed rows beside the tables' rows, with this encoder's vectors.
 
-    A pushed row counts on unless the tables have something new to say of its id since `written`, the file of the last
-    run, was made. Then their words become true just after the pushed ones, for a row of before would not replace them.
+    A pushed row is kept unless the tables have a new description of its id since `written`, the file of the last run.
+    Otherwise the new description becomes valid just after the pushed one, because an older row would not replace it.
     """
     side = source.partition("_")[0]
     key, text = f"{side}_id", f"{side}_description"
@@ -178,7 +177,7 @@ def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
 
 
 def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
-    """The moments that profiles are taken at: the first of each month, then just after the last event."""
+    """Return the moments of the profiles: the first of each month, then just after the last event."""
     rows = con.execute("""
         WITH span AS (SELECT min(event_timestamp) AS low, max(event_timestamp) AS high FROM interactions)
         SELECT unnest(range(date_trunc('month', low) + INTERVAL 1 MONTH, high, INTERVAL 1 MONTH)) FROM span
@@ -197,7 +196,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ColdStartError(f"{path} does not exist; `coldstart init` makes a repository that has it") from None
+        raise ColdStartError(f"{path} does not exist; `coldstart init` creates a repository with this file") from None
 
 
 def _run(con: duckdb.DuckDBPyConnection, path: Path, script: str) -> None:

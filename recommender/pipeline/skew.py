@@ -1,4 +1,4 @@
-"""What the training job read, from the bundle, beside what the online store gives now: `coldstart skew`."""
+"""Compare the features that training read with those in the online store: `coldstart skew`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def bundle_skew(
     Args:
         store: the Feast store.
         service: the feature service that serving reads.
-        bundle: the folder of the trained recommender; it holds the features that training read.
-        limit: at most this many users, and as many items; None compares all.
-        report: told (stage, done, total).
+        bundle: the folder of the trained recommender, which contains the features that training read.
+        limit: at most this many users and this many items; None compares all.
+        report: called with (stage, done, total).
 
     Raises:
-        ColdStartError: no bundle there, or damaged; the store has none of its features.
+        ColdStartError: the bundle is missing or damaged, or the store has none of its features.
     """
     model = HybridRecommender.load(bundle)
     moment = datetime.fromisoformat(read_manifest(bundle)["trained_until"])
@@ -46,7 +46,7 @@ def bundle_skew(
 
 
 def _frame(side: str, entities: Entities, weight: float, scale: float, moment: datetime) -> pd.DataFrame:
-    """What training read, in Feast's names. The bundle has zero rows and empty texts where Feast had NULL."""
+    """Return the features that training read, with Feast's names; zero rows and empty texts become NULL."""
     weights = evidence_weight(entities.evidence, weight, scale)
     enriched = enrich(entities.profiles, entities.embeddings, weights)
     return pd.DataFrame({
@@ -55,7 +55,7 @@ def _frame(side: str, entities: Entities, weight: float, scale: float, moment: d
         f"{side}_description": [text or None for text in entities.descriptions],
         f"{side}_attributes": [list(labels) or None for labels in entities.attributes],
         f"{side}_embedding": _rows_or_none(entities.embeddings, np.any(entities.embeddings, axis=1)),
-        # A history of which nothing is known has a zero profile, no history has none.
+        # With evidence, a zero profile is a value; without evidence, it means that there is no profile.
         f"{side}_profile": _rows_or_none(entities.profiles, entities.evidence > 0),
         f"{side}_evidence": [n or None for n in entities.evidence.tolist()],
         f"{side}_enriched_profile": list(enriched),

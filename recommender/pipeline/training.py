@@ -1,4 +1,4 @@
-"""The training job: features through Feast, parameters chosen on what came after the cut-off, a bundle."""
+"""The training job: read features from Feast, choose parameters on later interactions, write a bundle."""
 
 from __future__ import annotations
 
@@ -40,25 +40,24 @@ def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
     search: int | None = None, report: Report = lambda stage, done, total: None,
 ) -> HybridRecommender:
-    """Fit on what came before the cut-off, choose the parameters on what came after, refit on everything.
+    """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
-    Events weigh, and age, as the repository's `enrichment.json` says. β of the served P_i' is no part of a score, so
-    no data here can tell it: it stays as that file has it.
+    Event weights, half-life and evidence scale come from the repository's `enrichment.json`. β of the served P_i' is
+    not part of a score and stays the same.
 
     Args:
-        data: the folder with the contract's tables.
-        repo: a Feast repository that was applied; its `enrichment.json` receives α, and the evidence scale if that is
-            chosen.
-        bundle: the folder that receives the recommender.
+        data: the folder of the tables of the data contract.
+        repo: an applied Feast repository; α is written to its `enrichment.json`.
+        bundle: the output folder of the recommender.
         cutoff: None is the last snapshot with at least a tenth of the interactions after it.
-        parameters: what is not chosen here.
-        search: so many trials of LightFM's settings too, each with all weights chosen. What was tried stands in a
-            file beside the bundle, {bundle}.search.jsonl, so a stopped search goes on, and a larger number adds to it.
-        report: told (stage, done, total).
+        parameters: parameters that are not chosen here.
+        search: number of trials of LightFM's settings; all weights are chosen in each trial. The trials are kept in the
+            file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
+        report: called with (stage, done, total).
 
     Raises:
-        ColdStartError: the contract is broken, the repository is not applied, nothing lies before or after the
-            cut-off, or a search is asked for without Optuna.
+        ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
+            after the cut-off, or a search is requested without Optuna.
     """
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
@@ -71,8 +70,8 @@ def train(
     before = interactions.timestamps < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
     if before.all() or not before.any():
         raise ColdStartError(
-            f"of {len(interactions):,} interactions {int(before.sum()):,} lie before the cut-off {cutoff:%Y-%m-%d}; "
-            f"some must lie before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
+            f"of {len(interactions):,} interactions, {int(before.sum()):,} are before the cut-off {cutoff:%Y-%m-%d}; "
+            f"some must be before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
             f"{moments[-1]:%Y-%m-%d}"
         )
     settings = Enrichment.of_repo(repo)
@@ -90,11 +89,11 @@ def train(
     users = with_late_words(store, "user", users, came["user"], cutoff)
     items = with_late_words(store, "item", items, came["item"], cutoff)
     report("features at the cut-off", 1, 1)
-    # What was taken back later is not what anybody wanted.
+    # Returned interactions are not relevant.
     seen, held_out = interactions.select(before), interactions.select(~before & np.isnat(interactions.returned))
     known = seen.weighted(weights, cutoff)
     if cutoff not in moments:
-        # Between two snapshots the store has profiles of the one before, or none.
+        # Between two snapshots, the store has the profiles of the earlier one, or none.
         users, items = with_history(known, users, items)
     if search is None:
         validated = tune(
@@ -109,18 +108,18 @@ def train(
             storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
             progress=lambda done, total: report("trials before the cut-off", done, total),
         )  # fmt: skip
-        # One seed, as without a search, so that the figure in the manifest is of one kind.
+        # One seed, as without a search, so that the figures in manifests are comparable.
         validated = fit(replace(best, lightfm_seeds=1), known, users, items, seen=seen)
         validated = validated.with_parameters(lightfm_seeds=best.lightfm_seeds)
     chosen, values = validated.parameters, quality(validated, held_out)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 
-    report("features of today", 0, 1)
+    report("current features", 0, 1)
     users, items = read_features(store, interactions, moments[-1])
-    report("features of today", 1, 1)
+    report("current features", 1, 1)
     model = HybridRecommender(chosen).fit(
         interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
-        progress=lambda epoch, epochs: report("LightFM on everything", epoch, epochs),
+        progress=lambda epoch, epochs: report("LightFM on all interactions", epoch, epochs),
     )  # fmt: skip
     model.save(bundle, about=about)
     source = settings.source | {"alpha": chosen.source.get("alpha", "default")}
@@ -129,10 +128,10 @@ def train(
 
 
 def read_features(store: Any, interactions: Interactions, moment: datetime) -> tuple[Entities, Entities]:
-    """The training features of every user and item as of one moment, through Feast's historical retrieval.
+    """Read the training features of every user and item as of one moment with Feast's historical retrieval.
 
-    One entity row holds a user and an item, side by side for no other reason than that the service has
-    features of both: as many rows as the longer side has ids, not one per interaction.
+    An entity row contains a user and an item, because the service has features of both; the two are unrelated. There
+    are as many rows as the longer side has ids.
     """
     user_ids, item_ids = list(interactions.user_ids), list(interactions.item_ids)
     rows = max(len(user_ids), len(item_ids))
@@ -145,19 +144,19 @@ def read_features(store: Any, interactions: Interactions, moment: datetime) -> t
     )
     features = store.get_historical_features(entity_df=frame, features=store.get_feature_service(_SERVICE)).to_df()
     if len(features) != rows:
-        raise ColdStartError(f"Feast gave {len(features)} rows for {rows} entity rows")
+        raise ColdStartError(f"Feast returned {len(features)} rows for {rows} entity rows")
     return _entities(features, "user", user_ids), _entities(features, "item", item_ids)
 
 
 def with_late_words(
     store: Any, side: str, known: Entities, came: NDArray[np.datetime64], cutoff: datetime
 ) -> Entities:
-    """Who or what came after the cut-off, with the words that they came with: these are there when somebody asks.
+    """Add the first text of users or items that became known after the cut-off: it is available when they are served.
 
     Args:
         store: the Feast store.
         side: "user" or "item".
-        known: features as of the cut-off; their profiles and evidence stay.
+        known: features as of the cut-off; profiles and evidence stay the same.
         came: (n,) datetime64[us], UTC, when each became known.
         cutoff: the cut-off.
     """
@@ -180,7 +179,7 @@ def with_late_words(
 
 
 def _came(con: duckdb.DuckDBPyConnection, side: str) -> NDArray[np.datetime64]:
-    """When each user, or item, became known, in the order of their ids."""
+    """Return when each user, or item, became known, in the order of their ids."""
     query = f"SELECT epoch_us(event_timestamp) AS came FROM {side}s ORDER BY {side}_id"
     return np.asarray(con.execute(query).fetchnumpy()["came"]).astype(np.int64).astype("datetime64[us]")
 
@@ -202,7 +201,7 @@ def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> date
         after = interactions.timestamps >= np.datetime64(moment.replace(tzinfo=None), "us")
         if after.mean() >= _SHARE_AFTER_CUTOFF:
             return moment
-    # Less than a month of data: split it where nine tenths have happened.
+    # Less than a month of data: the cut-off is after nine tenths of the interactions.
     middle = interactions.timestamps[int(len(interactions) * (1 - _SHARE_AFTER_CUTOFF))]
     seconds = math.floor(middle.astype("datetime64[us]").astype(np.int64) / 1_000_000)
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
@@ -210,7 +209,7 @@ def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> date
 
 def _data_hash(data: Path) -> str:
     digest = hashlib.sha256()
-    # A script may make the tables of files of any name.
+    # A script can create the tables from files with any name.
     for path in sorted(data.iterdir() if (data / "ingest.sql").is_file() else
                        (path for table in TABLES for path in data.glob(f"{table.name}.*"))):  # fmt: skip
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The job of `coldstart weigh`: what events of each type weigh and how they age, fitted on the latest interactions."""
+"""The job of `coldstart weigh`: fit event weights and the half-life on the latest interactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_
 from recommender.tuning.validation import held_out
 from recommender.tuning.weights import FEWEST, FITTED, KEPT
 
-# Of the largest weight. That one is the unit of all others; a type that came up to it would be wanted the next time.
+# Shares of the largest weight. A type with a share of 1 would count as relevant in the next run, so none has it.
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8)
 _RETURNS = (0.0, 0.5, 1.0)
 _HALF_LIVES = (math.inf, 180.0, 60.0, 30.0)
@@ -32,14 +32,14 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Weighing:
-    """What was fitted, and on what.
+    """The fitted weights, and the held-out rankings.
 
     Attributes:
         choices: one for each weight that was tried, then one for the half-life.
-        wanted: the types of events that were asked for; theirs is the unit of all weights.
-        rankings: how many rankings judged.
-        before: NDCG@20, with the weights before.
-        after: the same with those now.
+        wanted: the relevant event types; their weight is the unit of all weights.
+        rankings: number of held-out rankings.
+        before: NDCG@20 with the previous weights.
+        after: NDCG@20 with the new weights.
     """
 
     choices: Sequence[Choice]
@@ -50,21 +50,21 @@ class Weighing:
 
 
 def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total: None) -> Weighing:
-    """Fit event weights and half-life, and write them into the repository's `enrichment.json`.
+    """Fit event weights and half-life, and write them to the repository's `enrichment.json`.
 
-    The latest interactions are set aside, the recommender is fitted once on those before, under the weights of the
-    file. Then other weights of each type are tried, one type after the other, then other half-lives, by how well the
-    users' new interactions of the types with the largest weight (purchases, by default) are ranked. These types are
-    the unit and keep their weight. Words of searches are not read.
+    The latest interactions are held out, and the recommender is fitted once on the earlier ones with the weights in the
+    file. Then other weights are tried for one type after the other, then other half-lives. They are compared by the
+    ranking of the users' new interactions of the types with the largest weight (by default purchases). These types
+    are the unit and keep their weight. The text of searches is not read.
 
     Args:
-        data: the folder with the contract's tables.
+        data: the folder of the tables of the data contract.
         repo: the Feast repository; it need not be applied.
-        report: told (stage, done, total).
+        report: called with (stage, done, total).
 
     Raises:
-        ColdStartError: the contract is broken, there is no such repository, or too few rankings can judge; nothing is
-            written then.
+        ColdStartError: the data break the contract, the repository does not exist, or there are too few held-out
+            rankings; nothing is written.
     """
     settings = settings_of(repo)
     tables = read_dataset(*files_in(data), model=settings.model, backend=settings.backend, report=report)
@@ -72,7 +72,7 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
     wanted, others = _types(interactions, weights)
     held = held_out(interactions, tables.items, "temporal", tables.items.ids, 0)
     learned = interactions.select(~held)
-    # As when parameters are chosen: what was taken back later is not what anybody wanted.
+    # Returned interactions are not relevant, as when parameters are chosen.
     of_these = np.isin(interactions.events, [interactions.event_types.index(name) for name in wanted])
     asked = interactions.select(held & of_these & np.isnat(interactions.returned))
 
@@ -95,9 +95,9 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
     before = trials.values
     if len(before) < FEWEST:
         raise ColdStartError(
-            f"of {len(interactions):,} interactions the latest {int(held.sum()):,} are set aside, and "
-            f"{len(before)} rankings of {', '.join(wanted)} among them can judge; at least {FEWEST} are needed. "
-            f"Give event_weights and half_life_days by hand in {repo / ENRICHMENT_FILE}; nothing was written"
+            f"the latest {int(held.sum()):,} of {len(interactions):,} interactions are held out, and they give "
+            f"{len(before)} rankings of {', '.join(wanted)}; at least {FEWEST} are needed, and nothing was written. "
+            f"Set event_weights and half_life_days by hand in {repo / ENRICHMENT_FILE}"
         )
     for name, values in candidates.items():
         trials.choose(name, values)
@@ -106,7 +106,7 @@ def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total:
 
 
 def _types(interactions: Interactions, weights: EventWeights) -> tuple[list[str], list[str]]:
-    """The types of the largest weight, and all others; of those that occur, the commonest first."""
+    """Return the types with the largest weight, and the others; only those that occur, the most frequent first."""
     counts = np.bincount(interactions.events, minlength=len(interactions.event_types))
     names = [interactions.event_types[row] for row in np.argsort(-counts, kind="stable") if counts[row]]
     largest = max(map(weights.of, names))
@@ -115,13 +115,13 @@ def _types(interactions: Interactions, weights: EventWeights) -> tuple[list[str]
 
 
 def _around(weight: float, unit: float) -> list[float]:
-    """Other weights than this one: nothing first, which any other must better, then the nearest first."""
+    """Return other weights than this one: 0 first, which the others must improve on, then the nearest first."""
     values = (round(share * unit, 6) for share in _SHARES)
     return sorted((value for value in values if value != weight), key=lambda value: (value > 0, abs(value - weight)))
 
 
 def _written(settings: Enrichment, trials: EventTrials) -> Enrichment:
-    """The settings with what was chosen, and where it comes from."""
+    """Return the settings with the chosen values and their sources."""
     weights, default, source = trials.weights, EventWeights(), dict(settings.source)
     of_types = [choice for choice in trials.choices if choice.name != HALF_LIFE]
     changed = {choice.name: choice.after for choice in of_types if choice.after != choice.before}
@@ -129,7 +129,7 @@ def _written(settings: Enrichment, trials: EventTrials) -> Enrichment:
         source["event_weights"] = FITTED
     elif of_types and all(choice.after == default.of(choice.name) for choice in of_types):
         source["event_weights"] = KEPT
-    # A value by hand, or of an earlier fit, that nothing could better says so still.
+    # A value set by hand, or by an earlier fit, keeps its source if no other value is better.
     if weights.half_life_days != settings.half_life_days:
         source[HALF_LIFE] = FITTED
     elif weights.half_life_days == default.half_life_days:

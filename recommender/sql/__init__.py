@@ -1,1 +1,1 @@
-"""The recommender as DuckDB functions: the catalogue, their Arrow halves, bundles in memory."""
+"""The recommender as DuckDB functions: the catalogue, the Arrow functions, and bundles in memory."""

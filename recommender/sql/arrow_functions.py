@@ -1,7 +1,7 @@
-"""The Python halves of the recommender's SQL functions: Arrow columns in, an Arrow array out.
+"""The Python functions of the recommender's SQL functions: Arrow columns in, an Arrow array out.
 
-A chunk has at most 2,048 rows, and each row names its bundle by a key that `hold` gave out. Nothing here raises for an
-id that is not known: one row among many must not cost the others.
+A chunk has at most 2,048 rows; the column `bundle` contains a key from `hold`. An unknown id never raises an error,
+because one row must not make the others fail.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _audience(
 
 
 class _Side(NamedTuple):
-    """Of what a ranking is asked, users or items, and what it finds."""
+    """The side that a request names, users or items, and the side that is ranked."""
 
     served: Served
     name: str
@@ -93,7 +93,7 @@ class _Side(NamedTuple):
     found: str
 
 
-# Who, or what, as far as the bundle knows him, and the words that came with the question.
+# An id, None if the bundle does not know it, and the description in the request.
 _Asked: TypeAlias = tuple[str | None, str | None]
 
 
@@ -101,7 +101,7 @@ def _ranked(
     side: _Side, find: Callable[[list[str] | Entities, int], Iterator[pd.DataFrame]], name: Column,
     description: Column, k: Column, encoder: Sequence[Column],
 ) -> pa.Array:  # fmt: skip
-    """A ranking for each row, made once for rows that ask the same."""
+    """Return a ranking for each row, computed once for equal rows."""
     asked: list[_Asked] = [
         (one if one in side.rows else None, text if has_text(text) else None)
         for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
@@ -110,7 +110,7 @@ def _ranked(
     answers: dict[tuple[_Asked, int], list[dict[str, Any]]] = defaultdict(list)
     for count in {count for count in counts if count is not None}:
         if count < 0:
-            raise ColdStartError(f"k is {count}; give how many rows at most, 0 or more")
+            raise ColdStartError(f"k is {count}; it is the largest number of rows and must be at least 0")
         wanted = [one for one, other in zip(asked, counts, strict=True) if other == count and count]
         for entities, meant in _questions(side, dict.fromkeys(wanted), encoder):
             for frame in find(entities, count):
@@ -127,12 +127,12 @@ def _ranked(
 def _questions(
     side: _Side, asked: Iterable[_Asked], encoder: Sequence[Column]
 ) -> Iterator[tuple[list[str] | Entities, dict[str, _Asked]]]:
-    """What to ask the model, each with what its ids mean."""
+    """Yield the requests to the model, each with the row values behind its ids."""
     bare: dict[str, _Asked] = {one or NOBODY: (one, text) for one, text in asked if text is None}
     if bare:
         yield list(bare), bare
-    # An id stands once among `Entities`, but may come with several descriptions: the second of them goes into a second
-    # set. What is not known needs an id of its own.
+    # An id occurs once in `Entities`, but a chunk can contain it with several descriptions: the second one goes into a
+    # second set. An unknown id is replaced by a unique one.
     sets: list[dict[str, _Asked]] = []
     for number, (one, text) in enumerate(asked):
         if text is not None:
@@ -162,13 +162,13 @@ def _same_encoder(one: Served, encoder: Encoder) -> None:
         raise FingerprintError(
             found=encoder.fingerprint, found_in="a description, read with the encoder of this connection,",
             expected=one.model.fingerprint, expected_by=f"the bundle {one.path}",
-            remedy="Give the connection the bundle's encoder: coldstart_udfs.register(con, model=…, backend=…), "
+            remedy="Use the bundle's encoder on the connection: coldstart_udfs.register(con, model=…, backend=…), "
             "or --model and --backend.",
         )  # fmt: skip
 
 
 def _known(known: Entities, rows: dict[str, int], name: str) -> str | Entities:
-    """An id that the bundle knows, or something of which nothing is known."""
+    """Return an id that the bundle knows, or an entity without features."""
     if name in rows:
         return name
     nothing = np.zeros((1, known.embeddings.shape[1]), np.float32)

@@ -18,10 +18,10 @@ from recommender.data.entities import Entities
 from recommender.model.bundle import BundleError, read_manifest
 from recommender.model.recommender import HybridRecommender
 
-# An id that no data hold stands for whoever or whatever is not known.
+# Stands for an unknown user or item; no data contain this id.
 NOBODY = "\x00"
 
-# Scores that are computed at once, and scores that are kept.
+# Numbers of scores that are computed at once, and that are kept.
 BLOCK = 4_000_000
 _KEPT = 32_000_000
 
@@ -30,18 +30,18 @@ _USERS = 256
 
 
 class Served:
-    """A bundle in memory, and the scores that were last asked of it.
+    """A bundle in memory, with a cache of the last scores.
 
-    What a user's score of one item costs is mostly his standardisation over all items with history. So his whole row is
-    computed, and kept while there is room: the rows of a table name the same users again and again. Where the rows of a
-    chunk's users would not fit, the catalogue is so large that only the items in question are scored.
+    Most of the cost of a score is the user's standardisation over all items with history. Therefore a user's scores of
+    all items are computed and kept while there is room: a table often contains the same users many times. If the rows
+    of a chunk's users do not fit, because the catalogue is large, only the requested items are scored.
     """
 
     def __init__(self, path: Path, model: HybridRecommender) -> None:
         self.path, self.model = path, model
         self.users = {name: row for row, name in enumerate(model.users.ids)}
         self.items = {name: column for column, name in enumerate(model.items.ids)}
-        # Behind the known users an unknown one, and one that stands for all; behind the known items an unknown one.
+        # After the known users: an unknown one, and one for all users; after the known items: an unknown one.
         self._unknown, self._everyone, self._width = len(self.users), len(self.users) + 1, len(self.items) + 1
         rows = self._everyone + 1
         places = min(rows, _KEPT // self._width)
@@ -52,7 +52,7 @@ class Served:
         self._lock = threading.Lock()
 
     def scores(self, users: Sequence[str | None], items: Sequence[str]) -> NDArray[np.float32]:
-        """One score for each pair, the expected demand where the user is None; ids need not be known."""
+        """Return one score for each pair; the expected demand if the user is None. Ids may be unknown."""
         rows = np.array(
             [self._everyone if name is None else self.users.get(name, self._unknown) for name in users], np.int64
         )
@@ -73,7 +73,7 @@ class Served:
         return result
 
     def _asked(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The pairs of some users at a time, with the items that are asked of them."""
+        """Score the pairs, some users at a time, with their requested items only."""
         result = np.empty(len(rows), np.float32)
         users = np.unique(rows)
         ids = [*self.model.items.ids, NOBODY]
@@ -86,7 +86,7 @@ class Served:
         return result
 
     def _keep(self, rows: NDArray[np.int64]) -> None:
-        """Compute whole rows, and put them in the places of those that were kept longest."""
+        """Compute whole rows, and replace the rows that were kept longest."""
         places = (self._next + np.arange(len(rows))) % len(self._kept)
         self._next = int(places[-1]) + 1
         before = self._owner[places]
@@ -96,7 +96,7 @@ class Served:
         self._place[rows], self._owner[places] = places, rows
 
     def _matrix(self, rows: NDArray[np.int64], items: list[str] | Entities) -> NDArray[np.float32]:
-        """(len(rows), len(items)); rows ascend, so that the one for all comes last."""
+        """Return (len(rows), len(items)); rows ascend, so the row for all users is the last."""
         known = self.model.users.ids
         names = [NOBODY if row == self._unknown else known[row] for row in rows if row != self._everyone]
         asked: list[list[str] | None] = [names] if names else []
@@ -146,5 +146,5 @@ def _load(key: str) -> Served:
 
 
 def _digest(path: Path) -> str:
-    """Of the manifest, which holds the digest of the arrays."""
+    """Hash the manifest, which contains the digest of the arrays."""
     return hashlib.sha256(json.dumps(read_manifest(path), sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The recommender in SQL: `register(con, bundle=…)` adds what a bundle can say to a DuckDB connection.
+"""The recommender in SQL: `register(con, bundle=…)` adds the functions of a bundle to a DuckDB connection.
 
-The functions follow the rules of `coldstart_udfs.sql.catalogue`: a table describes them, and macros, comments, stubs,
-the page and the tests are made from it. Their Python halves are in `recommender.sql.arrow_functions`.
+As in `coldstart_udfs.sql.catalogue`, a table describes the functions; macros, comments, stubs, the reference page and
+the tests are made from it. The Python functions are in `recommender.sql.arrow_functions`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from coldstart_udfs.sql.arrow_functions import PythonFunction
 
-# The settings of the connection, read when a query is planned: whoever registers the other functions anew, with another
-# model say, need not register these again.
+# The settings of the connection, read when a query is planned. If the other functions are registered again, for example
+# with another model, these need not be.
 _SETTINGS = f"getvariable('{SETTINGS_VARIABLE}')"
 _ENCODER = f"{_SETTINGS}.model, {_SETTINGS}.backend, {_SETTINGS}.cache"
 _DESCRIPTION = (
@@ -46,34 +46,34 @@ def _fails(columns: str) -> str:
 FUNCTIONS = (
     SqlFunction(
         "recommend", ("user_id := NULL", "description := NULL", "k := 10"), "TABLE",
-        "The k best items that a user has not had: rank, item_id, score, tier. The tier is warm for a user with "
-        "history, cold for one of whom words or attributes alone are known, unknown (what sells) for an id that the "
-        "bundle does not know, or none. A description stands in place of the one that the bundle holds.",
+        "The k best items that the user has not interacted with: rank, item_id, score, tier. The tier is warm for "
+        "users with history, cold for users with a description or attributes only, and unknown for NULL or an id that "
+        "is not in the bundle; unknown users get popular items. A description replaces the one in the bundle.",
         "FROM recommend(description := 'vintage enamel for the garden', k := 5)",
         _ranking("_coldstart_recommend", "user_id"),
         stub=_fails("0::BIGINT AS rank, '' AS item_id, 0::DOUBLE AS score, '' AS tier"),
     ),
     SqlFunction(
         "audience", ("item_id := NULL", "description := NULL", "k := 10"), "TABLE",
-        "The k users with history to whom an item would matter most, and who have not had it: rank, user_id, score, "
-        "tier. The tier is the item's: warm, cold (known by words or attributes alone) or unknown. A description "
-        "stands in place of the one that the bundle holds.",
+        "The k best users for an item, of those with history who have not interacted with it: rank, user_id, score, "
+        "tier. The tier is the item's: warm, cold (a description or attributes only) or unknown. A description "
+        "replaces the one in the bundle.",
         "FROM audience(description := 'red enamel lamp', k := 5)",
         _ranking("_coldstart_audience", "item_id"),
         stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS tier"),
     ),
     SqlFunction(
         "score", ("user_id", "item_id"), "DOUBLE",
-        "What recommend() ranks by, of one user and one item. For a NULL user, the item's expected demand over all "
-        "users instead: a percentile of the catalogue, 0 to 100. An id that the bundle does not know counts as one of "
-        "which nothing is known. A NULL item gives NULL.",
+        "The score of one user and one item, by which recommend() ranks. For a NULL user, the item's expected demand "
+        "over all users: a percentile of the catalogue, 0 to 100. An id that is not in the bundle has no features. A "
+        "NULL item gives NULL.",
         "SELECT score('17850', '85123A')",
         "_coldstart_score(CAST(user_id AS VARCHAR), CAST(item_id AS VARCHAR), {bundle})",
     ),
     SqlFunction(
         "explain", ("user_id", "item_id"), "TABLE",
-        "What a score is made of: term, kind, value; the values add up to score(user_id, item_id). NULL for either "
-        "gives no rows.",
+        "The terms of a score: term, kind, value; the values add up to score(user_id, item_id). If either argument is "
+        "NULL, there are no rows.",
         "FROM explain('17850', '85123A')",
         "SELECT unnest(_coldstart_explain(CAST(user_id AS VARCHAR), CAST(item_id AS VARCHAR), {bundle}), "
         "recursive := true)",
@@ -94,9 +94,9 @@ CATALOGUE = Catalogue(FUNCTIONS, _python_functions, "recommender.register(con, b
 def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> None:
     """Add `recommend()`, `audience()`, `score()` and `explain()` to a connection.
 
-    A connection without `embed()` and the rest gets them first, with their defaults. With which encoder descriptions
-    are read, and whether they are redacted, is what `coldstart_udfs.register` was told, or is told later. As there,
-    nothing is written into the database, a cursor registers for itself, and calling it again replaces the bundle.
+    If the connection lacks `embed()` and the other functions, they are registered first, with defaults. The encoder and
+    the redaction of descriptions are those of `coldstart_udfs.register`, also if it is called later. As there, nothing
+    is written to the database, each cursor registers for itself, and another call replaces the bundle.
 
     Args:
         con: an open connection.
@@ -104,9 +104,9 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
             is later written there counts from the next call.
 
     Raises:
-        BundleError: no bundle, of another format, truncated or altered.
+        BundleError: there is no bundle, or it has another format, or it is truncated or changed.
 
-    Queries raise `FingerprintError` where a description is given and the connection's encoder is not the bundle's.
+    Queries with a description raise `FingerprintError` if the connection's encoder is not the bundle's.
     """
     from coldstart_udfs.sql.connection import add_catalogue, is_registered, quote
     from coldstart_udfs.sql.connection import register as register_kernel
@@ -119,10 +119,10 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
 
 
 def install_stubs(con: duckdb.DuckDBPyConnection) -> None:
-    """Write macros of these names into the database, as `coldstart_udfs.install_stubs` does with its own.
+    """Write stub macros with these names into the database, as `coldstart_udfs.install_stubs` does.
 
     Raises:
-        ColdStartError: the database is read-only, or has macros of its own under these names.
+        ColdStartError: the database is read-only, or has other macros with these names.
     """
     from coldstart_udfs.sql.connection import install_stubs as install
 

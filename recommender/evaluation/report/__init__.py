@@ -1,4 +1,4 @@
-"""The report of an evaluation for people: one HTML file that refers to nothing outside itself."""
+"""The HTML report of an evaluation: one self-contained file."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ Row: TypeAlias = Mapping[str, Any]
 
 NDCG = f"ndcg@{K}"
 _OTHERS_BESIDE = 2
-# Column of the result → heading, what it means, how it is written.
+# Column of the result → heading, meaning, format.
 COLUMNS = {
-    NDCG: ("NDCG@20", "how well the first 20 places are filled, early places counting more; 1 is ideal. After ±, the "
+    NDCG: ("NDCG@20", "quality of the first 20 places; early places count more, and 1 is perfect. After ±: the "
            "standard deviation over seeds", "{:.3f}"),
-    "ci": ("ours − method", "95 % interval of the difference in NDCG@20, by a paired bootstrap over users; if it holds "
-           "0, the data cannot tell the two apart", ""),
-    "recall@20": ("Recall@20", "share of what a user took that stands in the first 20 places", "{:.3f}"),
-    "precision@10": ("Prec@10", "share of the first 10 places that the user took", "{:.3f}"),
-    "auc": ("AUC", "how often something taken stands before something not taken; 0.5 is chance", "{:.3f}"),
-    "coverage": ("coverage", "share of the candidates that stand in somebody's first 20 places", "{:.0%}"),
-    "cold_share": ("cold in 20", "share of the first 20 places that hold items without history", "{:.0%}"),
-    "fit_s": ("fit, s", "seconds to train, mean over seeds", "{:,.1f}"),
-    "score_s": ("score, s", "seconds to score all asked users, mean over seeds", "{:,.1f}"),
+    "ci": ("coldstart − method", "95 % interval of the difference in NDCG@20, by a paired bootstrap over users; if "
+           "it contains 0, the data cannot distinguish the two", ""),
+    "recall@20": ("Recall@20", "share of the user's test items that are in the first 20 places", "{:.3f}"),
+    "precision@10": ("Prec@10", "share of the first 10 places that are test items of the user", "{:.3f}"),
+    "auc": ("AUC", "share of pairs of a test item and another item in the right order; 0.5 is chance", "{:.3f}"),
+    "coverage": ("coverage", "share of the candidates in the first 20 places of any user", "{:.0%}"),
+    "cold_share": ("cold in 20", "share of items without history in the first 20 places", "{:.0%}"),
+    "fit_s": ("fit, s", "seconds to fit, mean over seeds", "{:,.1f}"),
+    "score_s": ("score, s", "seconds to score all tested users, mean over seeds", "{:,.1f}"),
 }  # fmt: skip
 _SPLITS = {
-    "item_cold": ("new items", "A fifth of the items was taken out with all that was done with them; each method then "
-                  "ranked them knowing their words and attributes alone."),
-    "user_cold": ("new users", "A fifth of the users was taken out with all that they did; each method then ranked "
-                  "items for them knowing their words and attributes alone."),
-    "both_cold": ("new users, new items", "A fifth of the users and a fifth of the items were taken out with all that "
-                  "was done by or with them; the new users are asked for the new items."),
-    "warm": ("known users, known items", "A fifth of the pairs of user and item was taken out at random; both kept "
-             "others."),
-    "temporal": ("what came later", "All that happened after a cut-off date was taken out: a launch as it happens."),
-    "k_shot": ("users with a few interactions", "A fifth of the users was taken out but for the first few things that "
-               "they did, the shots."),
+    "item_cold": ("new items", "A fifth of the items is held out with all their interactions. Each method ranks them "
+                  "by their text and attributes only."),
+    "user_cold": ("new users", "A fifth of the users is held out with all their interactions. Each method ranks items "
+                  "for them by their text and attributes only."),
+    "both_cold": ("new users, new items", "A fifth of the users and a fifth of the items are held out with "
+                  "all their interactions. Each method ranks the new items for the new users."),
+    "warm": ("known users, known items", "A random fifth of the pairs of user and item is held out. Their users "
+             "and items keep other pairs."),
+    "temporal": ("after a cut-off date", "All interactions after a cut-off date are held out."),
+    "k_shot": ("users with a few interactions", "A fifth of the users is held out except for their first few "
+               "interactions, the shots."),
 }  # fmt: skip
 
 
 def write_report(evaluation: Evaluation, path: Path) -> None:
-    """Write the report, whole or not at all.
+    """Write the report. If an error occurs, nothing is written.
 
     Args:
-        evaluation: the comparison; its `details` give the plots and the examples.
+        evaluation: the comparison; its `details` are the data of plots and examples.
         path: the HTML file.
 
     Raises:
@@ -78,7 +78,7 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
 
 
 def page_of(result: Mapping[str, Any], details: Details) -> str:
-    """The report as HTML. Texts of users and items are escaped: a script in one does not run."""
+    """Return the report as HTML. Texts of users and items are escaped, so scripts in them do not run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     model, split = details.model, details.split
@@ -108,7 +108,7 @@ def page_of(result: Mapping[str, Any], details: Details) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows by what is ranked: "new items", "known items", "all items", after how many shots if it says so."""
+    """Group the rows by candidates ("new items", "known items", "all items") and number of shots, if any."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         title = _title(row["candidates"])
@@ -123,7 +123,7 @@ def _title(candidates: str) -> str:
 
 
 def _best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
-    """The other methods by their NDCG@20, in the first group that has them."""
+    """Return the other methods, ordered by NDCG@20 in the first group that contains them."""
     ordered = [row["method"] for rows in groups.values() for row in sorted(rows, key=lambda row: -row[NDCG])]
     return [method for method in dict.fromkeys(ordered) if method != OURS]
 
@@ -141,25 +141,25 @@ def _lifts(groups: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[dict[str
 
 
 def _verdict(title: str, rows: Sequence[Row]) -> str:
-    """What a reader wants to know first, in a sentence or two."""
+    """Summarise one group in one or two sentences."""
     own = _own(rows)
     others = [row for row in rows if row["method"] != OURS]
     if own is None or not others:
-        return f"{title[0].upper()}{title[1:]}: there is nothing to compare."
+        return f"{title[0].upper()}{title[1:]}: there is no other method to compare with."
     best = max(others, key=lambda row: float(row[NDCG]))
     said = (
-        f"Ranking {title}, {OURS} has an NDCG@20 of {own[NDCG]:.3f}; the best other method, {best['method']}, has "
+        f"For {title}, {OURS} has an NDCG@20 of {own[NDCG]:.3f}; the best other method, {best['method']}, has "
         f"{best[NDCG]:.3f}."
     )
     low, high = best["ci_low"], best["ci_high"]
     if low is None or high is None:
         return f"{said} No interval of the difference was measured."
-    told = "ours is better" if low > 0 else "ours is worse" if high < 0 else "the data cannot tell the two apart"
-    return f"{said} The difference lies between {_signed(low)} and {_signed(high)} (95 % interval): {told}."
+    told = f"{OURS} is better" if low > 0 else f"{OURS} is worse" if high < 0 else "the data cannot distinguish them"
+    return f"{said} The difference is between {_signed(low)} and {_signed(high)} (95 % interval): {told}."
 
 
 def _cells(row: Row) -> dict[str, str]:
-    """The row as it is shown."""
+    """Format the cells of a row."""
     shown = {}
     for name, (_, _, how) in COLUMNS.items():
         value = row.get(name)
@@ -176,7 +176,7 @@ def _signed(value: float, how: str = "+.3f") -> str:
 
 
 def _histories(details: Details) -> dict[str, tuple[list[Bin], dict[str, list[Mean]]]]:
-    """Quality by the user's history: ours and the two others with the best mean."""
+    """Quality by the length of the user's history: coldstart and the two other methods with the best mean."""
     panels = {}
     for candidates, history in details.history.items():
         values = {method: array for (method, kind), array in details.per_user.items() if kind == candidates}
@@ -190,9 +190,9 @@ def _histories(details: Details) -> dict[str, tuple[list[Bin], dict[str, list[Me
 
 
 def _shares(groups: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str], dict[str, float]]:
-    """Coverage by group and method, ours first; of new items in the top 20 where old and new are ranked together."""
+    """Coverage by group and method, coldstart first; and the share of new items where all items are candidates."""
     methods = [OURS, *_best_first(groups)]
-    labels = {"coverage": "candidates shown to anybody, %", "cold_share": "new items among the first 20, %"}
+    labels = {"coverage": "candidates shown to any user, %", "cold_share": "new items among the first 20, %"}
     panels = {}
     for title, rows in groups.items():
         found = {row["method"]: row for row in rows}

@@ -1,4 +1,4 @@
-"""New items and new users of a split, and what the recommender made of them: for a person to judge."""
+"""Examples for the report: new items and new users of a split, and their recommendations."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LONG, SHORT = 280, 110
 
 @dataclass(frozen=True)
 class Thing:
-    """An item as a reader knows it.
+    """An item in an example.
 
     Attributes:
-        name: its id.
-        text: its description, cut after 280 letters, or 110 beside another.
-        taken: whether the user whom it stands beside did take it in the test part.
+        name: the item's id.
+        text: the description, cut after 280 letters, or after 110 in lists.
+        taken: whether the user of the example has the item in the test part.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Fan:
-    """A user to whom a new item was offered.
+    """A user in the audience of a new item.
 
     Attributes:
         name: the user's id.
-        alike: the text nearest to the item's among what the user had bought.
-        place: the item's place among all that the user had not bought yet; 1 is first.
-        of: how many that were.
-        taken: whether the user bought it in the test part.
+        alike: the text of the most similar item that the user has bought.
+        place: the item's place among all items that the user has not bought; 1 is first.
+        of: the number of these items.
+        taken: whether the user bought the item in the test part.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Fan:
 
 @dataclass(frozen=True)
 class NewItem:
-    """A new item, the warm ones that it was ranked beside, and its best audience."""
+    """A new item, the warm items ranked nearest to it, and its audience."""
 
     item: Thing
     demand: float
@@ -70,7 +70,7 @@ class NewItem:
 
 @dataclass(frozen=True)
 class NewUser:
-    """A new user, what was recommended, and what was taken in the test part."""
+    """A new user, their recommended items, and their items in the test part."""
 
     name: str
     words: str
@@ -82,7 +82,7 @@ class NewUser:
 
 
 def new_items(model: HybridRecommender, split: Split) -> list[NewItem]:
-    """Ten new items that somebody bought in the test part, evenly spread over the catalogue."""
+    """Return ten new items with buyers in the test part, evenly spread over the catalogue."""
     sold = buyers_of(split)
     cold = new_items_of(split)
     rows = spread(cold[sold[cold] > 0], _EXAMPLES)
@@ -101,7 +101,7 @@ def new_items(model: HybridRecommender, split: Split) -> list[NewItem]:
 def _ranked(
     model: HybridRecommender, split: Split, row: int, fans: pd.DataFrame
 ) -> tuple[list[Fan], list[Thing]]:
-    """Where a new item stands in the rankings of its best audience, and which warm items stand nearest to it there."""
+    """Return a new item's audience with its places in their rankings, and the warm items ranked nearest to it."""
     names = [str(name) for name in fans["user_id"]]
     if not names:
         return [], []
@@ -111,7 +111,7 @@ def _ranked(
     for user, name, alike, mine in zip(_rows(split.users.ids, names), names, fans["bought_alike"], scores, strict=True):
         bought = split.train.items[split.train.users == user]
         offered = np.setdiff1d(np.arange(len(split.items)), bought)
-        place = int((mine[offered] >= mine[row]).sum())  # the item itself makes it count from 1; ties count against it
+        place = int((mine[offered] >= mine[row]).sum())  # from 1, as it counts itself; ties count against it
         taken = bool(((split.test.users == user) & (split.test.items == row)).any())
         audience.append(Fan(name, shortened(str(alike), SHORT), place, len(offered), taken))
         distances.append(_distances(mine, row, warm, bought))
@@ -122,9 +122,9 @@ def _ranked(
 def _distances(
     scores: NDArray[np.float64], row: int, warm: NDArray[np.int64], bought: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """How many places lie between a new item and each warm one in one user's ranking, the neighbour being 1 away.
+    """Return the distance in places between a new item and each warm one in a ranking; a neighbour has 1.
 
-    What the user has already is recommended beside nothing: it counts as farther than all else.
+    Items that the user has are not in the ranking; their distance is larger than any other.
     """
     offered = ~np.isin(warm, bought)
     ranking = np.sort(scores[warm[offered]])
@@ -134,7 +134,7 @@ def _distances(
 
 
 def new_users(model: HybridRecommender, split: Split) -> list[NewUser]:
-    """Ten users without history of those who are asked, evenly spread."""
+    """Return ten tested users without history, evenly spread."""
     rows = spread(np.setdiff1d(split.asked, split.train.users), _EXAMPLES)
     ids = [split.users.ids[row] for row in rows]
     if not ids:
@@ -157,7 +157,7 @@ def new_users(model: HybridRecommender, split: Split) -> list[NewUser]:
 
 
 def shortened(text: str, letters: int) -> str:
-    """The text in one line, cut at a space where there is one.
+    """Return the text on one line, cut at a space if possible.
 
     >>> shortened("a red\\n lamp", 10), shortened("a red lamp", 7), shortened("abcdefgh", 3)
     ('a red lamp', 'a red …', 'abc …')

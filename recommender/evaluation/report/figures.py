@@ -1,4 +1,4 @@
-"""The report's plots, drawn by matplotlib and given as SVG that stands inside a page and refers to nothing outside."""
+"""The report's plots, drawn by matplotlib as self-contained SVG elements of a page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Okabe and Ito's colours, told apart by most colour-blind readers; markers differ as well.
+# Okabe and Ito's colours, which most colour-blind readers can distinguish; markers differ too.
 OURS, SECOND, THIRD, QUIET, GRID = "#0072B2", "#D55E00", "#009E73", "#555555", "#E3E3E3"
 _SERIES = ((OURS, "o"), (SECOND, "s"), (THIRD, "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), (QUIET, "X"))
 _GROUPS = {"colour": (OURS, "o"), "material": (SECOND, "s"), "style": (THIRD, "^"), "occasion": ("#CC79A7", "D"),
@@ -27,9 +27,9 @@ _GROUPS = {"colour": (OURS, "o"), "material": (SECOND, "s"), "style": (THIRD, "^
 _WIDTH, _REM_PER_INCH = 9.4, 6.4
 _MOST_DECADES = 2.7
 _STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
-    "svg.hashsalt": "coldstart",  # one evaluation gives one file, byte for byte
-    "text.parse_math": False,  # a "$" in a name is a dollar
+    "svg.fonttype": "none",  # text stays text, so it can be read aloud, searched and copied
+    "svg.hashsalt": "coldstart",  # the same evaluation gives the same bytes
+    "text.parse_math": False,  # a "$" in a name is not mathematics
     "font.size": 9.5, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET, "axes.axisbelow": True,
     "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": "#333333", "ytick.color": "#333333",
@@ -38,7 +38,7 @@ _STYLE: dict[str, Any] = {
 
 
 def require_matplotlib() -> None:
-    """Ask for what the plots need before hours of work are done.
+    """Check that the plots can be drawn, before hours of work.
 
     Raises:
         ColdStartError: matplotlib is not installed.
@@ -47,16 +47,16 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ColdStartError(
-            "the HTML report draws with matplotlib, which is not installed here: pip install 'feast-coldstart[report]'"
+            "the HTML report needs matplotlib, which is not installed: pip install 'feast-coldstart[report]'"
         ) from None
 
 
 def lift(panels: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[str]) -> str:
-    """NDCG@20 of ours minus that of each other method, one panel for each kind of candidates.
+    """NDCG@20 of coldstart minus that of each other method, one panel for each kind of candidates.
 
     Args:
-        panels: title → rows with method, lift, ci_low and ci_high (either of which may be None).
-        methods: the others, best first.
+        panels: title → rows with method, lift, ci_low and ci_high (both may be None).
+        methods: the other methods, best first.
     """
     lines, columns = _grid(len(panels))
     with _figure(0.9 * lines + 0.27 * len(methods) * lines, lines, columns, sharey=True) as (figure, axes):
@@ -67,11 +67,11 @@ def lift(panels: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[st
                 y, sure = places[row["method"]], row["ci_low"] is not None and row["ci_high"] is not None
                 if sure:
                     axis.plot([row["ci_low"], row["ci_high"]], [y, y], "|-", color=OURS, linewidth=1.5, markersize=10)
-                # Hollow: the interval holds 0, the data cannot tell the two apart.
+                # Hollow: the interval contains 0.
                 told = sure and (row["ci_low"] > 0 or row["ci_high"] < 0)
                 axis.plot(row["lift"], y, "o", color=OURS, markerfacecolor=OURS if told else "white", markersize=4.5)
             axis.set_title(title)
-            axis.set_xlabel("ours minus the method, NDCG@20")
+            axis.set_xlabel("coldstart minus the method, NDCG@20")
             axis.margins(x=0.08)
             axis.locator_params(axis="x", nbins=5)
             _name_methods(axis, places)
@@ -79,7 +79,7 @@ def lift(panels: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[st
 
 
 def by_history(panels: Mapping[str, tuple[Sequence[Bin], Mapping[str, Sequence[Mean]]]]) -> str:
-    """Mean NDCG@20 of users with few and many training interactions, ours first; a method looks alike in all panels."""
+    """Mean NDCG@20 by number of training interactions, coldstart first; a method has one colour in all panels."""
     methods = dict.fromkeys(method for _, series in panels.values() for method in series)
     looks = dict(zip(methods, _SERIES, strict=False))
     lines, columns = _grid(len(panels), 2)
@@ -97,22 +97,22 @@ def by_history(panels: Mapping[str, tuple[Sequence[Bin], Mapping[str, Sequence[M
             axis.set_xticks(range(len(bins)), [f"{each.label}\n{len(each.rows):,}" for each in bins], fontsize=8.5)
             axis.set_xlim(-0.5, len(bins) - 0.5)
             axis.set_ylim(0, 1.08 * max(mean.high for means in series.values() for mean in means) or 1)
-            axis.set_xlabel("training interactions of the user\n(below: how many users)")
+            axis.set_xlabel("training interactions of the user\n(below: number of users)")
             axis.set_ylabel("NDCG@20, mean")
             axis.grid(axis="x", visible=False)
         return _svg(figure, "history")
 
 
 def influence(found: Influence) -> str:
-    """The curve α(n) beside ‖P‖, and the description's share of both, against n."""
+    """α(n) and ‖P‖, and the description's share of their sum, against n."""
     with _figure(3.2, 1, 2) as (figure, (left, right)):
         left.fill_between(found.n, found.norm[:, 0], found.norm[:, 2], color=OURS, alpha=0.18, linewidth=0)
         left.plot(found.n, found.norm[:, 1], "o-", color=OURS, markersize=4, label="behaviour, ‖P‖")
         if found.weight.max() > 0:
-            left.plot(found.n, found.weight, "s--", color=SECOND, markersize=4, label="words, α(n)")
+            left.plot(found.n, found.weight, "s--", color=SECOND, markersize=4, label="text, α(n)")
         left.set_yscale("log")
         _count_ticks(left.yaxis, [*found.norm.ravel(), *found.weight])
-        left.set_title("How long each part is")
+        left.set_title("Length of each part")
         left.set_ylabel("length of the vector")
         left.legend(loc="best")
         low, middle, high = 100 * found.share.T
@@ -120,7 +120,7 @@ def influence(found: Influence) -> str:
         right.plot(found.n, middle, "s-", color=SECOND, markersize=4)
         right.axhline(50, color="black", linewidth=1)
         right.set_ylim(0, 100)
-        right.set_title("What share the words have")
+        right.set_title("Share of the text")
         right.set_ylabel("α(n) / (α(n) + ‖P‖), %")
         if found.turning_point is not None:
             right.axvline(found.turning_point, color=QUIET, linewidth=1, linestyle=":")
@@ -134,7 +134,7 @@ def influence(found: Influence) -> str:
 
 
 def calibration(found: Calibration) -> str:
-    """Buyers in the test part against expected demand: by tag, and by ten groups of items."""
+    """Buyers in the test part against expected demand, by tag and by ten groups of items."""
     several = len(found.labels) > 1
     with _figure(4.1, 1, 2 if several else 1) as (figure, axes):
         for axis in axes:
@@ -172,7 +172,7 @@ def _by_label(axis: Axes, found: Calibration) -> list[Line2D]:
 
 
 def _name_labels(figure: Figure, axis: Axes, labels: Sequence[Label]) -> None:
-    """Names beside the dots, the commonest first; one that would cover another or a dot is left to the table."""
+    """Write names beside the dots, the most frequent first; omit names that would cover another name or a dot."""
     figure.draw_without_rendering()  # limits and layout are final only now
     dots = axis.transData.transform([(label.predicted, label.buyers.value) for label in labels])
     boxes: list[Any] = []
@@ -187,7 +187,7 @@ def _name_labels(figure: Figure, axis: Axes, labels: Sequence[Label]) -> None:
 
 
 def coverage(panels: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
-    """Shares by method, one panel for each title and axis label; ours on top."""
+    """Shares by method, one panel for each title and axis label; coldstart on top."""
     methods = list(dict.fromkeys(method for shares in panels.values() for method in shares))
     lines, columns = _grid(len(panels))
     places = {method: -place for place, method in enumerate(methods)}
@@ -214,7 +214,7 @@ def _name_methods(axis: Axes, places: Mapping[str, int]) -> None:
 
 
 def _grid(panels: int, widest: int = 3) -> tuple[int, int]:
-    """Lines and columns; four panels look better as two and two.
+    """Return the numbers of rows and columns; four panels are drawn two by two.
 
     >>> _grid(2), _grid(4), _grid(5)
     ((1, 2), (2, 2), (2, 3))
@@ -225,7 +225,7 @@ def _grid(panels: int, widest: int = 3) -> tuple[int, int]:
 
 @contextmanager
 def _figure(height: float, lines: int, columns: int, sharey: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of the report's width; axes that are not needed are not drawn."""
+    """Yield a figure with the report's width."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -235,7 +235,7 @@ def _figure(height: float, lines: int, columns: int, sharey: bool = False) -> It
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The drawing as an element of a page: no prologue, no namespaces (a page needs none), ids that are its own."""
+    """Return the drawing as an element of a page: no prologue, no namespaces, ids with the figure's name."""
     for axis in figure.axes:
         if not axis.has_data():
             axis.remove()
@@ -247,12 +247,12 @@ def _svg(figure: Figure, name: str) -> str:
     head, rest = drawing.split(">", 1)
     head = re.sub(r' (xmlns(:\w+)?|width|height|version)="[^"]*"', "", head)
     rest = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", rest)
-    # As wide as it was drawn, so that letters are of one size in all plots.
+    # The drawn width, so that all plots have one letter size.
     return f'{head} aria-hidden="true" style="max-width: {_REM_PER_INCH * figure.get_figwidth():.1f}rem">{rest}'
 
 
 def _count_ticks(axis: Axis, values: Iterable[float]) -> None:
-    """Ticks of a logarithmic axis as plain numbers: 1, 2, 5, 10, 20, …, or only 1, 10, 100 where these are too many."""
+    """Label a logarithmic axis with plain numbers: 1, 2, 5, 10, 20, …, or only 1, 10, 100 if these are too many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     given = [value for value in values if value > 0]
@@ -263,7 +263,7 @@ def _count_ticks(axis: Axis, values: Iterable[float]) -> None:
 
 
 def price_band(label: str) -> str:
-    """A price band as a person writes it.
+    """Format a price band for people.
 
     >>> price_band("2^3"), price_band("red")
     ('8–16', 'red')

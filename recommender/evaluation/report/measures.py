@@ -1,4 +1,4 @@
-"""The numbers behind the report's plots, taken from an evaluation and nothing else."""
+"""The numbers in the report's plots, computed from an evaluation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.float64]
 
-# Fewer than this say little of a mean, and the bootstrap would call their interval narrow.
+# With fewer values, the bootstrap interval of a mean is too narrow.
 LEAST_USERS, LEAST_ITEMS = 20, 10
 _ABOUT_ITEMS = ("item_cold", "both_cold", "temporal")
 _RESAMPLES = 1_000
 _DECILES = 10
-# A person reads a few dozen labels at most, and each text costs the encoder some milliseconds.
+# A reader needs a few dozen labels at most, and each text takes the encoder some milliseconds.
 _MOST_TAGGED = 5_000
 
 
@@ -39,7 +39,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Numbers) -> Mean:
-        """Resampled 1,000 times with a fixed seed, so that one evaluation gives one report.
+        """Compute the mean; the 1,000 resamples have a fixed seed, so that the same evaluation gives the same report.
 
         >>> Mean.of(np.ones(5))
         Mean(value=1.0, low=1.0, high=1.0, n=5)
@@ -52,7 +52,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Bin:
-    """Users whose number of training interactions lies from `low` to `high`, both included."""
+    """Users with `low` to `high` training interactions, both included."""
 
     low: int
     high: int
@@ -65,7 +65,7 @@ class Bin:
 
 
 def bins_of(history: NDArray[np.integer]) -> list[Bin]:
-    """Users by history: 0, 1, 2–3, 4–7, and on by fours; bins of fewer than 20 users join the next, 0 keeps to itself.
+    """Group users by history: 0, 1, 2–3, 4–7, then by factors of four. Bins of fewer than 20 users join the next.
 
     >>> [each.label for each in bins_of(np.repeat([0, 1, 2, 3, 9], 20))]
     ['0', '1', '2–3', '9']
@@ -77,7 +77,7 @@ def bins_of(history: NDArray[np.integer]) -> list[Bin]:
         found.append(np.flatnonzero(history == 0))
     edge = 1
     while edge <= top:
-        edge *= 2 if edge < 8 else 4  # a first few interactions say more than many later ones
+        edge *= 2 if edge < 8 else 4  # the first interactions matter most
         rows = np.flatnonzero((history >= start) & (history < edge))
         if len(rows) >= LEAST_USERS:
             found.append(rows)
@@ -92,13 +92,13 @@ def bins_of(history: NDArray[np.integer]) -> list[Bin]:
 
 @dataclass(frozen=True)
 class Influence:
-    """Words beside behaviour, of users with n interactions; each field has one row per group of users.
+    """Text and behaviour in the profiles of users with n interactions; each field has one row per group of users.
 
     Attributes:
         n: the median number of interactions.
         weight: α(n), the norm of the description's part of P', since M(d) has length 1.
         norm: (groups, 3), the 10th, 50th and 90th percentile of ‖P‖.
-        share: (groups, 3), likewise of α(n) / (α(n) + ‖P‖).
+        share: (groups, 3), the 10th, 50th and 90th percentile of α(n) / (α(n) + ‖P‖).
     """
 
     n: Numbers
@@ -108,13 +108,13 @@ class Influence:
 
     @property
     def turning_point(self) -> float | None:
-        """The first n at which behaviour outweighs the words of half of the users; None if it does nowhere."""
+        """The first n at which behaviour outweighs the text for half of the users; None if there is none."""
         below = np.flatnonzero(self.share[:, 1] < 0.5 - 1e-6)
         return float(self.n[below[0]]) if len(below) else None
 
 
 def influence_of(model: HybridRecommender) -> Influence | None:
-    """What α(n) and ‖P‖ come to for the users of the training part; None if none of them has a profile."""
+    """Return α(n) and ‖P‖ for the users of the training part; None if no user has a profile."""
     users, parameters = model.users, model.parameters
     norms = np.linalg.norm(users.profiles.astype(np.float64), axis=1)
     known = np.flatnonzero((users.evidence > 0) & (norms > 0))
@@ -136,7 +136,7 @@ def influence_of(model: HybridRecommender) -> Influence | None:
 
 @dataclass(frozen=True)
 class Label:
-    """The items of one tag: expected demand, in percentiles of the catalogue, and buyers in the test part."""
+    """The items with one tag: mean expected demand, as a percentile of the catalogue, and buyers in the test part."""
 
     name: str
     group: str
@@ -146,15 +146,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected demand against what was bought.
+    """Expected demand and buyers.
 
     Attributes:
         cold: whether the items had no history in the training part.
-        labels: tags with at least 10 items, the commonest first.
+        labels: tags with at least 10 items, the most frequent first.
         predicted: mean percentile of each of ten groups of items, from the least expected demand to the most.
         buyers: mean buyers of each group.
         overall: mean buyers of all items.
-        correlation: Spearman's, of percentile and buyers over all items; None where either does not vary.
+        correlation: Spearman's, of percentile and buyers over all items; None if one of them does not vary.
     """
 
     cold: bool
@@ -166,7 +166,7 @@ class Calibration:
 
 
 def calibration_of(model: HybridRecommender, split: Split, tagger: Tagger) -> Calibration:
-    """Expected demand, buyers and tags of the split's new items, or of all where it is not about new ones."""
+    """Return expected demand, buyers and tags of the split's new items, or of all items if the split has none."""
     sold = buyers_of(split)
     rows = new_items_of(split)
     new = len(rows) > 0
@@ -183,17 +183,17 @@ def calibration_of(model: HybridRecommender, split: Split, tagger: Tagger) -> Ca
 
 
 def new_items_of(split: Split) -> NDArray[np.int64]:
-    """The cold items, if the split takes items out; where it does not, a few are cold by chance, and sold by choice."""
+    """Return the cold items if the split holds out items, otherwise none: then the few cold items are not typical."""
     return np.flatnonzero(split.cold) if split.kind in _ABOUT_ITEMS else np.zeros(0, dtype=np.int64)
 
 
 def buyers_of(split: Split) -> NDArray[np.int64]:
-    """(items,), how many users did something with each item in the test part."""
+    """Return (items,), the number of users of each item in the test part."""
     return np.asarray(np.bincount(split.test.pairs().items, minlength=len(split.items)), dtype=np.int64)
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly spread over them.
+    """Return at most `count` of the rows, evenly spread.
 
     >>> spread(np.arange(100), 4).tolist()
     [0, 33, 66, 99]

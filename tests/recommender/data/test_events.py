@@ -86,7 +86,7 @@ def test_a_return_that_is_still_to_come_is_not_known() -> None:
 
 def test_weighing_as_of_a_moment_before_an_event_is_refused() -> None:
     given = interactions(("purchase", "2024-01-01"), ("purchase", "2024-02-01"))
-    with pytest.raises(ContractError, match=r"1 of 2 interactions are not known at 2024-01-11.*select those before it"):
+    with pytest.raises(ContractError, match=r"1 of 2 interactions are not earlier than 2024-01-11.*select only"):
         given.weighted(EventWeights(), NOW)
 
 

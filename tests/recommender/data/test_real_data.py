@@ -122,8 +122,8 @@ def test_online_retail_gets_the_stem_that_variants_share(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("movielens", "'movielens' is no data set that can be prepared; possible are complete-journey, stackexchange"),
-     ("complete-journey", "has no transactions_sample.parquet, products.parquet, demographics.parquet; give the")],
+    [("movielens", "unknown data set 'movielens'; choose one of complete-journey, stackexchange"),
+     ("complete-journey", "has no transactions_sample.parquet, products.parquet, demographics.parquet; pass the")],
 )  # fmt: skip
 def test_a_folder_without_the_raw_files_is_an_error_that_names_them(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ColdStartError, match=said):

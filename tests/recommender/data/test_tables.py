@@ -72,20 +72,20 @@ def test_good_files_become_the_three_tables(raw: Path, ingest: Ingest) -> None:
 
 
 BAD = {
-    "missing file": ("interactions", None, r"no table interactions; the folder holds \['items.csv', 'users.csv'\]"),
+    "missing file": ("interactions", None, r"no table interactions; the folder contains \['items.csv', 'users.csv'\]"),
     "missing column": ("items", "id,description\ni1,x\n", r"items.csv: column 'item_id' is missing; the columns are \['description', 'id'\]"),
     "empty table": ("users", "user_id,description\n", r"users.csv: column 'user_id': the table has no rows"),
-    "duplicate id": ("items", ITEMS + "i1,again,1,\n", r"items.csv: column 'item_id': 2 rows have an id that another row has too.*red lamp"),
+    "duplicate id": ("items", ITEMS + "i1,again,1,\n", r"items.csv: column 'item_id': 2 rows have an id that is not unique.*red lamp"),
     "null id": ("users", USERS + ",nobody\n", r"users.csv: column 'user_id': 1 row has no id.*nobody"),
     "blank id": ("users", USERS + "' ',nobody\n".replace("'", '"'), r"column 'user_id': 1 row has no id"),
-    "unknown item": ("interactions", INTERACTIONS + "".join(f"u1,x{n},2024-01-01\n" for n in range(5)), r"column 'item_id': 5 rows have an id that the table items does not have.*x0.*x1.*x2"),
-    "unknown user": ("interactions", INTERACTIONS + "u9,i1,2024-01-01\n", r"column 'user_id': 1 row has an id that the table users does not have"),
-    "bad timestamp": ("interactions", INTERACTIONS + "u1,i1,yesterday\n", r"column 'event_timestamp': 1 row has a timestamp that does not parse.*yesterday"),
+    "unknown item": ("interactions", INTERACTIONS + "".join(f"u1,x{n},2024-01-01\n" for n in range(5)), r"column 'item_id': 5 rows have an id that is not in the table items.*x0.*x1.*x2"),
+    "unknown user": ("interactions", INTERACTIONS + "u9,i1,2024-01-01\n", r"column 'user_id': 1 row has an id that is not in the table users"),
+    "bad timestamp": ("interactions", INTERACTIONS + "u1,i1,yesterday\n", r"column 'event_timestamp': 1 row has a timestamp that cannot be parsed.*yesterday"),
     "no timestamp": ("interactions", INTERACTIONS + "u1,i1,\n", r"column 'event_timestamp': 1 row has no timestamp"),
-    "search without words": ("interactions", EVENTS + "u2,,2024-04-03,Search,,  \nu2,i1,2024-04-04,search,,\n", r"column 'event_type': 2 rows have the type 'search' and no words in the column 'query'.*2024-04-03"),
-    "search without a column of words": ("interactions", "user_id,item_id,event_timestamp,event_type\nu1,i1,2024-01-01,search\n", r"column 'event_type': 1 row has the type 'search' and no words"),
-    "purchase of nothing": ("interactions", EVENTS + "u2,,2024-04-03,purchase,,red lamp\n", r"column 'item_id': 1 row has no id, which a search alone may lack"),
-    "search and unknown item": ("interactions", EVENTS + "u2,i9,2024-04-03,search,,red lamp\n", r"column 'item_id': 1 row has an id that the table items does not have"),
+    "search without words": ("interactions", EVENTS + "u2,,2024-04-03,Search,,  \nu2,i1,2024-04-04,search,,\n", r"column 'event_type': 2 rows have the type 'search' and no text in the column 'query'.*2024-04-03"),
+    "search without a column of words": ("interactions", "user_id,item_id,event_timestamp,event_type\nu1,i1,2024-01-01,search\n", r"column 'event_type': 1 row has the type 'search' and no text"),
+    "purchase of nothing": ("interactions", EVENTS + "u2,,2024-04-03,purchase,,red lamp\n", r"column 'item_id': 1 row has no id; only a search may have none"),
+    "search and unknown item": ("interactions", EVENTS + "u2,i9,2024-04-03,search,,red lamp\n", r"column 'item_id': 1 row has an id that is not in the table items"),
     "negative weight": ("interactions", INTERACTIONS.replace("timestamp\n", "timestamp,weight\n").replace("00:00\n", "00:00,-1\n").replace("+02\n", "+02,1\n").replace("03-01\n", "03-01,1\n"), r"column 'weight': 1 row has a weight that is not a positive number"),
 }  # fmt: skip
 
@@ -111,9 +111,9 @@ def test_all_breaches_are_told_at_once_one_line_each(raw: Path, ingest: Ingest) 
     lines = said.splitlines()
     assert status == 2
     expected = [
-        "items.csv: column 'item_id': 1 row has no id", "items.csv: column 'item_id': 2 rows have an id that another",
+        "items.csv: column 'item_id': 1 row has no id", "items.csv: column 'item_id': 2 rows have an id that is not unique",
         "users.csv: column 'user_id' is missing", "interactions.csv: column 'event_timestamp': 1 row",
-        "interactions.csv: column 'item_id': 1 row has an id that the table items does not have",
+        "interactions.csv: column 'item_id': 1 row has an id that is not in the table items",
     ]  # fmt: skip
     assert len(lines) == len(expected)
     assert all(wanted in line for line, wanted in zip(lines, expected, strict=True)), said
@@ -161,11 +161,11 @@ def test_binary_rubbish_is_named(suffix: str, raw: Path, ingest: Ingest) -> None
 def test_a_folder_that_is_missing_is_named(raw: Path, ingest: Ingest) -> None:
     raw.rename(raw.with_name("elsewhere"))
     status, said = ingest()
-    assert (status, "is no folder; give the folder that holds the parquet or CSV files" in said) == (2, True)
+    assert (status, "is not a folder; pass the folder of the Parquet or CSV files" in said) == (2, True)
 
 
 def test_where_nothing_was_ingested_the_command_to_run_is_named(tmp_path: Path) -> None:
-    with duckdb.connect() as con, pytest.raises(ContractError, match="is no folder; run `coldstart ingest RAW --data "):
+    with duckdb.connect() as con, pytest.raises(ContractError, match="is not a folder; run `coldstart ingest RAW --data "):
         load(con, tmp_path / "data")
 
 
@@ -221,11 +221,11 @@ def test_an_interrupted_write_leaves_the_last_good_output(tmp_path: Path) -> Non
     ("change", "problem"),
     [
         ({"weights": np.array([1, 0], np.float32)}, "positive"),
-        ({"weights": np.array([1], np.float32)}, "differ in length"),
-        ({"items": np.array([0, 7])}, "rows 0 to 7; there are 1 items"),
-        ({"item_ids": ["i", "i"]}, "twice"),
-        ({"events": np.array([0, 1])}, "events holds rows 0 to 1; there are 1 events"),
-        ({"returned": np.array(["NaT"], "datetime64[us]")}, "differ in length"),
+        ({"weights": np.array([1], np.float32)}, "must have one length"),
+        ({"items": np.array([0, 7])}, "rows 0 to 7, but there are 1 items"),
+        ({"item_ids": ["i", "i"]}, "repeated"),
+        ({"events": np.array([0, 1])}, "events has rows 0 to 1, but there are 1 events"),
+        ({"returned": np.array(["NaT"], "datetime64[us]")}, "must have one length"),
     ],
 )
 def test_interactions_check_themselves(change: dict[str, object], problem: str) -> None:

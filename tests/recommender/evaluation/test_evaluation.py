@@ -203,7 +203,7 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path) -> None:
 
 
 def test_what_cannot_be_compared_says_so(data, monkeypatch) -> None:
-    with pytest.raises(ColdStartError, match="method 'best' is unknown; possible are random, popularity"):
+    with pytest.raises(ColdStartError, match="unknown method 'best'; choose from random, popularity"):
         evaluate(data, "item_cold", methods=["best"])
     with pytest.raises(ColdStartError, match="seeds is 0"):
         evaluate(data, "item_cold", seeds=0)
@@ -257,21 +257,21 @@ def test_a_column_of_groups_is_read_and_is_no_attribute(files) -> None:
     assert list(read.items.attributes[3]) == ["colour=red"]
     (held,) = make_splits(read.interactions, read.users, read.items, "item_cold", groups=read.groups)
     assert (held.cold[::2] == held.cold[1::2]).all()
-    with pytest.raises(ColdStartError, match=r"items.csv has no column 'stm' to group by; .*'stem'"):
+    with pytest.raises(ColdStartError, match=r"items.csv has no column 'stm' for groups; .*'stem'"):
         read_dataset(*files_in(files), group_column="stm")
 
 
 def test_what_is_wrong_with_a_file_is_said_of_the_users_own_file(files) -> None:
     path = files / "interactions.csv"
     path.write_text(path.read_text() + "\n001,99,2024-01-01\n")
-    with pytest.raises(ContractError, match=f"^{path}: column 'item_id': 1 row has an id that the table items"):
+    with pytest.raises(ContractError, match=f"^{path}: column 'item_id': 1 row has an id that is not in the table"):
         read_dataset(*files_in(files))
     path.write_text("user,item_id,event_timestamp\n1,2,2024-01-01\n")
     with pytest.raises(ContractError, match=f"^{path}: column 'user_id' is missing; the columns are"):
         read_dataset(*files_in(files))
     with pytest.raises(ContractError, match=r"gone\.csv does not exist"):
         read_dataset(files / "gone.csv", None, path)
-    with pytest.raises(ContractError, match=r"neither \.parquet nor \.csv; give items"):
+    with pytest.raises(ContractError, match=r"neither \.parquet nor \.csv; pass items"):
         read_dataset(files / "items.json", None, path)
     path.unlink()
     with pytest.raises(ContractError, match=r"has neither interactions\.parquet nor interactions\.csv"):
@@ -327,7 +327,7 @@ def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files
     for name in list(baselines.METHODS):
         monkeypatch.delitem(baselines.METHODS, name)
     asked = ("--data", files, "--seeds", "1", "--repo", repo)
-    assert "is no Feast repository" in str(invoke(app, *asked).exception)
+    assert "is not a Feast repository" in str(invoke(app, *asked).exception)
     (repo / "feature_store.yaml").touch()
     settings.write(repo / ENRICHMENT_FILE)
     for arguments in (asked, (*asked, "--model", "another/encoder"), asked[:-2]):
@@ -337,12 +337,12 @@ def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files
 
 
 def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch) -> None:
-    show_evaluation({**found.result, "notes": ["implicit ALS is left out: it is not installed"]})
+    show_evaluation({**found.result, "notes": ["implicit ALS is omitted: it is not installed"]})
     printed = capsys.readouterr().out
     for method in (*OTHERS, "coldstart"):
         assert printed.count(method) == 2
     assert "world, item_cold, 2 seeds" in printed
-    assert "implicit ALS is left out: it is not installed" in printed
+    assert "implicit ALS is omitted: it is not installed" in printed
 
 
 def test_arguments_that_contradict_each_other_say_so(app, files) -> None:

@@ -177,12 +177,12 @@ def test_seeds_differ(data) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
-        ("items", {}, "split 'items' is unknown; possible are item_cold, user_cold"),
-        ("temporal", {}, "the split temporal needs a cut-off, such as"),
-        ("warm", {"cutoff": CUTOFF}, "the split warm takes no cut-off"),
+        ("items", {}, "unknown split 'items'; choose one of item_cold, user_cold"),
+        ("temporal", {}, "the split temporal needs a cut-off, for example"),
+        ("warm", {"cutoff": CUTOFF}, "the split warm does not accept a cut-off"),
         ("temporal", {"cutoff": datetime(2030, 1, 1)}, "the cut-off 2030-01-01T00:00:00 does not divide .* 2024-01"),
-        ("k_shot", {"shots": (0, 1)}, r"shots are \[0, 1\]; give numbers of at least 1"),
-        ("k_shot", {"shots": (15,)}, "held out has more than 15 items; give fewer shots"),
+        ("k_shot", {"shots": (0, 1)}, r"shots are \[0, 1\]; each must be at least 1"),
+        ("k_shot", {"shots": (15,)}, "held-out users has more than 15 items; use fewer shots"),
     ],
 )
 def test_what_cannot_be_split_says_so(kind, options, said, data) -> None:

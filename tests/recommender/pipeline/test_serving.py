@@ -126,9 +126,9 @@ def test_what_the_online_store_lost_is_an_error_and_no_other_score(
 ) -> None:
     shutil.copytree(shop / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("*.db"))
     empty = apply(tmp_path / "feature_repo")
-    with pytest.raises(ColdStartError, match="user ann has history and a description in the bundle and not in the onl"):
+    with pytest.raises(ColdStartError, match="user ann has history and a description in the bundle but not in the onl"):
         online_user(empty, model, "ann")
-    with pytest.raises(ColdStartError, match="item mug has a description in the bundle and not in the online store"):
+    with pytest.raises(ColdStartError, match="item mug has a description in the bundle but not in the online store"):
         online_item(empty, model, "mug")
     assert online_item(empty, model, "mug", "blue china mug").descriptions == ["blue china mug"]
 

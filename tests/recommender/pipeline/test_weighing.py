@@ -182,13 +182,13 @@ def test_who_only_viewed_before_is_asked_too(data, repo) -> None:
 
 def test_too_little_to_judge_by_is_an_error_and_nothing_is_written(data, repo) -> None:
     few = [event for event in shop() if event[1] < 9]
-    with pytest.raises(ColdStartError, match=r"rankings of purchase .* at least 10 are needed.*nothing was written"):
+    with pytest.raises(ColdStartError, match=r"rankings of purchase; at least 10 are needed.*nothing was written"):
         weigh(data(few), repo)
     assert not (repo / ENRICHMENT_FILE).exists()
 
 
 def test_no_repository_is_an_error(data, tmp_path) -> None:
-    with pytest.raises(ColdStartError, match="is no Feast repository"):
+    with pytest.raises(ColdStartError, match="is not a Feast repository"):
         weigh(data(shop()), tmp_path / "nowhere")
 
 

@@ -233,7 +233,7 @@ def test_k_may_differ_from_row_to_row(shop: Connection) -> None:
         LEFT JOIN recommend(user_id := 139, k := n) r ON true GROUP BY n ORDER BY n NULLS LAST
     """).fetchall()
     assert counted == [(0, 0), (1, 1), (3, 3), (1000, 20), (None, 0)]
-    with pytest.raises(duckdb.Error, match="k is -1; give how many rows at most, 0 or more"):
+    with pytest.raises(duckdb.Error, match="k is -1; it is the largest number of rows and must be at least 0"):
         shop.sql("FROM recommend(k := -1)").fetchall()
 
 
