@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 DUCKDB_OLDEST := 1.4.5
 DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
-	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_patterns.py tests/recommender/sql tests/recommender/cli/test_shell.py
+	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
 .PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
 	bench-text bench-feast bench-recommender docs docs-serve check clean
