@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ FIXTURES = {
     "docs/how-to/use-dbt-and-notebooks.md": "trained_shop",
     "feature_repo/README.md": "trained_shop",
 }
+# Their blocks take minutes.
+SLOW = ("docs/how-to/evaluate-your-data.md",)
 FOLDERS = ("docs", "feature_repo", "examples")
 
 
@@ -39,8 +42,13 @@ def pages() -> list[str]:
     ]  # fmt: skip
 
 
+def pages_that_run() -> list[Any]:
+    names = [name for name in pages() if any(block.mark != "not run" for block in blocks_of(ROOT / name))]
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+
+
 def test_the_named_pages_exist() -> None:
-    assert set(FIXTURES) <= set(pages())
+    assert {*FIXTURES, *SLOW} <= set(pages())
 
 
 @pytest.mark.parametrize("name", pages())
@@ -48,7 +56,7 @@ def test_every_block_is_run_or_says_why_not(name: str) -> None:
     assert faults(blocks_of(ROOT / name)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in pages() if any(b.mark != "not run" for b in blocks_of(ROOT / name))])
+@pytest.mark.parametrize("name", pages_that_run())
 def test_the_blocks_of_a_page_print_what_it_says(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = tmp_path / "page"
     if name in FIXTURES:
@@ -123,7 +131,9 @@ def test_a_command_goes_on_after_a_backslash() -> None:
         ("-0.00", "+0.01", True),
         ("12 items", "13 items", False),
         ("a\n...\nz", "a\nb\nc\nz", True),
+        ("...\na\n...", "a\n", True),
         ("a\n...", "b\n", False),
+        ("a ... z", "a b\nc z", False),
         ("took 3.2 s", "took 11.9 s", True),
         ("done", "fit ━━━━ 3/3 0:00\ndone", True),
     ],

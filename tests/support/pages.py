@@ -7,7 +7,7 @@ A block says by its language what happens to it:
     console   lines that start with "$ " run in bash; the other lines are their output
     text      the output of the block before it
 
-Output is compared; `...` in it stands for anything. A comment directly above a block changes that:
+Output is compared; `...` stands for anything within a line, and alone on a line for any lines, or none. A comment directly above a block changes that:
 
     <!-- not run: REASON -->               nothing happens to the block
     <!-- output not compared: REASON -->   it runs
@@ -114,15 +114,20 @@ def agree(expected: str, actual: str) -> bool:
     Seconds may differ by anything.
     """
     pattern, numbers = "", []
-    for part in re.split(r"(\.\.\.|[-+]?\d*\.\d+)", _plain(expected)):
-        if part == "...":
-            pattern += ".*?"
-        elif _NUMBER.fullmatch(part):
-            pattern += r"([-+]?\d*\.\d+)"
-            numbers.append(float(part))
-        else:
-            pattern += re.escape(part)
-    match = re.fullmatch(pattern, _plain(actual), re.DOTALL)
+    for line in _plain(expected).splitlines():
+        if line == "...":
+            pattern += r"(?:.*\n)*?"
+            continue
+        for part in re.split(r"(\.\.\.|[-+]?\d*\.\d+)", line):
+            if part == "...":
+                pattern += ".*?"
+            elif _NUMBER.fullmatch(part):
+                pattern += r"([-+]?\d*\.\d+)"
+                numbers.append(float(part))
+            else:
+                pattern += re.escape(part)
+        pattern += r"\n"
+    match = re.fullmatch(pattern, _plain(actual) + "\n" if actual.strip() else "")
     return match is not None and all(
         abs(float(found) - number) <= 0.02 + 0.05 * abs(number)
         for found, number in zip(match.groups(), numbers, strict=True)
