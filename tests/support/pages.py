@@ -7,7 +7,8 @@ A block says by its language what happens to it:
     console   lines that start with "$ " run in bash; the other lines are their output
     text      the output of the block before it
 
-Output is compared; `...` stands for anything within a line, and alone on a line for any lines, or none. A comment directly above a block changes that:
+Output is compared; `...` stands for anything within a line, and alone on a line for any lines, or none. A comment
+directly above a block changes that:
 
     <!-- not run: REASON -->               nothing happens to the block
     <!-- output not compared: REASON -->   it runs
