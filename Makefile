@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 DUCKDB_OLDEST := 1.4.5
 DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
-	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_patterns.py tests/recommender/sql tests/recommender/cli/test_shell.py
+	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
 .PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
-	bench-text bench-feast bench-recommender docs check clean
+	bench-text bench-feast bench-recommender docs docs-serve check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
@@ -54,9 +54,16 @@ bench-feast: $(VENV)/.installed
 bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA))
 
-# docs/sql.md from the catalogues of SQL functions.
+# The documentation: reference pages from the code, then the site in docs/_build. A broken link is an error.
 docs: $(VENV)/.installed
-	@$(BIN)/python -m recommender.sql > docs/sql.md
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+	@echo "The documentation is in docs/_build/index.html."
+
+# Shows it at http://localhost:8000; PORT= chooses another port.
+PORT := 8000
+docs-serve: docs
+	@$(BIN)/python -m http.server --bind localhost --directory docs/_build $(PORT)
 
 # Lint, formatting of imports, types.
 check: $(VENV)/.installed
@@ -100,4 +107,4 @@ $(VENV)/rectools/.installed: $(VENV)/.installed
 .PRECIOUS: $(VENV)/duckdb-%/.installed
 
 clean:
-	rm -rf $(VENV) data feature_repo/data .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) data docs/_build feature_repo/data .pytest_cache .mypy_cache .ruff_cache

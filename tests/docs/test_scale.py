@@ -1,4 +1,4 @@
-"""What docs/scale.md says can be loaded, and its figures are those of the stores."""
+"""What docs/how-to/scale-out.md says can be loaded, and its figures are those of the stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.commands import ROOT
 
-PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "scale-out.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow  # it needs Ray

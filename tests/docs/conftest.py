@@ -1,0 +1,24 @@
+"""The small shop of `tests/conftest.py`, trained, for pages that show a recommender."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import must
+
+
+@pytest.fixture(scope="session")
+def trained_shop(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the shop with a bundle, registered under a path of its own."""
+    folder = tmp_path_factory.mktemp("shops") / "trained"
+    # Not the registry: it names the first shop's online store, and applying the copy would drop that one's tables.
+    shutil.copytree(shop, folder, ignore=shutil.ignore_patterns("*.db*"))
+    feast = ("feast", "-c", "feature_repo")
+    must(*feast, "apply", cwd=folder)
+    must(*feast, "materialize", "2010-01-01T00:00:00", "2012-01-01T00:00:00", cwd=folder)
+    must("coldstart", "train", "--cutoff", "2011-08-01", cwd=folder)
+    must(*feast, "apply", cwd=folder)
+    return folder
