@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from coldstart_udfs.encoder.encoder import shared_encoder
+from coldstart_udfs.encoder import shared_encoder
 from coldstart_udfs.settings import Enrichment
 
 
