@@ -21,7 +21,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command of this environment, in a process of its own, as a user runs it."""
     program = Path(sys.executable).with_name(str(command[0]))
     return subprocess.run(
-        [str(program), *map(str, command[1:])], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [str(program), *map(str, command[1:])], cwd=cwd, capture_output=True, text=True, timeout=900, check=False
     )
 
 
