@@ -101,10 +101,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unapplied_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shop of four users and four items with its sources, before `feast apply`; copy it before it is applied."""
     from tests.support.small_shop import build
 
-    shop = tmp_path_factory.mktemp("built") / "shop"
+    shop = tmp_path_factory.mktemp("unapplied") / "shop"
     build(shop)
     return shop

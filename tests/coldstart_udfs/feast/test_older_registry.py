@@ -24,10 +24,10 @@ Answers = dict[str, list[Any]]
 
 
 @pytest.fixture(scope="module")
-def now(built: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+def now(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """The small shop under the template as it is now."""
     shop = tmp_path_factory.mktemp("older") / "shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     apply(shop / "feature_repo").materialize(LAST - timedelta(days=400), LAST + timedelta(days=1))
     return open_store(shop / "feature_repo")
 

@@ -133,7 +133,7 @@ def test_who_loads_while_others_save_gets_one_of_the_two_and_whole(
 
 FULL = """
 import resource, sys
-from recommender.bundle import BundleError
+from recommender.model.bundle import BundleError
 from recommender.model import HybridRecommender
 model = HybridRecommender.load(sys.argv[1])
 # A limit on the size of files meets a save as a full disk does: a write that fails in the middle.

@@ -15,13 +15,13 @@ from tests.support.small_shop import LAST, apply
 
 
 @pytest.fixture
-def make_shop(built: Path, tmp_path: Path) -> Callable[..., Path]:
+def make_shop(unapplied_shop: Path, tmp_path: Path) -> Callable[..., Path]:
     """A copy of that shop, applied and materialised, with another online store if one is given."""
 
     def make(online: str | None = None) -> Path:
         # Copied before it is applied: a registry keeps the place of its online store.
         shop = tmp_path / "shop"
-        shutil.copytree(built, shop)
+        shutil.copytree(unapplied_shop, shop)
         repo = shop / "feature_repo"
         if online:
             config = (repo / "feature_store.yaml").read_text()

@@ -209,7 +209,7 @@ def test_no_file_holds_anything_of_the_forgotten_and_others_are_unchanged(busy: 
     assert places_of(WHO, texts, vectors, shop, cache_folder) == []
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_the_same_on_redis(busy: Any, cache_folder: Path, redis_server: str) -> None:
     redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
     host, port = redis_server.split(":")

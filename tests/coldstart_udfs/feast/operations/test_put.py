@@ -189,9 +189,9 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def never_written(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def never_written(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = tmp_path_factory.mktemp("never") / "shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     apply(shop / "feature_repo")
     return shop
 
@@ -242,7 +242,7 @@ def test_a_stored_text_of_another_encoder_is_replaced(store: FeatureStore) -> No
     np.testing.assert_allclose(online(store, "bob")["user_embedding"][0], embedded("a pot"), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_on_redis_the_last_of_two_puts_within_a_second_counts(
     make_shop: Callable[..., Path], redis_server: str
 ) -> None:
@@ -255,9 +255,9 @@ def test_on_redis_the_last_of_two_puts_within_a_second_counts(
     assert online(store, "ann", "eve")["user_description"] == ["second words", "a lamp"]
 
 
-def test_a_repository_that_was_not_applied_says_so(built: Path) -> None:
+def test_a_repository_that_was_not_applied_says_so(unapplied_shop: Path) -> None:
     with pytest.raises(ColdStartError, match=r"no registry yet; run `feast -c .* apply`"):
-        put(built / "feature_repo", "user", "eve", "a lamp")
+        put(unapplied_shop / "feature_repo", "user", "eve", "a lamp")
 
 
 def test_another_entity_than_the_repository_has_is_named(store: FeatureStore) -> None:
@@ -336,7 +336,7 @@ def test_profiles_that_were_stopped_before_they_cleaned_up_do_not_bring_put_word
     assert history(store, ("dan", datetime.now(UTC))).user_description.tolist() == ["a tea room now"]
 
 
-def test_a_folder_with_an_apostrophe_has_profiles(built: Path, tmp_path: Path) -> None:
+def test_a_folder_with_an_apostrophe_has_profiles(unapplied_shop: Path, tmp_path: Path) -> None:
     shop = tmp_path / "it's a shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     assert build_profiles(shop / "data", shop / "feature_repo")["user_descriptions"] == len(USERS)
