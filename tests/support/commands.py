@@ -37,7 +37,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 60) -> None:
+def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 180) -> None:
     """Until a server of ours answers on its port."""
     until = time.monotonic() + seconds
     while server.poll() is None and time.monotonic() < until:
