@@ -11,27 +11,36 @@ DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
 	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
-.PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
-	bench-text bench-feast bench-recommender docs docs-serve check clean
+# What runs everywhere and within minutes.
+EVERYDAY := -m "not slow and not service"
+
+.PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-newest \
+	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender docs docs-serve check clean
+
+setup: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(EVERYDAY)
 	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py -q
+
+# Tests that start real servers and tools: Redis (redis-server has to be there), feast serve, dbt, notebooks.
+test-services: $(VENV)/.installed $(VENV)/dbt/.installed
+	@$(BIN)/python -m pytest -m "service and not slow"
 
 test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest
 
 test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-newest
-	@$(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+	@$(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
 test-duckdb-oldest: $(VENV)/duckdb-$(DUCKDB_OLDEST)/.installed
-	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
 test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
-	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest -m "not slow" $(SQL_TESTS)
+	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
 # Feast's own tests of offline stores, with its DuckDB store and with ours: make test-feast-universal SUITE=a checkout of Feast
 test-feast-universal: $(VENV)/feast-universal/.installed

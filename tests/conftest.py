@@ -98,3 +98,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     must("feast", "-c", "feature_repo", "apply", cwd=folder)
     must("feast", "-c", "feature_repo", "materialize", "2010-01-01T00:00:00", "2012-01-01T00:00:00", cwd=folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def unapplied_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop of four users and four items with its sources, before `feast apply`; copy it before it is applied."""
+    from tests.support.small_shop import build
+
+    shop = tmp_path_factory.mktemp("unapplied") / "shop"
+    build(shop)
+    return shop

@@ -1,7 +1,7 @@
 """The dbt plugin: alone on cursors as dbt makes them, and the example project under the real dbt command.
 
 dbt needs other versions of some packages than the rest, so its command is that of an environment of its own:
-COLDSTART_DBT, or .venv/dbt/bin/dbt, which `make test-all` sets up.
+COLDSTART_DBT, or .venv/dbt/bin/dbt, which `make test-services` sets up.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Project:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     if not DBT.exists():
-        pytest.skip(f"{DBT} does not exist; `make test-all` sets it up, or set COLDSTART_DBT")
+        pytest.skip(f"{DBT} does not exist; `make test-services` sets it up, or set COLDSTART_DBT")
     project = Project(tmp_path_factory.mktemp("dbt") / "dbt_shop")
     shutil.copytree(ROOT / "examples" / "dbt_shop", project.folder, ignore=shutil.ignore_patterns("target", "logs"))
     shutil.copy(RAW / "transactions.parquet", project.transactions)
@@ -162,7 +162,7 @@ def project(built: Project, tmp_path: Path) -> Iterator[Project]:
     shutil.rmtree(tmp_path / "copy")
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_the_first_build_embeds_every_item_on_three_threads_and_its_tests_pass(built: Project) -> None:
     results = json.loads((built.folder / "target" / "run_results.json").read_text())["results"]
     assert {result["status"] for result in results} == {"success", "pass"}
@@ -178,7 +178,7 @@ def test_the_first_build_embeds_every_item_on_three_threads_and_its_tests_pass(b
     ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_dbts_embeddings_are_the_encoders(built: Project) -> None:
     rows = built.sql("SELECT description, embedding, embedding_fingerprint FROM item_embeddings ORDER BY item_id")
     encoder = Encoder(backend="torch", cache=False)  # dbt's environment has no onnxruntime
@@ -187,14 +187,14 @@ def test_dbts_embeddings_are_the_encoders(built: Project) -> None:
     np.testing.assert_allclose(vectors, encoder.encode([row[0] for row in rows]), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_a_second_build_embeds_nothing(project: Project) -> None:
     before = project.embedded_at()
     assert {result["status"] for result in project.build()} == {"success", "pass"}
     assert project.embedded_at() == before
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_only_what_changed_came_or_went_is_touched(project: Project) -> None:
     before = project.embedded_at()
     changed, gone = sorted(before)[3], sorted(before)[5]
@@ -214,7 +214,7 @@ def test_only_what_changed_came_or_went_is_touched(project: Project) -> None:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_vectors_of_another_encoder_are_made_anew(project: Project) -> None:
     before = project.embedded_at()
     other = sorted(before)[7]
@@ -224,7 +224,7 @@ def test_vectors_of_another_encoder_are_made_anew(project: Project) -> None:
     assert len(project.sql("SELECT DISTINCT embedding_fingerprint FROM item_embeddings")) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_staging_follows_the_rules_of_ingest_sql(project: Project) -> None:
     done = Project(project.folder, items=None).dbt("run", "--select", "staging")
     assert done.returncode == 0, done.stdout
@@ -238,7 +238,7 @@ def test_staging_follows_the_rules_of_ingest_sql(project: Project) -> None:
             assert con.sql(f"({ours} EXCEPT ALL {theirs}) UNION ALL ({theirs} EXCEPT ALL {ours})").fetchall() == []
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_dbt_prints_an_unknown_key_as_one_sentence(project: Project) -> None:
     profiles = project.folder / "profiles.yml"
     profiles.write_text(profiles.read_text().replace("cache: true", "modle: x"))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import ROOT, must, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.service
 
 
 @pytest.fixture(scope="module", autouse=True)

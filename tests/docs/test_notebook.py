@@ -7,7 +7,7 @@ from nbclient import NotebookClient
 from tests.support.commands import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.service
 @pytest.mark.filterwarnings("default")
 def test_the_quickstart_notebook_runs() -> None:
     """Also runs the demo where it has not been run: minutes."""

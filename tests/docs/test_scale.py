@@ -52,7 +52,7 @@ def test_the_ray_parts_of_the_feature_store_yaml_are_known_to_feast() -> None:
         assert set(given[part]) <= set(known.model_fields)
 
 
-@pytest.mark.slow
+@pytest.mark.service
 @pytest.mark.filterwarnings("ignore")
 def test_an_entity_takes_as_many_bytes_online_as_the_page_says(redis_server: str, tmp_path: Path) -> None:
     import redis

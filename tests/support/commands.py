@@ -21,7 +21,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command of this environment, in a process of its own, as a user runs it."""
     program = Path(sys.executable).with_name(str(command[0]))
     return subprocess.run(
-        [str(program), *map(str, command[1:])], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [str(program), *map(str, command[1:])], cwd=cwd, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -37,7 +37,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 60) -> None:
+def wait_for(port: int, server: subprocess.Popen[Any], seconds: float = 180) -> None:
     """Until a server of ours answers on its port."""
     until = time.monotonic() + seconds
     while server.poll() is None and time.monotonic() < until:

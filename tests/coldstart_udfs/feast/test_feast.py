@@ -28,7 +28,7 @@ from tests.support.commands import must
 SERVICES = ("coldstart_serving", "coldstart_training")
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("redis", marks=pytest.mark.service)])
 def store(shop: Path, request: pytest.FixtureRequest) -> FeatureStore:
     """The shop's repository; on Redis a copy of it, applied anew."""
     if request.param == "sqlite":
@@ -265,7 +265,7 @@ print(len(found["user_enriched_profile"][0]), found["user_is_cold"])
 
 
 # Feast #4473. SQLite knows no asynchronous reading; `feast serve` reads it in a thread.
-@pytest.mark.parametrize("store", [pytest.param("redis", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("store", [pytest.param("redis", marks=pytest.mark.service)], indirect=True)
 def test_unknown_users_are_retrieved_asynchronously(store: FeatureStore) -> None:
     repo = store.repo_path
 

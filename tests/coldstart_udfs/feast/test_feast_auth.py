@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.commands import ROOT, free_port, must, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.service
 
 TEXT = {"features": ["user_descriptions:user_description"]}
 VECTORS = {"feature_service": "coldstart_vectors"}

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.serving_load import ask, load, serving
 from coldstart_udfs import Encoder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.service
 
 PROFILE = "user_enriched_request:user_enriched_profile"
 FLAGS = ["user_enriched_request:user_is_cold", "user_enriched_request:user_has_description"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coldstart_udfs.encoder.encoder import EncoderStats
+from coldstart_udfs import Encoder
 from recommender.data.dataset import Dataset, files_in, read_dataset
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
@@ -18,7 +18,7 @@ from recommender.evaluation import baselines
 from recommender.evaluation.comparison import evaluate
 from recommender.measure.splits import SPLITS, Split, make_splits
 from recommender.tuning import validation
-from tests.support.encoders import WordEncoder
+from tests.support.word_model import BACKEND, word_model
 
 START, CUTOFF = datetime(2024, 1, 1), datetime(2024, 3, 1)
 KINDS = ("lamp", "pot", "flag", "mug")
@@ -26,11 +26,15 @@ USERS, VISITS, DAYS_BETWEEN = 60, 6, 15
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    words = [*KINDS, *(f"number{n}" for n in range(15)), *(f"day{n}" for n in range(401))]
+    return word_model(tmp_path_factory.mktemp("model") / "words", words)
+
+
+@pytest.fixture(scope="module")
+def shop(model: str, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Nobody says anything of himself; each searches for his kind of things the day before each purchase, and later."""
     folder = tmp_path_factory.mktemp("shop")
-    encoder = WordEncoder()
-    encoder.stats, encoder.on_progress = EncoderStats(), None
     items = [f"{kind}{n:02},{kind} number{n}" for kind in KINDS for n in range(15)]
     draw = np.random.default_rng(0)
     events = []
@@ -43,9 +47,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         events.append(f"u{user:02},,{at(400)},search,{kind} day400")
     write(folder / "items.csv", "item_id,description", items)
     write(folder / "interactions.csv", "user_id,item_id,event_timestamp,event_type,query", events)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recommender.data.dataset.shared_encoder", lambda model, backend: encoder)
-        return read_dataset(*files_in(folder))
+    return read_dataset(*files_in(folder), model=model, backend=BACKEND)
 
 
 def at(day: int) -> str:
@@ -88,12 +90,16 @@ def check_heard(users: Entities, learned: Interactions, everything: Interactions
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-def test_descriptions_hold_the_searches_before_what_is_held_out_and_none_after(kind: str, shop: Dataset) -> None:
+def test_descriptions_hold_the_searches_before_what_is_held_out_and_none_after(
+    kind: str, shop: Dataset, model: str
+) -> None:
+    encoder = Encoder(model, backend=BACKEND, cache=False)
     for held in split(shop, kind):
         assert check_heard(held.users, held.train, shop.interactions) > USERS
         texts = list(held.users.descriptions)
         said = [row for row, text in enumerate(texts) if text]
-        np.testing.assert_array_equal(held.users.embeddings[said], WordEncoder().encode([texts[row] for row in said]))
+        expected = encoder.encode([texts[row] for row in said])
+        np.testing.assert_allclose(held.users.embeddings[said], expected, atol=1e-6)
 
 
 def test_a_new_user_is_heard_before_his_first_purchase_alone(shop: Dataset) -> None:

@@ -14,19 +14,17 @@ from typer.testing import CliRunner
 
 import coldstart_udfs
 import recommender
-from coldstart_udfs.encoder.encoder import EncoderStats
+from coldstart_udfs import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.evaluate import evaluate as command
 from recommender.cli.evaluate import show_evaluation
-from recommender.data import dataset as evaluation_data
 from recommender.data.contract import ContractError
 from recommender.data.dataset import Dataset, files_in, read_dataset
 from recommender.evaluation import baselines
-from recommender.evaluation import comparison as evaluation
 from recommender.evaluation.comparison import Evaluation, evaluate, measure
 from recommender.measure.splits import make_splits
-from tests.support.encoders import StubEncoder
+from tests.support.word_model import BACKEND, word_model
 from tests.support.world import world
 
 OTHERS = ["popularity", "TF-IDF cosine"]
@@ -116,13 +114,24 @@ def test_k_shot_has_rows_for_each_number_of_shots_and_details_pool_them(data) ->
     assert found.details.split.shots == 1
 
 
-def counted(monkeypatch, *, stop_at: str = "") -> list[str]:
+class Watched:
+    """What is fitted, in order: the methods of `OTHERS`, and our recommender by the progress that it reports."""
+
+    def __init__(self) -> None:
+        self.fitted: list[str] = []
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        if stage == "fit" and done == total:
+            self.fitted.append("coldstart")
+
+
+def watched(monkeypatch, *, stop_at: str = "") -> Watched:
     """Have the methods say when they are fitted, and one of them be stopped by Ctrl-C."""
-    fitted: list[str] = []
+    watched = Watched()
 
     def counting(name: str, fit: Callable) -> Callable:
         def wrapped(*arguments):
-            fitted.append(name)
+            watched.fitted.append(name)
             if name == stop_at:
                 raise KeyboardInterrupt
             return fit(*arguments)
@@ -131,27 +140,26 @@ def counted(monkeypatch, *, stop_at: str = "") -> list[str]:
 
     for name in OTHERS:
         monkeypatch.setitem(baselines.METHODS, name, counting(name, baselines.METHODS[name]))
-    monkeypatch.setattr(evaluation, "fit_ours", counting("coldstart", evaluation.fit_ours))
-    return fitted
+    return watched
 
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(data, found, monkeypatch, tmp_path) -> None:
     unfinished = tmp_path / "out.json.unfinished"
     with monkeypatch.context() as stopping:
-        counted(stopping, stop_at="TF-IDF cosine")
+        watched(stopping, stop_at="TF-IDF cosine")
         with pytest.raises(KeyboardInterrupt):
             evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished)
     with monkeypatch.context() as going_on:
-        fitted = counted(going_on)
-        again = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished)
-        assert fitted == ["TF-IDF cosine", "coldstart", *OTHERS, "coldstart"]
+        seen = watched(going_on)
+        again = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished, report=seen.report)
+        assert seen.fitted == ["TF-IDF cosine", "coldstart", *OTHERS, "coldstart"]
     with monkeypatch.context() as all_there:
-        fitted = counted(all_there)
-        third = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished)
-        assert fitted == []
+        seen = watched(all_there)
+        third = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished, report=seen.report)
+        assert seen.fitted == []
         other = replace(data, interactions=data.interactions.select(np.arange(1_200) > 3))
-        evaluate(other, "item_cold", seeds=1, methods=["popularity"], unfinished=unfinished)
-        assert fitted == ["popularity", "coldstart"], "results of other data are no results"
+        evaluate(other, "item_cold", seeds=1, methods=["popularity"], unfinished=unfinished, report=seen.report)
+        assert seen.fitted == ["popularity", "coldstart"], "results of other data are no results"
     for late in (again, third):
         for row, expected in zip(late.result["rows"], found.result["rows"], strict=True):
             assert {**row, "fit_s": 0, "score_s": 0} == {**expected, "fit_s": 0, "score_s": 0}
@@ -159,16 +167,18 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(data, found, monkey
 
 
 def test_results_under_other_weights_types_of_events_or_code_are_no_results(
-    data, found, monkeypatch, tmp_path
+    data, monkeypatch, tmp_path
 ) -> None:
     unfinished = tmp_path / "out.json.unfinished"
-    monkeypatch.setattr(evaluation, "fit_ours", lambda *given: found.details.model)
-    fitted = counted(monkeypatch)
+    seen = watched(monkeypatch)
 
     def run(data: Dataset, settings: Enrichment | None = None) -> list[str]:
-        fitted.clear()
-        evaluate(data, "item_cold", seeds=1, methods=["popularity"], settings=settings, unfinished=unfinished)
-        return list(fitted)
+        seen.fitted.clear()
+        evaluate(
+            data, "item_cold", seeds=1, methods=["popularity"], settings=settings, unfinished=unfinished,
+            report=seen.report,
+        )  # fmt: skip
+        return list(seen.fitted)
 
     anew = ["popularity", "coldstart"]
     assert run(data) == anew
@@ -216,11 +226,13 @@ def test_what_cannot_be_compared_says_so(data, monkeypatch) -> None:
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return word_model(tmp_path_factory.mktemp("model") / "words", ("lamp", *map(str, range(80))))
+
+
 @pytest.fixture
-def files(tmp_path, monkeypatch) -> Path:
-    encoder = StubEncoder()
-    encoder.stats, encoder.on_progress = EncoderStats(), None
-    monkeypatch.setattr("recommender.data.dataset.shared_encoder", lambda model, backend: encoder)
+def files(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     rows = [f"{n:02},2024-01-01,lamp {n},{n // 2},{'red' if n % 2 else 'blue'}" for n in range(80)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,event_timestamp,description,stem,colour", *rows]))
@@ -230,8 +242,8 @@ def files(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_users_are_those_of_the_interactions_where_there_is_no_file_of_them(files) -> None:
-    read = read_dataset(*files_in(files))
+def test_users_are_those_of_the_interactions_where_there_is_no_file_of_them(files, model) -> None:
+    read = read_dataset(*files_in(files), model=model, backend=BACKEND)
     assert read.name == files.name
     assert list(read.users.ids) == [f"{user:03}" for user in range(25)]
     assert not any(read.users.descriptions)
@@ -241,18 +253,18 @@ def test_users_are_those_of_the_interactions_where_there_is_no_file_of_them(file
     assert read.searchers is None
 
 
-def test_files_may_have_any_name_and_parquet_may_hold_numbers_as_ids(files) -> None:
+def test_files_may_have_any_name_and_parquet_may_hold_numbers_as_ids(files, model) -> None:
     with duckdb.connect() as con:
         for table, name in (("items", "things"), ("interactions", "deeds")):
             types = "{'item_id': 'INTEGER'}"
             con.execute(f"COPY (FROM read_csv('{files / table}.csv', types = {types})) TO '{files / name}.parquet'")
-    read = read_dataset(files / "things.parquet", None, files / "deeds.parquet")
+    read = read_dataset(files / "things.parquet", None, files / "deeds.parquet", model=model, backend=BACKEND)
     assert sorted(read.items.ids, key=int) == [str(n) for n in range(80)]
     assert len(read.interactions) == 200
 
 
-def test_a_column_of_groups_is_read_and_is_no_attribute(files) -> None:
-    read = read_dataset(*files_in(files), group_column="stem")
+def test_a_column_of_groups_is_read_and_is_no_attribute(files, model) -> None:
+    read = read_dataset(*files_in(files), model=model, backend=BACKEND, group_column="stem")
     assert list(read.groups) == [str(n // 2) for n in range(80)]
     assert list(read.items.attributes[3]) == ["colour=red"]
     (held,) = make_splits(read.interactions, read.users, read.items, "item_cold", groups=read.groups)
@@ -292,14 +304,29 @@ def invoke(app: typer.Typer, *arguments: str | Path):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_the_command_prints_the_table_and_writes_the_json(app, files, monkeypatch) -> None:
+@pytest.fixture
+def repo(tmp_path, model) -> Path:
+    """A repository whose encoder is the small one."""
+    repo = tmp_path / "feature_repo"
+    repo.mkdir()
+    (repo / "feature_store.yaml").touch()
+    Enrichment(model=model, backend=BACKEND).write(repo / ENRICHMENT_FILE)
+    return repo
+
+
+def leave(monkeypatch, methods: list[str]) -> None:
+    """No other methods than these to compare with."""
     for name in list(baselines.METHODS):
-        if name not in OTHERS:
+        if name not in methods:
             monkeypatch.delitem(baselines.METHODS, name)
+
+
+def test_the_command_prints_the_table_and_writes_the_json(app, files, repo, monkeypatch) -> None:
+    leave(monkeypatch, OTHERS)
     out = files / "out.json"
     result = invoke(
         app, "--items", files / "items.csv", "--interactions", files / "interactions.csv", "--split", "temporal",
-        "--cutoff", "2024-07-01", "--seeds", "1", "--group-column", "stem", "--json", out,
+        "--cutoff", "2024-07-01", "--seeds", "1", "--group-column", "stem", "--repo", repo, "--json", out,
     )  # fmt: skip
     assert result.exit_code == 0, result.output + str(result.exception)
     written = json.loads(out.read_text())
@@ -307,33 +334,28 @@ def test_the_command_prints_the_table_and_writes_the_json(app, files, monkeypatc
     assert not (files / "out.json.unfinished").exists()
 
 
-def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files, monkeypatch, tmp_path) -> None:
-    settings = Enrichment(event_weights={"view": 0.3}, half_life_days=40, model="some/encoder", backend="torch")
-    repo = tmp_path / "feature_repo"
-    repo.mkdir()
-    opened, told = [], []
-    encoder = evaluation_data.shared_encoder(None, None)
+def test_with_a_repository_its_settings_and_its_encoder_are_evaluated(app, files, repo, model, monkeypatch) -> None:
+    leave(monkeypatch, ["popularity"])
+    rows = {}
+    for half_life in (5.0, 500.0):
+        Enrichment(half_life_days=half_life, model=model, backend=BACKEND).write(repo / ENRICHMENT_FILE)
+        out = files / "out.json"
+        result = invoke(app, "--data", files, "--seeds", "1", "--repo", repo, "--json", out)
+        assert result.exit_code == 0, result.output + str(result.exception)
+        written = json.loads(out.read_text())
+        assert written["versions"]["encoder"] == Encoder(model, backend=BACKEND).fingerprint
+        rows[half_life] = {row["method"]: row["auc"] for row in written["rows"] if row["candidates"] == "overall"}
+    assert rows[5.0]["popularity"] == rows[500.0]["popularity"]
+    assert rows[5.0]["coldstart"] != rows[500.0]["coldstart"]
 
-    def shared_encoder(model, backend):
-        opened.append((model, backend))
-        return encoder
 
-    def fit_ours(split, seed, progress, given):
-        told.append(given)
-        raise ColdStartError("seen enough")
-
-    monkeypatch.setattr("recommender.data.dataset.shared_encoder", shared_encoder)
-    monkeypatch.setattr(evaluation, "fit_ours", fit_ours)
-    for name in list(baselines.METHODS):
-        monkeypatch.delitem(baselines.METHODS, name)
+def test_an_encoder_that_is_named_comes_before_the_repositorys(app, files, repo) -> None:
+    Enrichment(model="./of-the-repository").write(repo / ENRICHMENT_FILE)
     asked = ("--data", files, "--seeds", "1", "--repo", repo)
-    assert "is not a Feast repository" in str(invoke(app, *asked).exception)
-    (repo / "feature_store.yaml").touch()
-    settings.write(repo / ENRICHMENT_FILE)
-    for arguments in (asked, (*asked, "--model", "another/encoder"), asked[:-2]):
-        assert str(invoke(app, *arguments).exception) == "seen enough"
-    assert opened == [("some/encoder", "torch"), ("another/encoder", None), (None, None)]
-    assert told == [settings, settings, None]
+    assert "'./of-the-repository' does not exist" in str(invoke(app, *asked).exception)
+    assert "'./named' does not exist" in str(invoke(app, *asked, "--model", "./named").exception)
+    (repo / "feature_store.yaml").unlink()
+    assert "feature_store.yaml" in str(invoke(app, *asked).exception)
 
 
 def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch) -> None:

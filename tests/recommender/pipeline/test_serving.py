@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,25 +19,23 @@ from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
 from recommender.data.entities import Entities
-from recommender.data.interactions import Interactions
+from recommender.model.bundle import read_manifest
 from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline import training
 from recommender.pipeline.online import online_item, online_user
 from recommender.pipeline.skew import bundle_skew
 from recommender.pipeline.training import train
-from tests.coldstart_udfs.feast.operations.test_put import BOUGHT, ITEMS, LAST, USERS, apply
-from tests.coldstart_udfs.feast.operations.test_put import built as built
-from tests.recommender.tuning.test_search import tried
+from tests.support.journals import tried
+from tests.support.small_shop import BOUGHT, ITEMS, LAST, USERS, apply
 
 WORDS = "enamel signs for a garden"
 
 
 @pytest.fixture(scope="module")
-def shop(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That small shop, trained, its store materialised as of the end of the data."""
     shop = tmp_path_factory.mktemp("served") / "shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     repo = shop / "feature_repo"
     apply(repo)
     train(shop / "data", repo, shop / "bundle", cutoff=datetime(2011, 5, 10, tzinfo=UTC))
@@ -156,32 +153,29 @@ def test_what_came_after_the_cutoff_is_validated_with_the_words_that_it_came_wit
     assert not users.profiles[[list(users.ids).index("ann"), list(users.ids).index("bob")]].any()
 
 
-def test_what_was_taken_back_is_not_validated_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, found = training.read_interactions, []
+def test_what_was_taken_back_is_not_validated_on(shop: Path, tmp_path: Path) -> None:
+    # After the cut-off there is one purchase, by a user with history.
+    copy, cutoff = tmp_path / "shop", datetime(2011, 5, 25, tzinfo=UTC)
+    shutil.copytree(shop, copy)
+    train(copy / "data", copy / "feature_repo", tmp_path / "bundle", cutoff=cutoff)
+    assert read_manifest(tmp_path / "bundle")["metrics"]["validation"]["rankings"] == 1
 
-    def with_return(con: duckdb.DuckDBPyConnection) -> Interactions:
-        """The last purchase is taken back."""
-        interactions = read(con)
-        back = interactions.returned.copy()
-        back[-1] = interactions.timestamps[-1] + np.timedelta64(1, "D")
-        return replace(interactions, returned=back)
-
-    def stop(*given: Any, **_: object) -> None:
-        found.append(given[2])
-        raise ColdStartError("seen enough")
-
-    monkeypatch.setattr("recommender.pipeline.training.tune", stop)
-    for reader in (read, with_return):
-        monkeypatch.setattr("recommender.pipeline.training.read_interactions", reader)
-        with pytest.raises(ColdStartError, match="seen enough"):
-            train(shop / "data", shop / "feature_repo", shop / "none", cutoff=datetime(2011, 4, 20, tzinfo=UTC))
-    assert len(found[1]) == len(found[0]) - 1
-    assert found[1].timestamps.max() < found[0].timestamps.max()
+    take_back(copy / "data" / "interactions.parquet", *BOUGHT[0], LAST + timedelta(days=1))
+    train(copy / "data", copy / "feature_repo", tmp_path / "bundle", cutoff=cutoff)
+    assert read_manifest(tmp_path / "bundle")["metrics"] == {}
 
 
-def test_a_search_is_kept_beside_the_bundle_and_repeated_by_nobody(built: Path, tmp_path: Path) -> None:
+def take_back(interactions: Path, user: str, item: str, when: datetime) -> None:
+    """Add a return to the table."""
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE events AS SELECT *, 'purchase' AS event_type FROM '{interactions}'")
+        con.execute("INSERT INTO events VALUES (?, ?, ?, 'return')", [user, item, when])
+        con.execute(f"COPY events TO '{interactions}'")
+
+
+def test_a_search_is_kept_beside_the_bundle_and_repeated_by_nobody(unapplied_shop: Path, tmp_path: Path) -> None:
     shop = tmp_path / "shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     apply(shop / "feature_repo")
     command = ["train", "--data", shop / "data", "--repo", shop / "feature_repo", "--bundle", shop / "bundle",
                "--cutoff", "2011-05-10", "--search", 1]  # fmt: skip

@@ -6,20 +6,20 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from coldstart_udfs.encoder.encoder import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, EVENT_WEIGHTS, Enrichment
 from recommender.cli.app import app
 from recommender.pipeline.weighing import Weighing, weigh
 from recommender.tuning.event_weights import Choice
 from recommender.tuning.weights import FITTED, KEPT
-from tests.support.encoders import StubEncoder
+from tests.support.word_model import BACKEND, word_model
 
 KINDS, DEPTH, USERS = 10, 20, 80
 START = datetime(2024, 1, 1)
@@ -27,20 +27,28 @@ Event = tuple[str, int, int, float]  # type, user, item, days after the start
 DEFAULTS = dict.fromkeys(("alpha", "beta", "evidence_scale", "event_weights", "half_life_days"), "default")
 
 
-@pytest.fixture(autouse=True)
-def encoder(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
-    stub = StubEncoder()
-    stub.stats, stub.on_progress = EncoderStats(), None
-    monkeypatch.setattr("recommender.data.dataset.shared_encoder", lambda model, backend: stub)
-    return stub
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    words = ("thing", "of", *(f"kind{kind}" for kind in range(KINDS)))
+    return word_model(tmp_path_factory.mktemp("model") / "words", words)
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Path:
+def repo(tmp_path: Path, model: str) -> Path:
     folder = tmp_path / "feature_repo"
     folder.mkdir()
     (folder / "feature_store.yaml").touch()
+    configure(folder, model=model, backend=BACKEND)
     return folder
+
+
+def configure(repo: Path, **given: Any) -> Enrichment:
+    """Write the repository's settings: `given`, and the encoder as it is."""
+    path = repo / ENRICHMENT_FILE
+    encoder = {"model": Enrichment.read(path).model, "backend": Enrichment.read(path).backend} if path.exists() else {}
+    settings = Enrichment(**(encoder | given))
+    settings.write(path)
+    return settings
 
 
 @pytest.fixture
@@ -95,7 +103,7 @@ def choice(found: Weighing, name: str) -> Choice:
 
 
 def test_views_that_say_nothing_fall_to_nothing(data, repo) -> None:
-    Enrichment(event_weights={"view": 0.2}).write(repo / ENRICHMENT_FILE)
+    configure(repo, event_weights={"view": 0.2})
     found = weigh(data(shop(viewed=another)), repo)
     views, settings = choice(found, "view"), Enrichment.of_repo(repo)
     assert (views.before, views.after, settings.event_weights["view"]) == (0.2, 0.0, 0.0)
@@ -108,7 +116,7 @@ def test_views_that_say_nothing_fall_to_nothing(data, repo) -> None:
 
 @pytest.mark.parametrize("before", [0.1, 0.0])
 def test_views_that_tell_more_than_purchases_weigh_more_and_never_as_much_as_these(data, repo, before) -> None:
-    Enrichment(event_weights={"view": before, "purchase": 3.0}).write(repo / ENRICHMENT_FILE)
+    configure(repo, event_weights={"view": before, "purchase": 3.0})
     folder = data(shop(first=another))
     found = weigh(folder, repo)
     assert 10 * before < choice(found, "view").after < 3
@@ -120,7 +128,7 @@ def test_views_that_tell_more_than_purchases_weigh_more_and_never_as_much_as_the
 
 
 def test_histories_fade_where_tastes_have_turned(data, repo) -> None:
-    Enrichment(source=DEFAULTS).write(repo / ENRICHMENT_FILE)
+    configure(repo, source=DEFAULTS)
     found = weigh(data(shop(first=another, views=0)), repo)
     settings = Enrichment.of_repo(repo)
     assert [one.name for one in found.choices] == ["half_life_days"]  # of one type there is nothing to weigh
@@ -130,11 +138,10 @@ def test_histories_fade_where_tastes_have_turned(data, repo) -> None:
 
 
 def test_the_file_keeps_what_was_not_fitted(data, repo) -> None:
-    given = Enrichment(
-        alpha=2.5, beta=0.5, evidence_scale=7.0, event_weights={"view": 0.2, "answer": 3.0}, model="some/encoder",
-        backend="torch", source={"alpha": "by hand", "event_weights": "by hand"},
+    given = configure(
+        repo, alpha=2.5, beta=0.5, evidence_scale=7.0, event_weights={"view": 0.2, "answer": 3.0},
+        source={"alpha": "by hand", "event_weights": "by hand"},
     )  # fmt: skip
-    given.write(repo / ENRICHMENT_FILE)
     weigh(data(shop(viewed=another)), repo)
     settings = Enrichment.of_repo(repo)
     assert settings.event_weights == {"view": 0.0, "answer": 3.0}
@@ -144,6 +151,7 @@ def test_the_file_keeps_what_was_not_fitted(data, repo) -> None:
 
 
 def test_defaults_that_nothing_could_better_say_so(data, repo) -> None:
+    configure(repo, source=DEFAULTS)
     told: dict[str, tuple[int, int]] = {}
     found = weigh(data(shop()), repo, report=lambda stage, done, total: told.update({stage: (done, total)}))
     assert told["trials of weights and half-lives"] == (5 + 3, 5 + 3)
@@ -151,11 +159,14 @@ def test_defaults_that_nothing_could_better_say_so(data, repo) -> None:
         ("view", 0.1, 0.1), ("half_life_days", math.inf, math.inf),
     ]  # fmt: skip
     assert all(one.gain <= one.error and one.tried != one.after for one in found.choices)
-    assert Enrichment.of_repo(repo) == Enrichment(source=DEFAULTS | {"event_weights": KEPT, "half_life_days": KEPT})
+    settings = Enrichment.of_repo(repo)
+    assert settings == Enrichment(
+        source=DEFAULTS | {"event_weights": KEPT, "half_life_days": KEPT}, model=settings.model, backend=BACKEND
+    )
 
 
 def test_what_was_given_by_hand_and_nothing_could_better_is_by_hand_still(data, repo) -> None:
-    Enrichment(event_weights={"view": 0.8}, source={"event_weights": "by hand"}).write(repo / ENRICHMENT_FILE)
+    configure(repo, event_weights={"view": 0.8}, source={"event_weights": "by hand"})
     found = weigh(data(shop(first=another)), repo)
     settings = Enrichment.of_repo(repo)
     assert choice(found, "view").gain < 0
@@ -181,10 +192,10 @@ def test_who_only_viewed_before_is_asked_too(data, repo) -> None:
 
 
 def test_too_little_to_judge_by_is_an_error_and_nothing_is_written(data, repo) -> None:
-    few = [event for event in shop() if event[1] < 9]
+    few, before = [event for event in shop() if event[1] < 9], (repo / ENRICHMENT_FILE).read_bytes()
     with pytest.raises(ColdStartError, match=r"rankings of purchase; at least 10 are needed.*nothing was written"):
         weigh(data(few), repo)
-    assert not (repo / ENRICHMENT_FILE).exists()
+    assert (repo / ENRICHMENT_FILE).read_bytes() == before
 
 
 def test_no_repository_is_an_error(data, tmp_path) -> None:

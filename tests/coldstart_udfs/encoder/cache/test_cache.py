@@ -21,12 +21,7 @@ from coldstart_udfs.encoder.cache.store import VectorCache, key_of
 from coldstart_udfs.encoder.cache.upkeep import forget, stats, verify
 from coldstart_udfs.errors import ColdStartError
 from tests.support.commands import must, run
-
-WIDTH = 8
-
-
-def vector(number: int) -> np.ndarray:
-    return np.random.default_rng(number).normal(size=WIDTH).astype(np.float32)
+from tests.support.vectors import WIDTH, vector
 
 
 def filled(path: Path, count: int = 500) -> VectorCache:
@@ -83,8 +78,8 @@ def test_what_was_put_is_served_by_another_process_too(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from coldstart_udfs.cache import VectorCache, key_of
-from tests.coldstart_udfs.encoder.cache.test_cache import WIDTH, vector
+from coldstart_udfs.encoder.cache.store import VectorCache, key_of
+from tests.support.vectors import WIDTH, vector
 cache = VectorCache(Path(sys.argv[1]), "stub", WIDTH)
 start = int(sys.argv[2])
 while True:
@@ -200,8 +195,8 @@ def test_a_full_disk_costs_one_warning_and_no_vector(tmp_path: Path) -> None:
     code = f"""
 import resource, warnings
 import numpy as np
-from coldstart_udfs.cache import VectorCache, key_of
-from tests.coldstart_udfs.encoder.cache.test_cache import WIDTH, vector
+from coldstart_udfs.encoder.cache.store import VectorCache, key_of
+from tests.support.vectors import WIDTH, vector
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
@@ -258,7 +253,7 @@ def hear(process: subprocess.Popen[str]) -> str:
 OPENER = """
 import sys, warnings
 import numpy as np
-from coldstart_udfs.cache import VectorCache, key_of
+from coldstart_udfs.encoder.cache.store import VectorCache, key_of
 warnings.simplefilter("error")
 print("ready", flush=True)
 for path in map(str.strip, sys.stdin):

@@ -13,7 +13,7 @@ import pytest
 from coldstart_udfs.feast.operations.stores import open_store
 from tests.support.commands import ROOT, must
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.service
 
 
 @pytest.fixture(scope="module")

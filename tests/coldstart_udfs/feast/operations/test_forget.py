@@ -39,17 +39,7 @@ from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
 from recommender.model.bundle import _pack_texts
 from recommender.pipeline.profiles import build_profiles
-from tests.coldstart_udfs.feast.operations.test_put import (  # noqa: F401 - fixtures
-    LAST,
-    USERS,
-    apply,
-    built,
-    history,
-    make_shop,
-    online,
-    small,
-    store,
-)
+from tests.support.small_shop import LAST, USERS, history, online
 
 Traces = tuple[Path, list[str], list[np.ndarray]]
 WHO, OTHER = "cy", "ann"
@@ -100,7 +90,7 @@ def parquet_traces(file: Path, name: str, texts: list[str], vectors: list[np.nda
                 yield "statistics"
 
 
-def vectors_of(store: FeatureStore, name: str) -> list[np.ndarray]:  # noqa: F811
+def vectors_of(store: FeatureStore, name: str) -> list[np.ndarray]:
     found = online(store, name)
     return [np.float32(found[feature][0]) for feature in ("user_profile", "user_embedding") if found[feature][0]]
 
@@ -123,13 +113,13 @@ def e5(own_cache: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def busy(make_shop: Callable[..., Path], e5: None) -> Callable[..., Traces]:  # noqa: F811
+def busy(make_shop: Callable[..., Path], e5: None) -> Callable[..., Traces]:
     """A shop where WHO has left traces wherever a shop keeps any; his texts and vectors with it."""
 
     def make(online_store: str | None = None) -> Traces:
         shop = make_shop(online_store)
         repo = shop / "feature_repo"
-        store = open_store(repo)  # noqa: F811
+        store = open_store(repo)
         vectors = vectors_of(store, WHO)
         put(store, "user", [WHO, OTHER], [SECOND, "I moved to a flat"])
         vectors += vectors_of(store, WHO)
@@ -161,7 +151,7 @@ def busy(make_shop: Callable[..., Path], e5: None) -> Callable[..., Traces]:  # 
     return make
 
 
-def others(store: FeatureStore) -> tuple[dict[str, list[Any]], pd.DataFrame]:  # noqa: F811
+def others(store: FeatureStore) -> tuple[dict[str, list[Any]], pd.DataFrame]:
     names = [name for name in USERS if name != WHO]
     now = datetime.now(UTC)
     return online(store, *names), history(store, *((n, m) for n in names for m in (LAST + timedelta(days=1), now)))
@@ -177,7 +167,7 @@ def nothing_is_left(shop: Path, texts: list[str], vectors: list[np.ndarray], cac
     assert len(places_of(OTHER, [USERS[OTHER], "I moved to a flat"], [], shop)) > 3
 
 
-def unknown_everywhere(store: FeatureStore) -> None:  # noqa: F811
+def unknown_everywhere(store: FeatureStore) -> None:
     found = online(store, WHO)
     assert found["user_description"] == found["user_profile"] == found["user_evidence"] == [None]
     assert (found["user_is_cold"], found["user_has_description"]) == ([True], [False])
@@ -219,7 +209,7 @@ def test_no_file_holds_anything_of_the_forgotten_and_others_are_unchanged(busy: 
     assert places_of(WHO, texts, vectors, shop, cache_folder) == []
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_the_same_on_redis(busy: Any, cache_folder: Path, redis_server: str) -> None:
     redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
     host, port = redis_server.split(":")
@@ -248,7 +238,7 @@ def redis_traces(client: Any, name: str, texts: list[str], vectors: list[np.ndar
     return [what for what, trace in wanted.items() if trace in content]
 
 
-def test_an_item_is_forgotten_likewise(small: Path) -> None:  # noqa: F811
+def test_an_item_is_forgotten_likewise(small: Path) -> None:
     repo = small / "feature_repo"
     done = forget(repo, "item", "pot", data=small / "data")
     counts = {Path(row.place).name: row.count for row in done.removed}
@@ -260,7 +250,7 @@ def test_an_item_is_forgotten_likewise(small: Path) -> None:  # noqa: F811
     build_profiles(small / "data", repo)
 
 
-def test_a_file_keeps_its_rows_order_metadata_and_compression(small: Path) -> None:  # noqa: F811
+def test_a_file_keeps_its_rows_order_metadata_and_compression(small: Path) -> None:
     file = small / "feature_repo" / "data" / "user_descriptions" / "part-0.parquet"
     before, table = pq.read_metadata(file), pq.read_table(file)
     forget(small / "feature_repo", "user", WHO, data=small / "data")
@@ -276,7 +266,7 @@ def test_a_file_keeps_its_rows_order_metadata_and_compression(small: Path) -> No
     assert pq.read_schema(file).equals(table.schema)
 
 
-def test_a_pushed_file_that_would_be_empty_goes_and_a_table_stays(small: Path) -> None:  # noqa: F811
+def test_a_pushed_file_that_would_be_empty_goes_and_a_table_stays(small: Path) -> None:
     repo = small / "feature_repo"
     put(repo, "user", WHO, SECOND)
     folder = repo / "data" / "user_descriptions"
@@ -319,7 +309,7 @@ def test_an_interrupted_run_is_taken_up_again(
     nothing_is_left(shop, texts, vectors, cache_folder)
 
 
-def test_the_online_store_keeps_nothing_of_words_that_were_replaced_before(store: FeatureStore) -> None:  # noqa: F811
+def test_the_online_store_keeps_nothing_of_words_that_were_replaced_before(store: FeatureStore) -> None:
     # SQLite leaves what an update replaced in the free part of its pages.
     database = Path(store.repo_path) / "data" / "online_store.db"
     # Debian's SQLite clears it by itself, others do not.
@@ -331,21 +321,21 @@ def test_the_online_store_keeps_nothing_of_words_that_were_replaced_before(store
     assert b"quick brown fox" not in database.read_bytes()
 
 
-def test_an_id_within_another_id_is_another_id(store: FeatureStore) -> None:  # noqa: F811
+def test_an_id_within_another_id_is_another_id(store: FeatureStore) -> None:
     for name in ("an", "anna", "nn", "ANN"):
         put(store, "user", name, f"words of {name}")
     forget(store, "user", "an", data=None)
     assert online(store, "an", "ann", "anna")["user_description"] == [None, USERS["ann"], "words of anna"]
 
 
-def test_who_is_unknown_leaves_everything_as_it_is(small: Path) -> None:  # noqa: F811
+def test_who_is_unknown_leaves_everything_as_it_is(small: Path) -> None:
     files = {file: file.read_bytes() for file in small.rglob("*.parquet")}
     done = forget(small / "feature_repo", "user", "nobody", data=small / "data")
     assert done.total == 0
     assert all(file.read_bytes() == content for file, content in files.items())
 
 
-def test_what_cannot_be_removed_is_said(small: Path) -> None:  # noqa: F811
+def test_what_cannot_be_removed_is_said(small: Path) -> None:
     bundle = small / "data" / "bundle"
     bundle.mkdir()
     (small / "data" / ".unfinished-killed").mkdir()
@@ -362,7 +352,7 @@ def notes_of(shop: Path, name: str) -> list[str]:
     return done.notes
 
 
-def test_another_online_store_is_refused_before_anything_is_touched(small: Path) -> None:  # noqa: F811
+def test_another_online_store_is_refused_before_anything_is_touched(small: Path) -> None:
     repo = small / "feature_repo"
     config = (repo / "feature_store.yaml").read_text()
     lines = "online_store:\n  type: remote\n  path: http://localhost\n"
@@ -376,7 +366,7 @@ def test_another_online_store_is_refused_before_anything_is_touched(small: Path)
     assert forget(repo, "user", WHO, data=small / "data").total > 0
 
 
-def test_tables_that_cannot_be_rewritten_are_refused_before_anything_is_touched(small: Path) -> None:  # noqa: F811
+def test_tables_that_cannot_be_rewritten_are_refused_before_anything_is_touched(small: Path) -> None:
     (small / "data" / "users.csv").write_text("user_id,description\ncy,words\n")
     with pytest.raises(ColdStartError, match=r"holds users.csv, and only parquet can be rewritten here; nothing was"):
         forget(small / "feature_repo", "user", WHO, data=small / "data")
@@ -387,7 +377,7 @@ def test_tables_that_cannot_be_rewritten_are_refused_before_anything_is_touched(
     assert online(open_store(small / "feature_repo"), WHO)["user_description"] == [FIRST]
 
 
-def test_an_online_store_that_is_in_use_is_an_error_that_says_so(store: FeatureStore) -> None:  # noqa: F811
+def test_an_online_store_that_is_in_use_is_an_error_that_says_so(store: FeatureStore) -> None:
     database = Path(store.repo_path) / "data" / "online_store.db"
     with closing(sqlite3.connect(database, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -398,18 +388,18 @@ def test_an_online_store_that_is_in_use_is_an_error_that_says_so(store: FeatureS
     assert online(store, WHO)["user_description"] == [None]
 
 
-def test_a_blank_id_is_no_id(small: Path) -> None:  # noqa: F811
+def test_a_blank_id_is_no_id(small: Path) -> None:
     for name in ("", "  "):
         with pytest.raises(ColdStartError, match="is no id of a user"):
             forget(small / "feature_repo", "user", name, data=small / "data")
 
 
-def test_a_repository_alone_without_tables_is_enough(small: Path) -> None:  # noqa: F811
+def test_a_repository_alone_without_tables_is_enough(small: Path) -> None:
     shutil.rmtree(small / "data")
     assert forget(small / "feature_repo", "user", WHO, data=None).total > 0
 
 
-def test_the_commands_say_what_they_did(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_commands_say_what_they_did(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small)
     shown = command("put", "--user-id", WHO, "--description", "words that no test said before")
     assert re.search(r"user cy: profile known, 2 interactions; norm of the enriched profile \d\.\d+", shown)
@@ -434,7 +424,7 @@ def command(*words: str) -> str:
     return " ".join(result.output.split())
 
 
-def test_a_data_folder_without_tables_is_refused_before_anything_goes(small: Path) -> None:  # noqa: F811
+def test_a_data_folder_without_tables_is_refused_before_anything_goes(small: Path) -> None:
     repo = small / "feature_repo"
     with pytest.raises(ColdStartError, match=r"data holds none of items, users and interactions.*--no-tables"):
         forget(repo, "user", WHO, data=repo / "data")
@@ -442,7 +432,7 @@ def test_a_data_folder_without_tables_is_refused_before_anything_goes(small: Pat
     assert forget(repo, "user", WHO, data=None, dry_run=True).total > 0
 
 
-def test_statistics_of_fingerprints_are_nobodys_text(small: Path) -> None:  # noqa: F811
+def test_statistics_of_fingerprints_are_nobodys_text(small: Path) -> None:
     repo = small / "feature_repo"
     folder = repo / "feast_monitoring"
     folder.mkdir(exist_ok=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sqlite3
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,100 +14,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from feast import Entity, FeatureService, FeatureStore, FeatureView, OnDemandFeatureView
+from feast import FeatureStore
 
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from coldstart_udfs.settings import Enrichment
-from recommender.cli.app import init
 from recommender.data.contract import normalise
 from recommender.pipeline.profiles import build_profiles
-
-USERS = {"ann": "I collect brass lamps, mostly Edwardian", "bob": None, "cy": "party supplies for my café ☕",
-         "dan": "garden cafe, vintage enamel signs"}  # fmt: skip
-ITEMS = {"lamp": "brass table lamp", "pot": "enamel garden pot", "flag": "paper party flags", "mug": "blue china mug"}
-BOUGHT = [("ann", "lamp"), ("ann", "mug"), ("bob", "flag"), ("bob", "mug"), ("cy", "flag"), ("cy", "lamp"),
-          ("dan", "pot")]  # fmt: skip
-LAST = datetime(2011, 6, 1, tzinfo=UTC)
-
-
-def apply(repo: Path) -> FeatureStore:
-    """What `feast apply` does, in this process."""
-    spec = importlib.util.spec_from_file_location("definitions_of_a_test", repo / "feature_definitions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    kinds = (Entity, FeatureView, OnDemandFeatureView, FeatureService)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
-        FeatureStore(repo_path=str(repo)).apply([value for value in vars(module).values() if isinstance(value, kinds)])
-    return open_store(repo)
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shop of four users and four items with its sources, before `feast apply`."""
-    shop = tmp_path_factory.mktemp("built") / "shop"
-    init(shop)
-    data = shop / "data"
-    data.mkdir()
-    with duckdb.connect() as con:
-        con.execute("CREATE TABLE users (user_id VARCHAR, description VARCHAR, country VARCHAR)")
-        con.executemany("INSERT INTO users VALUES (?, ?, 'France')", list(USERS.items()))
-        con.execute("CREATE TABLE items (item_id VARCHAR, description VARCHAR, price DOUBLE, size VARCHAR)")
-        con.executemany("INSERT INTO items VALUES (?, ?, 3.5, '10')", list(ITEMS.items()))
-        con.execute("CREATE TABLE interactions (user_id VARCHAR, item_id VARCHAR, event_timestamp TIMESTAMPTZ)")
-        moments = [LAST - timedelta(days=9 * number) for number in range(len(BOUGHT))]
-        con.executemany("INSERT INTO interactions VALUES (?, ?, ?)",
-                        [(*pair, moment) for pair, moment in zip(BOUGHT, moments, strict=True)])  # fmt: skip
-        for table in ("users", "items", "interactions"):
-            con.execute(f"COPY {table} TO '{data / table}.parquet' (FORMAT parquet, COMPRESSION zstd)")
-    build_profiles(data, shop / "feature_repo")
-    return shop
-
-
-@pytest.fixture
-def make_shop(built: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of that shop, applied and materialised, with another online store if one is given."""
-
-    def make(online: str | None = None) -> Path:
-        # Copied before it is applied: a registry keeps the place of its online store.
-        shop = tmp_path / "shop"
-        shutil.copytree(built, shop)
-        repo = shop / "feature_repo"
-        if online:
-            config = (repo / "feature_store.yaml").read_text()
-            start, end = config.index("online_store:"), config.index("entity_key_serialization_version")
-            (repo / "feature_store.yaml").write_text(config[:start] + online + config[end:])
-        apply(repo).materialize(LAST - timedelta(days=400), LAST + timedelta(days=1))
-        return shop
-
-    return make
-
-
-@pytest.fixture
-def small(make_shop: Callable[..., Path]) -> Path:
-    return make_shop()
-
-
-@pytest.fixture
-def store(small: Path) -> FeatureStore:
-    return open_store(small / "feature_repo")
-
-
-def online(store: FeatureStore, *names: str) -> dict[str, list[Any]]:
-    rows = [{"user_id": name, "item_id": "none"} for name in names]
-    return store.get_online_features(store.get_feature_service("coldstart_serving"), rows).to_dict()
-
-
-def history(store: FeatureStore, *asked: tuple[str, datetime]) -> pd.DataFrame:
-    names, moments = zip(*asked, strict=True)
-    entities = pd.DataFrame({"user_id": names, "item_id": "none", "event_timestamp": moments, "row": range(len(asked))})
-    service = store.get_feature_service("coldstart_training")
-    return store.get_historical_features(entities, service).to_df().set_index("row").sort_index()
+from tests.support.small_shop import LAST, USERS, apply, history, online
 
 
 def embedded(text: str) -> np.ndarray:
@@ -275,9 +189,9 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def never_written(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def never_written(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = tmp_path_factory.mktemp("never") / "shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     apply(shop / "feature_repo")
     return shop
 
@@ -328,7 +242,7 @@ def test_a_stored_text_of_another_encoder_is_replaced(store: FeatureStore) -> No
     np.testing.assert_allclose(online(store, "bob")["user_embedding"][0], embedded("a pot"), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.service
 def test_on_redis_the_last_of_two_puts_within_a_second_counts(
     make_shop: Callable[..., Path], redis_server: str
 ) -> None:
@@ -341,9 +255,9 @@ def test_on_redis_the_last_of_two_puts_within_a_second_counts(
     assert online(store, "ann", "eve")["user_description"] == ["second words", "a lamp"]
 
 
-def test_a_repository_that_was_not_applied_says_so(built: Path) -> None:
+def test_a_repository_that_was_not_applied_says_so(unapplied_shop: Path) -> None:
     with pytest.raises(ColdStartError, match=r"no registry yet; run `feast -c .* apply`"):
-        put(built / "feature_repo", "user", "eve", "a lamp")
+        put(unapplied_shop / "feature_repo", "user", "eve", "a lamp")
 
 
 def test_another_entity_than_the_repository_has_is_named(store: FeatureStore) -> None:
@@ -422,7 +336,7 @@ def test_profiles_that_were_stopped_before_they_cleaned_up_do_not_bring_put_word
     assert history(store, ("dan", datetime.now(UTC))).user_description.tolist() == ["a tea room now"]
 
 
-def test_a_folder_with_an_apostrophe_has_profiles(built: Path, tmp_path: Path) -> None:
+def test_a_folder_with_an_apostrophe_has_profiles(unapplied_shop: Path, tmp_path: Path) -> None:
     shop = tmp_path / "it's a shop"
-    shutil.copytree(built, shop)
+    shutil.copytree(unapplied_shop, shop)
     assert build_profiles(shop / "data", shop / "feature_repo")["user_descriptions"] == len(USERS)
