@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from coldstart_udfs.arrow_lists import embeddings_to_arrow
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import read_json
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import has_text
-from coldstart_udfs.sql.arrow_lists import embeddings_to_arrow
 
 EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
 
@@ -29,10 +29,6 @@ EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
 _PART = 16_384
 # A text that is encoded fast enough is done in steps of this many, so that progress shows.
 _STEP = 2_048
-
-# Told (rows done, rows in all, rows that an earlier run had done).
-Report = Callable[[int, int, int], None]
-
 
 @dataclass(frozen=True)
 class Embedded:
@@ -69,7 +65,7 @@ def embed_table(table: pa.Table, text: str, encoder: Encoder) -> pa.Table:
     return _with_embeddings(table, text, encoder)[0]
 
 
-def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report) -> Embedded:
+def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report = no_report) -> Embedded:
     """Embed a column of a parquet file into another parquet file.
 
     Finished parts wait in `OUT.unfinished`; the same call takes them up again after a stop, if input and
@@ -80,7 +76,7 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
         out: the parquet file to write: all columns of the input, and those of `embed_table`.
         text: the column with the texts.
         encoder: what makes the vectors.
-        report: told how far it is.
+        report: called with the rows embedded so far; rows that an earlier run embedded are left out of both counts.
 
     Raises:
         ColdStartError: `source` is no parquet file, `out` is `source`, or the column cannot be used.
@@ -103,6 +99,9 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "job.json", json.dumps(job, indent=2) + "\n")
 
+    def tell(rows: int) -> None:
+        report(f"{encoder.backend}, rows", done + rows - resumed, total - resumed)
+
     done = resumed = 0
     parts = []
     for number, table in enumerate(_parts(file)):
@@ -111,9 +110,9 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
         if path.exists():
             resumed += len(table)
         else:
-            _write_part(path, table, text, encoder, partial(_report_from, report, done, total, resumed))
+            _write_part(path, table, text, encoder, tell)
         done += len(table)
-        report(done, total, resumed)
+        tell(0)
     return _assemble(parts, file.schema_arrow, encoder, work, out)
 
 
@@ -184,18 +183,14 @@ def _parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _report_from(report: Report, done: int, total: int, resumed: int, rows: int) -> None:
-    report(done + rows, total, resumed)
-
-
-def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, report: Callable[[int], None]) -> None:
+def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, tell: Callable[[int], None]) -> None:
     beside = path.with_suffix(".tmp")
     pieces, without_text, truncated = [], 0, 0
     for start in range(0, len(table), _STEP):
         piece, absent, cut = _with_embeddings(table.slice(start, _STEP), text, encoder)
         pieces.append(piece)
         without_text, truncated = without_text + absent, truncated + cut
-        report(min(start + _STEP, len(table)))
+        tell(min(start + _STEP, len(table)))
     whole = pa.concat_tables(pieces)
     counts = {b"without_text": str(without_text).encode(), b"truncated": str(truncated).encode()}
     with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, whole.schema, metadata=counts) as writer:

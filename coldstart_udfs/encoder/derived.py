@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +24,7 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
+from coldstart_udfs.console import Report
 from coldstart_udfs.encoder.backends import (
     KINDS,
     Backend,
@@ -43,9 +44,6 @@ LEAST_COSINE = 0.98
 
 MANIFEST = "manifest.json"
 _WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
-
-# Called with the stage that begins.
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -169,13 +167,13 @@ def sample_descriptions() -> list[str]:
 
 
 def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> None:
-    report(f"building {backend}: from {files.name}")
+    report(f"building {backend}: from {files.name}", 0, 2)
     with _quiet():
         if backend == "static":
             _distil(files, folder)
         else:
             _export(files, folder / _WEIGHTS[backend], quantise=backend == "onnx-int8")
-    report(f"building {backend}: comparing with the original")
+    report(f"building {backend}: comparing with the original", 1, 2)
     texts = [files.prompts["document"] + text for text in sample_descriptions()]
     threads = available_threads()
     expected = TorchBackend(files, "cpu", threads).encode(texts)

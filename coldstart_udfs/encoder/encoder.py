@@ -9,21 +9,20 @@ import re
 import sys
 import threading
 import warnings
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart_udfs.encoder import derived
+import coldstart_udfs.encoder.derived as derived
 from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, require
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
 from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, default_path, key_of
 from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
+from coldstart_udfs.encoder.progress import EncoderStats, add_to_progress
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.profile import Vectors
 
@@ -43,21 +42,6 @@ _WORTH_A_CLAIM = 256
 # What `auto` tries where there is no GPU, fastest first. onnx-int8 comes before onnx because it is half as fast
 # again and ranks Online Retail's cold items as well as float32 does (docs/performance.md).
 _AUTO = ("onnx-int8", "onnx", "torch")
-
-
-@dataclass
-class EncoderStats:
-    """What an encoder has done so far, in distinct texts of each call.
-
-    Attributes:
-        hits: texts found in the cache.
-        misses: texts that were not; with `hits` all that were asked for.
-        encoded: texts that went through the model: the misses that it did not fail on.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    encoded: int = 0
 
 
 class Encoder:
@@ -110,9 +94,6 @@ class Encoder:
             raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
         self.files = ModelFiles(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
-        # Called after each run of texts, with `stats`; the command line draws its progress bars with it, and stops the
-        # work by raising.
-        self.on_progress: Callable[[EncoderStats], None] | None = None
         self._asked_backend = backend
         self._device = device
         self._cache_setting = cache
@@ -324,39 +305,44 @@ class Encoder:
 
     def _count(self, *, hits: int = 0, misses: int = 0, encoded: int = 0) -> None:
         with self._counting:
-            self.stats.hits += hits
-            self.stats.misses += misses
-            self.stats.encoded += encoded
-        if self.on_progress:
-            self.on_progress(self.stats)
+            self.stats.add(hits, misses, encoded)
+        add_to_progress(hits, misses, encoded)
+
+
+# The process's shared encoders, the one used last at the end. They hold settings, a loaded model and cached vectors,
+# nothing of any caller. One stays until `_MAX_SHARED` others were used since, or until `clear_shared_encoders`.
+_shared: OrderedDict[tuple[str | None, bool | str, str], Encoder] = OrderedDict()
+_sharing = threading.Lock()
+_MAX_SHARED = 8
 
 
 def shared_encoder(model: str | None = None, cache: bool | str = True, backend: str | None = None) -> Encoder:
-    """The process's encoder for a model: SQL functions and feature views use one, not one each."""
-    return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
+    """The process's encoder for these settings. SQL functions, feature views and jobs all use it, so that a model is
+    loaded once.
+
+    Raises:
+        ColdStartError: as `Encoder`.
+    """
+    key = model, cache, backend or "auto"
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = Encoder(model, backend=key[2], cache=cache)
+            if len(_shared) > _MAX_SHARED:
+                _shared.popitem(last=False)
+        _shared.move_to_end(key)
+        return _shared[key]
 
 
 def shared_encoders() -> list[Encoder]:
-    """The process's shared encoders, those that somebody may still use."""
-    return list(_shared)
+    """The encoders that `shared_encoder` keeps now."""
+    with _sharing:
+        return list(_shared.values())
 
 
-def shared_stats() -> EncoderStats:
-    """What the process's shared encoders have done so far, together."""
-    every = [encoder.stats for encoder in shared_encoders()]
-    return EncoderStats(
-        sum(one.hits for one in every), sum(one.misses for one in every), sum(one.encoded for one in every)
-    )
-
-
-_shared: weakref.WeakSet[Encoder] = weakref.WeakSet()
-
-
-@lru_cache(maxsize=8)
-def _shared_encoder(model: str | None, cache: bool | str, backend: str) -> Encoder:
-    encoder = Encoder(model, backend=backend, cache=cache)
-    _shared.add(encoder)
-    return encoder
+def clear_shared_encoders() -> None:
+    """Let go of all shared encoders; their memory is free once no caller holds them. The next call makes new ones."""
+    with _sharing:
+        _shared.clear()
 
 
 def _clean_surrogates(text: object, row: int) -> str:
@@ -406,5 +392,5 @@ def _gpu() -> str | None:
     return "mps" if torch.backends.mps.is_available() else None
 
 
-def _announce(stage: str) -> None:
+def _announce(stage: str, done: int, total: int) -> None:
     print(f"coldstart: {stage} …", file=sys.stderr, flush=True)

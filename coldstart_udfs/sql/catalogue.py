@@ -28,7 +28,7 @@ class SqlFunction:
         example: a statement that runs.
         body: SQL; `{text}` stands for the parameter `text` as VARCHAR, redacted where the connection asks for it,
             `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for
-            what the connection was given.
+            what the connection was given, `{connection}` for the key of its registration.
         deterministic: whether equal arguments give equal results within a connection.
         stub: of a table macro, a SELECT with its columns that fails; `{failure}` stands for an expression that does.
     """
@@ -74,11 +74,12 @@ class Catalogue:
         return f"() is not registered: run {self.registered_by}"
 
 
-# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache and
-# redact, as in our own macros' literals. A variable of the session: it is the connection's, as a TEMP macro is.
+# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache,
+# connection and redact, as in our own macros' literals. A variable of the session belongs to the connection, as a TEMP
+# macro does.
 SETTINGS_VARIABLE = "coldstart_settings"
 
-_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
+_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}, {connection}"
 
 # Names that no table has: query_table() makes the user's columns visible here. A column that is called similarity or
 # rank, as in a table made of an earlier nearest(), gives way.
@@ -104,7 +105,10 @@ FROM (
                         list_concat(CASE WHEN list_count(_coldstart_row.embedding) = len(_coldstart_row.embedding)
                             THEN CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _coldstart_vector
                     FROM query_table(table_name) AS _coldstart_row,
-                        (SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}) AS _coldstart_query)
+                        (
+                            SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
+                                AS _coldstart_query
+                        )
                     WHERE _coldstart_query IS NOT NULL
                 )
                 -- One condition: two might change places, and an unusable vector be told its width.
@@ -157,7 +161,7 @@ FUNCTIONS = (
         "What this process asked of its encoders: distinct texts found in the cache, not found, and sent through a "
         "model; then the vectors in this connection's cache file and its size.",
         "SELECT embed_cache_stats().entries",
-        "_coldstart_embed_cache_stats({cache})",
+        "_coldstart_embed_cache_stats({cache}, {connection})",
         deterministic=False,
     ),
     SqlFunction(
@@ -208,7 +212,7 @@ FUNCTIONS = (
         "Labels that an English product text deserves, likeliest first: colour, material, style, occasion and the band "
         "of a stated price, or the caller's labels; from the encoder joined with word matches.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
-        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache})",
+        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_name, quote_text
 
 # What can be wrong with a row's text, and the fields of `Counts`.
 PROBLEMS = ("without_text", "repeated", "short", "truncated", "other_language")
@@ -74,9 +76,6 @@ _SPACELESS = frozenset(("CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR"
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9-]+)?", re.IGNORECASE)
 _PIECE = re.compile(r"\S+")
-
-# Told (distinct texts looked at, distinct texts in all).
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def coverage(
     text: str = "description",
     by: str | None = None,
     encoder: Encoder,
-    report: Report | None = None,
+    report: Report = no_report,
 ) -> Coverage:
     """Measure the descriptions of a table.
 
@@ -183,7 +182,7 @@ def coverage(
         text: the column with the texts.
         by: the column to count by as well; the largest 20 categories, and the others together.
         encoder: what would encode them: how much it reads, and what languages its model's card names.
-        report: told how far it is.
+        report: called with the distinct texts read so far.
 
     Raises:
         ColdStartError: no such file, neither parquet nor CSV, no such column, a column that is not text, no rows.
@@ -279,7 +278,7 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
         raise ColdStartError(
             f"{path} is neither .parquet nor .csv; DuckDB writes one of any table: COPY … TO 'x.parquet'"
         )
-    source = _READERS[path.suffix.lower()].format("'" + str(path).replace("'", "''") + "'")
+    source = _READERS[path.suffix.lower()].format(quote_text(str(path)))
     try:
         relation = con.sql(f"FROM {source}")
         kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
@@ -289,9 +288,9 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
         if kinds[text] != "VARCHAR" and not kinds[text].startswith("ENUM"):
             texts = [name for name, kind in kinds.items() if kind == "VARCHAR"]
             raise ColdStartError(f"{path}: column {text!r} is {kinds[text]}, not text; columns of text are {texts}")
-        category = f"{_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
+        category = f"{quote_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
         con.execute(
-            f"CREATE TABLE given AS SELECT nullif(trim({_name(text)}::VARCHAR, ?), '') AS text, "
+            f"CREATE TABLE given AS SELECT nullif(trim({quote_name(text)}::VARCHAR, ?), '') AS text, "
             f"{category} AS category FROM {source}",
             [_BLANK],
         )
@@ -310,7 +309,7 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
 
 
 def _judge(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: _Detector | None, report: Report | None
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: _Detector | None, report: Report
 ) -> None:
     """Make the table `judged`: `texts`, and what is wrong with each."""
     total = int(_value(con, "SELECT count(*) FROM texts"))
@@ -327,8 +326,7 @@ def _judge(
         found["truncated"][these] = encoder.truncated(texts)
         if detector:
             found["other_language"][these] = [detector.is_foreign(text) for text in texts]
-        if report:
-            report(these.stop, total)
+        report("different texts", these.stop, total)
     con.register("found", pa.table({"id": np.arange(total), **found}))
     con.execute("CREATE TABLE judged AS SELECT * EXCLUDE (id), rows > 1 AS repeated FROM texts JOIN found USING (id)")
     con.unregister("found")
@@ -378,7 +376,3 @@ def _with_shares(counts: Counts) -> dict[str, Any]:
 
 def _value(con: duckdb.DuckDBPyConnection, query: str) -> Any:
     return con.execute(query).fetchall()[0][0]
-
-
-def _name(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.contract import RETURN
@@ -27,7 +28,6 @@ _SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8)
 _RETURNS = (0.0, 0.5, 1.0)
 _HALF_LIVES = (math.inf, 180.0, 60.0, 30.0)
 
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Weighing:
     after: float
 
 
-def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total: None) -> Weighing:
+def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     """Fit event weights and half-life, and write them into the repository's `enrichment.json`.
 
     The latest interactions are set aside, the recommender is fitted once on those before, under the weights of the

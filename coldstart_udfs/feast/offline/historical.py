@@ -28,7 +28,8 @@ from coldstart_udfs.feast.offline.point_in_time import (
     sorted_query,
 )
 from coldstart_udfs.feast.offline.retrieval_job import ColdStartRetrievalJob, Plan
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name
+from coldstart_udfs.feast.offline.session import first_line, open_connection
+from coldstart_udfs.quoting import quote_name
 
 if TYPE_CHECKING:
     from feast import FeatureView, RepoConfig

@@ -13,7 +13,8 @@ from feast.infra.offline_stores.offline_utils import get_timestamp_filter_sql
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.offline.parquet_source import open_source
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name
+from coldstart_udfs.feast.offline.session import first_line, open_connection
+from coldstart_udfs.quoting import quote_name
 
 if TYPE_CHECKING:
     from feast import RepoConfig

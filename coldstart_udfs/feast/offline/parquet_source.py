@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlparse
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name, quote_text, repo_folder
+from coldstart_udfs.feast.offline.session import first_line, open_connection, repo_folder
+from coldstart_udfs.quoting import quote_name, quote_text
 
 if TYPE_CHECKING:
     from feast import RepoConfig

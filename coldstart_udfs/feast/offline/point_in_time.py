@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from coldstart_udfs.feast.offline.gather import gather
 from coldstart_udfs.feast.offline.parquet_source import Column, ParquetSource
-from coldstart_udfs.feast.offline.session import quote_name, quote_text
+from coldstart_udfs.quoting import quote_name, quote_text
 
 ENTITIES = "entity_rows"
 _MATCHED = "matched_rows"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
@@ -123,16 +124,6 @@ def _literal(value: Setting) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return quote_text(value) if isinstance(value, str) else repr(value)
-
-
-def quote_name(name: str) -> str:
-    """A column or table name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_text(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def first_line(error: BaseException) -> str:

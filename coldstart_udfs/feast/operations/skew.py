@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def measure_skew(
     service: str = "coldstart_serving",
     limit: int | None = 1_000,
     tolerance: float = TOLERANCE,
-    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    report: Report = no_report,
 ) -> list[Skew]:
     """Compare a training frame with the online store, feature by feature.
 

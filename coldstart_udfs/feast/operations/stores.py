@@ -14,7 +14,7 @@ import yaml
 
 from coldstart_udfs.encoder.cache.upkeep import erase
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast.offline.session import quote_name
+from coldstart_udfs.quoting import quote_name
 
 
 def open_store(repo: str | Path) -> Any:

@@ -18,6 +18,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
+from coldstart_udfs.quoting import quote_name
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.query import RELATIONS, Connection, is_complete
 
@@ -130,7 +131,7 @@ def _matching(start: str, candidates: Iterable[tuple[str, str, str]]) -> Iterato
 
 
 def _identifier(name: str) -> str:
-    return name if re.fullmatch(r"[^\W\d]\w*", name) else '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else quote_name(name)
 
 
 def _history() -> History:

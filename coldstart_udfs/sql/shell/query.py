@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from coldstart_udfs.encoder.encoder import EncoderStats
+from coldstart_udfs.encoder.progress import EncodingProgress
+from coldstart_udfs.sql.registration import connection_progress
 
 Connection = duckdb.DuckDBPyConnection
 Relation = duckdb.DuckDBPyRelation
@@ -133,11 +133,6 @@ def drain(relation: Relation) -> None:
             pass
 
 
-def _stop(stats: EncoderStats) -> None:
-    """End what an encoder is doing: DuckDB asks whether it was interrupted only when a function has returned."""
-    raise KeyboardInterrupt
-
-
 class Runner:
     """Runs work on a connection in a thread, while this thread shows progress and obeys Ctrl-C.
 
@@ -168,9 +163,9 @@ class Runner:
 
         before = signal.signal(signal.SIGINT, cancel)
         try:
-            with ThreadPoolExecutor(1) as pool:
+            with connection_progress(self.con) as progress, ThreadPoolExecutor(1) as pool:
                 future = pool.submit(work)
-                self._watch(future)
+                self._watch(future, progress)
             return future.result()
         except BrokenPipeError:
             raise
@@ -181,19 +176,16 @@ class Runner:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _watch(self, future: Future[Any]) -> None:
-        # Loaded by the functions' registration, not earlier.
-        from coldstart_udfs.encoder.encoder import shared_encoders, shared_stats
-
-        start, before = time.monotonic(), shared_stats()
+    def _watch(self, future: Future[Any], progress: EncodingProgress) -> None:
+        start = time.monotonic()
         live: Live | None = None
         try:
             while not wait([future], timeout=0.1).done:
                 if self._cancelled:
                     # Again and again: between two steps of the work there is nothing to interrupt.
                     self.con.interrupt()
-                    for encoder in shared_encoders():
-                        encoder.on_progress = _stop
+                    # DuckDB looks for an interrupt only when a function has returned; this ends the function.
+                    progress.cancel()
                 seconds = time.monotonic() - start
                 if not self._console.is_terminal or (seconds < _QUIET_SECONDS and not self._cancelled):
                     continue
@@ -201,20 +193,18 @@ class Runner:
                     # Not stdout: what the work writes there would end up in the progress' stream.
                     live = Live(console=self._console, transient=True, redirect_stdout=False)
                     live.start()
-                live.update(self._line(seconds, before, shared_stats()), refresh=True)
+                live.update(self._line(seconds, progress), refresh=True)
         finally:
-            for encoder in shared_encoders():
-                encoder.on_progress = None
             if live:
                 live.stop()
 
-    def _line(self, seconds: float, before: EncoderStats, now: EncoderStats) -> Text:
+    def _line(self, seconds: float, progress: EncodingProgress) -> Text:
         parts = [f"{seconds:,.0f} s"]
         percent = self.con.query_progress()
         if percent > 0:  # -1: DuckDB does not know; 0: it has not begun to count
             parts.append(f"{percent:.0f} %")
-        encoded, known = now.encoded - before.encoded, now.hits - before.hits
-        if encoded or known:
-            parts.append(f"{encoded:,} texts encoded, {known:,} from the cache")
+        stats = progress.stats
+        if stats.encoded or stats.hits:
+            parts.append(f"{stats.encoded:,} texts encoded, {stats.hits:,} from the cache")
         parts.append("cancelling …" if self._cancelled else "Ctrl-C cancels")
         return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
