@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,12 +116,10 @@ class TorchBackend:
             ColdStartError: the model does not load on this device.
         """
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silent in forked workers
-        import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        torch.set_num_threads(threads)
         try:
             self._network = SentenceTransformer(
                 str(files.folder), device=None if device == "auto" else device, local_files_only=True
@@ -129,22 +128,23 @@ class TorchBackend:
             raise ColdStartError(f"encoder {files.name} does not load on device {device!r}: {error}") from error
         if half:
             self._network.half()
-        self._files, self._half = files, half
+        self._files, self._half, self._threads = files, half, threads
         self._on_cpu = self._network.device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As `Backend.encode`."""
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
         out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
-        if self._half:
-            for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
-                out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
-            return out
-        for rows in pack(lengths, _CPU_TOKENS if self._on_cpu else _GPU_TOKENS):
-            out[rows] = self._network.encode(
-                [texts[row] for row in rows], batch_size=len(rows), prompt="", normalize_embeddings=True,
-                convert_to_numpy=True, show_progress_bar=False,
-            )  # fmt: skip
+        with _torch_threads(self._threads):
+            if self._half:
+                for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
+                    out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
+                return out
+            for rows in pack(lengths, _CPU_TOKENS if self._on_cpu else _GPU_TOKENS):
+                out[rows] = self._network.encode(
+                    [texts[row] for row in rows], batch_size=len(rows), prompt="", normalize_embeddings=True,
+                    convert_to_numpy=True, show_progress_bar=False,
+                )  # fmt: skip
         return out
 
     def _run_padded(self, texts: list[str], longest: int) -> Vectors:
@@ -163,6 +163,19 @@ class TorchBackend:
             # Normalised again in float32: a float16 row is only about of unit length.
             vectors = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
         return np.asarray(vectors.cpu().numpy()[: len(texts)], dtype=np.float32)
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Run torch on so many threads inside the block; the setting is the process's, so it is put back."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class OnnxBackend:
