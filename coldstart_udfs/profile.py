@@ -20,6 +20,9 @@ Vectors = NDArray[np.float32]
 # How many vectors are gathered at once; 16,384 of 384 floats are 25 MB.
 _BLOCK = 16_384
 
+# A vector no longer than this is what rounding leaves of zero, and has no direction.
+_SHORTEST = 1e-6
+
 
 def has_text(text: str | None) -> bool:
     """Whether a description says anything: neither NULL nor blank.
@@ -151,22 +154,80 @@ def item_profiles(
     Returns:
         (items, d) float32, zero for an item without such buyers.
     """
-    n_items = len(embeddings)
     per_user = np.bincount(users, minlength=len(profiles))
     informative = per_user[users] > 1
     users, items, weights = users[informative], items[informative], weights[informative]
-    order, offsets = _group(items, n_items)
+    order, offsets = _group(items, len(embeddings))
     result = np.zeros_like(embeddings)
     for groups in _blocks(offsets):
         rows = order[offsets[groups.start] : offsets[groups.stop]]
-        rest = profiles[users[rows]] - weights[rows, None] * embeddings[items[rows]]
         local = offsets[groups.start : groups.stop + 1] - offsets[groups.start]
+        rest, norms = _without(items[rows], weights[rows], embeddings, profiles[users[rows]])
         buyers = np.repeat(np.diff(local), np.diff(local))
-        norms = np.linalg.norm(rest, axis=1)
-        # A buyer of texts without vectors has a zero profile: no direction, no say.
-        scale = np.divide(1.0, norms * buyers, out=np.zeros(len(rows), np.float32), where=norms > 1e-6)
+        # A buyer of texts without vectors has a zero profile: no direction, but counted.
+        scale = np.divide(1.0, norms * buyers, out=np.zeros(len(rows), np.float32), where=norms > _SHORTEST)
         result[groups] = sum_profiles(rest, scale.astype(np.float32), local)
     return result
+
+
+def updated_item_profiles(
+    means: Vectors, counts: NDArray[np.floating], items: NDArray[np.int64], weights: NDArray[np.float32],
+    embeddings: Vectors, buyers: Vectors,
+) -> Vectors:
+    """Item profiles after new interactions, as running means, without a look at earlier buyers.
+
+    A running mean takes each buyer's profile as it is now and leaves the profiles of earlier buyers as they were, so
+    it only approximates `item_profiles` over all interactions.
+
+    Args:
+        means: (k, d) float32, P_i of the k items concerned.
+        counts: (k,) how many buyers are in each mean; where the mean is zero it counts as 0.
+        items: (n,) row numbers, from 0 to k - 1, of the new interactions' items; one row per pair of user and item.
+        weights: (n,) float32.
+        embeddings: (k, d) float32, of the same items.
+        buyers: (n, d) float32, P_u of each interaction's user with the new interactions included.
+
+    Returns:
+        (k, d) float32. A buyer of nothing else has no direction and is not counted.
+
+    >>> lamp, spade = np.eye(2, dtype="f4")
+    >>> updated_item_profiles(np.array([lamp]), np.array([1.0]), np.array([0]), np.array([1], "f4"), np.array([lamp]),
+    ...     np.array([lamp + spade])).tolist()  # a buyer of one lamp before, now one who also has a spade
+    [[0.5, 0.5]]
+    """
+    rest, norms = _without(items, weights, embeddings, buyers)
+    told = norms > _SHORTEST
+    order, offsets = _group(items[told], len(means))
+    sums = sum_profiles(rest[told][order], (1 / norms[told][order]).astype(np.float32), offsets)
+    before = np.where(means.any(axis=1), counts, 0)[:, None]
+    total = np.maximum(before + np.diff(offsets)[:, None], 1)
+    return np.asarray((means * before + sums) / total, dtype=np.float32)
+
+
+def _without(
+    items: NDArray[np.int64], weights: NDArray[np.float32], embeddings: Vectors, buyers: Vectors
+) -> tuple[Vectors, NDArray[np.float32]]:
+    """Each buyer's profile without the item itself, and its length."""
+    rest = buyers - weights[:, None] * embeddings[items]
+    return rest, np.linalg.norm(rest, axis=1)
+
+
+def band(number: float) -> str:
+    """The band of a positive number between powers of two. Bands do not depend on the data.
+
+    >>> band(3.5), band(8), band(0.3)
+    ('2^1', '2^3', '2^-2')
+    """
+    return f"2^{math.floor(math.log2(number))}"
+
+
+def band_label(name: str, number: float) -> str:
+    """The attribute that stands for a number: its band. The data contract's SQL gives the same.
+
+    >>> band_label("price", 3.5), band_label("price", -1)
+    ('price=2^1', 'price<=0')
+    """
+    return f"{name}={band(number)}" if number > 0 else f"{name}<=0"
 
 
 def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.encoder.derived import sample_descriptions
 from coldstart_udfs.encoder.encoder import Encoder
-from coldstart_udfs.profile import has_text
+from coldstart_udfs.profile import band, has_text
 from coldstart_udfs.text.entities import stated_price
 from coldstart_udfs.text.vocabulary import WORDS, mentions, singular
 from coldstart_udfs.text.words import tokens
@@ -81,7 +80,7 @@ class Tagger:
             result[row].append(Tag(label, group, round(float(scores[row, column]), 3)))
         for text, tags in zip(texts, result, strict=True):
             if not self._own and (price := stated_price(text)):
-                tags.append(Tag(f"2^{math.floor(math.log2(price))}", PRICE, 1.0))
+                tags.append(Tag(band(price), PRICE, 1.0))
             tags.sort(key=lambda tag: (-tag.score, tag.group or "", tag.label))
         return result
 

@@ -20,7 +20,7 @@ from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.offline.session import first_line
 from coldstart_udfs.feast.operations.stores import join_key, local_places, open_store, parquet_files
-from coldstart_udfs.profile import has_text
+from coldstart_udfs.profile import band_label, has_text
 from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _banded(label: str, numeric: set[str]) -> str:
             f"the attribute {label!r} is no number, and the tables' column {column!r} holds numbers; give it like "
             f"{column}=3.5. Nothing was written"
         )
-    return f"{column}=2^{math.floor(math.log2(number))}" if number > 0 else f"{column}<=0"
+    return band_label(column, number)
 
 
 def _view(store: Any, entity: str) -> Any:
