@@ -64,7 +64,7 @@ class Forgotten:
 
 def forget(
     store: Any, entity: str, entity_id: str, *, data: str | Path | None = "data", cache: str | Path | None = None,
-    dry_run: bool = False,
+    recommenders: Callable[[str, str], Sequence[Path]] | None = None, dry_run: bool = False,
 ) -> Forgotten:
     """Erase an entity's texts, vectors and profile from every place that this shop has on this machine.
 
@@ -77,6 +77,8 @@ def forget(
         entity_id: its id.
         data: the folder with the contract's tables; None if the repository is not made of any.
         cache: the vector cache's file; None is the machine's.
+        recommenders: gives the folders of trained recommenders that hold an entity; called with `entity` and
+            `entity_id`. A note names each: it has to be trained again. None if there are none.
         dry_run: count what would go, and change nothing.
 
     Returns:
@@ -98,7 +100,7 @@ def forget(
     values = online.values(rows) if online else []
     texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values, _fingerprints(files, repo))]
     reports = _reports(repo, texts)
-    bundle = None if data is None else Path(data).resolve() / "bundle"
+    trained = recommenders(entity, entity_id) if recommenders else []
 
     vectors = cache_upkeep.forget(cache, _keys(repo, texts), dry_run=dry_run)
     removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
@@ -115,8 +117,7 @@ def forget(
         if not dry_run:
             _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
     folders = [repo, *dict.fromkeys(path.parent for path in tables)]
-    known = bundle if bundle and _bundle_knows(bundle, entity, entity_id) else None
-    notes = _notes(entity, folders, bundle=known, redis=online is not None and "redis" in online.name)
+    notes = _notes(entity, folders, trained, redis=online is not None and "redis" in online.name)
     return Forgotten(entity, entity_id, [row for row in removed if row.count], notes)
 
 
@@ -279,19 +280,7 @@ def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
         path.unlink()
 
 
-def _bundle_knows(folder: Path, entity: str, entity_id: str) -> bool:
-    """Whether a trained recommender holds the id, with its texts and vectors."""
-    for path in folder.glob("arrays-*.npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            names, offsets = arrays[f"{entity}_ids.bytes"].tobytes(), arrays[f"{entity}_ids.offsets"]
-        wanted = entity_id.encode("utf-8", "surrogatepass")
-        starts = offsets[:-1][np.diff(offsets) == len(wanted)]
-        if any(names[start : start + len(wanted)] == wanted for start in starts):
-            return True
-    return False
-
-
-def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: bool) -> list[str]:
+def _notes(entity: str, folders: Sequence[Path], trained: Sequence[Path], *, redis: bool) -> list[str]:
     shared = "item profiles are means over buyers" if entity == "user" else "user profiles are sums over items"
     notes = [
         f"raw files stay: the next `coldstart ingest` of them brings the {entity} back",
@@ -300,8 +289,8 @@ def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: 
         "backups, exports, databases of your own, the history of `coldstart sql` and other machines' caches are yours "
         "to clean; if SQL embedded a changed form of a text, `coldstart cache clear` removes its vector",
     ]
-    if bundle:
-        notes.insert(0, f"the recommender in {bundle} holds the {entity}'s text: run `coldstart train` again")
+    for folder in trained:
+        notes.insert(0, f"the recommender in {folder} holds the {entity}'s text: run `coldstart train` again")
     if redis:
         notes.append("Redis' own files hold the keys until it writes them anew: redis-cli BGSAVE, BGREWRITEAOF")
     left = [str(path) for folder in folders for path in folder.rglob(_LEFTOVERS)]
