@@ -195,7 +195,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         if not is_parquet(source):
             DuckDBOfflineStore.offline_write_batch(config, feature_view, table, progress)
             return
-        offline_write.append(config, feature_view, source, table)
+        offline_write.append(config, source, table)
         if progress:
             progress(table.num_rows)
 

@@ -23,7 +23,7 @@ from coldstart_udfs.feast.offline.session import first_line
 from coldstart_udfs.files import staged
 
 if TYPE_CHECKING:
-    from feast import FeatureView, RepoConfig
+    from feast import RepoConfig
     from feast.feature_logging import LoggingConfig
     from feast.infra.offline_stores.file_source import FileSource
 
@@ -36,7 +36,7 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
-def append(config: RepoConfig, view: FeatureView, source: FileSource, rows: pa.Table) -> None:
+def append(config: RepoConfig, source: FileSource, rows: pa.Table) -> None:
     """Add rows to a feature view's source: to a file under a lock, to a folder as a file of its own.
 
     Columns that a `coldstart.embed` tag makes are left out. Types become those that the source has. Columns may have

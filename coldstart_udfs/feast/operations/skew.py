@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # The ids of one entity, as (join key, id).
 Entity: TypeAlias = frozenset[tuple[Any, Any]]
 
+# How far two numbers may lie apart, relative to the larger one where that is above 1.
 TOLERANCE = 1e-6
 _EXAMPLES = 3
 
@@ -66,7 +67,6 @@ def measure_skew(
     *,
     service: str = "coldstart_serving",
     limit: int | None = 1_000,
-    tolerance: float = TOLERANCE,
     report: Report = no_report,
 ) -> list[Skew]:
     """Compare a training frame with the online store, feature by feature.
@@ -77,7 +77,6 @@ def measure_skew(
             names. Of several rows for one entity the latest counts.
         service: the feature service that serving reads; its features are compared where `training` has them.
         limit: at most this many entities of each kind, spread evenly over the frame; None compares all.
-        tolerance: how far two numbers may lie apart, relative to the larger one where that is above 1.
         report: told (stage, done, total).
 
     Returns:
@@ -119,7 +118,7 @@ def measure_skew(
             explain = _stored(store, projection.name, names, rows, keys, moments)
         for name in names:
             found.append(Skew(projection.name, name))
-            differing[name] = _compare(found[-1], rows, keys, online[name], tolerance, explain)
+            differing[name] = _compare(found[-1], rows, keys, online[name], explain)
     report("views", len(projections), len(projections))
     if not found:
         raise ColdStartError(
@@ -131,7 +130,7 @@ def measure_skew(
 
 
 def _compare(
-    skew: Skew, rows: pd.DataFrame, keys: list[str], online: Sequence[Any], tolerance: float,
+    skew: Skew, rows: pd.DataFrame, keys: list[str], online: Sequence[Any],
     explain: Callable[[str, int, Entity, Any, Any], str],
 ) -> set[Entity]:  # fmt: skip
     """Fill in one feature's skew; the entities that differ."""
@@ -144,7 +143,7 @@ def _compare(
         skew.compared += 1
         skew.largest = max(skew.largest, _distance(read, given) or 0.0)
         silent = _nothing(read, skew.feature) and _nothing(given, skew.feature)
-        if silent or _same(read, given, tolerance):
+        if silent or _same(read, given):
             continue
         entity = frozenset(entities[row].items())
         differing.add(entity)
@@ -174,7 +173,7 @@ def _stored(
         if not again:
             frame = _history(store, [f"{view}:{feature}" for feature in names], rows, keys)
             again.update((feature, frame[feature].tolist()) for feature in names)
-        return BEHIND if _same(read, _plain(again[name][row]), TOLERANCE) else REWRITTEN
+        return BEHIND if _same(read, _plain(again[name][row])) else REWRITTEN
 
     return explain
 
@@ -256,8 +255,8 @@ def _distance(a: Any, b: Any) -> float | None:
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
 
 
-def _same(a: Any, b: Any, tolerance: float) -> bool:
+def _same(a: Any, b: Any) -> bool:
     distance = _distance(a, b)
     if distance is None:
         return bool(np.array_equal(a, b))
-    return distance <= tolerance * max(1.0, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
+    return distance <= TOLERANCE * max(1.0, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
