@@ -1,7 +1,6 @@
-"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, NULLs masked here.
+"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, with NULLs handled here.
 
-What they do with a whole column is done once for each distinct text in it: DuckDB calls a function for
-every row, 2,048 at a time, equal ones or not.
+DuckDB calls a function with 2,048 rows at a time, equal ones included; each distinct text is computed once.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ class PythonFunction:
     """The private half of a SQL function: a vectorised Python function.
 
     Attributes:
-        name: as registered; not for users.
+        name: the private name in SQL.
         parameters: SQL types.
         returns: SQL type.
-        call: takes one `pa.ChunkedArray` per parameter, gives one `pa.Array` of the same length.
-        deterministic: whether equal arguments give equal results, so that DuckDB may compute a literal call once.
+        call: takes one `pa.ChunkedArray` per parameter and returns a `pa.Array` of the same length.
+        deterministic: whether equal arguments give equal results, so that DuckDB may fold a call with literals.
     """
 
     name: str
@@ -66,7 +65,7 @@ def _try_embed(text: Column, model: Column, backend: Column, cache: Column, conn
     errors: list[str | None] = [None] * len(text)
     try:
         embedding = _embed(text, model, backend, cache, connection)
-    except Exception:  # whatever the encoder raises: the rows are tried one by one
+    except Exception:  # any error of the encoder: try the rows one by one
         single = []
         for row in range(len(text)):
             try:
@@ -113,7 +112,7 @@ def _profile(vectors: Column, weights: Column) -> pa.Array:
         origin = ranges(factors.starts[given], factors.lengths[given])
         factor[target] = values[origin]
         usable[target] &= known[origin]
-    # Members of each group that count, then the width that they share.
+    # The members of each group that count, then their common width.
     member_rows = ranges(groups.starts, np.where(groups.present, groups.lengths, 0))
     owner = np.repeat(np.arange(len(vectors)), np.where(groups.present, groups.lengths, 0))
     keep = usable[member_rows]
@@ -143,7 +142,7 @@ def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
     if not len(n):
         return pa.array([], pa.float64())
     evidence = n.fill_null(0).to_numpy()
-    # The macro gives both settings as literals: one value for every row.
+    # Both settings are literals in the macro: one value for all rows.
     return pa.array(evidence_weight(evidence, weight[0].as_py(), scale[0].as_py()))
 
 
@@ -202,7 +201,7 @@ def _embed_cache_stats(cache: Column, connection: Column) -> pa.Array:
 
 
 def _clean_text(text: Column) -> pa.Array:
-    # Nothing left is no text, as everywhere.
+    # NULL where nothing is left: an empty string is no text.
     return _distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
 
 
@@ -221,7 +220,7 @@ def _entities(text: Column, brands: Column) -> pa.Array:
 
     def find(texts: list[str], names: list[str | None] | None) -> list[list[dict[str, Any]]]:
         given = [name for name in names or [] if has_text(name) and name]
-        # Counted as SQL does: from 1, the last one included.
+        # As in SQL, positions start at 1 and include the last character.
         return [
             [{"kind": one.kind, "value": one.value, "start": one.start + 1, "stop": one.stop}
              for one in entities(text, given)]
@@ -252,7 +251,7 @@ def _tags(
 
 
 def _tagger(registration: Registration | None, encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
-    """The connection's tagger for these labels: it encodes its labels once."""
+    """The connection's tagger for these labels, which are encoded once."""
     if registration is None:
         return Tagger(encoder, labels)
     taggers = registration.held.setdefault("taggers", lru_cache(maxsize=16)(Tagger))
@@ -299,7 +298,7 @@ PYTHON_FUNCTIONS = (
 def _embeddings(
     text: Column, model: Column, backend: Column, cache: Column, connection: Column, prompt: Prompt = "document",
 ) -> tuple[Vectors, NDArray[np.bool_]]:
-    """One vector a row, zero where there is no text, and where there is one."""
+    """A vector for each row, zero without text; and whether each row has text."""
     texts = text.to_pylist()
     present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
     if not texts:
@@ -349,7 +348,7 @@ def encoder_for(model: Column, backend: Column, cache: Column, connection: Colum
 
 
 def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.DataType) -> pa.Array:
-    """Apply a function to each distinct text once, and give every row its result; NULL stays NULL."""
+    """Apply a function to each distinct text and return the results by row; NULL stays NULL."""
     if not len(text):
         return pa.array([], kind)
     encoded = text.combine_chunks().dictionary_encode()
@@ -363,10 +362,10 @@ def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.Da
 def _by_setting(
     text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
 ) -> pa.Array:
-    """As `_distinct`, where the function has a second argument: a list that is mostly the same in every row."""
+    """As `_distinct`, with a second argument: a list, in most calls the same for all rows."""
     if _is_constant(setting):
         return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
-    # One tuple for equal lists: a long list of brands would else be there once for each row.
+    # One tuple for equal lists, or a long list of brands would be in memory once for each row.
     seen: dict[Any, Any] = {}
     same = []
     for value in setting:
@@ -383,7 +382,7 @@ def _by_setting(
 
 
 def _is_constant(lists: Column) -> bool:
-    """Whether every row has the same list, as a literal argument has; found without a Python object for each."""
+    """Whether all rows have the same list, as with a literal argument; checked without Python objects."""
     array = lists.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)

@@ -1,4 +1,4 @@
-"""The SQL door: give a DuckDB connection the functions of the catalogue."""
+"""Register the SQL functions of the catalogue on a DuckDB connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from coldstart_udfs.sql.registration import GIVEN, registration_of, registration
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
-# Two threads that both find a function missing would both add it, and the second fails.
+# If two threads find a function missing and both add it, the second one fails.
 _registering = threading.Lock()
 
 
@@ -37,24 +37,24 @@ def register(
 ) -> None:
     """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
 
-    Nothing is written into the database file, so a read-only one works. The Python functions are seen by
-    the whole database instance, the macros by this connection alone: call `register` on each cursor that
-    shall use them. Calling it again replaces the settings.
+    Nothing is written to the database file, so read-only databases work. The macros are visible to this connection
+    only: call `register` on every cursor that uses them. Calling it again replaces the settings.
 
     Args:
-        con: an open connection. Keep it: on DuckDB 1.4 and 1.5 functions must not outlive it.
+        con: an open connection. Keep it as long as its functions are used: on DuckDB 1.4 and 1.5 they must not
+            outlive it.
         model: the default encoder: a folder, a sentence-transformers name, or an `Encoder`; None is the one that
             `enrichment` names, else the embedded one. A given `Encoder` is kept until the connection is registered
             again or released (see `coldstart_udfs.sql.registration`).
         backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`. With a given
             `Encoder`, `backend` and `cache` apply to models that a query names.
         cache: True for the machine's vector cache, False for none, or a path.
-        enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
-        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded or
-            cached, so that neither the encoder nor the cache nor an error message ever holds it.
+        enrichment: α, β and the evidence scale, or the path of an `enrichment.json`; None for the defaults.
+        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded, so that
+            encoder, cache and error messages never contain it.
 
     Raises:
-        ColdStartError: `enrichment` cannot be read, or there is no such backend.
+        ColdStartError: `enrichment` cannot be read, or the backend does not exist or is not installed.
 
     >>> con = duckdb.connect()
     >>> register(con, cache=False)
@@ -92,7 +92,7 @@ def register(
 
 
 def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether `register` was called on this very connection.
+    """Whether `register` was called on this connection; other cursors of the database do not count.
 
     >>> con = connect(cache=False)
     >>> is_registered(con), is_registered(con.cursor())
@@ -103,12 +103,12 @@ def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
 
 
 def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals: Mapping[str, str]) -> None:
-    """Make a catalogue's functions on a connection, or make them anew: how another package brings its own.
+    """Add the functions of a catalogue to a connection, or replace them. Other packages add theirs with it.
 
     Args:
         con: an open connection.
-        catalogue: of names that no other catalogue has.
-        literals: SQL for the placeholders in the bodies of its macros.
+        catalogue: the functions; their names must differ from those of other catalogues.
+        literals: SQL for the placeholders in the bodies of the macros.
 
     Raises:
         ColdStartError: the connection was registered in a transaction that was rolled back.
@@ -120,17 +120,17 @@ def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals
 
 
 def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL) -> None:
-    """Write macros of the catalogue's names into the database, for whoever opens it without `register`.
+    """Write macros that fail with instructions into the database, for connections without `register`.
 
-    A view over `embed()` lives in the file, the function does not. With the stubs a query of such a view says
-    what to do, where DuckDB would only say that a function does not exist; `register` shadows them.
+    A view over `embed()` is stored in the database file, but the function is not. With the stubs, querying such a view
+    without `register` says what to do; DuckDB would only say that a function does not exist. `register` shadows them.
 
     Args:
-        con: an open connection; the stubs go into its current database and schema.
-        catalogue: whose names.
+        con: an open connection; the stubs are written to its current database and schema.
+        catalogue: the functions.
 
     Raises:
-        ColdStartError: the database is read-only, or has macros of its own under these names.
+        ColdStartError: the database is read-only, or has other macros with these names.
 
     >>> con = duckdb.connect()
     >>> install_stubs(con)
@@ -174,7 +174,7 @@ def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) 
                 side_effects=not function.deterministic,
             )  # fmt: skip
         except duckdb.NotImplementedException:
-            # The connection remembers the function, the database no longer has it.
+            # The connection still knows the function, but the database does not.
             raise ColdStartError(
                 "this connection was registered in a transaction that was rolled back, and DuckDB takes the functions "
                 "from it only once; register a new cursor or connection, before BEGIN"
@@ -185,7 +185,7 @@ def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) 
 def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:
     table = "TABLE " if macro.is_table else ""
     con.execute(f"CREATE OR REPLACE {kind} {macro.signature} AS {table}{body}")
-    # Unqualified, the comment would go to the TEMP macro that shadows a stub.
+    # Without a schema, the comment would be set on the TEMP macro that shadows a stub.
     place = "" if kind.startswith("TEMP") else _current_schema(con)
     con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {quote_text(macro.description)}")
 

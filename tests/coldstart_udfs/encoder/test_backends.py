@@ -125,7 +125,7 @@ def test_a_derived_model_that_strays_is_refused_and_passed_over_by_auto(own_mode
     path.write_text(json.dumps({**json.loads(path.read_text()), "cosine_mean": 0.97}))
     with pytest.raises(ColdStartError, match=r"mean cosine of 0\.970.*less than 0\.98"):
         Encoder(backend="onnx-int8", cache=False).encode(["red lamp"])
-    with pytest.warns(RuntimeWarning, match="'onnx-int8' is passed over"):
+    with pytest.warns(RuntimeWarning, match="'onnx-int8' is skipped"):
         assert Encoder(device="cpu").backend == "onnx"
 
 
