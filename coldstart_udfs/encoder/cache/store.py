@@ -165,7 +165,8 @@ class VectorCache:
             if getattr(error, "sqlite_errorcode", None) in DAMAGE:
                 aside = set_aside(self.path, before)
                 self._warn(
-                    f"the vector cache {self.path} is damaged ({error}); it was moved to {aside}, and a new one is created"
+                    f"the vector cache {self.path} is damaged ({error}); it was moved to {aside}, and a new one is "
+                    "created"
                 )
             else:
                 self._warn_unusable(error)

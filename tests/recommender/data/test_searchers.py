@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coldstart_udfs.encoder.encoder import EncoderStats
 from recommender.data.dataset import Dataset, files_in, read_dataset
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
@@ -30,7 +29,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Nobody says anything of himself; each searches for his kind of things the day before each purchase, and later."""
     folder = tmp_path_factory.mktemp("shop")
     encoder = WordEncoder()
-    encoder.stats, encoder.on_progress = EncoderStats(), None
     items = [f"{kind}{n:02},{kind} number{n}" for kind in KINDS for n in range(15)]
     draw = np.random.default_rng(0)
     events = []

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 import coldstart_udfs
 import recommender
-from coldstart_udfs.encoder.encoder import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.evaluate import evaluate as command
@@ -219,7 +218,6 @@ def test_what_cannot_be_compared_says_so(data, monkeypatch) -> None:
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> Path:
     encoder = StubEncoder()
-    encoder.stats, encoder.on_progress = EncoderStats(), None
     monkeypatch.setattr("recommender.data.dataset.shared_encoder", lambda model, backend: encoder)
     rng = np.random.default_rng(0)
     rows = [f"{n:02},2024-01-01,lamp {n},{n // 2},{'red' if n % 2 else 'blue'}" for n in range(80)]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from coldstart_udfs.encoder.encoder import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, EVENT_WEIGHTS, Enrichment
 from recommender.cli.app import app
@@ -30,7 +29,6 @@ DEFAULTS = dict.fromkeys(("alpha", "beta", "evidence_scale", "event_weights", "h
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     stub = StubEncoder()
-    stub.stats, stub.on_progress = EncoderStats(), None
     monkeypatch.setattr("recommender.data.dataset.shared_encoder", lambda model, backend: stub)
     return stub
 
