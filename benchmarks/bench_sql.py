@@ -213,9 +213,9 @@ def fetch(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def forget() -> None:
     """Give up the process's encoders and what they have in memory."""
-    from coldstart_udfs.encoder import encoder
+    from coldstart_udfs.encoder.encoder import clear_shared_encoders
 
-    encoder._shared_encoder.cache_clear()
+    clear_shared_encoders()
 
 
 def fresh(folder: str) -> Iterator[Path]:

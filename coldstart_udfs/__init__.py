@@ -1,8 +1,8 @@
 """Cold-start features from text: a sentence encoder, the profile kernel, and DuckDB functions on them.
 
-`Encoder` turns descriptions into vectors; `register(con)` and `connect(path)` give DuckDB `embed()`,
-`enrich()` and the rest; `install_stubs(con)` makes a file with views over them say what is missing.
-`coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing this
+`Encoder` turns descriptions into vectors. `register(con)` and `connect(path)` give DuckDB `embed()`, `enrich()` and the
+other SQL functions. `install_stubs(con)` makes views over them fail with a useful message where they are not
+registered. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing this
 package loads neither the encoder nor DuckDB nor Feast.
 """
 

@@ -1,4 +1,4 @@
-"""The dbt door: a plugin for dbt-duckdb that gives the models of a project the functions of the catalogue.
+"""A plugin for dbt-duckdb: the SQL functions in the models of a dbt project.
 
 In profiles.yml, in an output of `type: duckdb`; `config` may be left out:
 
@@ -29,11 +29,11 @@ __all__ = ["Plugin", "PluginError"]
 
 
 class PluginError(DbtRuntimeError, ColdStartError):  # type: ignore[misc]  # dbt's own come without types
-    """A ColdStartError that dbt prints as one line; of any other error it prints the traceback."""
+    """A ColdStartError that dbt prints as one line; for other errors dbt prints the traceback."""
 
 
 class Plugin(BasePlugin):  # type: ignore[misc]
-    """Registers the functions where dbt's threads find them; its config is `register`'s keyword arguments."""
+    """Registers the functions for dbt's threads; its config is the keyword arguments of `register`."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Take the config from profiles.yml.
@@ -51,11 +51,11 @@ class Plugin(BasePlugin):  # type: ignore[misc]
             raise PluginError(f"the plugin coldstart_udfs.dbt has config {unknown}; possible are {possible}")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Register the Python functions: on the long-lived connection, for the whole database instance."""
+        """Register the Python functions on the long-lived connection, for the whole database instance."""
         self._register(conn)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Make the macros, which are TEMP and so seen by their own connection alone: each thread has a cursor."""
+        """Make the macros on the cursor of a thread: they are TEMP macros, which other connections do not see."""
         self._register(cursor)
 
     def _register(self, con: duckdb.DuckDBPyConnection) -> None:

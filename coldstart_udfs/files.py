@@ -1,4 +1,4 @@
-"""Write beside, then rename: a reader sees the old file or the new one, never half of one."""
+"""Writing files as a whole: into a scratch folder first, then renamed, so that no reader sees half a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 @contextmanager
 def staged(directory: Path) -> Iterator[Path]:
-    """Give a scratch folder inside `directory`; move its files up if the block succeeds.
+    """Yield a scratch folder inside `directory`; if the block succeeds, its files are moved into `directory`.
 
-    Files of the same name are replaced one by one, others are left alone. If the block raises or is
-    interrupted, `directory` stays as it was.
+    Files of the same name are replaced one by one, other files stay. If the block raises or is interrupted, `directory`
+    stays as it was.
     """
     existed = directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
@@ -28,11 +28,11 @@ def staged(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if not existed:
-            with contextlib.suppress(OSError):  # not empty: the block succeeded
+            with contextlib.suppress(OSError):  # the folder has files if the block succeeded
                 directory.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all."""
+    """Write a small text file as a whole, or leave it as it was."""
     with staged(path.absolute().parent) as scratch:
         (scratch / path.name).write_text(text, encoding="utf-8")

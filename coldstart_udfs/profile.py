@@ -1,7 +1,7 @@
-"""The profile kernel: P' = P + α(n)·M(d), in plain NumPy.
+"""The profile kernel, P' = P + α(n)·M(d), in NumPy.
 
-It knows nothing of DuckDB, Feast or LightFM. Every door (SQL, feature views, recommender) calls these
-functions, so that one description gives the same numbers through all of them.
+SQL functions, feature views and the recommender all call these functions, so one description gives the same numbers in
+each of them. The module depends on none of DuckDB, Feast and LightFM.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from coldstart_udfs.settings import Enrichment as Enrichment  # users' code impo
 
 Vectors = NDArray[np.float32]
 
-# How many vectors are gathered at once; 16,384 of 384 floats are 25 MB.
+# Number of vectors gathered at once; 16,384 vectors of 384 floats are 25 MB.
 _BLOCK = 16_384
+
+# A vector that is not longer than this is zero up to rounding, and has no direction.
+_SHORTEST = 1e-6
 
 
 def has_text(text: str | None) -> bool:
-    """Whether a description says anything: neither NULL nor blank.
+    """Whether a description has text: it is neither NULL nor blank.
 
     >>> has_text("a lamp"), has_text("  "), has_text(None)
     (True, False, False)
@@ -33,10 +36,10 @@ def has_text(text: str | None) -> bool:
 def evidence_weight(
     n: ArrayLike, weight: float, evidence_scale: float | None = None
 ) -> NDArray[np.float64]:
-    """α(n) = α·a/(a+n): what a description weighs beside n interactions.
+    """The weight of a description beside n interactions, α(n) = α·a/(a+n).
 
     Args:
-        n: evidence, any shape; NaN counts as 0 (nothing is known).
+        n: evidence, of any shape; NaN counts as 0.
         weight: α or β.
         evidence_scale: a; None or `inf` keeps the weight constant.
 
@@ -46,7 +49,7 @@ def evidence_weight(
     [2.0, 2.0]
     """
     evidence = np.asarray(n, dtype=np.float64)
-    if not np.minimum.reduce(evidence, axis=None, initial=0) >= 0:  # below 0, or NaN somewhere
+    if not np.minimum.reduce(evidence, axis=None, initial=0) >= 0:  # some n is negative or NaN
         evidence = np.where(np.isnan(evidence), 0, evidence)
         if evidence.min() < 0:
             raise ColdStartError(f"evidence n is {evidence.min():g}; it counts interactions, so it is at least 0")
@@ -93,7 +96,7 @@ def sum_profiles(vectors: Vectors, weights: NDArray[np.float32], offsets: NDArra
         offsets: (m + 1,) increasing; group k is the rows offsets[k]:offsets[k + 1], which may be none.
 
     Returns:
-        (m, d) float32; zero for an empty group. Sums are taken in float64.
+        (m, d) float32, summed in float64; zero for an empty group.
 
     >>> sum_profiles(np.eye(2, dtype="f4"), np.array([2, 3], "f4"), np.array([0, 2, 2])).tolist()
     [[2.0, 3.0], [0.0, 0.0]]
@@ -136,41 +139,99 @@ def item_profiles(
     users: NDArray[np.int64], items: NDArray[np.int64], weights: NDArray[np.float32], embeddings: Vectors,
     profiles: Vectors,
 ) -> Vectors:
-    """P_i = the mean of its buyers' unit profiles, each with the item itself left out.
+    """P_i = the mean of the unit profiles of the item's buyers, each without the item itself.
 
-    Leaving it out keeps an item from describing itself through those who bought it. A buyer of nothing
-    else says nothing about the item and is not counted.
+    Without the item itself, an item does not describe itself through its buyers. Users who bought nothing else have no
+    profile without the item and are not counted.
 
     Args:
         users: (n,) row numbers of the interactions' users in `profiles`.
         items: (n,) row numbers of their items in `embeddings`.
-        weights: (n,) float32; one row per pair (add repeated interactions up first).
+        weights: (n,) float32; one row per pair of user and item (add up repeated interactions first).
         embeddings: (items, d) float32.
         profiles: (users, d) float32, P_u.
 
     Returns:
         (items, d) float32, zero for an item without such buyers.
     """
-    n_items = len(embeddings)
     per_user = np.bincount(users, minlength=len(profiles))
     informative = per_user[users] > 1
     users, items, weights = users[informative], items[informative], weights[informative]
-    order, offsets = _group(items, n_items)
+    order, offsets = _group(items, len(embeddings))
     result = np.zeros_like(embeddings)
     for groups in _blocks(offsets):
         rows = order[offsets[groups.start] : offsets[groups.stop]]
-        rest = profiles[users[rows]] - weights[rows, None] * embeddings[items[rows]]
         local = offsets[groups.start : groups.stop + 1] - offsets[groups.start]
+        rest, norms = _without(items[rows], weights[rows], embeddings, profiles[users[rows]])
         buyers = np.repeat(np.diff(local), np.diff(local))
-        norms = np.linalg.norm(rest, axis=1)
-        # A buyer of texts without vectors has a zero profile: no direction, no say.
-        scale = np.divide(1.0, norms * buyers, out=np.zeros(len(rows), np.float32), where=norms > 1e-6)
+        # A buyer whose other items have no vectors has a zero profile: it has no direction, but counts in the mean.
+        scale = np.divide(1.0, norms * buyers, out=np.zeros(len(rows), np.float32), where=norms > _SHORTEST)
         result[groups] = sum_profiles(rest, scale.astype(np.float32), local)
     return result
 
 
+def updated_item_profiles(
+    means: Vectors, counts: NDArray[np.floating], items: NDArray[np.int64], weights: NDArray[np.float32],
+    embeddings: Vectors, buyers: Vectors,
+) -> Vectors:
+    """Item profiles after new interactions, as running means.
+
+    Only the new buyers are read: the part of earlier buyers in the mean stays as it was, although their own profiles
+    may have changed. The result is therefore an approximation of `item_profiles` over all interactions.
+
+    Args:
+        means: (k, d) float32, P_i of the k items concerned.
+        counts: (k,) number of buyers in each mean; counts as 0 where the mean is zero.
+        items: (n,) row numbers, from 0 to k - 1, of the new interactions' items; one row per pair of user and item.
+        weights: (n,) float32.
+        embeddings: (k, d) float32, of the same items.
+        buyers: (n, d) float32, P_u of each interaction's user with the new interactions included.
+
+    Returns:
+        (k, d) float32. Users who bought nothing else are not counted.
+
+    >>> lamp, spade = np.eye(2, dtype="f4")
+    >>> updated_item_profiles(np.array([lamp]), np.array([1.0]), np.array([0]), np.array([1], "f4"), np.array([lamp]),
+    ...     np.array([lamp + spade])).tolist()  # a buyer of one lamp before, now one who also has a spade
+    [[0.5, 0.5]]
+    """
+    rest, norms = _without(items, weights, embeddings, buyers)
+    told = norms > _SHORTEST
+    order, offsets = _group(items[told], len(means))
+    sums = sum_profiles(rest[told][order], (1 / norms[told][order]).astype(np.float32), offsets)
+    before = np.where(means.any(axis=1), counts, 0)[:, None]
+    total = np.maximum(before + np.diff(offsets)[:, None], 1)
+    return np.asarray((means * before + sums) / total, dtype=np.float32)
+
+
+def _without(
+    items: NDArray[np.int64], weights: NDArray[np.float32], embeddings: Vectors, buyers: Vectors
+) -> tuple[Vectors, NDArray[np.float32]]:
+    """(n, d) the buyers' profiles without the items themselves, and (n,) their lengths."""
+    rest = buyers - weights[:, None] * embeddings[items]
+    return rest, np.linalg.norm(rest, axis=1)
+
+
+def band(number: float) -> str:
+    """The band of a positive number: the power of two at its lower end. Bands do not depend on the data.
+
+    >>> band(3.5), band(8), band(0.3)
+    ('2^1', '2^3', '2^-2')
+    """
+    return f"2^{math.floor(math.log2(number))}"
+
+
+def band_label(name: str, number: float) -> str:
+    """The attribute for a number, named by its band, as the data contract's SQL makes it.
+
+    >>> band_label("price", 3.5), band_label("price", -1)
+    ('price=2^1', 'price<=0')
+    """
+    return f"{name}={band(number)}" if number > 0 else f"{name}<=0"
+
+
 def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
-    """Cosine of each pair of rows, NaN where either is a zero vector (it has no direction).
+    """Cosine of each pair of rows; NaN where either is a zero vector.
 
     Args:
         a: (n, d).
@@ -191,7 +252,7 @@ def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 
 def _group(keys: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The order that brings equal keys together, and where each of the n keys starts in it."""
+    """An order of the rows that groups equal keys, and the offset of each of the n keys in it."""
     order = np.argsort(keys, kind="stable")
     offsets = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(keys, minlength=n), out=offsets[1:])
@@ -199,7 +260,7 @@ def _group(keys: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _blocks(offsets: NDArray[np.int64]) -> Iterator[slice]:
-    """Cut the groups into runs of about _BLOCK rows; one large group makes a run of its own."""
+    """Cut the groups into runs of about _BLOCK rows; a larger group is a run of its own."""
     start, groups = 0, len(offsets) - 1
     while start < groups:
         stop = int(np.searchsorted(offsets, offsets[start] + _BLOCK, side="right")) - 1

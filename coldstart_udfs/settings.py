@@ -1,4 +1,4 @@
-"""The settings of a shop: how much descriptions and events weigh, and which encoder is used (`enrichment.json`)."""
+"""The settings of a Feast repository, `enrichment.json`: weights of descriptions and events, and the encoder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 
 ENRICHMENT_FILE = "enrichment.json"
-# What an event of a type counts as, in purchases. Custom, not measurement: fit them (`coldstart weigh`), or give your
-# own. Any other type counts as a purchase. Of a return it is the share of a purchase that it takes back.
+# The weight of an event by type, in purchases: common defaults, not measured. `coldstart weigh` fits them to data. A
+# type that is not listed counts as a purchase. The weight of a return is the share of a purchase that it takes back.
 EVENT_WEIGHTS = {"view": 0.1, "search": 0.2, "cart": 0.5, "purchase": 1.0, "return": 1.0}
 
 _FITTED = ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")
@@ -22,18 +22,18 @@ _MAY_BE_INFINITE = ("evidence_scale", "half_life_days")
 
 @dataclass(frozen=True)
 class Enrichment:
-    """How much a description and each event weigh: the contents of `enrichment.json`.
+    """How much descriptions and events weigh: the contents of `enrichment.json`.
 
     Attributes:
-        alpha: α, the weight of a user's description, in interactions: a description counts as α of them.
+        alpha: α, the weight of a user's description, in interactions: a description counts as much as α interactions.
         beta: β, the same for an item's description.
-        evidence_scale: a in α(n) = α·a/(a+n), in interactions; `inf` keeps α constant. P is a sum that
-            grows with every interaction, so a constant α already fades beside it.
-        event_weights: what an event counts as in P, by type; a type that is not named counts as in `EVENT_WEIGHTS`,
-            and as 1 if it is not there either. 0 leaves a type out.
-        half_life_days: after so many days an event counts half; `inf` keeps it whole.
+        evidence_scale: a in α(n) = α·a/(a+n), in interactions; `inf` keeps α constant. A user's profile P is a sum
+            over interactions, so the share of the description falls with n even then.
+        event_weights: weight of an event in P by type, in purchases. A type that is not named here has its weight in
+            `EVENT_WEIGHTS`, or 1 if it is not named there either. 0 leaves a type out.
+        half_life_days: age in days at which an event counts half; `inf` for events that do not age.
         model: the encoder, a folder or a sentence-transformers name; None is the embedded default.
-        backend: what runs it, recorded when the repository's first vectors are written; None before that.
+        backend: the encoder's backend, recorded when the repository's first vectors are written; None before that.
         source: for each setting, where its value comes from ("default", "fitted …").
     """
 
@@ -66,10 +66,10 @@ class Enrichment:
 
     @classmethod
     def read(cls, path: str | Path) -> Enrichment:
-        """Read `enrichment.json`. An `evidence_scale` or `half_life_days` of null stands for infinity.
+        """Read `enrichment.json`; null as `evidence_scale` or `half_life_days` means infinity.
 
         Raises:
-            ColdStartError: no such file, not JSON, an unknown key, or a value out of range.
+            ColdStartError: the file does not exist, is not JSON, has an unknown key, or a value is out of range.
         """
         try:
             given = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -89,12 +89,12 @@ class Enrichment:
 
     @classmethod
     def of_repo(cls, repo: Path) -> Enrichment:
-        """The settings of a Feast repository: its `enrichment.json`, or the defaults before there is one."""
+        """The settings of a Feast repository: its `enrichment.json`, or the defaults if it has none."""
         path = repo / ENRICHMENT_FILE
         return cls.read(path) if path.exists() else cls(source=dict.fromkeys(_FITTED, "default"))
 
     def write(self, path: str | Path) -> None:
-        """Write `enrichment.json`, whole or not at all."""
+        """Write `enrichment.json` as a whole, or leave it as it was."""
         values: dict[str, Any] = asdict(self)
         values |= {name: None for name in _MAY_BE_INFINITE if math.isinf(values[name])}
         write_text(Path(path), json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -33,17 +33,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
-    encoder = StubEncoder()
-    monkeypatch.setattr("coldstart_udfs.sql.arrow_functions.shared_encoder", lambda model, cache, backend: encoder)
-    return encoder
+def stub() -> StubEncoder:
+    return StubEncoder()
 
 
 @pytest.fixture
 def con(stub: StubEncoder) -> Iterator[duckdb.DuckDBPyConnection]:
     from coldstart_udfs import connect
 
-    with connect() as connection:
+    with connect(model=stub) as connection:  # type: ignore[arg-type]
         yield connection
 
 

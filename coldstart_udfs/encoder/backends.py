@@ -1,7 +1,7 @@
-"""The engines that run a model, one interface: texts in, unit-length float32 vectors out.
+"""The backends that run a model, with one interface: texts in, unit-length float32 vectors out.
 
-Every backend gives one text the same vector whatever is encoded beside it. Which texts share a call is
-therefore each backend's own affair.
+Every backend gives a text the same vector whatever other texts it is encoded with, so each backend forms its own
+batches.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,28 +24,29 @@ from coldstart_udfs.profile import Vectors
 
 T = TypeVar("T")
 
-# Tokens of a batch, padding included. Small batches keep a layer's activations in the processor's cache: on two
-# cores 1,024 ran a third faster than 4,096. A GPU wants more.
+# Tokens of a batch, padding included. Small batches keep a layer's activations in the processor's cache: on two cores,
+# 1,024 tokens were a third faster than 4,096. A GPU needs more.
 _CPU_TOKENS = 1_024
 _GPU_TOKENS = 32_768
 
-# torch-fp16 on a GPU: rows of a batch, always, and lengths rounded up to a multiple, so that a text meets the same
-# kernels, and the same rounding, in every company. On a processor one text a call does it.
+# torch-fp16 on a GPU: every batch has this many rows, and lengths are rounded up to a multiple, so that the same
+# kernels compute a text, with the same rounding, whatever the other texts are. On a CPU, one text a call does the same.
 _HALF_ROWS, _HALF_STEP = 32, 32
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a backend before it is loaded.
+    """A backend before it is loaded.
 
     Attributes:
-        label: how a fingerprint begins: engine and number type.
-        recipe: of a derived model, how it is made; part of the fingerprint, so a change of it is one.
-        runs_with: what must be importable to run it.
-        built_with: what else must be, to build its model.
-        extra: the extra of the distribution that brings them.
-        cached: whether looking a vector up is cheaper than making it.
-        same_space: whether the vectors are meant to equal the reference's, so that cosine to it is a measure.
+        label: the beginning of the fingerprint: engine and number type.
+        recipe: how a derived model is made; part of the fingerprint. Empty if the backend runs the original model.
+        runs_with: modules needed to run it.
+        built_with: further modules needed to build its model.
+        extra: the extra of the distribution that installs them.
+        cached: whether a lookup in the vector cache is faster than computing a vector.
+        same_space: whether vectors should equal those of the original model, so that the cosine to them measures
+            quality.
     """
 
     label: str
@@ -57,7 +59,7 @@ class Kind:
 
     @property
     def derived(self) -> bool:
-        """Whether it runs a model that is built from the original."""
+        """Whether the backend runs a model that is built from the original."""
         return bool(self.recipe)
 
 
@@ -75,19 +77,19 @@ class Backend(Protocol):
     """A loaded model."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimensions) unit-length rows for n texts, prompts already in front of them."""
+        """(n, dimensions) unit-length rows for n texts, which already have their prompts."""
         ...
 
 
 def require(backend: str, *, build: bool = False) -> None:
-    """Check that what a backend needs is installed.
+    """Check that the modules of a backend are installed.
 
     Args:
         backend: a name of `KINDS`.
-        build: whether its model is to be built too.
+        build: also check the modules that build its model.
 
     Raises:
-        ColdStartError: no such backend, or its extra is missing.
+        ColdStartError: there is no such backend, or its extra is not installed.
     """
     if backend not in KINDS:
         raise ColdStartError(f"backend is {backend!r}; possible are {['auto', *KINDS]}")
@@ -101,7 +103,7 @@ def require(backend: str, *, build: bool = False) -> None:
 
 
 def available_threads() -> int:
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -114,13 +116,11 @@ class TorchBackend:
         Raises:
             ColdStartError: the model does not load on this device.
         """
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silent in forked workers
-        import torch
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning in forked workers
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        torch.set_num_threads(threads)
         try:
             self._network = SentenceTransformer(
                 str(files.folder), device=None if device == "auto" else device, local_files_only=True
@@ -129,22 +129,23 @@ class TorchBackend:
             raise ColdStartError(f"encoder {files.name} does not load on device {device!r}: {error}") from error
         if half:
             self._network.half()
-        self._files, self._half = files, half
+        self._files, self._half, self._threads = files, half, threads
         self._on_cpu = self._network.device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As `Backend.encode`."""
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
         out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
-        if self._half:
-            for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
-                out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
-            return out
-        for rows in pack(lengths, _CPU_TOKENS if self._on_cpu else _GPU_TOKENS):
-            out[rows] = self._network.encode(
-                [texts[row] for row in rows], batch_size=len(rows), prompt="", normalize_embeddings=True,
-                convert_to_numpy=True, show_progress_bar=False,
-            )  # fmt: skip
+        with _torch_threads(self._threads):
+            if self._half:
+                for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
+                    out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
+                return out
+            for rows in pack(lengths, _CPU_TOKENS if self._on_cpu else _GPU_TOKENS):
+                out[rows] = self._network.encode(
+                    [texts[row] for row in rows], batch_size=len(rows), prompt="", normalize_embeddings=True,
+                    convert_to_numpy=True, show_progress_bar=False,
+                )  # fmt: skip
         return out
 
     def _run_padded(self, texts: list[str], longest: int) -> Vectors:
@@ -160,17 +161,30 @@ class TorchBackend:
         )  # fmt: skip
         with torch.inference_mode():
             features = self._network({name: tensor.to(self._network.device) for name, tensor in inputs.items()})
-            # Normalised again in float32: a float16 row is only about of unit length.
+            # Normalised again in float32, because a float16 row has unit length only approximately.
             vectors = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
         return np.asarray(vectors.cpu().numpy()[: len(texts)], dtype=np.float32)
 
 
-class OnnxBackend:
-    """onnxruntime on the processor.
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use this many threads inside the block, and restore the number afterwards: it is a global setting."""
+    import torch
 
-    Batches run side by side, one thread each: on short texts most of a call is overhead, which a second thread
-    inside the call does not share. Dynamic int8 takes the scale of its activations from the whole batch, so
-    that a text's vector would depend on its company: it gets one text a call.
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class OnnxBackend:
+    """onnxruntime on the CPU.
+
+    Batches run in parallel, with one thread each: for short texts most of a call is overhead, which more threads inside
+    the call would not reduce. Dynamic int8 scales activations by the whole batch, so that a vector would depend on the
+    other texts of the batch: it gets one text a call.
     """
 
     def __init__(self, files: ModelFiles, model: Path, threads: int, *, singly: bool) -> None:
@@ -192,7 +206,7 @@ class OnnxBackend:
         if self._singly:
             batches = [np.array([row]) for row in np.argsort(-lengths, kind="stable")]
         else:
-            # At least a batch for each thread.
+            # At least one batch for each thread.
             batches = list(pack(lengths, min(_CPU_TOKENS, -(-int(lengths.sum()) // self._pool.threads))))
         out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
         for rows, vectors in zip(batches, self._pool.map(lambda rows: self._run(rows, cut), batches), strict=True):
@@ -212,7 +226,7 @@ class OnnxBackend:
 
 
 class StaticBackend:
-    """A model2vec distillation: the mean of stored token vectors. A text without a known token is a zero vector."""
+    """A model2vec distillation: the mean of stored token vectors; a zero vector for a text without known tokens."""
 
     def __init__(self, files: ModelFiles, folder: Path, threads: int) -> None:
         """Load token vectors and tokenizer."""
@@ -237,14 +251,14 @@ class StaticBackend:
             ids = [token for token in encoding.ids if token != self._unknown]
             if ids:
                 out[row] = self._vectors.take(ids, axis=0).sum(axis=0)
-        # The length makes no difference to the mean's direction, so the sum is as good.
+        # Sum and mean have the same direction, and rows are normalised.
         lengths = np.linalg.norm(out, axis=1, keepdims=True)
         np.divide(out, lengths, out=out, where=lengths > 0)
         return out
 
 
 def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in batches of like length, longest first, each at most `budget` tokens with its padding.
+    """Rows in batches of similar length, longest first, of at most `budget` tokens each, padding included.
 
     >>> [rows.tolist() for rows in pack(np.array([2, 9, 3, 2]), 6)]
     [[1], [2, 0], [3]]
@@ -258,7 +272,7 @@ def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]
 
 
 def _same_shape(lengths: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
-    """Rows whose padded length is the same, `rows` at a time."""
+    """Rows of equal padded length, `rows` at a time."""
     padded = lengths if rows == 1 else -(-lengths // _HALF_STEP)
     for value in np.unique(padded):
         members = np.flatnonzero(padded == value)
@@ -270,13 +284,13 @@ def _truncate(files: ModelFiles, texts: list[list[int]]) -> list[list[int]]:
     limit = files.max_tokens
     if limit is None:
         return texts
-    # What stands at the end of every text ("[SEP]") stays there.
+    # The special tokens at the end of every text ("[SEP]") are kept.
     tail = files.special_tail
     return [ids if len(ids) <= limit else ids[: limit - len(tail)] + tail for ids in texts]
 
 
 class _Pool:
-    """Threads that are made when there is work for them, and anew in a forked process."""
+    """Threads, started when they are first needed, and again in a forked process."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

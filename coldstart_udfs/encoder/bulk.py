@@ -1,4 +1,4 @@
-"""Whole files through the encoder: parquet in, parquet with embeddings out, in bounded memory, resumable."""
+"""Bulk embedding: parquet file in, parquet file with embeddings out, in bounded memory, resumable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,30 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from coldstart_udfs.arrow_lists import embeddings_to_arrow
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import read_json
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import has_text
-from coldstart_udfs.sql.arrow_lists import embeddings_to_arrow
 
 EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
 
-# Rows of a part: what a kill costs at most, and a row group of the result.
+# Rows of a part: the most work that a kill loses, and the size of a row group of the result.
 _PART = 16_384
-# A text that is encoded fast enough is done in steps of this many, so that progress shows.
+# Rows between two reports of progress.
 _STEP = 2_048
-
-# Told (rows done, rows in all, rows that an earlier run had done).
-Report = Callable[[int, int, int], None]
-
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a bulk run did.
+    """The result of a bulk run.
 
     Attributes:
-        rows: in the file, and out of it.
+        rows: number of rows, in the input and in the output.
         without_text: rows whose text is NULL or blank; their embedding is NULL.
         truncated: rows whose text is longer than the encoder reads.
-        fingerprint: of the encoder.
+        fingerprint: fingerprint of the encoder.
     """
 
     rows: int
@@ -55,35 +51,35 @@ def embed_table(table: pa.Table, text: str, encoder: Encoder) -> pa.Table:
     """Add `embedding` (list of float32; NULL without text) and `embedding_fingerprint` to a table.
 
     Args:
-        table: with a column `text` of strings.
-        text: that column's name.
-        encoder: what makes the vectors; its fingerprint also goes into the schema's metadata.
+        table: a table with a column of strings.
+        text: the name of that column.
+        encoder: the encoder; its fingerprint is also written to the schema's metadata.
 
     Returns:
-        The table with both columns at its end.
+        The table with both columns appended.
 
     Raises:
-        ColdStartError: no such column, or no column of strings; or one of the two is there already.
+        ColdStartError: the column does not exist or does not hold strings, or the table already has one of the two.
     """
     check_schema(table.schema, text, "the table")
     return _with_embeddings(table, text, encoder)[0]
 
 
-def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report) -> Embedded:
+def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report = no_report) -> Embedded:
     """Embed a column of a parquet file into another parquet file.
 
-    Finished parts wait in `OUT.unfinished`; the same call takes them up again after a stop, if input and
-    encoder are still the same. `out` appears when it is complete, in place of what was there.
+    Finished parts are kept in `OUT.unfinished`. After a stop the same call continues from there, if input and encoder
+    are the same. `out` is written, or replaced, when all rows are done.
 
     Args:
         source: the parquet file.
-        out: the parquet file to write: all columns of the input, and those of `embed_table`.
+        out: the parquet file to write, with the columns of the input and those of `embed_table`.
         text: the column with the texts.
-        encoder: what makes the vectors.
-        report: told how far it is.
+        encoder: the encoder.
+        report: called with the rows embedded so far; rows that an earlier run embedded are left out of both counts.
 
     Raises:
-        ColdStartError: `source` is no parquet file, `out` is `source`, or the column cannot be used.
+        ColdStartError: `source` is not a parquet file, `out` is `source`, or the column cannot be used.
     """
     file = open_parquet(source)
     check_schema(file.schema_arrow, text, str(source))
@@ -103,6 +99,9 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "job.json", json.dumps(job, indent=2) + "\n")
 
+    def tell(rows: int) -> None:
+        report(f"{encoder.backend}, rows", done + rows - resumed, total - resumed)
+
     done = resumed = 0
     parts = []
     for number, table in enumerate(_parts(file)):
@@ -111,9 +110,9 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
         if path.exists():
             resumed += len(table)
         else:
-            _write_part(path, table, text, encoder, partial(_report_from, report, done, total, resumed))
+            _write_part(path, table, text, encoder, tell)
         done += len(table)
-        report(done, total, resumed)
+        tell(0)
     return _assemble(parts, file.schema_arrow, encoder, work, out)
 
 
@@ -121,7 +120,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file.
 
     Raises:
-        ColdStartError: it does not exist, or is something else.
+        ColdStartError: it does not exist or is not parquet.
     """
     try:
         return pq.ParquetFile(path)
@@ -134,10 +133,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def check_schema(schema: pa.Schema, text: str, where: str) -> None:
-    """Check that a column of texts is there, and that what is to be added is not.
+    """Check that the column of texts exists and that the columns to add do not.
 
     Raises:
-        ColdStartError: otherwise.
+        ColdStartError: the first does not exist or is not text, or one of the others exists.
     """
     if text not in schema.names:
         raise ColdStartError(f"{where} has no column {text!r}; it has {schema.names}")
@@ -169,7 +168,7 @@ def _metadata(encoder: Encoder) -> dict[bytes, bytes]:
 
 
 def _parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The file in tables of `_PART` rows, however its row groups lie."""
+    """The file in tables of `_PART` rows, whatever its row groups."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in file.iter_batches(batch_size=_PART):
@@ -184,18 +183,14 @@ def _parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _report_from(report: Report, done: int, total: int, resumed: int, rows: int) -> None:
-    report(done + rows, total, resumed)
-
-
-def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, report: Callable[[int], None]) -> None:
+def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, tell: Callable[[int], None]) -> None:
     beside = path.with_suffix(".tmp")
     pieces, without_text, truncated = [], 0, 0
     for start in range(0, len(table), _STEP):
         piece, absent, cut = _with_embeddings(table.slice(start, _STEP), text, encoder)
         pieces.append(piece)
         without_text, truncated = without_text + absent, truncated + cut
-        report(min(start + _STEP, len(table)))
+        tell(min(start + _STEP, len(table)))
     whole = pa.concat_tables(pieces)
     counts = {b"without_text": str(without_text).encode(), b"truncated": str(truncated).encode()}
     with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, whole.schema, metadata=counts) as writer:
@@ -209,7 +204,7 @@ def _assemble(parts: list[Path], schema: pa.Schema, encoder: Encoder, work: Path
     schema = schema.with_metadata({**(schema.metadata or {}), **_metadata(encoder)})
     beside = work / "whole.parquet"
     others = [name for name in schema.names if name != EMBEDDING]
-    # Numbers of a vector neither repeat nor compress, and nobody asks for the least of them.
+    # Numbers of vectors neither repeat nor compress, and statistics of them are of no use.
     zstd = dict.fromkeys(others, "zstd")
     options: dict[str, Any] = {"use_dictionary": others, "write_statistics": others, "compression": zstd}
     with pq.ParquetWriter(beside, schema, **options) as writer:

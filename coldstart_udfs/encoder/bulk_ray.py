@@ -1,4 +1,4 @@
-"""The same bulk job on a Ray cluster: parquet folders in and out, one encoder in each actor."""
+"""Bulk embedding on a Ray cluster: parquet folders in and out, one encoder in each actor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS = 2_048
 
 
 class _Embedder:
-    """One actor: an encoder on one processor, which it keeps."""
+    """An actor with an encoder on one processor."""
 
     def __init__(self, text: str, model: str | None, backend: str, cache: bool | str) -> None:
         self._text = text
@@ -38,15 +38,15 @@ def embed_directory(
 
     Args:
         source: path or URI of parquet files.
-        out: path or URI of a folder that does not exist or is empty; it receives parquet files as `embed_table` gives.
+        out: path or URI of a folder that does not exist or is empty; its files get the columns of `embed_table`.
         text: the column with the texts.
-        model: of the encoder.
-        backend: of the encoder; "auto" is decided here, once, for every actor.
-        cache: the encoder's.
-        workers: how many actors, one processor each.
+        model: model of the encoder.
+        backend: backend of the encoder; "auto" is resolved here, once for all actors.
+        cache: cache of the encoder.
+        workers: number of actors, with one processor each.
 
     Returns:
-        Rows written, as many as were read.
+        The number of rows, read and written.
 
     Raises:
         ColdStartError: Ray is not installed, the input cannot be used, `out` is not empty, or Ray lost rows.
@@ -63,15 +63,15 @@ def embed_directory(
     rows = int(dataset.count_rows())
     backend = Encoder(model, backend=backend, cache=cache).backend
     local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
-    # An object store knows no renaming: there the files appear as they are finished.
+    # Object stores cannot rename: files appear there as they are finished.
     target = f"{folder}.unfinished" if local else out
     if local:
         shutil.rmtree(target, ignore_errors=True)
     if not ray.is_initialized():
-        # A cluster that RAY_ADDRESS names, else one here. Reading needs a processor beside the actors', or all wait.
+        # The cluster that RAY_ADDRESS names, else one here. Reading needs a processor besides those of the actors.
         size = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers + 1, "include_dashboard": False}
         ray.init(logging_level=logging.WARNING, **size)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its report every few seconds is a page long
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its progress report is a page every few seconds
     processors = int(ray.cluster_resources().get("CPU", 0))
     if processors <= workers:
         raise ColdStartError(

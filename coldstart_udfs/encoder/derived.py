@@ -1,4 +1,4 @@
-"""Models derived from another: exported, quantised or distilled once on this machine, each with its manifest."""
+"""Derived models: exported, quantised or distilled from another model once on a machine, each with a manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +24,7 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
+from coldstart_udfs.console import Report
 from coldstart_udfs.encoder.backends import (
     KINDS,
     Backend,
@@ -38,38 +39,35 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
 
-# A derived model that strays further than this from its original, on average, is not that model any more.
+# A derived model is refused if the mean cosine of its vectors to those of the original is less than this.
 LEAST_COSINE = 0.98
 
 MANIFEST = "manifest.json"
 _WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
 
-# Called with the stage that begins.
-Report = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a derived model is, where it comes from, and what was measured when it was built.
+    """A derived model: its identity, its origin, and the measurements made when it was built.
 
     Attributes:
         fingerprint: of the encoder that runs it.
-        model: the original's name.
-        source: the original's fingerprint under `torch`.
-        backend: what runs it.
-        dimensions: of a vector.
-        max_tokens: of a text.
-        prompts: what is put in front of texts.
+        model: name of the original.
+        source: fingerprint of the original under the backend `torch`.
+        backend: the backend that runs it.
+        dimensions: length of a vector.
+        max_tokens: number of tokens at which texts are cut.
+        prompts: prefixes of texts, by kind of text.
         bytes: size on disk.
-        sha256: of the file with the weights.
-        cosine_mean: to the original's vectors, over a fixed sample of real descriptions; None for `static`,
-            whose axes are its own.
-        cosine_min: likewise.
-        similarity_correlation: Pearson's, between the similarities of all pairs of the sample under this
+        sha256: hash of the file with the weights.
+        cosine_mean: mean cosine to the original's vectors, over a fixed sample of real descriptions; None for `static`,
+            whose vectors lie in another space.
+        cosine_min: the smallest of these cosines.
+        similarity_correlation: Pearson correlation between the similarities of all pairs of the sample under this
             model and under the original.
-        texts_per_second: measured on this machine, on the sample.
-        built: when, UTC.
-        versions: of the packages that made it.
+        texts_per_second: speed on this machine, measured on the sample.
+        built: date and time, UTC.
+        versions: versions of the packages that built it.
     """
 
     fingerprint: str
@@ -98,21 +96,21 @@ def fingerprint_of(files: ModelFiles, backend: str) -> str:
 
 
 def models_folder() -> Path:
-    """Where derived models are kept: `models` in the user's cache directory."""
+    """The folder of derived models: `models` in the user's cache directory."""
     return platformdirs.user_cache_path("coldstart") / "models"
 
 
 def installed() -> list[Manifest]:
-    """The derived models that were built on this machine."""
+    """The derived models of this machine."""
     return [_read_manifest(path.parent) for path in sorted(models_folder().glob(f"*/{MANIFEST}"))]
 
 
 def load(files: ModelFiles, backend: str, device: str, threads: int, report: Report) -> Backend:
-    """Open a model under a backend, building what is derived if it is not there yet.
+    """Open a model under a backend; a derived model that does not exist yet is built.
 
     Raises:
-        ColdStartError: the backend is not installed, does not run on the device, the derived model is
-            damaged, or strays too far from its original.
+        ColdStartError: the backend is not installed or does not run on the device, or the derived model is damaged or
+            too far from its original.
     """
     require(backend)
     if not KINDS[backend].derived:
@@ -125,24 +123,24 @@ def load(files: ModelFiles, backend: str, device: str, threads: int, report: Rep
     found = sha256(folder / _WEIGHTS[backend])
     if found != manifest.sha256:
         raise ColdStartError(
-            f"{folder / _WEIGHTS[backend]} has sha256 {found}, its manifest says {manifest.sha256}; build it anew: "
+            f"{folder / _WEIGHTS[backend]} has sha256 {found}, its manifest says {manifest.sha256}; build it again: "
             f"{_build_command(files, backend)}"
         )
     return _open(files, backend, folder, threads)
 
 
 def build(files: ModelFiles, backend: str, *, report: Report, again: bool = False) -> Manifest:
-    """Derive a model: made beside, measured against the original, then renamed.
+    """Build a derived model in a scratch folder, compare it with the original, and move it into place.
 
     Args:
-        files: of the original.
-        backend: one with a derived model.
-        report: told which stage begins.
-        again: build it even if it is there.
+        files: files of the original.
+        backend: a backend with a derived model.
+        report: called when a stage begins.
+        again: build it even if it exists.
 
     Raises:
-        ColdStartError: nothing is derived for this backend, its extra is missing, the folder cannot be
-            written, or the result strays too far from its original; then nothing is left behind.
+        ColdStartError: the backend has no derived model, its extra is not installed, the folder cannot be written, or
+            the result is too far from the original; nothing is written then.
     """
     require(backend, build=True)
     if not KINDS[backend].derived:
@@ -152,7 +150,7 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
     folder = models_folder() / fingerprint_of(files, backend)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that meet a new machine together build it once.
+        # Processes that start together build it once.
         with FileLock(folder.with_suffix(".lock")):
             if again or not (folder / MANIFEST).exists():
                 with _beside(folder) as scratch:
@@ -163,19 +161,19 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
 
 
 def sample_descriptions() -> list[str]:
-    """The fixed sample that derived models are measured on: texts of Online Retail (CC BY 4.0), short and long."""
+    """The fixed sample for comparing models with their originals: texts of Online Retail (CC BY 4.0)."""
     text = (resources("coldstart_udfs.encoder") / "sample_descriptions.json").read_text(encoding="utf-8")
     return [str(description) for description in json.loads(text)["texts"]]
 
 
 def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> None:
-    report(f"building {backend}: from {files.name}")
+    report(f"building {backend}: from {files.name}", 0, 2)
     with _quiet():
         if backend == "static":
             _distil(files, folder)
         else:
             _export(files, folder / _WEIGHTS[backend], quantise=backend == "onnx-int8")
-    report(f"building {backend}: comparing with the original")
+    report(f"building {backend}: comparing with the original", 1, 2)
     texts = [files.prompts["document"] + text for text in sample_descriptions()]
     threads = available_threads()
     expected = TorchBackend(files, "cpu", threads).encode(texts)
@@ -205,7 +203,7 @@ def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    # Eager attention exports as plain matrix products, which onnxruntime fuses by itself when it loads them.
+    # Eager attention is exported as plain matrix products, which onnxruntime fuses when it loads the model.
     network = SentenceTransformer(
         str(files.folder), device="cpu", local_files_only=True, model_kwargs={"attn_implementation": "eager"}
     ).eval()
@@ -226,7 +224,7 @@ def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
             return torch.nn.functional.normalize(features["sentence_embedding"], dim=1)
 
     exported = path.with_suffix(".float32") if quantise else path
-    # The newer exporter's graph is one that onnxruntime's own fusion does not know (1.32, torch 2.13).
+    # onnxruntime's fusion does not support the graph of the newer exporter (1.32, torch 2.13).
     torch.onnx.export(
         Whole(), tuple(example[name] for name in names), str(exported), dynamo=False, opset_version=17,
         input_names=names, output_names=["embedding"],
@@ -235,7 +233,7 @@ def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
     if quantise:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        # Seven bits a weight: with eight, processors without VNNI saturate, and vectors would differ by machine.
+        # Seven bits a weight: with eight, CPUs without VNNI saturate, and vectors would differ between machines.
         quantize_dynamic(exported, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
         exported.unlink()
 
@@ -245,7 +243,7 @@ def _distil(files: ModelFiles, folder: Path) -> None:
     from safetensors.numpy import save_file
     from transformers import AutoModel, AutoTokenizer
 
-    # PCA at full width: it centres the token vectors, and pairs are then far more alike to the original's.
+    # PCA at full width centres the token vectors; similarities are then much closer to those of the original.
     model = distill_from_model(
         AutoModel.from_pretrained(files.folder, local_files_only=True),
         AutoTokenizer.from_pretrained(files.folder, local_files_only=True),
@@ -254,7 +252,7 @@ def _distil(files: ModelFiles, folder: Path) -> None:
     vectors = model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
     weights = 1.0 if model.weights is None else model.weights[:, None]
     save_file({"embeddings": np.asarray(vectors * weights, dtype=np.float32)}, folder / _WEIGHTS["static"])
-    # The original's tokenizer may pad to a fixed length, and model2vec 0.8 would count the padding as words.
+    # The original's tokenizer may pad to a fixed length, and model2vec 0.8 counts padding as words.
     model.tokenizer.no_padding()
     model.tokenizer.no_truncation()
     model.tokenizer.save(str(folder / "tokenizer.json"))
@@ -270,7 +268,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest(**read_json(folder / MANIFEST))
     except (TypeError, json.JSONDecodeError) as error:
-        raise ColdStartError(f"{folder / MANIFEST} is damaged ({error}); delete the folder, it is built anew") from None
+        raise ColdStartError(f"{folder / MANIFEST} is damaged ({error}); delete the folder to build it again") from None
 
 
 def _check_quality(manifest: Manifest) -> None:
@@ -293,7 +291,7 @@ def _similarity_correlation(vectors: Vectors, expected: Vectors) -> float:
 
 @contextlib.contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """A scratch folder that takes the place of `folder` if the block succeeds."""
+    """Yield a scratch folder that replaces `folder` if the block succeeds."""
     scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         yield scratch
@@ -305,7 +303,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn and print about their own affairs; errors still come through."""
+    """Suppress the warnings and output of exporters; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

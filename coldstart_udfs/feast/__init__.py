@@ -1,4 +1,4 @@
-"""The Feast door: enriched on-demand views, and what a repository with them needs."""
+"""The Feast plugin: enriched on-demand views, the offline store, and operations on a repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Feast names the store by this module; its base class costs seconds to import, so nobody else pays for it.
+    # Feast finds the store by this path. Its base class takes seconds to import, so it is imported when asked for.
     if name in ("ColdStartDuckDBOfflineStore", "ColdStartDuckDBOfflineStoreConfig"):
         from coldstart_udfs.feast.offline import store as offline_store
 

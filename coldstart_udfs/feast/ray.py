@@ -1,4 +1,4 @@
-"""Texts become vectors while Feast materialises: a BatchFeatureView that Ray computes, one encoder in each actor."""
+"""A BatchFeatureView that embeds texts on Ray while Feast materialises, with one encoder in each actor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROWS = 2_048
 _REMEDY = "Install the same feast-coldstart on every node, or run `feast apply` again with this one."
 
-# Feast keeps a function with dill, by value: this one is a few lines, and its parameters show in `feast apply`'s diff.
+# Feast stores a function with dill, by value: this one is short, and `feast apply` shows its parameters in the diff.
 _SOURCE = """\
 def {view}(dataset):
     from coldstart_udfs.feast.ray import Embedding
@@ -35,16 +35,16 @@ def {view}(dataset):
 
 @dataclass(frozen=True)
 class Embedding:
-    """What a registered view does to a Ray dataset.
+    """The function of a registered view, on a Ray dataset.
 
     Attributes:
         text: the column with the texts.
-        embedding: the column that is added with their vectors; NULL without text.
-        fingerprint: the column that is added with the encoder's name.
+        embedding: the column to add with their vectors; NULL without text.
+        fingerprint: the column to add with the encoder's fingerprint.
         encoder: the fingerprint that the encoder of each actor must have.
-        backend: of the encoder.
-        model: of the encoder; None is the embedded one.
-        workers: actors, one processor each; None is one less than the cluster has.
+        backend: backend of the encoder.
+        model: model of the encoder; None is the embedded one.
+        workers: number of actors with one processor each; None is one less than the cluster's processors.
     """
 
     text: str
@@ -56,11 +56,11 @@ class Embedding:
     workers: int | None = None
 
     def of(self, dataset: Dataset) -> Dataset:
-        """The dataset with both columns, computed.
+        """Compute the dataset with both columns.
 
         Raises:
-            ColdStartError: it is no Ray dataset, the cluster has too few processors, or rows were lost. What an actor
-                raises comes as a RayTaskError, with its message.
+            ColdStartError: it is not a Ray dataset, the cluster has too few processors, or rows were lost. Errors in
+                an actor are raised as RayTaskError with their message.
         """
         if not hasattr(dataset, "map_batches"):
             raise ColdStartError(
@@ -72,13 +72,13 @@ class Embedding:
         processors = int(ray.cluster_resources().get("CPU", 0))
         workers = processors - 1 if self.workers is None else self.workers
         if not 1 <= workers < processors:
-            # Whoever hands out the rows needs one too, or all wait for ever.
+            # Reading the rows needs a processor too, or all tasks wait for ever.
             raise ColdStartError(
                 f"{max(workers, 1)} workers and one processor to read with are more than the cluster's {processors} "
                 "processors; pass workers= to embedding_view, or ray_conf: {num_cpus: …} to the batch engine"
             )
         rows = int(dataset.count())
-        # Computed here and once: Feast looks at a lazy dataset several times, and a count of it would embed it again.
+        # Materialised here: Feast reads a dataset several times, and a lazy one would be embedded each time.
         embedded = dataset.map_batches(
             _Embedder, fn_constructor_args=(self,), batch_format="pyarrow", batch_size=_ROWS,
             compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1,
@@ -101,24 +101,24 @@ def embedding_view(
     workers: int | None = None,
     **options: Any,
 ) -> BatchFeatureView:
-    """A view whose source has texts and whose features are their vectors; `feast materialize` embeds them, on Ray.
+    """A view over a source of texts, whose features are their vectors; `feast materialize` embeds them on Ray.
 
-    Its features are what `enriched_views(…, description=embedding)` takes.
+    `enriched_views(…, description=embedding)` takes its features.
 
     Args:
-        name: of the view.
-        source: has `text`, the entities' keys and timestamps. It is read through the offline store.
-        entities: of the view.
+        name: name of the view.
+        source: a source with `text`, the entities' keys and timestamps. It is read through the offline store.
+        entities: entities of the view.
         text: the column with the texts.
         embedding: the feature with the vector, an Array(Float32); NULL where the text is NULL or blank.
-        fingerprint: the feature with the encoder's name, a String; end it in `_fingerprint`.
-        model: the encoder; None is the embedded one. Its files are read, it is not loaded.
-        backend: what runs it; None is "auto", decided now.
-        workers: actors, one processor each; None is one less than the cluster has.
-        **options: what BatchFeatureView takes besides: `ttl`, `tags`, `owner` …
+        fingerprint: the feature with the encoder's fingerprint, a String whose name ends in `_fingerprint`.
+        model: the encoder; None is the embedded one. Its files are read; it is not loaded.
+        backend: the encoder's backend; None is "auto", resolved now.
+        workers: number of actors with one processor each; None is one less than the cluster's processors.
+        **options: other parameters of BatchFeatureView: `ttl`, `tags`, `owner` …
 
     Raises:
-        ColdStartError: the encoder is not there.
+        ColdStartError: the encoder does not exist or is not installed.
     """
     from feast import BatchFeatureView, Field
     from feast.types import Array, Float32, String
@@ -139,21 +139,21 @@ def embedding_view(
 
 
 def check_materialized(store: FeatureStore, name: str, start: datetime, end: datetime) -> int:
-    """Count what `store.materialize(start, end)` brought to the online store, of an embedding view.
+    """Check that `store.materialize(start, end)` wrote all rows of an embedding view to the online store.
 
-    Feast's Ray engine only logs it when the online store refuses a write; the materialization still succeeds.
+    If the online store refuses a write, Feast's Ray engine only logs it, and the materialization succeeds.
 
     Args:
-        store: the repository.
-        name: of the view.
+        store: the Feast store.
+        name: name of the view.
         start: as for `materialize`.
         end: as for `materialize`.
 
     Returns:
-        Entities of the source between both instants; each has this row, or a later one, in the online store.
+        The number of entities of the source between both instants. Each has this row, or a later one, online.
 
     Raises:
-        ColdStartError: some have none; the message says how many, and names three.
+        ColdStartError: entities are missing; the message says how many, and names three.
     """
     view = store.get_feature_view(name)
     (fingerprint,) = [field.name for field in view.features if str(field.dtype) == "String"]
@@ -171,20 +171,20 @@ def check_materialized(store: FeatureStore, name: str, start: datetime, end: dat
         rows = entities[start_row : start_row + _ROWS]
         answer = store.get_online_features(features=[f"{name}:{fingerprint}"], entity_rows=rows)
         found = answer.to_dict(include_event_timestamps=True)
-        # A row that was there before hides a write that was refused; its timestamp does not.
+        # Timestamps are compared, because a row from before may hide that a write was refused.
         written = zip(rows, found[fingerprint], found[f"{fingerprint}__ts"], seconds[start_row:], strict=False)
         missing += [row for row, encoder, at, due in written if encoder is None or at < due]
     if missing:
         raise ColdStartError(
             f"{name}: {len(missing):,} of {len(entities):,} entities are not in the online store as they are in the "
             "source, the first "
-            f"{missing[:3]}; look at Feast's log, mend the store and materialize again"
+            f"{missing[:3]}; look at Feast's log, repair the store and materialize again"
         )
     return len(entities)
 
 
 class _Embedder:
-    """One actor: an encoder on one processor, which it keeps."""
+    """An actor with an encoder on one processor."""
 
     def __init__(self, work: Embedding) -> None:
         self._encoder = Encoder(work.model, backend=work.backend, threads=1)

@@ -1,4 +1,4 @@
-"""What a registered on-demand view runs: P' = P + α(n)·M(d), on the columns that Feast hands over."""
+"""The function of registered on-demand views: P' = P + α(n)·M(d) on the columns that Feast passes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ if TYPE_CHECKING:
 REQUEST_DESCRIPTION = "request_description"
 FINGERPRINT_SUFFIX = "_fingerprint"
 
-_REMEDY = "Run `coldstart profiles`, then `feast apply` and `feast materialize`, to embed everything anew."
+_REMEDY = "Run `coldstart profiles`, then `feast apply` and `feast materialize`, to embed everything again."
 
 
 @dataclass(slots=True)
 class Enricher:
-    """The enrichment of one view, as its registered source holds it: parameters alone, no encoder.
+    """The enrichment of one view: its parameters, without an encoder, as they stand in its registered source.
+
+    Registries hold calls of this class with these keyword arguments, so they cannot be renamed.
 
     Attributes:
-        name: the entity's prefix of every output.
+        name: the entity's name, the prefix of every output.
         profile: the input with P, a vector of `dimensions` numbers or NULL.
         evidence: the input with n.
         description: the input with d, or with its stored embedding.
-        alpha: the weight of a description, in interactions.
-        backend: what runs the encoder.
-        fingerprint: of that encoder; a stored vector of another one is an error.
-        dimensions: of its vectors.
+        alpha: the weight of a description, in interactions; for items this is β.
+        backend: the encoder's backend.
+        fingerprint: the encoder's fingerprint; a stored vector with another one is an error.
+        dimensions: length of a vector.
         stored: whether `description` is a stored embedding.
-        fingerprints: the inputs that name the encoder of a stored vector.
-        request: whether a `request_description` comes with the request.
-        evidence_scale: a of α(n) = α·a/(a+n); None keeps α constant.
-        model: the encoder, as `Encoder` takes it; None is the embedded one.
+        fingerprints: the inputs with the fingerprints of stored vectors.
+        request: whether requests have a `request_description`.
+        evidence_scale: a in α(n) = α·a/(a+n); None keeps α constant.
+        model: the encoder's model; None is the embedded one.
     """
 
     name: str
@@ -61,18 +63,18 @@ class Enricher:
 
     @property
     def view(self) -> str:
-        """The name of the on-demand view that is read online."""
+        """The name of the on-demand view for online reads."""
         return f"{self.name}_enriched{'_request' if self.request else ''}"
 
     def columns(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Enrich columns of plain Python lists: what a view in `mode="python"` is given, online.
+        """Enrich columns of plain Python lists: the function of a view in `mode="python"`, for online reads.
 
-        Under its short name a profile is an `array` of 32-bit floats, anything else is a plain Python value. Each
-        output comes under its short and its `view__feature` name, because Feast 0.67 drops the features of
-        a python view online when it is asked for full names.
+        Each output is returned under its short and its `view__feature` name, because Feast 0.67 drops the features of a
+        python view online when full names are asked for. Under its short name a profile is an `array` of 32-bit
+        floats; all other values are plain Python values.
 
         Raises:
-            FingerprintError: stored vectors come from another encoder than the view's.
+            FingerprintError: stored vectors are of another encoder than the view's.
             ColdStartError: a stored vector is not `dimensions` long.
         """
         sample = self._is_feast_sample(inputs)
@@ -81,13 +83,13 @@ class Enricher:
         plain: dict[str, list[Any]] = {profile: rows.tolist(), **flags}
         full = {f"{self.view}__{name}": values for name, values in plain.items()}
         if not sample:
-            # Feast copies a list, number by number, before it reads it; an array it only reads. By its full name, and
-            # when the view is applied, it does not know the type and takes lists alone.
+            # Feast copies a list number by number, but reads an array directly. Under the full name, and when the view
+            # is applied, Feast does not know the type and accepts only lists.
             plain[profile] = [array("f", row.tobytes()) for row in rows]
         return {**plain, **full}
 
     def frame(self, inputs: pd.DataFrame) -> pd.DataFrame:
-        """Enrich a data frame: what a view in `mode="pandas"` is given, for history. Raises as `columns`."""
+        """Enrich a data frame: the function of a view in `mode="pandas"`, for history. Raises as `columns`."""
         import pandas as pd
 
         rows, flags = self._enrich(inputs, self._is_feast_sample(inputs))
@@ -97,7 +99,7 @@ class Enricher:
         return pd.DataFrame(columns, index=inputs.index)
 
     def _enrich(self, inputs: Any, sample: bool) -> tuple[Vectors, dict[str, list[Any]]]:
-        """The (n, d) enriched profiles, and the other outputs as plain lists: for one row NumPy would cost more."""
+        """The (n, d) enriched profiles, and the other outputs as lists, which for one row are faster than NumPy."""
         evidence = [0.0 if _is_null(n) else float(n) for n in inputs[self.evidence]]
         count = len(evidence)
         if sample:
@@ -120,7 +122,7 @@ class Enricher:
         }
 
     def _embeddings(self, inputs: Any, rows: int) -> tuple[Vectors, list[bool]]:
-        """M(d) and whether there is a d: the request's words, else what is stored."""
+        """M(d) of the request's description, else of the stored one, and whether there is a description."""
         texts: list[Any] = [None] * rows
         if self.stored:
             embeddings, described = self._stack(inputs[self.description], self.description)
@@ -139,7 +141,7 @@ class Enricher:
         return embeddings, described
 
     def _is_feast_sample(self, inputs: Any) -> bool:
-        """`feast apply` tries a view on one made-up row: every text is this, every vector has one number."""
+        """Whether this is the sample row of `feast apply`: every text is "hello world", every vector has one number."""
         profiles = inputs[self.profile]
         if len(profiles) != 1 or not _is_single(next(iter(profiles))):
             return False
@@ -156,8 +158,8 @@ class Enricher:
                 )  # fmt: skip
 
     def _stack(self, values: Sequence[Any], feature: str) -> tuple[Vectors, list[bool]]:
-        """One row a value, zero where it is NULL, and where it is not."""
-        # An empty list is what some stores make of NULL.
+        """(n, d) the vectors, zero for NULL, and whether each is not NULL."""
+        # Some stores return an empty list for NULL.
         present = [not _is_null(value) and len(value) > 0 for value in values]
         vectors = list(values) if all(present) else list(compress(values, present))
         for vector in vectors:
@@ -178,7 +180,7 @@ class Enricher:
 
 
 def _cosines(profiles: Vectors, enriched: Vectors) -> list[float | None]:
-    """Cosine of P and P'; None where one of them is zero and has no direction."""
+    """Cosine of P and P'; None if one of them is zero."""
     products = zip(
         np.vecdot(profiles, enriched).tolist(), np.vecdot(profiles, profiles).tolist(),
         np.vecdot(enriched, enriched).tolist(), strict=True,
@@ -187,7 +189,7 @@ def _cosines(profiles: Vectors, enriched: Vectors) -> list[float | None]:
 
 
 def _is_null(value: Any) -> bool:
-    """None, or the NaN that pandas puts in its place."""
+    """Whether a value is None or NaN, which pandas uses for None."""
     return value is None or (isinstance(value, float) and value != value)
 
 

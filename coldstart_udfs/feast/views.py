@@ -1,9 +1,8 @@
-"""On-demand views that enrich a profile while features are retrieved.
+"""On-demand views that enrich profiles while features are retrieved.
 
-Feast keeps a view's function as source text and runs that text again wherever the registry is read. What is
-registered here is therefore a few lines that import `Enricher` and hold its parameters, so that a change of α or
-of the encoder shows in `feast apply`'s diff, and a fresh process, which has neither our modules' globals nor a
-closure, can run it.
+Feast stores the function of a view as source text and runs this text in every process that reads the registry. The text
+made here imports `Enricher` and calls it with the view's parameters. So a new process can run it, although it has no
+globals and no closure, and `feast apply` shows a change of α or of the encoder in its diff.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ def {view}(inputs):
 
 
 class EnrichedViews(NamedTuple):
-    """The doors of one enrichment; all give the same features.
+    """The views of one enrichment, with the same features.
 
-    Take it apart into three names of the module: `feast apply` registers only what has a name of its own there.
+    Assign them to three module-level names: `feast apply` registers only objects with a name of their own.
 
     Attributes:
-        serving: `mode="python"`, fast for few rows: online.
-        training: `mode="pandas"`, fast for many: history.
-        request: as serving, and a `request_description` that comes with the request counts before the stored
-            description. Every call must give that field; NULL and blank are allowed. None if not wanted.
+        serving: `mode="python"`, fast for few rows: for online reads.
+        training: `mode="pandas"`, fast for many rows: for history.
+        request: as serving, but the `request_description` of a request replaces the stored description. Every request
+            must have this field, which may be NULL or blank. None if it was not asked for.
     """
 
     serving: OnDemandFeatureView
@@ -51,7 +50,7 @@ class EnrichedViews(NamedTuple):
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Let `feast apply` print an error as the one line that it is: of all but click's own it prints a traceback."""
+    """Let `feast apply` print an error as one line; it prints a traceback for all errors but click's."""
     try:
         yield
     except ColdStartError as error:
@@ -78,31 +77,30 @@ def enriched_views(
 ) -> EnrichedViews:
     """On-demand views that give P' = P + α(n)·M(d) for one entity.
 
-    Features of the source views whose names end in `_fingerprint` say which encoder made the stored vectors; another
-    one than the view's is an error when features are read.
+    Features of the source views whose names end in `_fingerprint` name the encoder of stored vectors. Reading features
+    raises an error if it is not the encoder of the view.
 
     Args:
-        name: "user" or "item", say; the prefix of every feature and view.
-        source_view: the view, or the views, that hold the three features below, with their schema.
-        description: the feature with d, a String, which is encoded when features are read (through the vector
-            cache), or with its stored embedding, an Array(Float32); None is `{name}_description`.
+        name: prefix of every feature and view, such as "user" or "item".
+        source_view: one or several views with a schema that have the three features below.
+        description: the feature with d, a String, which is encoded (or found in the vector cache) when features are
+            read; or with its stored embedding, an Array(Float32). None is `{name}_description`.
         profile: the feature with P, an Array(Float32); None is `{name}_profile`.
         evidence: the feature with n, a number; None is `{name}_evidence`.
-        request_description: whether to make the view that takes words from the request.
+        request_description: whether to make the view that takes a description from the request.
         alpha: α, the weight of a description, in interactions (β for items).
-        evidence_scale: a of α(n) = α·a/(a+n); infinite keeps the weight constant.
-        model: the encoder; None is the embedded one. Its files are read, it is not loaded.
-        backend: what runs it, as `enrichment.json` records it; None is "auto", decided now.
+        evidence_scale: a in α(n) = α·a/(a+n); infinity keeps the weight constant.
+        model: the encoder; None is the embedded one. Its files are read; it is not loaded.
+        backend: the encoder's backend, as recorded in `enrichment.json`; None is "auto", resolved now.
 
     Returns:
         Views `{name}_enriched`, `{name}_enriched_training` and `{name}_enriched_request` with the features
         `{name}_enriched_profile`, `…_is_cold` (n is 0 or NULL), `…_evidence_weight` (α(n)), `…_has_description`,
-        `…_embedding_fingerprint`, and to watch the quality of the data `…_embedding_norm` (of M(d), 0 without d)
-        and `…_enriched_cosine` (of P and P', NULL where P is zero). An unknown entity gets its description's part of
-        the profile, or a zero profile; never an error.
+        `…_embedding_fingerprint`, and for monitoring `…_embedding_norm` (of M(d), 0 without d) and `…_enriched_cosine`
+        (of P and P', NULL if P is zero). For an unknown entity the profile is α·M(d), or zero without a description.
 
     Raises:
-        ColdStartError: a feature is missing or of another type, or named like an output; the encoder is not there.
+        ColdStartError: a feature is missing, has another type or the name of an output; or the encoder does not exist.
     """
     from feast import Field, OnDemandFeatureView, RequestSource
     from feast.types import Array, Bool, Float32, Float64, String
@@ -201,7 +199,7 @@ class _Features:
         )  # fmt: skip
 
     def project(self, wanted: Sequence[str]) -> list[Any]:
-        """The source views with those features alone, so that nothing else is read along with them."""
+        """The source views with only these features, so that no others are read."""
         names = [field.name for view in self._sources for field in view.features if field.name in wanted]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -1,12 +1,12 @@
-"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, NULLs masked here.
+"""The Python halves of the SQL functions: Arrow columns in, an Arrow array out, with NULLs handled here.
 
-What they do with a whole column is done once for each distinct text in it: DuckDB calls a function for
-every row, 2,048 at a time, equal ones or not.
+DuckDB calls a function with 2,048 rows at a time, equal ones included; each distinct text is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
 from coldstart_udfs.encoder.cache.store import default_path
 from coldstart_udfs.encoder.cache.upkeep import stats
-from coldstart_udfs.encoder.encoder import Encoder, shared_encoder, shared_stats
+from coldstart_udfs.encoder.encoder import Encoder, shared_encoder, shared_encoders
 from coldstart_udfs.encoder.model_files import Prompt
+from coldstart_udfs.encoder.progress import reporting_to
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
-from coldstart_udfs.sql.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
+from coldstart_udfs.sql.registration import GIVEN, Registration, find_registration
 from coldstart_udfs.text.cleaning import clean_text
 from coldstart_udfs.text.entities import entities
 from coldstart_udfs.text.redaction import redact
@@ -35,11 +37,11 @@ class PythonFunction:
     """The private half of a SQL function: a vectorised Python function.
 
     Attributes:
-        name: as registered; not for users.
+        name: the private name in SQL.
         parameters: SQL types.
         returns: SQL type.
-        call: takes one `pa.ChunkedArray` per parameter, gives one `pa.Array` of the same length.
-        deterministic: whether equal arguments give equal results, so that DuckDB may compute a literal call once.
+        call: takes one `pa.ChunkedArray` per parameter and returns a `pa.Array` of the same length.
+        deterministic: whether equal arguments give equal results, so that DuckDB may fold a call with literals.
     """
 
     name: str
@@ -49,25 +51,25 @@ class PythonFunction:
     deterministic: bool = True
 
 
-def _embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
-    vectors, present = _embeddings(text, model, backend, cache)
+def _embed(text: Column, model: Column, backend: Column, cache: Column, connection: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache, connection)
     return embeddings_to_arrow(vectors, present)
 
 
-def _embed_query(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
-    vectors, present = _embeddings(text, model, backend, cache, prompt="query")
+def _embed_query(text: Column, model: Column, backend: Column, cache: Column, connection: Column) -> pa.Array:
+    vectors, present = _embeddings(text, model, backend, cache, connection, prompt="query")
     return embeddings_to_arrow(vectors, present)
 
 
-def _try_embed(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+def _try_embed(text: Column, model: Column, backend: Column, cache: Column, connection: Column) -> pa.Array:
     errors: list[str | None] = [None] * len(text)
     try:
-        embedding = _embed(text, model, backend, cache)
-    except Exception:  # whatever the encoder raises: the rows are tried one by one
+        embedding = _embed(text, model, backend, cache, connection)
+    except Exception:  # any error of the encoder: try the rows one by one
         single = []
         for row in range(len(text)):
             try:
-                single.append(_embed(*(column.slice(row, 1) for column in (text, model, backend, cache))))
+                single.append(_embed(*(column.slice(row, 1) for column in (text, model, backend, cache, connection))))
             except Exception as error:
                 single.append(pa.nulls(1, FLOATS))
                 errors[row] = f"{type(error).__name__}: {error}"
@@ -110,7 +112,7 @@ def _profile(vectors: Column, weights: Column) -> pa.Array:
         origin = ranges(factors.starts[given], factors.lengths[given])
         factor[target] = values[origin]
         usable[target] &= known[origin]
-    # Members of each group that count, then the width that they share.
+    # The members of each group that count, then their common width.
     member_rows = ranges(groups.starts, np.where(groups.present, groups.lengths, 0))
     owner = np.repeat(np.arange(len(vectors)), np.where(groups.present, groups.lengths, 0))
     keep = usable[member_rows]
@@ -140,14 +142,14 @@ def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
     if not len(n):
         return pa.array([], pa.float64())
     evidence = n.fill_null(0).to_numpy()
-    # The macro gives both settings as literals: one value for every row.
+    # Both settings are literals in the macro: one value for all rows.
     return pa.array(evidence_weight(evidence, weight[0].as_py(), scale[0].as_py()))
 
 
 def _enrich(
-    profile: Column, text: Column, weight: Column, model: Column, backend: Column, cache: Column
+    profile: Column, text: Column, weight: Column, model: Column, backend: Column, cache: Column, connection: Column,
 ) -> pa.Array:
-    embeddings, _ = _embeddings(text, model, backend, cache)
+    embeddings, _ = _embeddings(text, model, backend, cache, connection)
     stored = Lists(profile)
     profiles = np.zeros_like(embeddings)
     for rows, vectors in stored.by_width(stored.present):
@@ -161,42 +163,45 @@ def _enrich(
     return embeddings_to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
 
 
-def _embed_info(model: Column, backend: Column, cache: Column) -> pa.Array:
+def _embed_info(model: Column, backend: Column, cache: Column, connection: Column) -> pa.Array:
     fields = pa.struct([("model", pa.string()), ("fingerprint", pa.string()), ("backend", pa.string()),
                         ("dimensions", pa.int32()), ("token_limit", pa.int32()), ("device", pa.string())])  # fmt: skip
     if not len(model):
         return pa.array([], fields)
-    encoder = encoder_for(*_settings(model, backend, cache))
-    info = {
-        "model": encoder.name, "fingerprint": encoder.fingerprint, "backend": encoder.backend,
-        "dimensions": encoder.dimensions, "token_limit": encoder.max_tokens, "device": encoder.device,
-    }  # fmt: skip
+    with encoder_for(model, backend, cache, connection) as encoder:
+        info = {
+            "model": encoder.name, "fingerprint": encoder.fingerprint, "backend": encoder.backend,
+            "dimensions": encoder.dimensions, "token_limit": encoder.max_tokens, "device": encoder.device,
+        }  # fmt: skip
     return pa.array([info] * len(model), fields)
 
 
-def _embed_truncated(text: Column, model: Column, backend: Column, cache: Column) -> pa.Array:
+def _embed_truncated(text: Column, model: Column, backend: Column, cache: Column, connection: Column) -> pa.Array:
     def cut(texts: list[str]) -> list[bool]:
-        return encoder_for(*_settings(model, backend, cache)).truncated(texts).tolist()  # type: ignore[no-any-return]
+        with encoder_for(model, backend, cache, connection) as encoder:
+            return encoder.truncated(texts).tolist()  # type: ignore[no-any-return]
 
     return _distinct(text, cut, pa.bool_())
 
 
-def _embed_cache_stats(cache: Column) -> pa.Array:
+def _embed_cache_stats(cache: Column, connection: Column) -> pa.Array:
     fields = pa.struct([(name, pa.int64()) for name in ("hits", "misses", "encoded", "entries", "bytes")])
     if not len(cache):
         return pa.array([], fields)
-    done = shared_stats()
+    registration = find_registration(connection[0].as_py())
+    given = [registration.encoder] if registration and registration.encoder else []
+    done = [encoder.stats for encoder in {*shared_encoders(), *given}]
     path = {"1": default_path(), "0": None}.get(cache[0].as_py(), cache[0].as_py())
     held = stats(Path(path)) if path else None
     found = {
-        "hits": done.hits, "misses": done.misses, "encoded": done.encoded,
+        **{name: sum(getattr(one, name) for one in done) for name in ("hits", "misses", "encoded")},
         "entries": sum(held.vectors.values()) if held else 0, "bytes": held.bytes if held else 0,
     }  # fmt: skip
     return pa.array([found] * len(cache), fields)
 
 
 def _clean_text(text: Column) -> pa.Array:
-    # Nothing left is no text, as everywhere.
+    # NULL where nothing is left: an empty string is no text.
     return _distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
 
 
@@ -215,7 +220,7 @@ def _entities(text: Column, brands: Column) -> pa.Array:
 
     def find(texts: list[str], names: list[str | None] | None) -> list[list[dict[str, Any]]]:
         given = [name for name in names or [] if has_text(name) and name]
-        # Counted as SQL does: from 1, the last one included.
+        # As in SQL, positions start at 1 and include the last character.
         return [
             [{"kind": one.kind, "value": one.value, "start": one.start + 1, "stop": one.stop}
              for one in entities(text, given)]
@@ -226,7 +231,7 @@ def _entities(text: Column, brands: Column) -> pa.Array:
 
 
 def _tags(
-    text: Column, labels: Column, private: Column, model: Column, backend: Column, cache: Column
+    text: Column, labels: Column, private: Column, model: Column, backend: Column, cache: Column, connection: Column,
 ) -> pa.Array:
     fields = pa.struct([("label", pa.string()), ("group", pa.string()), ("score", pa.float64())])
 
@@ -234,35 +239,39 @@ def _tags(
         wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
         if wanted and private[0].as_py() == "1":
             wanted = tuple(map(redact, wanted))
-        tagger = _tagger(encoder_for(*_settings(model, backend, cache)), wanted)
         result: list[list[dict[str, Any]]] = [[] for _ in texts]
         rows = [row for row, text in enumerate(texts) if has_text(text)]
-        for row, tags in zip(rows, tagger.tag([texts[row] for row in rows]), strict=True):
-            result[row] = [vars(tag) for tag in tags]
+        with encoder_for(model, backend, cache, connection) as encoder:
+            tagger = _tagger(find_registration(connection[0].as_py()), encoder, wanted)
+            for row, tags in zip(rows, tagger.tag([texts[row] for row in rows]), strict=True):
+                result[row] = [vars(tag) for tag in tags]
         return result
 
     return _by_setting(text, labels, find, pa.list_(fields))
 
 
-@lru_cache(maxsize=16)
-def _tagger(encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
-    return Tagger(encoder, labels)
+def _tagger(registration: Registration | None, encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
+    """The connection's tagger for these labels, which are encoded once."""
+    if registration is None:
+        return Tagger(encoder, labels)
+    taggers = registration.held.setdefault("taggers", lru_cache(maxsize=16)(Tagger))
+    return taggers(encoder, labels)  # type: ignore[no-any-return]
 
 
 PYTHON_FUNCTIONS = (
-    PythonFunction("_coldstart_embed", ("VARCHAR",) * 4, "FLOAT[]", _embed),
-    PythonFunction("_coldstart_embed_query", ("VARCHAR",) * 4, "FLOAT[]", _embed_query),
+    PythonFunction("_coldstart_embed", ("VARCHAR",) * 5, "FLOAT[]", _embed),
+    PythonFunction("_coldstart_embed_query", ("VARCHAR",) * 5, "FLOAT[]", _embed_query),
     PythonFunction(
-        "_coldstart_try_embed", ("VARCHAR",) * 4, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
+        "_coldstart_try_embed", ("VARCHAR",) * 5, "STRUCT(embedding FLOAT[], error VARCHAR)", _try_embed
     ),
     PythonFunction(
-        "_coldstart_embed_info", ("VARCHAR",) * 3,
+        "_coldstart_embed_info", ("VARCHAR",) * 4,
         "STRUCT(model VARCHAR, fingerprint VARCHAR, backend VARCHAR, dimensions INTEGER, token_limit INTEGER, "
         "device VARCHAR)", _embed_info,
     ),
-    PythonFunction("_coldstart_embed_truncated", ("VARCHAR",) * 4, "BOOLEAN", _embed_truncated),
+    PythonFunction("_coldstart_embed_truncated", ("VARCHAR",) * 5, "BOOLEAN", _embed_truncated),
     PythonFunction(
-        "_coldstart_embed_cache_stats", ("VARCHAR",),
+        "_coldstart_embed_cache_stats", ("VARCHAR",) * 2,
         "STRUCT(hits BIGINT, misses BIGINT, encoded BIGINT, entries BIGINT, bytes BIGINT)", _embed_cache_stats,
         deterministic=False,
     ),
@@ -275,53 +284,71 @@ PYTHON_FUNCTIONS = (
         'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]', _entities,
     ),
     PythonFunction(
-        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 4),
+        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 5),
         'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]', _tags,
     ),
     PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
     PythonFunction("_coldstart_weight", ("DOUBLE", "DOUBLE", "DOUBLE"), "DOUBLE", _weight),
     PythonFunction(
-        "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", *("VARCHAR",) * 3), "FLOAT[]", _enrich
+        "_coldstart_enrich", ("FLOAT[]", "VARCHAR", "DOUBLE", *("VARCHAR",) * 4), "FLOAT[]", _enrich
     ),
 )  # fmt: skip
 
 
 def _embeddings(
-    text: Column, model: Column, backend: Column, cache: Column, prompt: Prompt = "document"
+    text: Column, model: Column, backend: Column, cache: Column, connection: Column, prompt: Prompt = "document",
 ) -> tuple[Vectors, NDArray[np.bool_]]:
-    """One vector a row, zero where there is no text, and where there is one."""
+    """A vector for each row, zero without text; and whether each row has text."""
     texts = text.to_pylist()
     present = np.fromiter(map(has_text, texts), dtype=bool, count=len(texts))
     if not texts:
         return np.zeros((0, 0), np.float32), present
-    encoder = encoder_for(*_settings(model, backend, cache))
-    if present.all():
-        return encoder.encode(texts, prompt=prompt), present
-    vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
-    if present.any():
-        vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)], prompt=prompt)
-    return vectors, present
+    with encoder_for(model, backend, cache, connection) as encoder:
+        if present.all():
+            return encoder.encode(texts, prompt=prompt), present
+        vectors = np.zeros((len(texts), encoder.dimensions), dtype=np.float32)
+        if present.any():
+            vectors[present] = encoder.encode([texts[row] for row in np.flatnonzero(present)], prompt=prompt)
+        return vectors, present
 
 
-def _settings(model: Column, backend: Column, cache: Column) -> tuple[str, str, str]:
-    """What a macro passes for every row: the model may be an argument, but is one in each call."""
-    distinct = [column.unique().to_pylist() for column in (model, backend, cache)]
+@contextmanager
+def encoder_for(model: Column, backend: Column, cache: Column, connection: Column) -> Iterator[Encoder]:
+    """The encoder of one call, which reports to the connection inside the block.
+
+    Args:
+        model: a name or folder, '' for the embedded model, `GIVEN` for the encoder that `register` was given. A query
+            may name another model, but one for all rows.
+        backend: '' for "auto".
+        cache: '1' for the machine's cache, '0' for none, or a path.
+        connection: the key of the registration.
+
+    Raises:
+        ColdStartError: rows name different models, or the connection with the given encoder was closed.
+    """
+    distinct = [column.unique().to_pylist() for column in (model, backend, cache, connection)]
     if any(len(values) > 1 for values in distinct):
         raise ColdStartError(
             f"one call uses the models {sorted(map(str, distinct[0]))}; their vectors cannot be mixed: "
             "query them one at a time"
         )
-    (one_model,), (one_backend,), (one_cache,) = distinct
-    return one_model, one_backend, one_cache
-
-
-def encoder_for(model: str, backend: str, cache: str) -> Encoder:
-    """The encoder that a macro's literals stand for: '' is the default, '1' and '0' the machine's cache or none."""
-    return shared_encoder(model or None, {"1": True, "0": False}.get(cache, cache), backend or None)
+    (one_model,), (one_backend,), (one_cache,), (key,) = distinct
+    registration = find_registration(key)
+    with reporting_to(registration.progress if registration else ()):
+        if one_model != GIVEN:
+            cache_setting = {"1": True, "0": False}.get(one_cache, one_cache)
+            yield shared_encoder(one_model or None, cache_setting, one_backend or None)
+        elif registration and registration.encoder:
+            yield registration.encoder
+        else:
+            raise ColdStartError(
+                "the encoder of this query was released with its connection; keep the connection until all results "
+                "are read"
+            )
 
 
 def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.DataType) -> pa.Array:
-    """Apply a function to each distinct text once, and give every row its result; NULL stays NULL."""
+    """Apply a function to each distinct text and return the results by row; NULL stays NULL."""
     if not len(text):
         return pa.array([], kind)
     encoded = text.combine_chunks().dictionary_encode()
@@ -335,10 +362,10 @@ def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.Da
 def _by_setting(
     text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
 ) -> pa.Array:
-    """As `_distinct`, where the function has a second argument: a list that is mostly the same in every row."""
+    """As `_distinct`, with a second argument: a list, in most calls the same for all rows."""
     if _is_constant(setting):
         return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
-    # One tuple for equal lists: a long list of brands would else be there once for each row.
+    # One tuple for equal lists, or a long list of brands would be in memory once for each row.
     seen: dict[Any, Any] = {}
     same = []
     for value in setting:
@@ -355,7 +382,7 @@ def _by_setting(
 
 
 def _is_constant(lists: Column) -> bool:
-    """Whether every row has the same list, as a literal argument has; found without a Python object for each."""
+    """Whether all rows have the same list, as with a literal argument; checked without Python objects."""
     array = lists.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)

@@ -1,9 +1,9 @@
-"""The catalogue of SQL functions: what each is called, takes, gives and means.
+"""The catalogue of SQL functions: name, parameters, result and description of each.
 
-A function has two halves. A Python function over Arrow arrays (`arrow_functions.py`), private and without
-defaults, belongs to the database instance. A TEMP macro of the public name gives it named and default
-arguments, casts, and carries the settings of the connection. `connection.register` makes both, and docs,
-comments in the database, `coldstart sql --functions` and tests are made from this table.
+A function has two halves. The private one is a Python function over Arrow arrays (`arrow_functions.py`) without
+defaults, which belongs to the database instance. The public one is a TEMP macro with named and default arguments, which
+casts them and adds the settings of the connection. `connection.register` makes both. Docs, comments in the database,
+`coldstart sql --functions` and tests are made from this table.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class SqlFunction:
     """The public half: a macro.
 
     Attributes:
-        name: what users write.
+        name: the name in SQL.
         parameters: as in CREATE MACRO, defaults included.
-        returns: SQL type, or TABLE of a table macro.
-        description: for people, also the macro's comment in the database.
+        returns: SQL type; TABLE for a table macro.
+        description: for readers; also the macro's comment in the database.
         example: a statement that runs.
-        body: SQL; `{text}` stands for the parameter `text` as VARCHAR, redacted where the connection asks for it,
-            `{redact}` for whether it does, `{model}`, `{backend}`, `{cache}`, `{alpha}`, `{beta}` and `{scale}` for
-            what the connection was given.
+        body: SQL with placeholders: `{text}` is the parameter `text` as VARCHAR, redacted if the connection was
+            registered with `redact`; `{redact}` is whether it was; `{model}`, `{backend}`, `{cache}`, `{alpha}`,
+            `{beta}` and `{scale}` are the connection's settings, and `{connection}` is the key of its registration.
         deterministic: whether equal arguments give equal results within a connection.
-        stub: of a table macro, a SELECT with its columns that fails; `{failure}` stands for an expression that does.
+        stub: for a table macro, a SELECT of its columns that fails; `{failure}` is an expression that fails.
     """
 
     name: str
@@ -44,24 +44,24 @@ class SqlFunction:
 
     @property
     def signature(self) -> str:
-        """As it is called: name and parameters with their defaults."""
+        """Name and parameters with their defaults."""
         return f"{self.name}({', '.join(self.parameters)})"
 
     @property
     def is_table(self) -> bool:
-        """Whether it stands in FROM."""
+        """Whether it is used in FROM."""
         return self.returns == "TABLE"
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Functions that are registered together. Ours is `KERNEL`; another package may have one of its own.
+    """Functions that are registered together: `KERNEL` here, and those of other packages.
 
     Attributes:
-        functions: what users see.
-        python_functions: gives their Python halves. Called where they are registered, for they bring Arrow and NumPy
-            along: who asks for the catalogue alone need not wait.
-        registered_by: the call that registers them, for whoever meets a stub.
+        functions: the public halves.
+        python_functions: returns the Python halves. It is called when they are registered, because they import Arrow
+            and NumPy, which the table alone does not need.
+        registered_by: the call that registers them, for the error of stubs.
     """
 
     functions: tuple[SqlFunction, ...]
@@ -70,18 +70,19 @@ class Catalogue:
 
     @property
     def stub_text(self) -> str:
-        """What a stub says after its name."""
+        """The error of a stub, after the function's name."""
         return f"() is not registered: run {self.registered_by}"
 
 
-# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache and
-# redact, as in our own macros' literals. A variable of the session: it is the connection's, as a TEMP macro is.
+# What `register` was given, for the macros of other catalogues: a STRUCT of the VARCHARs model, backend, cache,
+# connection and redact, as in our own macros' literals. A variable of the session belongs to the connection, as a TEMP
+# macro does.
 SETTINGS_VARIABLE = "coldstart_settings"
 
-_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}"
+_ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}, {connection}"
 
-# Names that no table has: query_table() makes the user's columns visible here. A column that is called similarity or
-# rank, as in a table made of an earlier nearest(), gives way.
+# query_table() makes the user's columns visible here, so our names have a prefix. Columns called similarity or rank, as
+# in a table made by an earlier nearest(), are replaced.
 _NEAREST = """
 SELECT COLUMNS(lambda c: lower(c) NOT IN ('similarity', 'rank', '_coldstart_similarity', '_coldstart_rank')),
     _coldstart_similarity AS similarity, _coldstart_rank AS rank
@@ -99,15 +100,18 @@ FROM (
                 SELECT _coldstart_row, _coldstart_similarity(_coldstart_vector, _coldstart_query) AS _coldstart_exact
                 FROM (
                     SELECT _coldstart_row, _coldstart_query,
-                        -- Joined to nothing, which copies: DuckDB's products fail on a NULL among the numbers of any
-                        -- row of a chunk, filtered out or not.
+                        -- list_concat() with an empty list copies: DuckDB's list products fail on a NULL among the
+                        -- numbers of any row of a chunk, even one that is filtered out.
                         list_concat(CASE WHEN list_count(_coldstart_row.embedding) = len(_coldstart_row.embedding)
                             THEN CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _coldstart_vector
                     FROM query_table(table_name) AS _coldstart_row,
-                        (SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}) AS _coldstart_query)
+                        (
+                            SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
+                                AS _coldstart_query
+                        )
                     WHERE _coldstart_query IS NOT NULL
                 )
-                -- One condition: two might change places, and an unusable vector be told its width.
+                -- One condition, because DuckDB may reorder two, and an unusable vector would raise for its width.
                 WHERE CASE
                     WHEN NOT list_dot_product(_coldstart_vector, _coldstart_vector) BETWEEN 1e-30 AND 1e30 THEN false
                     WHEN len(_coldstart_vector) = len(_coldstart_query) THEN true
@@ -157,7 +161,7 @@ FUNCTIONS = (
         "What this process asked of its encoders: distinct texts found in the cache, not found, and sent through a "
         "model; then the vectors in this connection's cache file and its size.",
         "SELECT embed_cache_stats().entries",
-        "_coldstart_embed_cache_stats({cache})",
+        "_coldstart_embed_cache_stats({cache}, {connection})",
         deterministic=False,
     ),
     SqlFunction(
@@ -208,7 +212,7 @@ FUNCTIONS = (
         "Labels that an English product text deserves, likeliest first: colour, material, style, occasion and the band "
         "of a stated price, or the caller's labels; from the encoder joined with word matches.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
-        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache})",
+        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",

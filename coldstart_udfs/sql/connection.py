@@ -1,4 +1,4 @@
-"""The SQL door: give a DuckDB connection the functions of the catalogue."""
+"""Register the SQL functions of the catalogue on a DuckDB connection."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import atexit
 import contextlib
 import os
 import threading
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from coldstart_udfs.encoder.backends import require
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import Enrichment
 from coldstart_udfs.sql.catalogue import KERNEL, SETTINGS_VARIABLE, Catalogue, SqlFunction
+from coldstart_udfs.sql.registration import GIVEN, registration_of, registrations
 
-# Functions that are still registered when the interpreter leaves make DuckDB 2.0 print about leaks.
-_registered: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, set[str]] = weakref.WeakKeyDictionary()
+if TYPE_CHECKING:
+    from coldstart_udfs.encoder.encoder import Encoder
 
-# Two threads that both find a function missing would both add it, and the second fails.
+# If two threads find a function missing and both add it, the second one fails.
 _registering = threading.Lock()
 
 
 def register(
     con: duckdb.DuckDBPyConnection,
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Encoder | None = None,
     backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
@@ -35,22 +37,24 @@ def register(
 ) -> None:
     """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
 
-    Nothing is written into the database file, so a read-only one works. The Python functions are seen by
-    the whole database instance, the macros by this connection alone: call `register` on each cursor that
-    shall use them. Calling it again replaces the settings.
+    Nothing is written to the database file, so read-only databases work. The macros are visible to this connection
+    only: call `register` on every cursor that uses them. Calling it again replaces the settings.
 
     Args:
-        con: an open connection. Keep it: on DuckDB 1.4 and 1.5 functions must not outlive it.
-        model: the default encoder, a folder or a sentence-transformers name; None is the one that
-            `enrichment` names, else the embedded one.
-        backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`.
+        con: an open connection. Keep it as long as its functions are used: on DuckDB 1.4 and 1.5 they must not
+            outlive it.
+        model: the default encoder: a folder, a sentence-transformers name, or an `Encoder`; None is the one that
+            `enrichment` names, else the embedded one. A given `Encoder` is kept until the connection is registered
+            again or released (see `coldstart_udfs.sql.registration`).
+        backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`. With a given
+            `Encoder`, `backend` and `cache` apply to models that a query names.
         cache: True for the machine's vector cache, False for none, or a path.
-        enrichment: α, β and the evidence scale, or a file `enrichment.json` with them; None for the defaults.
-        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded or
-            cached, so that neither the encoder nor the cache nor an error message ever holds it.
+        enrichment: α, β and the evidence scale, or the path of an `enrichment.json`; None for the defaults.
+        redact: replace private data in every text, as the SQL function `redact` does, before it is encoded, so that
+            encoder, cache and error messages never contain it.
 
     Raises:
-        ColdStartError: `enrichment` cannot be read, or there is no such backend.
+        ColdStartError: `enrichment` cannot be read, or the backend does not exist or is not installed.
 
     >>> con = duckdb.connect()
     >>> register(con, cache=False)
@@ -61,24 +65,34 @@ def register(
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
         require(backend)
+    registration = registration_of(con)
+    registration.encoder = None
+    registration.held.pop("taggers", None)
+    if model is None:
+        name = settings.model or ""
+    elif isinstance(model, (str, os.PathLike)):
+        name = os.fspath(model)
+    else:
+        name, registration.encoder = GIVEN, model
     text = "CAST(text AS VARCHAR)"
     literals = {
         "text": f"_coldstart_redact({text})" if redact else text,
         "redact": "'1'" if redact else "'0'",
-        "model": quote(os.fspath(model) if model is not None else settings.model or ""),
-        "backend": quote(backend or settings.backend or ""),
-        "cache": quote({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
+        "model": quote_text(name),
+        "connection": quote_text(registration.key),
+        "backend": quote_text(backend or settings.backend or ""),
+        "cache": quote_text({True: "1", False: "0"}[cache] if isinstance(cache, bool) else os.fspath(cache)),
         "alpha": f"{settings.alpha!r}::DOUBLE",
         "beta": f"{settings.beta!r}::DOUBLE",
         "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
     }
     add_catalogue(con, KERNEL, literals)
-    fields = ", ".join(f"'{name}': {literals[name]}" for name in ("model", "backend", "cache", "redact"))
+    fields = ", ".join(f"'{name}': {literals[name]}" for name in ("model", "backend", "cache", "connection", "redact"))
     con.execute(f"SET VARIABLE {SETTINGS_VARIABLE} = {{{fields}}}")
 
 
 def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether `register` was called on this very connection.
+    """Whether `register` was called on this connection; other cursors of the database do not count.
 
     >>> con = connect(cache=False)
     >>> is_registered(con), is_registered(con.cursor())
@@ -89,12 +103,12 @@ def is_registered(con: duckdb.DuckDBPyConnection) -> bool:
 
 
 def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals: Mapping[str, str]) -> None:
-    """Make a catalogue's functions on a connection, or make them anew: how another package brings its own.
+    """Add the functions of a catalogue to a connection, or replace them. Other packages add theirs with it.
 
     Args:
         con: an open connection.
-        catalogue: of names that no other catalogue has.
-        literals: SQL for the placeholders in the bodies of its macros.
+        catalogue: the functions; their names must differ from those of other catalogues.
+        literals: SQL for the placeholders in the bodies of the macros.
 
     Raises:
         ColdStartError: the connection was registered in a transaction that was rolled back.
@@ -106,17 +120,17 @@ def add_catalogue(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, literals
 
 
 def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL) -> None:
-    """Write macros of the catalogue's names into the database, for whoever opens it without `register`.
+    """Write macros that fail with instructions into the database, for connections without `register`.
 
-    A view over `embed()` lives in the file, the function does not. With the stubs a query of such a view says
-    what to do, where DuckDB would only say that a function does not exist; `register` shadows them.
+    A view over `embed()` is stored in the database file, but the function is not. With the stubs, querying such a view
+    without `register` says what to do; DuckDB would only say that a function does not exist. `register` shadows them.
 
     Args:
-        con: an open connection; the stubs go into its current database and schema.
-        catalogue: whose names.
+        con: an open connection; the stubs are written to its current database and schema.
+        catalogue: the functions.
 
     Raises:
-        ColdStartError: the database is read-only, or has macros of its own under these names.
+        ColdStartError: the database is read-only, or has other macros with these names.
 
     >>> con = duckdb.connect()
     >>> install_stubs(con)
@@ -138,7 +152,7 @@ def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL)
             "without stubs (register shadows them in its own connection)"
         )
     for macro in catalogue.functions:
-        failure = f"error({quote(macro.name + catalogue.stub_text)})"
+        failure = f"error({quote_text(macro.name + catalogue.stub_text)})"
         body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
         try:
             _create_macro(con, "MACRO", macro, body)
@@ -160,32 +174,32 @@ def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) 
                 side_effects=not function.deterministic,
             )  # fmt: skip
         except duckdb.NotImplementedException:
-            # The connection remembers the function, the database no longer has it.
+            # The connection still knows the function, but the database does not.
             raise ColdStartError(
                 "this connection was registered in a transaction that was rolled back, and DuckDB takes the functions "
                 "from it only once; register a new cursor or connection, before BEGIN"
             ) from None
-        _registered.setdefault(con, set()).add(function.name)
+        registration_of(con).functions.add(function.name)
 
 
 def _create_macro(con: duckdb.DuckDBPyConnection, kind: str, macro: SqlFunction, body: str) -> None:
     table = "TABLE " if macro.is_table else ""
     con.execute(f"CREATE OR REPLACE {kind} {macro.signature} AS {table}{body}")
-    # Unqualified, the comment would go to the TEMP macro that shadows a stub.
+    # Without a schema, the comment would be set on the TEMP macro that shadows a stub.
     place = "" if kind.startswith("TEMP") else _current_schema(con)
-    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {quote(macro.description)}")
+    con.execute(f"COMMENT ON MACRO {table}{place}{macro.name} IS {quote_text(macro.description)}")
 
 
 def _current_schema(con: duckdb.DuckDBPyConnection) -> str:
     ((database, schema),) = con.execute("SELECT current_database(), current_schema()").fetchall()
-    return "".join('"' + name.replace('"', '""') + '".' for name in (database, schema))
+    return f"{quote_name(database)}.{quote_name(schema)}."
 
 
 def connect(
     database: str | Path = ":memory:",
     *,
     read_only: bool = False,
-    model: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Encoder | None = None,
     backend: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
@@ -201,14 +215,10 @@ def connect(
     return con
 
 
-def quote(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 @atexit.register
 def _unregister() -> None:
-    for con, names in list(_registered.items()):
-        for name in names:
+    """Functions that are still registered when the interpreter exits make DuckDB 2.0 print about leaks."""
+    for con, registration in registrations():
+        for name in registration.functions:
             with contextlib.suppress(duckdb.Error):  # closed already
                 con.remove_function(name)

@@ -15,7 +15,7 @@ DuckDB's versions: [sql-patterns.md](sql-patterns.md).
 
 
 def reference(*catalogues: Catalogue) -> str:
-    """The page: a table of all functions of each catalogue, then each function with its example."""
+    """The page as Markdown: a table of all functions of each catalogue, then each function with its example."""
     lines = [_INTRODUCTION]
     for catalogue in catalogues:
         rows = [f"| [`{function.name}`](#{function.name}) | {_cell(_kind(function))} | {_cell(_first(function))} |"

@@ -1,4 +1,4 @@
-"""Texts as people write them, cleaned. Pure Python, no encoder."""
+"""Cleaning of texts that people wrote. Pure Python, without the encoder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import unicodedata
 
 import regex
 
-# What `redact` puts in place of private data is no mark-up.
+# The placeholders of `redact` are not mark-up.
 PLACEHOLDERS = ("EMAIL", "PHONE", "CARD", "ACCOUNT", "ADDRESS", "SECRET")
 
-# Tags within a word ("wo<b>o</b>d") leave nothing behind, all others a space. A tag holds no other "<", so that
-# a megabyte of them is read once.
+# Inline tags ("wo<b>o</b>d") are removed, all others become a space. A tag contains no other "<", so that a megabyte
+# of them is read once.
 _PLACEHOLDER = rf"(?!(?:{'|'.join(PLACEHOLDERS)})>)"
-# What no reader sees, from its first mark to its last.
+# Parts that are not displayed, by their first and last mark.
 _HIDDEN = (
     (regex.compile("<!--"), regex.compile("-->")),
     (regex.compile(r"<script\b[^<>]*>", regex.I), regex.compile(r"</script\s*>", regex.I)),
@@ -25,23 +25,22 @@ _INLINE = regex.compile(
 _TAG = regex.compile(rf"<{_PLACEHOLDER}/?[a-zA-Z!?][^<>]*>")
 _NESTED_AMP = regex.compile(r"&(?:amp;)+")
 
-# Markdown, where it cannot be meant literally: [text](address), ![picture](address), **bold**, __bold__,
-# `code`, and what begins a line. A line that begins with "#1" or "- 5" may be no mark-up: a space must follow,
-# and a hyphen stays.
+# Markdown that cannot be meant literally: [text](address), ![picture](address), **bold**, __bold__, `code`, and marks
+# at the start of a line. "#1" or "- 5" at the start of a line may be text: a space must follow, and hyphens are kept.
 _LINK = regex.compile(r"!?\[([^\[\]]*)\]\((?:https?:|mailto:|/|#|www\.)[^()\s]*\)")
 _BOLD = regex.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+)(?<=\S)\1(?![\w*])")
 _CODE = regex.compile(r"(?<!`)`++([^`\n]+)`++")
 _LINE_START = regex.compile(r"^[ \t]*(?:#{1,6}|>+|[*•])[ \t]+", regex.MULTILINE)
 
-# Says nothing and is not seen: zero-width space, word joiner, byte order mark, soft hyphen, directions. The
-# joiners U+200C and U+200D stay: Persian, Hindi and emoji need them. Then what is no character at all.
+# Invisible characters without meaning: zero-width space, word joiner, byte order mark, soft hyphen, directions. Joiners
+# U+200C and U+200D are kept, because Persian, Hindi and emoji need them. Then code points that are not characters.
 _INVISIBLE = regex.compile(
     "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\u00ad\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
     r"|[\p{Co}\p{Cn}\p{Cs}]"
 )
 _CONTROL = regex.compile(r"[\p{Cc}\p{Zl}\p{Zp}&&[^\n]]", regex.V1)
 
-# Sentences that stand under thousands of texts. Each must be a sentence or line of its own.
+# Standard sentences that occur in many texts. Each must be a sentence or line of its own.
 _BOILERPLATE_HINT = regex.compile(r"copyright|©|\(c\)|rights|click|sent from|unsubscribe|conditions|cookie|read more|"
                                   r"add to|shipping|delivery|confidential|javascript|wrote:|disclaimer", regex.I)
 _BOILERPLATE = regex.compile(
@@ -66,18 +65,18 @@ _SPACE = regex.compile(r"\s+")
 _REPEATED = regex.compile(r"([!?.,;:~_=#|*+<>\\/-])(?:\s?\1)+")
 # A URL's "//" is not repeated punctuation.
 _KEEP_SLASHES = regex.compile(r"(\w:)//")
-# Left over at either end where something went, but for what touches a word ("-5 degrees", "lamp:").
+# Characters that are removed at both ends, unless they touch a word ("-5 degrees", "lamp:").
 _LOOSE = " ,;:|*•–—-"
 
-# Each round of cleaning takes one layer of mark-up off; real texts have one or two.
+# Each round of cleaning removes one layer of mark-up; real texts have one or two.
 _ROUNDS = 6
 
 
 def clean_text(text: str) -> str:
     """The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation.
 
-    Unicode is normalised to NFKC. HTML and Markdown go, what they mark stays; `<EMAIL>` and the other
-    placeholders of `redact` stay too. Cleaning twice changes nothing more. A lone surrogate is removed.
+    Unicode is normalised to NFKC. Marks of HTML and Markdown are removed and their text kept; `<EMAIL>` and the other
+    placeholders of `redact` are kept. Lone surrogates are removed. Cleaning a cleaned text changes nothing.
 
     Returns:
         The cleaned text, "" where nothing is left.
@@ -90,7 +89,7 @@ def clean_text(text: str) -> str:
         if cleaned == text:
             return cleaned
         text = cleaned
-    # Mark-up within mark-up, more layers than anybody writes by accident: what could still be some goes.
+    # More layers of mark-up than real texts have: every character that could still be mark-up is removed.
     text = regex.sub(rf"<{_PLACEHOLDER}|(?<!{'|'.join(f'<{name}' for name in PLACEHOLDERS)})>|[&`*_#]", " ", text)
     return _SPACE.sub(" ", _clean_once(text)).strip()
 
@@ -124,7 +123,7 @@ def _clean_once(text: str) -> str:
 def _without_hidden(text: str) -> str:
     for first, last in _HIDDEN:
         parts, end = [], 0
-        # Not one pattern from first to last: where the last is missing that reads the rest again for each first.
+        # Not one pattern from first to last mark: without a last mark it would read the rest again for each first one.
         while (opened := first.search(text, end)) and (closed := last.search(text, opened.end())):
             parts.append(text[end : opened.start()])
             end = closed.end()

@@ -1,11 +1,11 @@
-"""How good a table's descriptions are for an encoder: missing, repeated, short, cut, or in another language."""
+"""Coverage of a table's descriptions for an encoder: missing, repeated, short, cut, or in another language."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_name, quote_text
 
-# What can be wrong with a row's text, and the fields of `Counts`.
+# Problems of a row's text; fields of `Counts`.
 PROBLEMS = ("without_text", "repeated", "short", "truncated", "other_language")
 
 MIN_WORDS = 3
@@ -28,18 +30,18 @@ MAX_CATEGORIES = 20
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 200
 
-# Distinct texts that are in Python's hands at one time.
+# Number of distinct texts in Python's memory at a time.
 _BATCH = 8_192
-# As in the data contract: a text of a megabyte is legal, and DuckDB's own limit for a CSV line is 2 MB.
+# As in the data contract: texts of a megabyte are allowed, and DuckDB's default limit for a CSV line is 2 MB.
 _MAX_CSV_LINE = 64 * 1024 * 1024
 _READERS = {".parquet": "read_parquet({})", ".csv": f"read_csv({{}}, header = true, all_varchar = true, "
             f"max_line_size = {_MAX_CSV_LINE})"}  # fmt: skip
 
-# What Python's `strip` takes off, so that blank means here what it means to the encoder (`profile.has_text`).
+# The characters that Python's `strip` removes, so that blank means the same as in `profile.has_text`.
 _BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 
-# A text is in another language if that is so many times as likely as the likeliest of the encoder's own, and there are
-# so many letters to tell by. Whatever is less sure counts as in the encoder's language. The two numbers were chosen on
+# A text is in another language if that one is this many times as likely as the most likely language of the encoder, and
+# the text has this many letters. Less certain texts count as in the encoder's language. Both numbers were chosen on
 # one half of real texts (by a hash) and measured on the other, with py3langid 0.4.0. For an encoder of English, false
 # alarms: 5 of 2,121 product texts of Online Retail, 1 of 1,218 product types of Complete Journey, none of 302 titles of
 # Stack Exchange, 3 of 3,087 product categories of Google. Hits, of Google's categories of two words and more: German
@@ -48,10 +50,10 @@ _BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 # most 0.3 % of its own categories are false alarms, but only 16 to 54 % of the English ones are found.
 _TIMES_AS_LIKELY = 30
 _MIN_LETTERS = 12
-# Characters that the detector reads: more do not change its mind, and it costs time by the byte.
+# Number of characters that the detector reads; more do not change its result and take more time.
 _READ = 1_000
-# The languages that a text may be found to be in. Among all 139 of the detector there are about one and a
-# half times the false alarms: short English texts pass for Latin or Hausa. Norwegian is one language here.
+# The languages that the detector distinguishes. With all 139 of its languages there are 1.5 times as many false alarms:
+# short English texts are taken for Latin or Hausa. Norwegian is one language here.
 _LANGUAGES = (
     "ar be bg bs ca cs da de el en es et eu fa fi fr gl he hi hr hu id is it ja ka kk ko lt lv mk mr ms ne nl no pl pt "
     "ro ru sk sl sq sr sv th tl tr uk ur vi zh"
@@ -75,21 +77,18 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9-]+)?", re.IGNORECASE)
 _PIECE = re.compile(r"\S+")
 
-# Told (distinct texts looked at, distinct texts in all).
-Report = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a table or a category, and how many of them have each problem; a row may have several.
+    """Number of rows of a table or a category, and of rows with each problem; a row may have several.
 
     Attributes:
-        rows: all of them.
-        without_text: NULL, or nothing but white space.
-        repeated: the text, white space at its ends aside, stands in another row of the table too: one vector for both.
+        rows: all rows.
+        without_text: NULL, or only white space.
+        repeated: the text, without white space at its ends, is also in another row of the table.
         short: fewer than three words.
         truncated: longer than the encoder reads.
-        other_language: not in a language of the encoder; None where its model does not say which it knows.
+        other_language: not in a language of the encoder; None if its model names no languages.
     """
 
     rows: int
@@ -100,7 +99,7 @@ class Counts:
     other_language: int | None
 
     def share(self, problem: str) -> float | None:
-        """The part of the rows that has a problem, 0 to 1; None where that is unknown.
+        """The share of rows with a problem, 0 to 1; None if unknown.
 
         >>> Counts(8, without_text=2, repeated=0, short=0, truncated=0, other_language=None).share("without_text")
         0.25
@@ -114,9 +113,9 @@ class Example:
     """A text with a problem.
 
     Attributes:
-        text: its beginning; None where there is none.
-        row: the first row that has it, counted from 1.
-        rows: how many have it.
+        text: its beginning; None for rows without text.
+        row: its first row, counted from 1.
+        rows: number of rows with this text.
     """
 
     text: str | None
@@ -126,20 +125,20 @@ class Example:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What `coverage` found.
+    """The result of `coverage`.
 
     Attributes:
         path: the file.
         text: the column with the texts.
         encoder: the model's name.
-        max_tokens: how many tokens of a text it reads; None where the model does not say.
-        languages: the codes of its languages; empty where the model does not say, or names none that can be detected.
-        total: of all rows.
+        max_tokens: number of tokens at which texts are cut; None if the model does not say.
+        languages: codes of the model's languages; empty if it names none, or none that can be detected.
+        total: counts of all rows.
         by: the column of the categories, if any.
-        categories: the largest, by rows; None is the rows without a category.
-        others: all other categories together; None where there is no other.
-        other_categories: how many those are.
-        examples: of each problem up to three, those of most rows first.
+        categories: counts of the largest categories; the key None stands for rows without a category.
+        others: counts of all other categories together; None if there are no others.
+        other_categories: number of other categories.
+        examples: up to three examples for each problem, those with most rows first.
     """
 
     path: str
@@ -155,7 +154,7 @@ class Coverage:
     examples: dict[str, tuple[Example, ...]]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same in plain values for JSON, each count with its share."""
+        """The result as plain values for JSON, each count with its share."""
         categories = [{"category": name, **_with_shares(counts)} for name, counts in self.categories.items()]
         return {
             "path": self.path, "text": self.text, "encoder": self.encoder, "max_tokens": self.max_tokens,
@@ -172,24 +171,25 @@ def coverage(
     text: str = "description",
     by: str | None = None,
     encoder: Encoder,
-    report: Report | None = None,
+    report: Report = no_report,
 ) -> Coverage:
     """Measure the descriptions of a table.
 
-    Nothing is encoded. The rows go through a scratch database on disk, and distinct texts through Python in batches.
+    Nothing is encoded. Rows are read into a scratch database on disk, and distinct texts into Python in batches.
 
     Args:
-        path: a parquet or CSV file, by its name's ending.
+        path: a file whose name ends in .parquet or .csv.
         text: the column with the texts.
-        by: the column to count by as well; the largest 20 categories, and the others together.
-        encoder: what would encode them: how much it reads, and what languages its model's card names.
-        report: told how far it is.
+        by: a column to count by: the 20 largest categories, and the others together.
+        encoder: the encoder whose token limit and languages (from its model card) texts are compared with.
+        report: called with the distinct texts read so far.
 
     Raises:
-        ColdStartError: no such file, neither parquet nor CSV, no such column, a column that is not text, no rows.
+        ColdStartError: the file does not exist, is neither parquet nor CSV or has no rows, a column does not exist, or
+            the texts are not text.
     """
     path = Path(path)
-    # The scratch folder goes last: an open database holds its files.
+    # The scratch folder is removed last, after the database in it is closed.
     with tempfile.TemporaryDirectory(prefix="coldstart-") as scratch, duckdb.connect(f"{scratch}/rows.duckdb") as con:
         _read(con, path, text, by)
         detector = _Detector(model_languages(encoder.files))
@@ -204,7 +204,7 @@ def coverage(
 
 
 def model_languages(files: ModelFiles) -> tuple[str, ...]:
-    """The language codes in the front matter of a model's card, without regions; empty where it names none."""
+    """The language codes in the front matter of a model card, without regions; empty if it names none."""
     import yaml
 
     card = files.folder / "README.md"
@@ -214,14 +214,14 @@ def model_languages(files: ModelFiles) -> tuple[str, ...]:
     except yaml.YAMLError:
         return ()
     given = fields.get("language") if isinstance(fields, dict) else None
-    # To YAML an unquoted `no`, Norwegian, is a boolean.
+    # In YAML an unquoted `no`, Norwegian, is a boolean.
     named = ["no" if one is False else str(one) for one in (given if isinstance(given, list) else [given])]
     codes = [match[1].lower() for one in named if (match := _LANGUAGE_CODE.fullmatch(one))]
     return tuple(dict.fromkeys("no" if code in ("nb", "nn") else code for code in codes))
 
 
 class _Detector:
-    """Whether a text is in none of some languages; a text that it is not sure of counts as in one of them."""
+    """Detects texts in none of some languages; uncertain texts count as in one of them."""
 
     def __init__(self, codes: Sequence[str]) -> None:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -229,7 +229,7 @@ class _Detector:
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         self.own = frozenset(codes).intersection(self._identifier.labels)
         self._identifier.set_languages(sorted(self.own.union(_LANGUAGES.split())))
-        # Of all that the card names: also the script of a language that the detector does not know is no foreign one.
+        # The scripts of all languages of the card, also of those that the detector does not know.
         self._scripts = {name for name, users in _SCRIPTS.items() if not set(codes).isdisjoint(users.split())}
         without_latin = {code for users in _SCRIPTS.values() for code in users.split()} - _ALSO_LATIN
         if not without_latin.issuperset(codes):
@@ -241,10 +241,10 @@ class _Detector:
             text = unicodedata.normalize("NFKC", text)
             scripts = [script for char in text if char.isalpha() and (script := _script(char))]
             own = sum(script in self._scripts for script in scripts)
-            # Names and brands are in Latin letters everywhere.
+            # Names and brands are often in Latin letters in any language.
             foreign = sum(script not in self._scripts and script != _LATIN for script in scripts)
             if foreign > own or (scripts and not own):
-                return len(scripts) > 1  # one letter may be a sign: Ω, β
+                return len(scripts) > 1  # a single letter may be a symbol: Ω, β
         if sum(map(str.isalpha, text)) < _MIN_LETTERS or self._identifier.classify(text)[0] in self.own:
             return False
         likely = dict(self._identifier.rank(text))
@@ -254,7 +254,7 @@ class _Detector:
 
 @cache
 def _script(char: str) -> str | None:
-    """The script of a letter, if it is one that we know."""
+    """The script of a letter; None if it is not in `_SCRIPTS`."""
     name = re.split("[ -]", unicodedata.name(char, ""), maxsplit=1)[0]
     return name if name == _LATIN or name in _SCRIPTS else None
 
@@ -279,7 +279,7 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
         raise ColdStartError(
             f"{path} is neither .parquet nor .csv; DuckDB writes one of any table: COPY … TO 'x.parquet'"
         )
-    source = _READERS[path.suffix.lower()].format("'" + str(path).replace("'", "''") + "'")
+    source = _READERS[path.suffix.lower()].format(quote_text(str(path)))
     try:
         relation = con.sql(f"FROM {source}")
         kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
@@ -289,9 +289,9 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
         if kinds[text] != "VARCHAR" and not kinds[text].startswith("ENUM"):
             texts = [name for name, kind in kinds.items() if kind == "VARCHAR"]
             raise ColdStartError(f"{path}: column {text!r} is {kinds[text]}, not text; columns of text are {texts}")
-        category = f"{_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
+        category = f"{quote_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
         con.execute(
-            f"CREATE TABLE given AS SELECT nullif(trim({_name(text)}::VARCHAR, ?), '') AS text, "
+            f"CREATE TABLE given AS SELECT nullif(trim({quote_name(text)}::VARCHAR, ?), '') AS text, "
             f"{category} AS category FROM {source}",
             [_BLANK],
         )
@@ -310,9 +310,9 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None)
 
 
 def _judge(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: _Detector | None, report: Report | None
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: _Detector | None, report: Report
 ) -> None:
-    """Make the table `judged`: `texts`, and what is wrong with each."""
+    """Make the table `judged`: `texts` with the problems of each."""
     total = int(_value(con, "SELECT count(*) FROM texts"))
     found: dict[str, NDArray[np.bool_]] = {
         name: np.zeros(total, dtype=bool) for name in ("short", "truncated", "other_language")
@@ -327,8 +327,7 @@ def _judge(
         found["truncated"][these] = encoder.truncated(texts)
         if detector:
             found["other_language"][these] = [detector.is_foreign(text) for text in texts]
-        if report:
-            report(these.stop, total)
+        report("different texts", these.stop, total)
     con.register("found", pa.table({"id": np.arange(total), **found}))
     con.execute("CREATE TABLE judged AS SELECT * EXCLUDE (id), rows > 1 AS repeated FROM texts JOIN found USING (id)")
     con.unregister("found")
@@ -337,7 +336,7 @@ def _judge(
 def _count(
     con: duckdb.DuckDBPyConnection, knows_languages: bool
 ) -> tuple[Counts, dict[str | None, Counts], Counts | None, int]:
-    """All rows, the largest categories, all the others together, and how many those are."""
+    """Counts of all rows, the largest categories and the others together, and the number of others."""
     flags = ", ".join(f"count(*) FILTER ({name}) AS {name}" for name in PROBLEMS[1:])
     con.execute(f"""
         CREATE TABLE counted AS
@@ -378,7 +377,3 @@ def _with_shares(counts: Counts) -> dict[str, Any]:
 
 def _value(con: duckdb.DuckDBPyConnection, query: str) -> Any:
     return con.execute(query).fetchall()[0][0]
-
-
-def _name(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""What a product text states: sizes, quantities, prices, colours, materials and the brands of a given list."""
+"""Extracting sizes, quantities, prices, colours, materials and given brands from product texts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _QUANTITY = regex.compile(
     rf"|(?<![\w.,/])(?P<count>{_COUNT})[\s-]?(?:ct|count|pk|pks|pack|packs|pcs?|pieces?|piece|pairs?|sheets?|rolls?|tablets?|caps(?:ules)?|"
     r"bags|cans?|bottles?|servings?|loads?|units?)\b"
     r"|\b(?P<pair>(?:a )?pair)\sof\b"
-    # "12 RED ROSE PEGS": a number first, and of what follows one word in the plural.
+    # "12 RED ROSE PEGS": a number at the start, and a plural among the next words.
     rf"|^\s*(?P<count>\d{{1,3}})\s(?=(?:[\p{{L}}-]+\s){{0,4}}\p{{L}}{{2,}}(?<!s)s\b)(?!(?:{_UNITS})\b)"
     r"|(?<![\w.,])x\s?(?P<count>\d{1,3})(?![\w.,])|(?<![\w.,])(?P<count>\d{1,3})\s?x(?=\s\p{L})",
     regex.I,
@@ -57,13 +57,13 @@ _QUANTITY = regex.compile(
 
 @dataclass(frozen=True)
 class Entity:
-    """Something that a text states.
+    """A stated fact in a text.
 
     Attributes:
         kind: one of `KINDS`.
-        value: normalised: "12.50 GBP", "10 x 12 cm", "6", the brand as the list has it, a label of `tags`.
-        start: where it begins in the text, counted from 0.
-        stop: where it ends; `text[start:stop]` are the words.
+        value: normalised: "12.50 GBP", "10 x 12 cm", "6", a brand as given in the list, or a label of `tags`.
+        start: start in the text, counted from 0.
+        stop: end in the text; the words are `text[start:stop]`.
     """
 
     kind: str
@@ -73,11 +73,11 @@ class Entity:
 
 
 def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
-    """What a text states, in its order.
+    """The entities of a text, in order.
 
     Args:
-        text: a product text, in English.
-        brands: names to look for, whatever their case; as whole words, the longest first.
+        text: a product text in English.
+        brands: names to look for, as whole words in any case; the longest match counts.
 
     >>> [(one.kind, one.value) for one in entities("SET OF 6 red Acme mugs 10cm, £12.50", ["ACME"])]
     [('quantity', '6'), ('colour', 'red'), ('brand', 'ACME'), ('size', '10 cm'), ('price', '12.50 GBP')]
@@ -110,7 +110,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
 
 
 def stated_price(text: str) -> float | None:
-    """The last price that a text states, whatever its currency ("was £20, now £15"); None where there is none.
+    """The last price in a text, in any currency ("was £20, now £15"); None if there is none.
 
     >>> stated_price("was £20, now only £15.50"), stated_price("a lamp")
     (15.5, None)

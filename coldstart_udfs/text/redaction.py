@@ -1,8 +1,8 @@
-"""Private data in texts, replaced by what it was: `<EMAIL>`, `<PHONE>`, `<CARD>` and the rest.
+"""Replacing private data in texts by their kind: `<EMAIL>`, `<PHONE>`, `<CARD>` and others.
 
-Numbers are judged by libraries that know their plans (phonenumbers, python-stdnum) and by the words before
-them; where a number could be an order, a size or a date and nothing says otherwise, it stays. What is found
-and what is missed is measured: `make bench-text`.
+Numbers are recognised with libraries that know numbering plans and check digits (phonenumbers, python-stdnum) and by
+the words before them. A number that may be an order, a size or a date is kept if nothing else marks it as private.
+`make bench-text` measures recall and precision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stdnum.us import ssn
 
 Span = tuple[int, int, str]
 
-# No private thing without one of these; most product texts have none.
+# Private data always contain one of these; most product texts do not.
 _HINT = regex.compile(
     r"[@\d=]|\bdot\b|[(\[{]\s?(?:at|dot)\s?[)\]}]|pass|pwd|token|secret|bearer|contrase|key\b|\bpin\b|"
     r"\b(?:sk|gh|xox|glpat|akia|aiza|eyj)",
@@ -25,7 +25,7 @@ _HINT = regex.compile(
 
 _DOT = r"(?:\.|\s?[(\[{]\s?(?:dot|\.)\s?[)\]}]\s?|\sdot\s)"
 _EMAIL = regex.compile(r"(?<![\w.+%-])[\w][\w.+%'-]{0,63}@(?:[\p{L}\d-]{1,63}\.)+\p{L}{2,24}\b")
-# "jo (at) example.com", "jo at example dot com": one of the two must be in disguise that nobody uses for words.
+# "jo (at) example.com", "jo at example dot com": at least one of "at" and "dot" must be in a form not used in prose.
 _DISGUISED = regex.compile(
     rf"\b[\w][\w.+-]{{0,63}}(?:\s?[(\[{{]\s?(?:at|@)\s?[)\]}}]\s?(?:[\p{{L}}\d-]{{1,63}}{_DOT})+"
     rf"|\s(?:at|@)\s(?:[\p{{L}}\d-]{{1,63}}(?:\s?[(\[{{]\s?(?:dot|\.)\s?[)\]}}]\s?|\sdot\s))+)\p{{L}}{{2,24}}\b",
@@ -38,7 +38,7 @@ _PARAMETERS = (
 )
 _URL_USER = regex.compile(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/@:?#]{1,128}:[^\s/@?#]{1,128})@", regex.I)
 _URL_SECRET = regex.compile(rf"[?&#;](?:{_PARAMETERS})=([^\s&#;\"'<>)\]]{{3,}})", regex.I)
-# "my password is hunter2", "PIN: 4711". What follows must not be an everyday word of a question about passwords.
+# "my password is hunter2", "PIN: 4711". The word that follows must not be a common word in questions about passwords.
 _SAID_SECRET = regex.compile(
     r"\b(?:password|passwd|passwort|pass ?code|pass ?phrase|pwd|mot de passe|contrase[nñ]a|api[ _-]?key|secret key|"
     r"access token|bearer|pin)\b(?:\s+(?:is|was|ist|lautet|est|es)\b\s*:?|\s*[:=]|(?<=bearer))\s*[\"'“„«]?"
@@ -77,7 +77,7 @@ _NOT_PHONE_WORD = regex.compile(
     regex.I,
 )
 _DATE = regex.compile(r"(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d\d(?!\d)")
-# Where people of shops in these languages live; the first that knows the number wins.
+# The regions whose numbering plans are tried, in this order.
 _REGIONS = ("GB", "US", "DE", "FR", "IN", "CN", "ES", "IT", "NL", "AU", "PL", "BR")
 
 _STREET_END = (
@@ -103,7 +103,7 @@ _FRENCH = regex.compile(
     rf"(?:(?:de|du|des|la|le|les|l['’]|d['’])\s?){{0,2}}[\p{{L}}][\p{{L}}'’-]{{0,30}}(?:\s\p{{Lu}}[\p{{L}}'’-]{{0,30}})?(?:,?\s\d{{5}}(?:{_TOWN})?)?"
 )
 _ADDRESSES = (
-    # 12 Baker Street, 221B Old Mill Rd.; the name may be of any case, so the end must be a whole word.
+    # 12 Baker Street, 221B Old Mill Rd.; the name may be in any case, so the end must be a whole word.
     regex.compile(
         rf"(?<![\w.,£$€-])(?:(?:flat|apt|apartment|unit|suite)\.?\s\w{{1,5}},?\s|(?i:plot|house|door)\s(?i:no\.?\s)?)?{_HOUSE},?\s(?P<street>(?:\p{{L}}[\p{{L}}'’.-]{{0,30}}\s){{1,3}}?"
         rf"(?P<end>(?i:{_STREET_END})))\b\.?(?P<rest>{_AFTER_STREET})"
@@ -123,7 +123,7 @@ _ADDRESSES = (
         r"\b(?:p\.?\s?o\.?\s?box|post(?:fach| office box)|bo[iî]te postale|apartado)\s?\#?\s?\d[\d ]{0,6}\d?\b", regex.I
     ),
     regex.compile(rf"(?<![\w-])(?:\p{{Lu}}[\p{{L}}'’-]{{1,30}},?\s)?{_UK_POSTCODE}(?![\w-])"),
-    # Springfield, IL 62704; 10115 Berlin only where a word says that somebody lives there.
+    # Springfield, IL 62704; 10115 Berlin only after a word for an address.
     regex.compile(r"(?<!\w)(?:\p{Lu}[\p{L}'’.-]{1,30}\s?){1,3},\s?[A-Z]{2}\s\d{5}(?:-\d{4})?\b"),
     regex.compile(r"(?<=\b(?:live|living|wohne|wohnen|address|adresse|anschrift|postcode|plz|zip|habite|vivo)\b[^\d\n]{0,16})"
                   rf"\d{{5}}(?:{_TOWN})?\b", regex.I),
@@ -134,13 +134,13 @@ def redact(text: str) -> str:
     """The text with private data replaced by `<EMAIL>`, `<PHONE>`, `<CARD>`, `<ACCOUNT>`, `<ADDRESS>`, `<SECRET>`.
 
     E-mail addresses (disguised ones too); phone numbers; payment cards whose check digit is right; IBANs, bank
-    accounts and social security numbers; streets with a number, post boxes, postcodes with a town; passwords,
-    keys and tokens, those inside URLs too (the rest of the URL stays). Redacting twice changes nothing more.
+    accounts and social security numbers; streets with a number, post boxes, postcodes with a town; passwords, keys and
+    tokens, also inside URLs (the rest of the URL is kept). Redacting a redacted text changes nothing.
 
     >>> redact("Mail jo@example.com or ring 020 7946 0958, card 4111 1111 1111 1111")
     'Mail <EMAIL> or ring <PHONE>, card <CARD>'
     """
-    # Again after a find: of two telephone numbers in a row the first may have taken the second's first digits along.
+    # Repeated, because the match of one telephone number may include the first digits of the next.
     while _HINT.search(text) and (spans := private_spans(text)):
         parts, end = [], 0
         for start, stop, kind in spans:
@@ -151,7 +151,7 @@ def redact(text: str) -> str:
 
 
 def private_spans(text: str) -> list[Span]:
-    """Where private data stand: (start, stop, kind), as slices, in order, none touching another."""
+    """The slices of private data, as (start, stop, kind), in order and without overlap."""
     spans: list[Span] = []
     taken = bytearray(len(text))
     for find in _FINDERS:
@@ -217,12 +217,12 @@ def _is_phone(number: str, before: str) -> bool:
         return any(_possible(number, region) for region in _REGIONS)
     if _NOT_PHONE_WORD.search(before):
         return False
-    # Unsaid, it must look like one: grouped, or with the 0 that dials out of town, and be in some plan.
+    # Without such a word, the number must be grouped or begin with the trunk prefix 0, and be in some plan.
     grouped = bool(regex.search(r"\d[\s().\-/–]+\d", number))
     if not (grouped or number.startswith("0")) or digits < 9:
         return False
     if regex.fullmatch(r"(?:1[\s.-])?\(?[2-9]\d{2}\)?[\s.-]*\d{3}[\s.-]\d{4}", number):
-        return True  # the North American form; plans leave out the numbers reserved for fiction
+        return True  # the North American form; plans do not contain numbers reserved for fiction
     return number.lstrip("(").startswith("0") and any(
         _possible(number, region) for region in ("GB", "DE", "FR", "IN", "NL", "AU", "IT")
     ) and not regex.search(r"\d\s{2,}\d", number)
@@ -242,14 +242,14 @@ def _addresses(text: str) -> Iterator[Span]:
         for found in pattern.finditer(text):
             if pattern is _ADDRESSES[0] and not _is_street(found, text):
                 continue
-            # A code before "PLACE SETTING WHITE" is no house in a French place; a postcode behind it would tell.
+            # A code before "PLACE SETTING WHITE" is not the number of a house in France, unless a postcode follows.
             if pattern is _FRENCH and found[0].isupper() and not regex.search(r"\d{5}", found[0][5:]):
                 continue
             yield *found.span(), "ADDRESS"
 
 
 def _is_street(found: regex.Match[str], text: str) -> bool:
-    """Whether "3 PIECE PLACE" is more than a set: somebody lives there, a postcode follows, or it is a name."""
+    """Whether a match like "3 PIECE PLACE" is a street: an address word, a postcode or a proper name shows it."""
     if found["rest"] or _LIVES.search(_before(text, found.start())):
         return True
     if found["street"].isupper():
@@ -261,5 +261,5 @@ def _before(text: str, place: int) -> str:
     return text[max(0, place - 40) : place]
 
 
-# The surest first: what one has taken, none after it may touch.
+# The most reliable first: later finders may not overlap the spans of earlier ones.
 _FINDERS: tuple[Callable[[str], Iterator[Span]], ...] = (_secrets, _emails, _accounts, _phones, _addresses)

@@ -1,8 +1,7 @@
-"""Tags of a new product from its words: zero-shot from the encoder, joined with word matches."""
+"""Tags for product texts: zero-shot from the encoder, combined with word matches."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +11,16 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.encoder.derived import sample_descriptions
 from coldstart_udfs.encoder.encoder import Encoder
-from coldstart_udfs.profile import has_text
+from coldstart_udfs.profile import band, has_text
 from coldstart_udfs.text.entities import stated_price
 from coldstart_udfs.text.vocabulary import WORDS, mentions, singular
 from coldstart_udfs.text.words import tokens
 
 PRICE = "price"
 
-# logit(score) = bias + word·(a word says so) + cosine·z, where z is the cosine of text and label in standard deviations
-# above that of an ordinary product text. Logistic regressions on the half of tests/data/tagged_texts.jsonl that
-# `make bench-text` does not report on.
+# logit(score) = bias + word·(a word matches) + cosine·z, where z is the cosine of text and label in standard deviations
+# above the mean of ordinary product texts. Fitted by logistic regression on the half of tests/data/tagged_texts.jsonl
+# that `make bench-text` does not report on.
 _WEIGHTS = {
     "colour": (-5.6, 6.8, 0.9),
     "material": (-5.6, 6.8, 0.9),
@@ -29,19 +28,19 @@ _WEIGHTS = {
     "occasion": (-5.2, 6.1, 0.9),
 }
 _OWN_LABELS = (-4.3, 4.4, 0.85)
-# Below this a label is more likely wrong than right. Of the caller's own labels there are no words but themselves, and
-# the caller may filter further: one in five must be right.
+# Below 0.5 a label is more likely wrong than right. For labels of the caller the threshold is lower, because only their
+# own words can match and the caller can filter by score.
 _THRESHOLD, _OWN_THRESHOLD = 0.5, 0.2
 
 
 @dataclass(frozen=True)
 class Tag:
-    """A label that a text deserves.
+    """A label for a text.
 
     Attributes:
-        label: "red", "metal", …; of a price the band between powers of two, "2^3" for 8 up to 16.
-        group: "colour", "material", "style", "occasion", "price"; None for the caller's own labels.
-        score: how likely the label is right: 0.5 to 1, of the caller's own labels 0.2 to 1.
+        label: "red", "metal", …; for a price its band, such as "2^3" for 8 up to 16.
+        group: "colour", "material", "style", "occasion", "price"; None for the caller's labels.
+        score: estimated probability that the label is right: 0.5 to 1, for the caller's labels 0.2 to 1.
     """
 
     label: str
@@ -53,8 +52,8 @@ class Tagger:
     """Tags texts with one set of labels.
 
     Args:
-        encoder: what the labels, and a sample of ordinary product texts to compare with, are encoded with.
-        labels: the caller's labels, a word or a few each; None for colour, material, style, occasion and price band.
+        encoder: the encoder for texts, labels, and a sample of ordinary product texts to compare with.
+        labels: labels of one or a few words; None for colour, material, style, occasion and price band.
     """
 
     def __init__(self, encoder: Encoder, labels: Sequence[str] | None = None) -> None:
@@ -70,8 +69,8 @@ class Tagger:
     def tag(self, texts: Sequence[str]) -> list[list[Tag]]:
         """The tags of each text, likeliest first.
 
-        A word match alone suffices; without one the encoder must be sure. The price band is that of the last
-        price that a text states, named as `coldstart ingest` names the attribute "price=2^3".
+        A word match is sufficient for a label; without one the cosine must be high. The price band is that of the last
+        price in the text, named as in the attribute "price=2^3" of `coldstart ingest`.
         """
         scores = self.scores(texts)
         result: list[list[Tag]] = [[] for _ in texts]
@@ -81,7 +80,7 @@ class Tagger:
             result[row].append(Tag(label, group, round(float(scores[row, column]), 3)))
         for text, tags in zip(texts, result, strict=True):
             if not self._own and (price := stated_price(text)):
-                tags.append(Tag(f"2^{math.floor(math.log2(price))}", PRICE, 1.0))
+                tags.append(Tag(band(price), PRICE, 1.0))
             tags.sort(key=lambda tag: (-tag.score, tag.group or "", tag.label))
         return result
 
@@ -95,13 +94,13 @@ class Tagger:
         return scores
 
     def similarities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(n, labels): cosine of text and label, in standard deviations above an ordinary product text."""
+        """(n, labels) cosine of text and label, in standard deviations above the mean of ordinary product texts."""
         prototypes, mean, deviation = self._prototypes
         z: NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) @ prototypes.T - mean) / deviation
         return z
 
     def matches(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """(n, labels): whether a word of the text says so."""
+        """(n, labels) whether a word of the text matches the label."""
         found = np.zeros((len(texts), len(self._labels)), dtype=bool)
         columns = {label: column for column, label in enumerate(self._labels)}
         if not self._own:
@@ -124,6 +123,6 @@ class Tagger:
 
 
 def _phrase(group: str, label: str) -> str:
-    """What the encoder is asked: the label with its plainest words, since "bath" alone says little."""
+    """The text encoded for a label: the label with its most common words, since "bath" alone is ambiguous."""
     words = [word.replace("_", " ") for word in WORDS[group][label].split()[:4]]
     return f"{label}: {', '.join(words)}"

@@ -1,4 +1,4 @@
-"""The words that say a product's colour, material, style and occasion, in English, and where a text has them."""
+"""English words for colours, materials, styles and occasions of products, and finding them in texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cache
 
 import regex
 
-# group → label → words, plural forms left out; "_" joins words that stand together. The first word of each is what
-# the encoder is told, so it is a plain one.
+# group → label → words, without plurals; "_" joins the words of a phrase. The first word of each label is encoded for
+# `tags`, so it is a common one.
 WORDS: dict[str, dict[str, str]] = {
     "colour": {
         "black": "black ebony jet_black",
@@ -99,7 +99,8 @@ WORDS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
-# A colour of food before one of these, or "cream" after one of those, is food; "not", "no" or "without" before a word takes it back.
+# A colour before one of the first words, or "cream" after one of the second, is food. "not", "no" or "without" before a word
+# negates it.
 _FOODS = frozenset(
     "juice wine tea pepper peppercorn bean rice bread sugar onion grape meat fish tuna chicken lentil olive cabbage currant "
     "mustard squash peel marmalade cheese soup sauce flour flavor flavored flavour flavoured soda egg potato turkey apple "
@@ -108,7 +109,7 @@ _FOODS = frozenset(
 )  # fmt: skip
 _FOOD_COLOURS = frozenset("black white red green brown orange yellow purple blue golden".split())
 _CREAM_OF = frozenset("ice hand face body shaving sour whipped whipping foot sun heavy double clotted cold eye skin of".split())
-# A word that means something else before one of these: the holder of a candle is not of wax.
+# A word does not count before one of these: a candle holder is not made of wax.
 _VOID_BEFORE = {
     "candle": frozenset("holder pot plate lantern sconce snuffer stick stand ring garden".split()),
     "light": frozenset("holder pot lantern".split()),
@@ -119,9 +120,9 @@ _VOID_BEFORE = {
     "silver": frozenset("plated".split()),
     "gold": frozenset("plated".split()),
 }
-# More than one is something else: a game.
+# The plural has another meaning: a game, an eraser.
 _NO_PLURALS = frozenset(("marbles", "rubbers"))
-# Of these the words mean nothing by themselves.
+# Phrases whose words do not count by themselves.
 _PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass")
 _NEGATIONS = frozenset("not no without non never isn't aren't nor".split())
 _AFTER_NEGATION = 4
@@ -132,7 +133,7 @@ _LONGEST = 3
 
 @dataclass(frozen=True)
 class Mention:
-    """A word of the vocabulary in a text, at the slice start:stop."""
+    """A word of the vocabulary in a text, at `text[start:stop]`."""
 
     group: str
     label: str
@@ -141,7 +142,7 @@ class Mention:
 
 
 def mentions(text: str) -> Iterator[Mention]:
-    """The words of the vocabulary that a text has, in its order; the longest wins ("olive green" is one).
+    """The words of the vocabulary in a text, in order; the longest phrase counts ("olive green" is one).
 
     >>> [(found.group, found.label) for found in mentions("A RED tin, no glass")]
     [('colour', 'red'), ('material', 'metal')]
@@ -191,7 +192,7 @@ def _phrases() -> dict[tuple[str, ...], list[tuple[str, str]]]:
 
 
 def singular(word: str) -> str:
-    """Crude, and the same on both sides of the comparison: "daisies", "boxes" and "mugs" lose what plurals add."""
+    """A word without its plural ending ("daisies", "boxes", "mugs"): crude, but used on both sides of comparisons."""
     word = word.removesuffix("'s")
     if len(word) < 4 or word.endswith(("ss", "us", "is")) or word in _NO_PLURALS:
         return word

@@ -1,4 +1,4 @@
-"""Texts cut into words. Pure Python, no encoder."""
+"""Splitting texts into words. Pure Python, without the encoder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _HAN = regex.compile(r"\p{Han}+")
 
 
 def tokens(text: str) -> list[str]:
-    """The words of a text, lower case, in its order.
+    """The words of a text, lower case, in order.
 
-    A word is a run of letters, marks and digits; apostrophes inside words and points inside numbers belong
-    to it. Runs of Chinese characters are cut into words by a dictionary (jieba's).
+    A word is a run of letters, marks and digits, including apostrophes inside words and points inside numbers. Runs of
+    Chinese characters are split with the dictionary of jieba.
 
     >>> tokens("SET OF 6 HERB-POTS, 10.5cm: I'm 红色的台灯")
     ['set', 'of', '6', 'herb', 'pots', '10.5', 'cm', "i'm", '红色', '的', '台灯']
@@ -45,6 +45,6 @@ def _segment(word: str) -> list[str]:
 
 @cache
 def _dictionary() -> Any:
-    import rjieba  # its dictionary takes a tenth of a second
+    import rjieba  # loading its dictionary takes a tenth of a second
 
     return rjieba

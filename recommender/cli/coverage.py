@@ -36,10 +36,7 @@ def coverage(
     if json_file and json_file.exists() and source.exists() and json_file.samefile(source):
         raise ColdStartError(f"{json_file} is the input; choose another --json")
     with progress(remaining=True) as report:
-        found = run(
-            source, text=text, by=by, encoder=Encoder(model),
-            report=lambda done, total: report("different texts", done, total),
-        )  # fmt: skip
+        found = run(source, text=text, by=by, encoder=Encoder(model), report=report)
     if json_file:
         from coldstart_udfs.files import write_text
 

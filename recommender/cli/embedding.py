@@ -53,10 +53,7 @@ def embed(
     encoder = Encoder(model, backend=backend, cache=cache)
     try:
         with progress(remaining=True) as report:
-            result = embed_file(
-                Path(source), Path(out), text=text, encoder=encoder,
-                report=lambda done, total, resumed: report(f"{encoder.backend}, rows", done - resumed, total - resumed),
-            )  # fmt: skip
+            result = embed_file(Path(source), Path(out), text=text, encoder=encoder, report=report)
     except KeyboardInterrupt:
         console.print(f"stopped; finished parts are in {out}.unfinished, and the same command goes on from there")
         raise typer.Exit(130) from None
@@ -79,7 +76,7 @@ def build_encoder(
     from coldstart_udfs.encoder.model_files import ModelFiles
 
     with console.status("building …") as status:
-        manifest = build(ModelFiles(model), backend, report=lambda stage: status.update(f"{stage} …"), again=again)
+        manifest = build(ModelFiles(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
     measured = [f"{manifest.texts_per_second:,.0f} texts/s on this machine"]
     if manifest.cosine_mean is not None:
         measured.append(f"cosine {manifest.cosine_mean:.4f} on average, {manifest.cosine_min:.4f} at least")

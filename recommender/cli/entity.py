@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,9 +61,13 @@ def forget(
     """Erase a user or an item: text, vectors and profile, from cache, online store, tables and sources."""
     entity, name = _who(user_id, item_id)
     from coldstart_udfs.feast.operations.forget import forget as run
+    from recommender.pipeline.forget import bundles_with
 
     with console.status("through Feast …"):
-        done = run(repo, entity, name, data=data if tables else None, cache=cache, dry_run=dry_run)
+        done = run(
+            repo, entity, name, data=data if tables else None, cache=cache,
+            recommenders=partial(bundles_with, data / "bundle") if tables else None, dry_run=dry_run,
+        )  # fmt: skip
     if done.total:
         table = Table("place", "what", "found" if dry_run else "removed")
         table.columns[2].justify = "right"

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_name, quote_text
 
 ITEM_ID = "item_id"
 USER_ID = "user_id"
@@ -253,17 +254,18 @@ def _attributes(extra: list[tuple[str, str]]) -> str:
     """
     parts, lists = [], []
     for name, sql_type in extra:
-        column, label = quote_name(name), quote_text(name)
+        column, prefix = quote_name(name), quote_text(f"{name}=")
         if sql_type in ("VARCHAR[]", "BOOLEAN[]"):
-            labelled = f"list_transform({column}::VARCHAR[], lambda x: '{label}=' || nullif(trim(x), ''))"
+            labelled = f"list_transform({column}::VARCHAR[], lambda x: {prefix} || nullif(trim(x), ''))"
             lists.append(f" || coalesce({labelled}, [])")
         elif sql_type.startswith(_NUMERIC) and not sql_type.endswith("]"):
+            # As `coldstart_udfs.profile.band_label`.
             parts.append(
-                f"CASE WHEN {column} > 0 THEN '{label}=2^' || floor(log2({column}))::INTEGER "
-                f"WHEN {column} <= 0 THEN '{label}<=0' END"
+                f"CASE WHEN {column} > 0 THEN {prefix} || '2^' || floor(log2({column}))::INTEGER "
+                f"WHEN {column} <= 0 THEN {quote_text(f'{name}<=0')} END"
             )
         elif sql_type in ("VARCHAR", "BOOLEAN") or sql_type.startswith("ENUM"):
-            parts.append(f"'{label}=' || nullif(trim({column}::VARCHAR), '')")
+            parts.append(f"{prefix} || nullif(trim({column}::VARCHAR), '')")
     return f"list_filter([{', '.join(parts)}]::VARCHAR[]{''.join(lists)}, lambda x: x IS NOT NULL)"
 
 
@@ -284,13 +286,3 @@ def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
     """Return the number that a query selects."""
     row: tuple[Any, ...] | None = con.execute(query).fetchone()
     return int(row[0]) if row else 0
-
-
-def quote_name(identifier: str) -> str:
-    """An identifier in SQL."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def quote_text(text: str) -> str:
-    """What stands between the quotes of a string in SQL."""
-    return text.replace("'", "''")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
+from coldstart_udfs.encoder.progress import encoding_progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import Enrichment
-from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError, quote_name, quote_text
+from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError
 from recommender.data.entities import Entities, describe
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, read_searches
@@ -74,7 +77,7 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
-    group_column: str | None = None, report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    group_column: str | None = None, report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -123,14 +126,14 @@ def read_dataset(
 
 def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: Path) -> None:
     file = quote_text(str(path))
-    reader = f"read_parquet('{file}')" if path.suffix == ".parquet" else f"read_csv('{file}', all_varchar = true)"
+    reader = f"read_parquet({file})" if path.suffix == ".parquet" else f"read_csv({file}, all_varchar = true)"
     try:
         columns = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
         if USER_ID not in columns:
             raise ContractError(f"{shown}: column {USER_ID!r} is missing; the columns are {sorted(columns)}")
         con.execute(
             f"COPY (SELECT DISTINCT {USER_ID}::VARCHAR AS {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM {reader} "
-            f"WHERE trim({USER_ID}::VARCHAR) <> '') TO '{quote_text(str(out))}' (FORMAT parquet)"
+            f"WHERE trim({USER_ID}::VARCHAR) <> '') TO {quote_text(str(out))} (FORMAT parquet)"
         )
     except duckdb.Error as error:
         raise ContractError(f"{shown} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
@@ -147,17 +150,12 @@ def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[st
 
 
 def _described(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, group_column: str | None,
-    report: Callable[[str, int, int], None],
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, group_column: str | None, report: Report
 ) -> Entities:
     rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
     ids, descriptions, labels = zip(*rows, strict=True)
     own = f"{group_column}="
     attributes = [[label for label in row if not (group_column and label.startswith(own))] for row in labels]
     texts = len({text for text in descriptions if text})
-    before = encoder.stats.hits + encoder.stats.encoded
-    encoder.on_progress = lambda stats: report(f"texts of {side}s", stats.hits + stats.encoded - before, texts)
-    try:
+    with encoding_progress(lambda stats: report(f"texts of {side}s", stats.hits + stats.encoded, texts)):
         return describe(encoder, list(ids), list(descriptions), attributes)
-    finally:
-        encoder.on_progress = None

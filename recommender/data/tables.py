@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 
 from coldstart_udfs.files import staged
+from coldstart_udfs.quoting import quote_name, quote_text
 from recommender.data.contract import (
     ATTRIBUTES,
     EVENT_TYPE,
@@ -24,8 +25,6 @@ from recommender.data.contract import (
     check,
     count,
     normalise,
-    quote_name,
-    quote_text,
     type_numbers,
 )
 from recommender.data.interactions import Interactions
@@ -100,7 +99,7 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
                     order += "" if QUERY in derived else f", {QUERY}"
                 con.execute(
                     f"COPY (SELECT * EXCLUDE ({', '.join(left_out)}) FROM {table.name} ORDER BY {order}) "
-                    f"TO '{quote_text(str(scratch / table.name))}.parquet' (FORMAT parquet, COMPRESSION zstd)"
+                    f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd)"
                 )
         return counts
 
@@ -158,9 +157,9 @@ def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:
         origins[path.stem] = str(path)
         file = quote_text(str(path))
         reader = (
-            f"read_parquet('{file}')"
+            f"read_parquet({file})"
             if path.suffix == ".parquet"
-            else f"read_csv('{file}', header = true, all_varchar = true, max_line_size = {_MAX_CSV_LINE})"
+            else f"read_csv({file}, header = true, all_varchar = true, max_line_size = {_MAX_CSV_LINE})"
         )
         try:
             con.execute(f"CREATE TABLE {quote_name(path.stem)} AS FROM {reader}")

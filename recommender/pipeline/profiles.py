@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,14 @@ from pathlib import Path
 import duckdb
 
 from coldstart_udfs import connect
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import shared_encoder
+from coldstart_udfs.encoder.progress import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
+from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from coldstart_udfs.sql.registration import connection_progress
 from recommender.data.contract import numeric_attributes
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
@@ -34,7 +37,7 @@ PUSHED = "pushed-*.parquet"
 
 
 def build_profiles(
-    data: Path, repo: Path, *, report: Callable[[str, int, int], None] = lambda stage, done, total: None
+    data: Path, repo: Path, *, report: Report = no_report
 ) -> dict[str, int]:
     """Write the Parquet sources of a Feast repository from the tables of the data contract.
 
@@ -66,14 +69,15 @@ def build_profiles(
         moments = snapshots(con)
         _set_variables(con, fingerprint, settings, moments)
         texts = _distinct_descriptions(con)
-        before = encoder.stats.hits + encoder.stats.encoded
-        # Words that searches join are texts too, which nobody has counted.
-        encoder.on_progress = lambda stats: report(
-            "embeddings", (done := stats.hits + stats.encoded - before), max(texts, done)
-        )
         pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
         tables = dict(SOURCES)
-        try:
+
+        def encoded(stats: EncoderStats) -> None:
+            done = stats.hits + stats.encoded
+            # `texts` does not count the words of searches that are joined to descriptions.
+            report("embeddings", done, max(texts, done))
+
+        with connection_progress(con, encoded):
             _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
             for source, files in pushed.items():
                 if files:
@@ -83,8 +87,6 @@ def build_profiles(
                 con.execute(f"CREATE VIEW own_words AS FROM user_descriptions{kept}")
                 _run(con, repo / "sql" / "searches.sql", scripts["searches"])
                 tables["user_searches"] = SEARCHES
-        finally:
-            encoder.on_progress = None
         previous = datetime(1, 1, 1, tzinfo=UTC)
         for number, moment in enumerate(moments):
             report("profiles as of each month", number, len(moments))
@@ -131,11 +133,10 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, f
     side = source.partition("_")[0]
     about = f"embedding_fingerprint: '{fingerprint}'"
     if source.endswith("_descriptions") and (numeric := numeric_attributes(con, f"{side}s")):
-        # `coldstart put` converts these columns to bands, as for the tables.
-        names = json.dumps(numeric).replace("'", "''")
-        about += f", numeric_attributes: '{names}'"
+        # `coldstart put` bands these columns as the tables do.
+        about += f", numeric_attributes: {quote_text(json.dumps(numeric))}"
     con.execute(
-        f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {_quoted(path)} "
+        f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {quote_text(str(path))} "
         f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{about}}})"
     )
 
@@ -148,8 +149,8 @@ def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path]
     """
     side = source.partition("_")[0]
     key, text = f"{side}_id", f"{side}_description"
-    before = f"read_parquet({_quoted(written)})" if written.exists() else f"(FROM {source} WHERE false)"
-    files = "[" + ", ".join(map(_quoted, pushed)) + "]"
+    before = f"read_parquet({quote_text(str(written))})" if written.exists() else f"(FROM {source} WHERE false)"
+    files = "[" + ", ".join(quote_text(str(path)) for path in pushed) + "]"
     con.execute(f"""
         CREATE TABLE kept_{source} AS
         WITH pushed AS (
@@ -166,10 +167,6 @@ def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path]
         SELECT now.* REPLACE (greatest(event_timestamp, pushed_at + INTERVAL 1 MICROSECOND) AS event_timestamp)
         FROM {source} AS now JOIN last USING ({key}) WHERE {key} IN (FROM displaced)
     """)
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:

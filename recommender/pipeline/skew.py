@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.feast.operations.skew import Skew, measure_skew
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight
 from coldstart_udfs.settings import Enrichment
@@ -21,7 +21,7 @@ from recommender.model.recommender import HybridRecommender
 
 def bundle_skew(
     store: Any, bundle: Path, *, service: str = "coldstart_serving", limit: int | None = None,
-    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    report: Report = no_report,
 ) -> list[Skew]:  # fmt: skip
     """Compare the users and items of a bundle, with its α and the repository's β, with the online store.
 

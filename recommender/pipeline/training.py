@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.contract import TABLES
@@ -31,14 +31,13 @@ from recommender.pipeline.profiles import snapshots
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
-Report = Callable[[str, int, int], None]
 _SERVICE = "coldstart_training"
 _SHARE_AFTER_CUTOFF = 0.1
 
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    search: int | None = None, report: Report = lambda stage, done, total: None,
+    search: int | None = None, report: Report = no_report,
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 

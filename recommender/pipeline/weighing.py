@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.contract import RETURN
@@ -27,7 +28,6 @@ _SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8)
 _RETURNS = (0.0, 0.5, 1.0)
 _HALF_LIVES = (math.inf, 180.0, 60.0, 30.0)
 
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Weighing:
     after: float
 
 
-def weigh(data: Path, repo: Path, *, report: Report = lambda stage, done, total: None) -> Weighing:
-    """Fit event weights and half-life, and write them to the repository's `enrichment.json`.
+def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
+    """Fit event weights and half-life, and write them into the repository's `enrichment.json`.
 
     The latest interactions are held out, and the recommender is fitted once on the earlier ones with the weights in the
     file. Then other weights are tried for one type after the other, then other half-lives. They are compared by the

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from coldstart_udfs.arrow_lists import Column
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.sql.arrow_functions import PythonFunction, encoder_for
-from coldstart_udfs.sql.arrow_lists import Column
 from recommender.data.contract import ITEM_ID, USER_ID
 from recommender.data.entities import Entities, describe
 from recommender.sql.bundles import BLOCK, NOBODY, Served, served
@@ -54,7 +54,8 @@ def _explain(user: Column, item: Column, bundle: Column) -> pa.Array:
 
 
 def _recommend(
-    user: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column
+    user: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column,
+    connection: Column,
 ) -> pa.Array:
     if not len(user):
         return pa.array([], _ranking(ITEM_ID))
@@ -65,11 +66,12 @@ def _recommend(
             yield one.model.recommend(block, count, unknown="popularity")
 
     asked = _Side(one, USER_ID, one.model.users, one.users, ITEM_ID)
-    return _ranked(asked, find, user, description, k, (model, backend, cache))
+    return _ranked(asked, find, user, description, k, (model, backend, cache, connection))
 
 
 def _audience(
-    item: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column
+    item: Column, description: Column, k: Column, bundle: Column, model: Column, backend: Column, cache: Column,
+    connection: Column,
 ) -> pa.Array:
     if not len(item):
         return pa.array([], _ranking(USER_ID))
@@ -80,7 +82,7 @@ def _audience(
             yield one.model.audience(block, count, unknown="popularity")
 
     asked = _Side(one, ITEM_ID, one.model.items, one.items, USER_ID)
-    return _ranked(asked, find, item, description, k, (model, backend, cache))
+    return _ranked(asked, find, item, description, k, (model, backend, cache, connection))
 
 
 class _Side(NamedTuple):
@@ -141,14 +143,12 @@ def _questions(
             if place is None:
                 sets.append(place := {})
             place[key] = (one, text)
-    if sets:
-        model, backend, cache = (column[0].as_py() for column in encoder)
-        reader = encoder_for(model, backend, cache)
-        _same_encoder(side.served, reader)
     for meant in sets:
         for names in ([key for key in meant if key in side.rows], [key for key in meant if key not in side.rows]):
             if names:
-                described = describe(reader, names, [meant[key][1] for key in names])
+                with encoder_for(*encoder) as reader:
+                    _same_encoder(side.served, reader)
+                    described = describe(reader, names, [meant[key][1] for key in names])
                 rows = np.array([side.rows[key] for key in names if key in side.rows], np.int64)
                 if len(rows):
                     described = replace(
@@ -194,10 +194,10 @@ def _sql_ranking(found: str) -> str:
 
 PYTHON_FUNCTIONS = (
     PythonFunction(
-        "_coldstart_recommend", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 4), _sql_ranking(ITEM_ID), _recommend
+        "_coldstart_recommend", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 5), _sql_ranking(ITEM_ID), _recommend
     ),
     PythonFunction(
-        "_coldstart_audience", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 4), _sql_ranking(USER_ID), _audience
+        "_coldstart_audience", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 5), _sql_ranking(USER_ID), _audience
     ),
     PythonFunction("_coldstart_score", ("VARCHAR",) * 3, "DOUBLE", _score),
     PythonFunction(

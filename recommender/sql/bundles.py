@@ -1,4 +1,8 @@
-"""Bundles that SQL functions use: each in memory once, with the scores that were last asked of it."""
+"""Bundles that SQL functions use: each in memory once, with the scores that were last asked of it.
+
+The registrations of connections own them (`coldstart_udfs.sql.registration`): a bundle stays in memory until the last
+connection that it was registered on is closed or registers another one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_udfs.sql.registration import registration_of
 from recommender.data.entities import Entities
 from recommender.model.bundle import BundleError, read_manifest
 from recommender.model.recommender import HybridRecommender
@@ -105,23 +109,25 @@ class Served:
         return np.concatenate([self.model.score(users, items, unknown="popularity") for users in asked])
 
 
-# A bundle is in memory as long as a connection that it was registered on, or while it is the last one loaded: a
-# relation may outlive the Python object of its connection.
+# Finds the bundle that a key stands for, and keeps none in memory.
 _served: WeakValueDictionary[str, Served] = WeakValueDictionary()
-_holders: WeakKeyDictionary[duckdb.DuckDBPyConnection, Served] = WeakKeyDictionary()
-_loading = threading.RLock()
+_loading = threading.Lock()
 
 
 def hold(con: duckdb.DuckDBPyConnection, path: Path) -> str:
-    """Load a bundle for a connection, unless another one holds it; what macros call it by.
+    """Load a bundle for a connection, in place of the one that it had; another connection's is shared.
+
+    Returns:
+        The key that macros pass to `served`.
 
     Raises:
-        BundleError: it cannot be used.
+        BundleError: the bundle cannot be used.
     """
     path = path.resolve()
     key = f"{_digest(path)} {path}"
     with _loading:
-        _holders[con] = served(key)
+        found = _served.get(key) or _load(key, path)
+        registration_of(con).held["bundle"] = found
     return key
 
 
@@ -129,19 +135,22 @@ def served(key: str) -> Served:
     """The bundle that a key stands for.
 
     Raises:
-        BundleError: it is no longer in memory, and another one is in its folder.
+        BundleError: no connection holds it any more.
     """
-    with _loading:
-        return _served.get(key) or _load(key)
+    found = _served.get(key)
+    if found is None:
+        raise BundleError(
+            f"the bundle {key.partition(' ')[2]} was released with its connection; keep the connection until all "
+            "results are read"
+        )
+    return found
 
 
-@lru_cache(maxsize=1)
-def _load(key: str) -> Served:
-    digest, _, path = key.partition(" ")
+def _load(key: str, path: Path) -> Served:
     model = HybridRecommender.load(path)
-    if _digest(Path(path)) != digest:
-        raise BundleError(f"the bundle in {path} was replaced; call recommender.register(con, bundle=…) again")
-    found = _served[key] = Served(Path(path), model)
+    if f"{_digest(path)} {path}" != key:
+        raise BundleError(f"the bundle in {path} was replaced while it was read; register it again")
+    found = _served[key] = Served(path, model)
     return found
 
 

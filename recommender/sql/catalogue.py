@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The settings of the connection, read when a query is planned. If the other functions are registered again, for example
 # with another model, these need not be.
 _SETTINGS = f"getvariable('{SETTINGS_VARIABLE}')"
-_ENCODER = f"{_SETTINGS}.model, {_SETTINGS}.backend, {_SETTINGS}.cache"
+_ENCODER = f"{_SETTINGS}.model, {_SETTINGS}.backend, {_SETTINGS}.cache, {_SETTINGS}.connection"
 _DESCRIPTION = (
     f"CASE WHEN {_SETTINGS}.redact = '1' THEN _coldstart_redact(CAST(description AS VARCHAR)) "
     "ELSE CAST(description AS VARCHAR) END"
@@ -100,22 +100,24 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
 
     Args:
         con: an open connection.
-        bundle: the folder of a trained recommender. It is read now, and once for all connections that use it; what
-            is later written there counts from the next call.
+        bundle: the folder of a trained recommender. It is read now, once for all connections that use it, and stays in
+            memory until the last of them is closed or registers another one. What is later written to the folder
+            counts from the next call.
 
     Raises:
         BundleError: there is no bundle, or it has another format, or it is truncated or changed.
 
     Queries with a description raise `FingerprintError` if the connection's encoder is not the bundle's.
     """
-    from coldstart_udfs.sql.connection import add_catalogue, is_registered, quote
+    from coldstart_udfs.quoting import quote_text
+    from coldstart_udfs.sql.connection import add_catalogue, is_registered
     from coldstart_udfs.sql.connection import register as register_kernel
     from recommender.sql.bundles import hold
 
     key = hold(con, Path(bundle))
     if not is_registered(con):
         register_kernel(con)
-    add_catalogue(con, CATALOGUE, {"bundle": quote(key)})
+    add_catalogue(con, CATALOGUE, {"bundle": quote_text(key)})
 
 
 def install_stubs(con: duckdb.DuckDBPyConnection) -> None:

@@ -58,7 +58,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_each_threads_cursor_has_the_functions(plugin: Any, stub: StubEncoder) -> None:
-    door = plugin("coldstart", {})
+    door = plugin("coldstart", {"model": stub})
 
     def work(number: int) -> object:
         with con.cursor() as cursor:
@@ -72,14 +72,14 @@ def test_each_threads_cursor_has_the_functions(plugin: Any, stub: StubEncoder) -
     assert vectors == [pytest.approx(StubEncoder.vector(f"text {number}")) for number in range(9)]
 
 
-def test_a_cursor_that_was_not_configured_does_not_see_the_macros(plugin: Any, stub: StubEncoder) -> None:
+def test_a_cursor_that_was_not_configured_does_not_see_the_macros(plugin: Any) -> None:
     with duckdb.connect() as con:
         plugin("coldstart", {}).configure_connection(con)
         with con.cursor() as cursor, pytest.raises(duckdb.CatalogException, match="embed"):
             cursor.sql("SELECT embed('a')")
 
 
-def test_the_config_goes_to_register(plugin: Any, stub: StubEncoder, tmp_path: Path) -> None:
+def test_the_config_goes_to_register(plugin: Any, tmp_path: Path) -> None:
     settings = tmp_path / "enrichment.json"
     Enrichment(alpha=7).write(settings)
     with duckdb.connect() as con:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import evidence_weight, item_profiles, user_profiles
+from coldstart_udfs.profile import band_label, evidence_weight, item_profiles, updated_item_profiles, user_profiles
 from coldstart_udfs.settings import Enrichment
 from recommender.data.entities import Entities, with_history
 from recommender.data.tables import load, read_interactions
@@ -26,6 +26,45 @@ def test_an_item_profile_is_the_mean_of_its_buyers_without_the_item_itself() -> 
     profiles = item_profiles(USERS, ITEMS, WEIGHTS, X, user_profiles(USERS, ITEMS, WEIGHTS, X, 2))
     # Item 0: user 0 without it is [0, 2], unit [0, 1]; user 1 bought nothing else and is not counted.
     np.testing.assert_array_equal(profiles, [[0, 1], [1, 0]])
+
+
+def test_running_means_from_nothing_are_the_item_profiles() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    users, items = np.nonzero(np.ones((5, 4), bool) & (np.arange(4) != np.arange(5)[:, None] % 4))
+    weights = rng.uniform(1, 2, 15).astype(np.float32)
+    profiles = user_profiles(users, items, weights, x, 5)
+    updated = updated_item_profiles(np.zeros((4, 3), np.float32), np.zeros(4), items, weights, x, profiles[users])
+    np.testing.assert_allclose(updated, item_profiles(users, items, weights, x, profiles), atol=1e-6)
+
+
+def test_a_running_mean_counts_the_buyers_of_before() -> None:
+    before = np.array([[1, 0]], np.float32)
+    buyer = np.array([[1, 2]], np.float32)  # without the item [1, 0] itself it points to [0, 1]
+    updated = updated_item_profiles(before, np.array([3.0]), np.array([0]), np.array([1], np.float32), X[:1], buyer)
+    np.testing.assert_allclose(updated, [[0.75, 0.25]])
+
+
+def test_a_new_buyer_of_nothing_else_leaves_a_running_mean_as_it_is() -> None:
+    before = np.array([[0, 1]], np.float32)
+    updated = updated_item_profiles(before, np.array([2.0]), np.array([0]), np.array([1], np.float32), X[:1], X[:1])
+    np.testing.assert_array_equal(updated, before)
+
+
+def test_bands_of_the_data_contract_are_those_of_the_kernel(tmp_path: Path) -> None:
+    numbers = [0.3, 0.5, 1, 3.5, 7.999, 8, 1e-9, 1e12, 0, -2.5]
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE numbers AS SELECT unnest($1) AS price", [numbers])
+        ids = "lpad(rowid::VARCHAR, 2, '0')"
+        con.execute(f"COPY (SELECT {ids} AS item_id, 'a lamp' AS description, price FROM numbers) "
+                    f"TO '{tmp_path}/items.parquet'")
+        con.execute(f"COPY (SELECT 'u' AS user_id, '' AS description) TO '{tmp_path}/users.parquet'")
+        con.execute(f"COPY (SELECT 'u' AS user_id, '00' AS item_id, TIMESTAMP '2024-01-01' AS event_timestamp) "
+                    f"TO '{tmp_path}/interactions.parquet'")
+    with duckdb.connect() as con:
+        load(con, tmp_path)
+        found = [labels for (labels,) in con.execute("SELECT attributes FROM items ORDER BY item_id").fetchall()]
+    assert found == [[band_label("price", number)] for number in numbers]
 
 
 def test_unknown_evidence_counts_as_none_and_negative_evidence_is_refused() -> None:
@@ -91,7 +130,7 @@ def test_the_sql_files_and_the_kernel_give_the_same_profiles(shop: Path) -> None
         ids, profiles, evidence = zip(*stored[side], strict=True)
         assert list(ids) == list(entities.ids)
         np.testing.assert_array_equal(evidence, entities.evidence)
-        np.testing.assert_allclose(np.array(profiles), entities.profiles, atol=1e-5)
+        np.testing.assert_allclose(np.array(profiles), entities.profiles, rtol=1e-6, atol=1e-6)
 
 
 def blank(ids: list[str], embeddings: np.ndarray | None = None) -> Entities:

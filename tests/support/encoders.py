@@ -8,6 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from coldstart_udfs.encoder.progress import EncoderStats
+
 
 class StubEncoder:
     """No model: a text's vector is drawn from its hash. For unit tests of what happens around the encoder."""
@@ -18,6 +20,7 @@ class StubEncoder:
     device = "cpu"
 
     def __init__(self) -> None:
+        self.stats = EncoderStats()
         self.seen: list[str] = []
         self.prompts: set[str] = set()
 

@@ -1,1 +1,1 @@
-"""Vectors on disk and in memory, so that no text is encoded twice."""
+"""The vector cache, on disk and in memory."""

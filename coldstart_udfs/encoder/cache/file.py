@@ -1,4 +1,4 @@
-"""The SQLite file that vectors are kept in: how it is begun, opened, locked, and set aside when it is damaged."""
+"""The SQLite file of the vector cache: creating, opening and locking it, and moving it away if it is damaged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coldstart_udfs.errors import ColdStartError
 KEYS_PER_QUERY = 500
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
 
-_APPLICATION_ID = 0x436F6C64  # "Cold": how our files are told from anybody else's
-_PATIENCE = 60  # seconds that one process waits for another
+_APPLICATION_ID = 0x436F6C64  # "Cold": marks our files
+_PATIENCE = 60  # seconds that a process waits for another
 
 _SCHEMA = f"""
     PRAGMA application_id = {_APPLICATION_ID};
     CREATE TABLE IF NOT EXISTS encoders (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
-    -- Rows are only ever appended, so that a commit touches few pages; the oldest go first when it is full.
+    -- Rows are only appended, so that a commit touches few pages; the oldest are deleted first when the file is full.
     CREATE TABLE IF NOT EXISTS vectors (
         id INTEGER PRIMARY KEY,
         encoder INTEGER NOT NULL,
@@ -36,25 +36,25 @@ _SCHEMA = f"""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a cache file, begun if it is not there.
+    """Open a cache file; it is created if it does not exist.
 
     Raises:
-        ColdStartError: it is a SQLite database of something else.
+        ColdStartError: the file is a SQLite database of another program.
     """
     connection = sqlite3.connect(path, timeout=_PATIENCE)
     try:
-        # Vectors are read in no order of theirs; with the usual 2 MB the same pages would be read again and again.
+        # Vectors are read in random order; with the default of 2 MB the same pages would be read again and again.
         connection.execute("PRAGMA cache_size = -262144")
         if not _begun(connection, path):
-            # One process at a time: SQLite does not wait for another that turns WAL on at the same moment.
+            # One process at a time: SQLite does not wait for another process that switches WAL on.
             with lock_of(path, "begin").acquire(timeout=_PATIENCE):
                 if not _begun(connection, path):
-                    # Ten vectors of 384 numbers a page; the default size holds two and wastes a quarter.
+                    # A page holds ten vectors of 384 numbers; the default size holds two and wastes a quarter.
                     connection.execute("PRAGMA page_size = 16384")
-                    # Readers go on while one process writes.
+                    # Processes can read while one process writes.
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        # A process may be killed at any moment and nothing committed is lost; a power cut may cost the last commits.
+        # Killing a process loses no committed rows; a power cut may lose the last commits.
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
         connection.close()
@@ -63,7 +63,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _begun(connection: sqlite3.Connection, path: Path) -> bool:
-    # In one transaction, or another process could begin the file between the two answers.
+    # In one transaction, or another process could create the tables between the two queries.
     connection.execute("BEGIN")
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -74,7 +74,7 @@ def _begun(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def lock_of(path: Path, name: str) -> FileLock:
-    """A lock among the processes that use a cache file, not taken yet."""
+    """A lock between the processes that use a cache file, not acquired yet."""
     folder = path.with_name(path.name + ".locks")
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{name}.lock")
@@ -82,10 +82,10 @@ def lock_of(path: Path, name: str) -> FileLock:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into one that says what to do; a damaged file is set aside.
+    """Turn SQLite's errors into a ColdStartError that says what to do; a damaged file is moved away.
 
     Raises:
-        ColdStartError: the file is damaged, or cannot be read.
+        ColdStartError: the file is damaged or cannot be read.
     """
     before = inode_of(path)
     try:
@@ -103,14 +103,14 @@ def readable(path: Path) -> Iterator[None]:
 def _damaged(path: Path, inode: int, error: Exception) -> ColdStartError:
     aside = set_aside(path, inode)
     return ColdStartError(
-        f"the vector cache {path} is damaged ({error}); it was moved to {aside}, and the next use begins a new one"
+        f"the vector cache {path} is damaged ({error}); it was moved to {aside}, and the next use creates a new one"
     )
 
 
 def set_aside(path: Path, inode: int) -> Path:
-    """Move a damaged file out of the way, if it still has this inode; where it is then."""
+    """Move a damaged file away if it still has this inode; returns its new path."""
     aside = aside_of(path)
-    # Another process may have seen the damage first and begun a new file: that one stays.
+    # Another process may have moved it first and created a new file, which stays.
     if inode_of(path) == inode:
         with suppress(FileNotFoundError):
             os.replace(path, aside)
@@ -120,17 +120,17 @@ def set_aside(path: Path, inode: int) -> Path:
 
 
 def aside_of(path: Path) -> Path:
-    """Where a damaged file is moved to."""
+    """The path that a damaged file is moved to."""
     return path.with_name(path.name + ".damaged")
 
 
 def files_of(path: Path) -> list[Path]:
-    """All that SQLite keeps of a file."""
+    """A SQLite file with its write-ahead log and shared memory."""
     return [path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))]
 
 
 def inode_of(path: Path) -> int:
-    """Which file stands there now; -1 if none does."""
+    """The inode of the file now at this path; -1 if there is none."""
     try:
         return path.stat().st_ino
     except OSError:
@@ -138,16 +138,16 @@ def inode_of(path: Path) -> int:
 
 
 def encoder_id(connection: sqlite3.Connection, fingerprint: str) -> int:
-    """The row of an encoder; -1 if nothing of it is kept."""
+    """The id of an encoder; -1 if the file has none of its vectors."""
     row = connection.execute("SELECT id FROM encoders WHERE fingerprint = ?", [fingerprint]).fetchone()
     return int(row[0]) if row else -1
 
 
 def seed_of(fingerprint: str) -> int:
-    """What the checksums of one encoder's vectors begin with."""
+    """The start value for the checksums of an encoder's vectors."""
     return zlib.crc32(fingerprint.encode())
 
 
 def checksum_of(seed: int, key: bytes, vector: bytes) -> int:
-    """Of fingerprint, key and numbers: none is served that was not stored."""
+    """The checksum over fingerprint, key and numbers, which detects damaged rows."""
     return zlib.crc32(vector, zlib.crc32(key, seed))

@@ -1,4 +1,4 @@
-"""Text × fingerprint → vector, in the memory of this process."""
+"""The memory layer of the vector cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from coldstart_udfs.profile import Vectors
 
 
 class MemoryLayer:
-    """The vectors that this process used last, in one matrix of bounded size; the oldest slot is reused."""
+    """The most recently stored vectors in one matrix of bounded size; the oldest slot is reused."""
 
     def __init__(self, dimensions: int, limit: int = 128 * 2**20) -> None:
-        """Take no memory yet; `limit` is in bytes of vectors."""
+        """Allocate nothing yet; `limit` is in bytes of vectors."""
         self._capacity = max(1, limit // (4 * dimensions))
         self._matrix = np.empty((0, dimensions), dtype=np.float32)
         self._slots: dict[Hashable, int] = {}
@@ -25,21 +25,21 @@ class MemoryLayer:
         self._lock = threading.Lock()
 
     def fill(self, keys: Sequence[Hashable], rows: Sequence[int], out: Vectors) -> list[int]:
-        """Write what is known of `rows` into `out`; the rows that are not known are returned."""
+        """Write the vectors of `rows` that are stored into `out`; returns the rows that are not stored."""
         where = np.asarray(rows, dtype=np.int64)
         with self._lock:
             asked = keys if rows == range(len(keys)) else [keys[row] for row in rows]
             slots = np.array(list(map(self._slots.get, asked, repeat(-1))), dtype=np.int64)
             known = slots >= 0
             if asked is keys and len(keys) == len(out) and known.all():
-                np.take(self._matrix, slots, axis=0, out=out, mode="clip")  # "clip" writes without a buffer between
+                np.take(self._matrix, slots, axis=0, out=out, mode="clip")  # "clip" writes without a temporary buffer
                 return []
             out[where[known]] = self._matrix[slots[known]]
         unknown: list[int] = where[~known].tolist()
         return unknown
 
     def put(self, vectors: Mapping[Any, Vectors]) -> None:
-        """Remember vectors by key, unless they are more than there is room for."""
+        """Store vectors by key, unless there are more of them than slots."""
         if len(vectors) > self._capacity:
             return
         with self._lock:

@@ -1,7 +1,7 @@
-"""Text × fingerprint → vector, on disk, shared by every process of this user on this machine.
+"""The vector cache on disk, shared by all processes of a user on a machine.
 
-The store is SQLite: of the two that were measured LMDB reads three times as fast, but reads through a memory
-map, so that a truncated file ends the process instead of raising (docs/performance.md).
+It is a SQLite file. LMDB reads three times as fast, but through a memory map, so that a truncated file ends the process
+instead of raising an error (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def default_path() -> Path:
 
 
 def key_of(text: str) -> bytes:
-    """What a text is looked up by: 16 bytes."""
+    """The key of a text: 16 bytes."""
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def size_limit() -> int:
-    """Bytes that a cache file may take: COLDSTART_CACHE_MB MiB, 2,048 unless set.
+    """The size limit of a cache file in bytes: COLDSTART_CACHE_MB MiB, by default 2,048.
 
     Raises:
-        ColdStartError: the variable is no positive number.
+        ColdStartError: the variable is not a positive whole number.
     """
     given = os.environ.get(_LIMIT_VARIABLE, str(_LIMIT_MB))
     if not given.isdecimal() or int(given) == 0:
@@ -65,23 +65,22 @@ def size_limit() -> int:
 class VectorCache:
     """A persistent, bounded map from (fingerprint, key of a text) to a float32 vector.
 
-    The cache is an optimisation and never a reason to fail: where the file cannot be read or written (disk
-    full, no permission) it warns once and the encoder goes on without it; a damaged file is set aside and
-    a new one begun. Each vector has a checksum over fingerprint, key and numbers, so that none is served
-    that was not stored. A connection is opened for each call: threads and forked workers share nothing.
-    When the file has reached its limit, the tenth that was written first goes.
+    Problems with the file raise no errors. If it cannot be read or written (disk full, no permission), the cache warns
+    once and the encoder continues without it; a damaged file is moved away and a new one created. Each vector has a
+    checksum over fingerprint, key and numbers; rows that do not match it are not used. Every call opens a connection of
+    its own, so threads and forked workers share nothing. At its size limit, the oldest tenth of the rows is deleted.
     """
 
     def __init__(self, path: str | Path, fingerprint: str, dimensions: int) -> None:
         """Open no file yet.
 
         Args:
-            path: the SQLite file; made, with its folder, at the first write.
-            fingerprint: of the encoder whose vectors are kept.
-            dimensions: a stored vector of another length is not served.
+            path: the SQLite file; created, with its folder, at the first write.
+            fingerprint: fingerprint of the encoder.
+            dimensions: length of its vectors; stored vectors of another length are not used.
 
         Raises:
-            ColdStartError: COLDSTART_CACHE_MB is no number.
+            ColdStartError: COLDSTART_CACHE_MB is not a number.
         """
         self.path = Path(path)
         self._fingerprint = fingerprint
@@ -90,7 +89,7 @@ class VectorCache:
         self._warned = False
 
     def get(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], Vectors]:
-        """What is known: the row of each known key, and the (known, dimensions) matrix of vectors."""
+        """Look keys up: the row of each key that was found, and the (found, dimensions) matrix of vectors."""
         found: dict[bytes, int] = {}
         blobs: list[bytes] = []
         if keys and self.path.exists():
@@ -115,10 +114,10 @@ class VectorCache:
             if wrong:
                 with connection:
                     connection.executemany("DELETE FROM vectors WHERE id = ?", wrong)
-                self._warn(f"{len(wrong)} vectors in {self.path} were damaged; they are encoded anew")
+                self._warn(f"{len(wrong)} vectors in {self.path} were damaged; they are encoded again")
 
     def put(self, vectors: Mapping[bytes, Vectors]) -> None:
-        """Remember vectors by key, all or none; a key that is already there keeps its own."""
+        """Store vectors by key, all or none; existing keys keep their vectors."""
         if not vectors:
             return
         seed = seed_of(self._fingerprint)
@@ -126,7 +125,7 @@ class VectorCache:
         with self._guarded():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(connect(self.path)) as connection, connection:
-                # At once, or two writers that both read first would wait for each other.
+                # IMMEDIATE, because two writers that both read first would wait for each other.
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("INSERT OR IGNORE INTO encoders (fingerprint) VALUES (?)", [self._fingerprint])
                 encoder = encoder_id(connection, self._fingerprint)
@@ -141,10 +140,10 @@ class VectorCache:
 
     @contextlib.contextmanager
     def claim(self, share: int, *, wait: bool) -> Iterator[bool]:
-        """Hold one of the `CLAIMS` shares of all texts, among the processes that use this file.
+        """Hold one of the `CLAIMS` shares of all texts, so that other processes do not encode the same texts.
 
-        Yields whether the share is held. Without `wait` another holder means no. Where no lock can be made,
-        the answer is yes: two processes may then encode one text.
+        Yields whether the share is held; without `wait`, False if another process holds it. If no lock file can be
+        created it yields True, and two processes may encode the same text.
         """
         lock: AbstractContextManager[Any] = nullcontext()
         try:
@@ -165,14 +164,17 @@ class VectorCache:
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) in DAMAGE:
                 aside = set_aside(self.path, before)
-                self._warn(f"the vector cache {self.path} is damaged ({error}); it was moved to {aside} and begun anew")
+                self._warn(
+                    f"the vector cache {self.path} is damaged ({error}); it was moved to {aside}, and a new one is "
+                    "created"
+                )
             else:
                 self._warn_unusable(error)
 
     def _warn_unusable(self, error: Exception) -> None:
         self._warn(
             f"the vector cache {self.path} cannot be used ({error}); encoding goes on without it. "
-            "Free some space, mend its permissions, or pass cache=False."
+            "Free some space, correct its permissions, or pass cache=False."
         )
 
     def _warn(self, message: str) -> None:

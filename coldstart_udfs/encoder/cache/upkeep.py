@@ -1,4 +1,4 @@
-"""What is in a cache file; clearing, forgetting and checking it."""
+"""Maintenance of a cache file: statistics, clearing, erasing and checking."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from coldstart_udfs.errors import ColdStartError
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What a cache file holds.
+    """The contents of a cache file.
 
     Attributes:
         path: the file.
         bytes: its size on disk, write-ahead log included.
-        limit: the size, in bytes, beyond which the oldest tenth goes.
-        vectors: how many vectors there are, by fingerprint.
+        limit: the size, in bytes, at which the oldest tenth is deleted.
+        vectors: number of vectors by fingerprint.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class CacheStats:
 
 
 def stats(path: Path) -> CacheStats:
-    """Count what a cache file holds.
+    """Count the contents of a cache file.
 
     Raises:
-        ColdStartError: the file is damaged, or no vector cache.
+        ColdStartError: the file is damaged or not a vector cache.
     """
     counts: dict[str, int] = {}
     if path.exists():
@@ -57,13 +57,13 @@ def stats(path: Path) -> CacheStats:
 
 
 def clear(path: Path, fingerprint: str | None = None) -> int:
-    """Forget the vectors of one encoder, or all of them with the file itself.
+    """Delete the vectors of one encoder, or the file with all vectors.
 
     Returns:
-        How many vectors went.
+        The number of vectors deleted.
 
     Raises:
-        ColdStartError: the file is no vector cache, or holds nothing of `fingerprint`.
+        ColdStartError: the file is not a vector cache, or has no vectors of `fingerprint`.
     """
     held = stats(path).vectors
     if fingerprint is None:
@@ -81,20 +81,20 @@ def clear(path: Path, fingerprint: str | None = None) -> int:
 
 
 def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
-    """Erase vectors by key, of every encoder, so that their bytes are gone from the disk too.
+    """Erase the vectors of some texts, of every encoder, so that their bytes are not on the disk any more.
 
-    A file that was set aside as damaged goes altogether: nobody can tell what is in it.
+    A file that was moved away as damaged is deleted as a whole, because its contents are unknown.
 
     Args:
         path: the cache file; it need not exist.
-        keys: of texts, as `key_of` makes them.
-        dry_run: count, and change nothing.
+        keys: keys of the texts, from `key_of`.
+        dry_run: only count.
 
     Returns:
-        How many vectors went.
+        The number of vectors erased.
 
     Raises:
-        ColdStartError: the file is damaged, no vector cache, or in use for more than a minute.
+        ColdStartError: the file is damaged, not a vector cache, or in use for more than a minute.
     """
     if not path.exists():
         if not dry_run:
@@ -118,12 +118,12 @@ def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
 
 
 def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
-    """Run deletes so that nothing of the rows, nor of what was deleted or replaced before, stays in a SQLite file.
+    """Run deletes so that neither these rows nor rows deleted or replaced earlier leave bytes in a SQLite file.
 
     Args:
-        connection: to the file, with no transaction open.
+        connection: a connection to the file, without an open transaction.
         path: the file, for messages.
-        deletes: statements and their parameters; with none the file is cleaned alone.
+        deletes: statements with their parameters; if there are none, earlier rows are still cleaned up.
 
     Raises:
         ColdStartError: another process uses the file for longer than the connection's timeout.
@@ -135,7 +135,7 @@ def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[st
         for statement, parameters in deletes:
             connection.execute(statement, parameters)
         connection.execute("COMMIT")
-        # What was replaced earlier lies in free space, and the log of a file in WAL mode keeps pages as they were.
+        # Rows replaced earlier are still in free space, and in WAL mode the log keeps old pages.
         connection.execute("VACUUM")
         busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except sqlite3.OperationalError as error:
@@ -150,13 +150,13 @@ def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[st
 
 
 def verify(path: Path) -> tuple[int, int]:
-    """Check the file's structure and every vector's checksum; wrong vectors are removed.
+    """Check the file's structure and every vector's checksum; damaged vectors are removed.
 
     Returns:
-        How many vectors are right, and how many were wrong.
+        The number of valid vectors, and the number of damaged ones.
 
     Raises:
-        ColdStartError: the structure is damaged: the file was set aside, and the next use begins a new one.
+        ColdStartError: the structure is damaged. The file was moved away, and the next use creates a new one.
     """
     if not path.exists():
         return 0, 0

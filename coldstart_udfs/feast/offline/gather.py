@@ -1,4 +1,4 @@
-"""Put rows that come in any order where they belong, each batch as it comes, so that nothing is held twice."""
+"""Reorder rows batch by batch, as they arrive, so that they are in memory only once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 Places = NDArray[np.int64]
 
-# Rows that are copied at once; 8,192 vectors of 384 floats are 13 MB.
+# Number of rows copied at once; 8,192 vectors of 384 floats are 13 MB.
 _AT_ONCE = 8_192
 
 
 def gather(wanted: pa.ChunkedArray, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[pa.Array]:
-    """One row of the batches for each id that is wanted.
+    """The row of the batches for each wanted id.
 
     Args:
-        wanted: BIGINT ids, NULL for a row that stays empty; an id may be wanted several times.
-        batches: rows whose first column is their id; each wanted id comes once.
-        schema: of the batches.
+        wanted: BIGINT ids, NULL for an empty row; ids may repeat.
+        batches: rows with their id in the first column; every wanted id occurs once.
+        schema: schema of the batches.
 
     Returns:
         The other columns, as long as `wanted`.
@@ -34,7 +34,7 @@ def gather(wanted: pa.ChunkedArray, batches: Iterable[pa.RecordBatch], schema: p
         first, last = np.searchsorted(ordered, found, "left"), np.searchsorted(ordered, found, "right")
         count = last - first
         source = np.repeat(np.arange(len(found)), count)
-        # Where each row's places begin in `order`, and how far along them one is.
+        # The start of each row's positions in `order`, and the offset from it.
         begin = np.repeat(first - np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.int64), count)
         target = order[begin + np.arange(len(source))]
         for column, values in zip(columns, batch.columns[1:], strict=True):
@@ -48,7 +48,7 @@ def _column(kind: pa.DataType, length: int) -> _Any | _Vectors:
 
 
 class _Any:
-    """Values of any type: kept as they come, and put in order in the end."""
+    """Values of any type, reordered at the end."""
 
     def __init__(self, kind: pa.DataType, length: int) -> None:
         self._kind, self._length = kind, length
@@ -69,7 +69,7 @@ class _Any:
 
 
 class _Vectors:
-    """Vectors, rows of a matrix as long as all have one width; others go the way of any value."""
+    """Vectors as rows of a matrix while all have the same length; otherwise they are handled as any values."""
 
     def __init__(self, kind: pa.DataType, length: int) -> None:
         self._kind, self._length = kind, length
@@ -83,7 +83,7 @@ class _Vectors:
         widths = np.diff(values.offsets)[valid]
         width = int(widths[0]) if len(widths) else 0
         if self._rest is None and len(widths) == 0:
-            return  # all NULL, which is what the places hold
+            return  # all NULL, as the matrix's rows are by default
         expected = width if self._matrix is None else self._matrix.shape[1]
         if self._rest is not None or not width or flat.null_count or (widths != expected).any():
             self._give_up().add(values, source, target)
@@ -94,7 +94,7 @@ class _Vectors:
         if not valid.all():
             kept = valid[source]
             source, target = (np.cumsum(valid) - 1)[source[kept]], target[kept]
-        for start in range(0, len(target), _AT_ONCE):  # one row may have all the places
+        for start in range(0, len(target), _AT_ONCE):  # one row may be wanted at every position
             part = slice(start, start + _AT_ONCE)
             self._matrix[target[part]] = rows[source[part]]
         self._known[target] = True

@@ -1,4 +1,4 @@
-"""From what Feast asks to a plan of SQL: entity rows, views, names of the answer's columns."""
+"""Turning a request of Feast into SQL: entity rows, views, names of the result's columns."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ from coldstart_udfs.feast.offline.point_in_time import (
     sorted_query,
 )
 from coldstart_udfs.feast.offline.retrieval_job import ColdStartRetrievalJob, Plan
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name
+from coldstart_udfs.feast.offline.session import first_line, open_connection
+from coldstart_udfs.quoting import quote_name
 
 if TYPE_CHECKING:
     from feast import FeatureView, RepoConfig
     from feast.infra.offline_stores.file_source import FileSource
 
-# Modes whose function gets the frame that Feast's local engine gives it.
+# Modes whose function takes a data frame, as in Feast's local engine.
 _FRAME_MODES = ("pandas", "python")
 
-# Up to so many entity rows the answer is put together in memory; beyond, DuckDB sorts, on disk if need be.
+# Up to this many entity rows the result is assembled in memory; beyond, DuckDB sorts it, on disk if necessary.
 _IN_HAND = 250_000
 
 
 def has_own_function(view: FeatureView) -> bool:
-    """Whether a view's source holds what its function reads, so that the function runs on reading.
+    """Whether a view's source holds the input of its function, so that the function runs on reading.
 
-    A view derived from other views is not such a one: its sink holds what the function gave.
+    This is not so for a view derived from other views, whose sink holds the output of the function.
     """
     return isinstance(view, BatchFeatureView) and not view.source_views and view.feature_transformation is not None
 
@@ -56,7 +57,7 @@ class _Asked(NamedTuple):
 
 
 class HistoricalRequest:
-    """One call of `get_historical_features`; `plan` looks at the files anew each time.
+    """One call of `get_historical_features`; each call of `plan` reads the files again.
 
     Attributes:
         metadata: features, keys and the range of event timestamps.
@@ -97,7 +98,7 @@ class HistoricalRequest:
                 seen[name] = one.view.name
 
     def plan(self) -> Plan:
-        """Open the sources and check every column that is wanted."""
+        """Open the sources and check that all requested columns exist."""
         views = [_Prepared(open_source(self._config, one.view.batch_source), one) for one in self._asked]
         for view in views:
             view.check(self._entities.column_names)
@@ -140,7 +141,7 @@ class _Prepared:
 
     @property
     def calls(self) -> bool:
-        """Whether reading it calls our functions."""
+        """Whether reading the view calls our functions."""
         wanted = self._columns if self._applies else self._features
         return any(self._columns[name].calls for name in wanted if name in self._columns)
 
@@ -184,7 +185,7 @@ class _Prepared:
         return View(relation, self._keys, self._timestamp, self._created, self._features, self._view.ttl or None)
 
     def _applied(self, con: duckdb.DuckDBPyConnection, name: str) -> Relation:
-        """What the view's function gives for its whole source, as Feast's local engine calls it."""
+        """The output of the view's function for the whole source, as in Feast's local engine."""
         selected = ", ".join(
             f"{column.sql} AS {quote_name(label)}" for label, column in self._columns.items()
         )
@@ -213,7 +214,7 @@ class _Prepared:
 def _asked(view: FeatureView, references: Sequence[str], full_names: bool) -> _Asked:
     mark = f"{view.projection.name_to_use()}:"
     features = list(dict.fromkeys(one.removeprefix(mark) for one in references if one.startswith(mark)))
-    # Without the version that name_to_use() may carry, as Feast names columns.
+    # As Feast names columns: without the version that name_to_use() may add.
     prefix = f"{view.projection.name_alias or view.name}__" if full_names else ""
     return _Asked(view, features, [f"{prefix}{feature}" for feature in features])
 
@@ -253,7 +254,7 @@ def _entities_of_sql(config: RepoConfig, query: str) -> tuple[pa.Table, str]:
 
 
 def _range(instants: pa.ChunkedArray) -> tuple[datetime | None, datetime | None]:
-    # Not of nanoseconds, which Arrow gives as pandas' own type.
+    # In microseconds: Arrow returns nanoseconds as a type of pandas.
     ends = pc.min_max(instants.cast(pa.timestamp("us", tz=instants.type.tz), safe=False))
     return ends["min"].as_py(), ends["max"].as_py()
 
@@ -270,11 +271,11 @@ def pull(
     *,
     latest: bool,
 ) -> ColdStartRetrievalJob:
-    """Rows of a source between two instants, or the last one of each key."""
+    """Rows of a source between two instants, or only the last row of each key."""
 
     def plan() -> Plan:
         opened = open_source(config, source)
-        # Feast names no features where a BatchFeatureView's function shall have all columns.
+        # Feast names no features if the function of a BatchFeatureView needs all columns.
         wanted = list(features) or [name for name in opened.columns if name != "__log_date"]
         names = list(dict.fromkeys([*keys, *wanted, timestamp, *([created] if created else [])]))
         for name in names:
@@ -284,7 +285,7 @@ def pull(
             opened, names, timestamp, start, end, latest_of=list(keys) if latest else None, created=created
         )
         if not keys:
-            # A view without entities has this one key in the online store.
+            # Views without entities have this key in the online store.
             names.append(DUMMY_ENTITY_ID)
             sql = f"SELECT *, '{DUMMY_ENTITY_VAL}' FROM ({sql})"
         return Plan([opened], names, calls, lambda con: sql)

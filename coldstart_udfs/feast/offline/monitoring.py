@@ -1,4 +1,4 @@
-"""What `feast monitor` asks of a source, over folders, relative paths, embedded columns and mapped names too."""
+"""The statistics of `feast monitor`, also for folders, relative paths, embedded columns and mapped names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from feast.infra.offline_stores.offline_utils import get_timestamp_filter_sql
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.offline.parquet_source import open_source
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name
+from coldstart_udfs.feast.offline.session import first_line, open_connection
+from coldstart_udfs.quoting import quote_name
 
 if TYPE_CHECKING:
     from feast import RepoConfig
@@ -30,9 +31,9 @@ def metrics(
     histogram_bins: int,
     top_n: int,
 ) -> list[dict[str, Any]]:
-    """Feast's own statistics of columns, numeric ones first; `features` are names with "numeric" or "categorical".
+    """Feast's statistics of columns, numeric ones first; `features` are names with "numeric" or "categorical".
 
-    Feast takes a vector for a number; nothing is said of vectors.
+    Vectors, which Feast takes for numbers, are left out.
     """
     during = get_timestamp_filter_sql(start, end, timestamp, tz=UTC, cast_style="timestamp", date_time_separator=" ")
     results: list[dict[str, Any]] = []
@@ -51,7 +52,7 @@ def metrics(
 
 
 def last_timestamp(config: RepoConfig, source: FileSource, timestamp: str) -> datetime | None:
-    """The last event timestamp, UTC where it has no zone; None without rows."""
+    """The last event timestamp, in UTC if it has no time zone; None without rows."""
     with _columns(config, source, [timestamp]) as (con, rows):
         ((last,),) = con.execute(f"SELECT max({quote_name(timestamp)}) FROM {rows}").fetchall()
     if isinstance(last, date) and not isinstance(last, datetime):
@@ -63,9 +64,9 @@ def last_timestamp(config: RepoConfig, source: FileSource, timestamp: str) -> da
 def _columns(
     config: RepoConfig, source: FileSource, names: Sequence[str]
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """A connection, and a subquery with these columns, by their names in the files or as features."""
+    """A connection and a subquery with these columns, named as in the files or as features."""
     opened = open_source(config, source)
-    # Monitoring takes features by their own names, and timestamps and logs by those in the files.
+    # Monitoring names features as in the view, but timestamps and logs as in the files.
     known = {**opened.named, **opened.columns}
     columns = {name: opened.column(name, known, "which is to be monitored") for name in dict.fromkeys(names)}
     rows = ", ".join(f"{column.sql} AS {quote_name(name)}" for name, column in columns.items())

@@ -1,4 +1,4 @@
-"""A Feast FileSource as something that DuckDB reads: files, columns, and columns that are embedded on reading."""
+"""A Feast FileSource for DuckDB: its files, its columns, and columns that are embedded on reading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlparse
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast.offline.session import first_line, open_connection, quote_name, quote_text, repo_folder
+from coldstart_udfs.feast.offline.session import first_line, open_connection, repo_folder
+from coldstart_udfs.quoting import quote_name, quote_text
 
 if TYPE_CHECKING:
     from feast import RepoConfig
@@ -26,21 +27,21 @@ _WRITE = "write it first; `coldstart profiles` writes those of a coldstart repos
 
 
 class Embedding(NamedTuple):
-    """One `text->vector` of a source's tag."""
+    """A pair `text->vector` of a source's tag."""
 
     text: str
     vector: str
 
     @property
     def fingerprint(self) -> str:
-        """The column that names the encoder."""
+        """The column with the encoder's fingerprint."""
         return f"{self.vector}_fingerprint"
 
 
 class Column(NamedTuple):
-    """A column as SQL: what is read of a row of the files, and what is made of it once the row is wanted.
+    """A column as SQL: what is read from the files, and what is computed from it for rows of the result.
 
-    `made` has one place for it, so that `embed()` runs on the rows of the answer alone.
+    `made` has a placeholder for `stored`, so that `embed()` runs only on rows of the result.
     """
 
     stored: str
@@ -48,12 +49,12 @@ class Column(NamedTuple):
 
     @property
     def calls(self) -> bool:
-        """Whether the connection must have our functions and the encoder's fingerprint."""
+        """Whether the connection needs our functions and the encoder's fingerprint."""
         return self.made != "{}"
 
     @property
     def sql(self) -> str:
-        """Both at once."""
+        """`made` with `stored` in it."""
         return self.made.format(self.stored)
 
 
@@ -62,12 +63,12 @@ class ParquetSource:
     """The parquet files of a FileSource.
 
     Attributes:
-        name: the source's, for messages.
-        path: as the repository gives it, for messages.
+        name: name of the source, for messages.
+        path: path as in the repository, for messages.
         files: paths or URLs, in the order in which DuckDB numbers them.
-        columns: by the name in the files; virtual ones are included.
-        mapping: Feast's `field_mapping`, file name → feature name.
-        setup: SQL that must run on the connection before.
+        columns: columns by their name in the files, virtual ones included.
+        mapping: Feast's `field_mapping`: column in the files → feature.
+        setup: SQL to run on the connection before reading.
     """
 
     name: str
@@ -79,27 +80,27 @@ class ParquetSource:
 
     @property
     def _several(self) -> bool:
-        # A folder in a bucket is one pattern, which DuckDB resolves.
+        # A folder in a bucket is one pattern that DuckDB resolves.
         return len(self.files) > 1 or "*" in self.files[0]
 
     @property
     def scan(self) -> str:
-        """What stands after FROM."""
+        """The expression for FROM."""
         several = ", union_by_name = true" if self._several else ""
         return f"read_parquet([{', '.join(map(quote_text, self.files))}]{several})"
 
     @property
     def row_id(self) -> str:
-        """A BIGINT that names a row, the same in every scan of the same files; it grows with their order."""
+        """A BIGINT that identifies a row, equal in all scans of the same files and increasing in their order."""
         return "(file_index::BIGINT * 1099511627776 + file_row_number)" if self._several else "file_row_number"
 
     @property
     def named(self) -> dict[str, Column]:
-        """The columns under the names that features have."""
+        """The columns by the names of features."""
         return {self.mapping.get(name, name): column for name, column in self.columns.items()}
 
     def column(self, name: str, columns: Mapping[str, Column], wanted_by: str) -> Column:
-        """One of `columns`, or an error that says which there are."""
+        """One of `columns`; raises an error that lists them if it does not exist."""
         if name in columns:
             return columns[name]
         close = difflib.get_close_matches(name, columns, n=1)
@@ -114,13 +115,13 @@ class ParquetSource:
         return _label(self.name, self.path)
 
     def snapshot(self) -> tuple[tuple[int, int, int], ...]:
-        """What local files are now; another value later means that somebody wrote."""
+        """The state of local files; another value later means that they were written to."""
         found = (os.stat(name) for name in self.files if "://" not in name)
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 def is_parquet(source: DataSource | None) -> bool:
-    """Whether this is a FileSource with parquet in it, as opposed to Delta, Iceberg, Lance or MLflow."""
+    """Whether this is a FileSource of parquet files, not of Delta, Iceberg, Lance or MLflow."""
     from feast.data_format import ParquetFormat
     from feast.infra.offline_stores.file_source import FileSource
 
@@ -130,10 +131,10 @@ def is_parquet(source: DataSource | None) -> bool:
 
 
 def embeddings(source: DataSource) -> tuple[Embedding, ...]:
-    """What a source's tag `coldstart.embed` asks for.
+    """The columns to embed according to a source's tag `coldstart.embed`.
 
     Raises:
-        ColdStartError: it is not of the form `text->vector, text->vector`.
+        ColdStartError: the tag is not of the form `text->vector, text->vector`.
     """
     tag = (source.tags or {}).get(EMBED_TAG)
     if tag is None:
@@ -151,7 +152,7 @@ def embeddings(source: DataSource) -> tuple[Embedding, ...]:
 
 
 def location(config: RepoConfig, path: str) -> str:
-    """A path of a FileSource, as DuckDB takes it: absolute, relative to the repository, `file://…` or a URL."""
+    """A path of a FileSource for DuckDB; it may be absolute, relative to the repository, `file://…` or a URL."""
     url = urlparse(path)
     if url.scheme == "file":
         return unquote(url.path)
@@ -159,10 +160,10 @@ def location(config: RepoConfig, path: str) -> str:
 
 
 def parquet_files(config: RepoConfig, source: FileSource) -> tuple[str, ...]:
-    """The files of a source; of a folder every *.parquet in it, but what is hidden or begins with an underscore.
+    """The files of a source. A folder has all *.parquet in it, except hidden ones and those with an underscore first.
 
     Raises:
-        ColdStartError: there is none.
+        ColdStartError: there are no files.
     """
     where = location(config, source.path)
     if "://" in where:
@@ -181,23 +182,23 @@ def parquet_files(config: RepoConfig, source: FileSource) -> tuple[str, ...]:
 
 
 def files_of_folder(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """The parquet files below a folder that count."""
-    # Not by glob, which fails where another process takes its unfinished folder away meanwhile.
+    """The parquet files below a folder, except hidden and private ones."""
+    # Not with glob, which fails if another process removes its unfinished folder meanwhile.
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if _counts(name)]
         yield from (os.path.join(place, name) for name in files if name.endswith(".parquet") and _counts(name))
 
 
 def _counts(name: str) -> bool:
-    """As Arrow has it: neither hidden nor private; but `__log_date=2024-01-01` is a partition."""
+    """Whether a name is neither hidden nor private, as in Arrow; `__log_date=2024-01-01` is a partition."""
     return not name.startswith((".", "_")) or "=" in name
 
 
 def open_source(config: RepoConfig, source: FileSource) -> ParquetSource:
-    """Look at a source's files and tags.
+    """Read a source's tags and the columns of its files.
 
     Raises:
-        ColdStartError: no such file, not parquet, or a tag that does not fit.
+        ColdStartError: a file does not exist or is not parquet, or the tag does not match its columns.
     """
     asked = embeddings(source)
     files = parquet_files(config, source)
@@ -216,7 +217,7 @@ def open_source(config: RepoConfig, source: FileSource) -> ParquetSource:
     for one in asked:
         check_embedding(source, one, columns)
         columns[one.vector] = Column(quote_name(one.text), "embed({})")
-        # Of the row, whether or not it has text; but NULL where there is no row.
+        # For every row, with or without text; NULL where there is no row.
         columns[one.fingerprint] = Column("true", "CASE WHEN {} THEN getvariable('encoder_fingerprint') END")
     return ParquetSource(
         name=bare.name, path=bare.path, files=files, columns=columns, mapping=bare.mapping, setup=bare.setup,
@@ -224,10 +225,10 @@ def open_source(config: RepoConfig, source: FileSource) -> ParquetSource:
 
 
 def check_embedding(source: DataSource, asked: Embedding, columns: Iterable[str]) -> None:
-    """That a text column is there and its vector's names are free.
+    """Check that the text column of a tag exists and that the columns it makes do not.
 
     Raises:
-        ColdStartError: the tag names an absent column, or one that exists already.
+        ColdStartError: otherwise.
     """
     names = list(columns)
     about = f"source {source.name}: the tag {EMBED_TAG} \"{asked.text}->{asked.vector}\""
@@ -241,7 +242,7 @@ def check_embedding(source: DataSource, asked: Embedding, columns: Iterable[str]
 
 
 def _secret(config: RepoConfig, source: FileSource) -> tuple[str, ...]:
-    """SQL that gives DuckDB the endpoint and keys of one S3 source, as Feast gives them to other readers."""
+    """SQL that sets the endpoint and keys of an S3 source in DuckDB, as Feast configures them for other readers."""
     if not source.path.startswith("s3://"):
         return ()
     keys = source.resolve_credentials() or {}

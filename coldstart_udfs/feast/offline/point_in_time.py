@@ -1,7 +1,7 @@
-"""Which row of a feature view was known when: point-in-time joins as SQL.
+"""Point-in-time joins as SQL: the row of a feature view that was known at each entity row.
 
-Two steps, so that wide columns are neither sorted nor grouped: keys and timestamps alone decide which row of the files
-belongs to which entity row, by ASOF JOIN; then those rows are fetched.
+There are two steps, so that wide columns are neither sorted nor grouped. An ASOF JOIN on keys and timestamps finds the
+row of the files for each entity row; then these rows are fetched.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import pyarrow as pa
 
 from coldstart_udfs.feast.offline.gather import gather
 from coldstart_udfs.feast.offline.parquet_source import Column, ParquetSource
-from coldstart_udfs.feast.offline.session import quote_name, quote_text
+from coldstart_udfs.quoting import quote_name, quote_text
 
 ENTITIES = "entity_rows"
 _MATCHED = "matched_rows"
 
-# Rows of a view that are put in place at once; 8,192 vectors of 384 floats are 13 MB.
+# Number of rows of a view that are reordered at once; 8,192 vectors of 384 floats are 13 MB.
 _AT_ONCE = 8_192
 
 
 class Relation(NamedTuple):
-    """Rows to select from: what stands after FROM, the id of a row, and columns by name."""
+    """Rows to select from: the expression for FROM, the id of a row, and columns by name."""
 
     scan: str
     row_id: str
@@ -36,17 +36,16 @@ class Relation(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """What is asked of one feature view.
+    """The requested part of a feature view.
 
     Attributes:
         relation: its rows.
-        keys: its join keys, each with the column of the entity rows that it must equal; none for a view without
-            entities.
-        timestamp: the event timestamp's column.
-        created: the created timestamp's column, which decides between rows of one event timestamp; without one the
-            last row of the files does.
+        keys: its join keys, each with the equal column of the entity rows; empty for a view without entities.
+        timestamp: the column of the event timestamp.
+        created: the column of the created timestamp; of rows with equal event timestamps, the one created last counts.
+            Without this column it is the last row of the files.
         features: columns to fetch, in order.
-        ttl: how old a row may be; a row exactly that old counts. None is for ever.
+        ttl: the greatest age of a row, inclusive; None for any age.
     """
 
     relation: Relation
@@ -58,8 +57,7 @@ class View:
 
 
 def add_entity_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, event_timestamp: str) -> None:
-    """Make the table of entity rows; columns go by number, because names may repeat but for case.
-    """
+    """Make the table of entity rows. Columns are numbered, because names may differ only in case."""
     arrays = [_plain(column) for column in rows.columns]
     numbered = pa.table(
         [*arrays, np.arange(rows.num_rows)], names=[*(f"e{number}" for number in range(len(arrays))), "row_number"]
@@ -73,13 +71,13 @@ def add_entity_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, event_timest
 def match(
     con: duckdb.DuckDBPyConnection, entity_columns: Sequence[str], views: Sequence[View], *, known_then: bool = False
 ) -> None:
-    """Find the row of each view that belongs to each row of `add_entity_rows`.
+    """Find the row of each view for each row of `add_entity_rows`.
 
     Args:
-        con: where the entity rows are.
-        entity_columns: their names.
-        views: which features will be fetched.
-        known_then: leave out rows whose created timestamp is after the entity row's.
+        con: the connection with the entity rows.
+        entity_columns: names of their columns.
+        views: the requested views.
+        known_then: leave out rows that were created after the entity row's timestamp.
     """
     place = {name: f"e{number}" for number, name in enumerate(entity_columns)}
     versions, joins, matches = [], [], []
@@ -95,15 +93,15 @@ def match(
         f"SELECT {', '.join(['e.*', *matches])} FROM {ENTITIES} e {' '.join(joins)}"
     )
     con.execute(f"DROP TABLE {ENTITIES}")
-    # The answer is put in order in the end; until then order would cost memory.
+    # The result is sorted at the end; preserving order before would take memory.
     con.execute("SET preserve_insertion_order = false")
 
 
 def _versions(view: View, place: Mapping[str, str], known_then: bool) -> str:
-    """The rows of a view that entity rows may see: keys, `since` when, their own timestamp, id; one a key and since."""
+    """The rows of a view: keys, the instant `since` which they are known, timestamp, id; one for each key and since."""
     columns, row_id = view.relation.columns, view.relation.row_id
     keys = [f"k{number}" for number in range(len(view.keys))]
-    # Where the clock of creation counts too, a row is seen from the later of both on.
+    # With `known_then`, a row is known from the later of both timestamps on.
     created = _utc(columns[view.created].stored) if view.created else "NULL::TIMESTAMPTZ"
     read = ", ".join([
         *(f"{columns[key].stored} AS {alias}" for key, alias in zip(view.keys, keys, strict=True)),
@@ -123,7 +121,7 @@ def _versions(view: View, place: Mapping[str, str], known_then: bool) -> str:
     if wanted:
         seen = f"SELECT * FROM ({seen}) s SEMI JOIN {ENTITIES} w ON {wanted}"
     by = "".join(f"{key}, " for key in keys)
-    # A row without a created timestamp comes before those with one, and of equal ones the last in the files wins.
+    # Rows without a created timestamp come before those with one; of equal rows the last in the files counts.
     order = "{'created': coalesce(created, '-infinity'::TIMESTAMPTZ), 'id': id}"
     if not (known_then and view.created):
         return f"SELECT {by}ts AS since, ts, arg_max(id, {order}) AS id FROM ({seen}) GROUP BY {by}ts"
@@ -140,7 +138,7 @@ def _versions(view: View, place: Mapping[str, str], known_then: bool) -> str:
 def sorted_query(entity_columns: Sequence[str], views: Sequence[View]) -> str:
     """SQL for the entity columns and each view's features after `match`, in the order of the entity rows.
 
-    DuckDB sorts, on disk where memory does not suffice.
+    DuckDB sorts, on disk if memory is not sufficient.
     """
     selected, joins = [f"m.e{number}" for number in range(len(entity_columns))], []
     for number, view in enumerate(views):
@@ -155,7 +153,7 @@ def sorted_query(entity_columns: Sequence[str], views: Sequence[View]) -> str:
 
 
 def gathered(con: duckdb.DuckDBPyConnection, entity_columns: Sequence[str], views: Sequence[View]) -> pa.Table:
-    """What `sorted_query` gives, in half the time: each row that was matched is read once and put into its places."""
+    """The result of `sorted_query` in half the time: each matched row is read once and copied to its positions."""
     names = [f"e{number}" for number in range(len(entity_columns))]
     ids = [f"id{number}" for number in range(len(views))]
     rows = con.execute(f"SELECT {', '.join([*names, *ids])} FROM {_MATCHED} ORDER BY row_number").to_arrow_table()
@@ -174,7 +172,7 @@ def gathered(con: duckdb.DuckDBPyConnection, entity_columns: Sequence[str], view
 
 
 def stream(result: duckdb.DuckDBPyConnection, batch_size: int) -> pa.RecordBatchReader:
-    """A result in batches; DuckDB 1.4 knows the older name alone."""
+    """A result in batches; DuckDB 1.4 only has the older name of the method."""
     read = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
     return read(batch_size)
 
@@ -192,12 +190,12 @@ def range_query(
     """SQL for the rows of a source between two instants, both included.
 
     Args:
-        source: where from.
+        source: the source.
         columns: its columns to select, in order.
-        timestamp: the column that the instants bound.
-        start: the first instant; None is the beginning. Naive is the machine's local time, as everywhere in Feast.
-        end: the last.
-        latest_of: join keys of which only the last row is wanted; empty for the one last row of all.
+        timestamp: the column that is compared with the instants.
+        start: the first instant; None for no bound. A naive one is in the machine's local time, as in Feast.
+        end: the last instant, likewise.
+        latest_of: join keys, for only the last row of each key; empty for the last row of all.
         created: the column that decides between equal timestamps.
     """
     stored = {name: source.columns[name].stored for name in {*columns, timestamp, *(latest_of or ())}}
@@ -221,7 +219,7 @@ def range_query(
 
 
 def _utc(expression: str) -> str:
-    """An instant; the connection's zone is UTC, so that is what a naive timestamp or a date is taken for."""
+    """An instant. The connection's time zone is UTC, so naive timestamps and dates are in UTC."""
     return f"CAST({expression} AS TIMESTAMPTZ)"
 
 
@@ -230,5 +228,5 @@ def _microseconds(ttl: timedelta) -> int:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without a dictionary: categories would come back as an enumeration's own type."""
+    """A column without a dictionary, which DuckDB would return as an ENUM."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

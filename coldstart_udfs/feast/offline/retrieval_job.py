@@ -1,4 +1,4 @@
-"""A retrieval that runs when its result is asked for, whole or batch by batch."""
+"""Retrievals that run when their result is read, as a whole or in batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feast import OnDemandFeatureView, RepoConfig
     from feast.saved_dataset import SavedDatasetStorage
 
-# Rows that an on-demand view gets at once; 16,384 vectors of 384 floats are 25 MB, and pandas holds them several times.
+# Number of rows in a call of an on-demand view; 16,384 vectors of 384 floats are 25 MB, and pandas copies them.
 BATCH = 16_384
 
 _ATTEMPTS = 3
@@ -33,15 +33,15 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run one retrieval.
+    """How to run a retrieval.
 
     Attributes:
-        sources: what is read.
-        names: of the answer's columns.
-        functions: whether the SQL calls ours.
-        query: prepares a connection and gives the SQL of the answer.
-        whole: a faster way to the whole answer, if there is one.
-        nulls: columns that hold nothing but NULL and have no type, for which DuckDB takes INTEGER.
+        sources: the sources to read.
+        names: names of the result's columns.
+        functions: whether the SQL calls our functions.
+        query: prepares a connection and returns the SQL of the result.
+        whole: a faster way to compute the whole result, if there is one.
+        nulls: columns of NULLs without a type, for which DuckDB returns INTEGER.
     """
 
     sources: Sequence[ParquetSource]
@@ -52,7 +52,7 @@ class Plan:
     whole: Callable[[duckdb.DuckDBPyConnection], pa.Table] | None = None
 
     def schema(self, found: pa.Schema) -> pa.Schema:
-        """The answer's, from the one that DuckDB gives."""
+        """The schema of the result, from the one that DuckDB returns."""
         return pa.schema([
             pa.field(name, pa.null() if name in self.nulls else field.type)
             for name, field in zip(self.names, found, strict=True)
@@ -62,11 +62,11 @@ class Plan:
 class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not typed
     """The result of a read from `ColdStartDuckDBOfflineStore`.
 
-    `to_df`, `to_arrow`, `to_feast_df`, `to_tensor`, `persist` are Feast's. `to_arrow_reader` and `to_arrow_batches` go
-    through the result without holding all of it. Historical features come in the order of the entity rows.
+    `to_df`, `to_arrow`, `to_feast_df`, `to_tensor` and `persist` work as in Feast. `to_arrow_reader` and
+    `to_arrow_batches` stream the result. Historical features are in the order of the entity rows.
 
-    On-demand views are applied to 16,384 rows at a time: like online, where they get the rows of one request, a
-    function sees some of the rows, and what it gives for one must not depend on others.
+    On-demand views are applied to 16,384 rows at a time. As online, where a function gets the rows of one request, the
+    result for a row must not depend on other rows.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
 
     @property
     def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """The views that are applied to the result."""
+        """The on-demand views applied to the result."""
         return self._on_demand
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
-        """What was asked; None for a plain read of a source."""
+        """Metadata of the request; None for a read of a source."""
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         for _ in range(_ATTEMPTS):
             with suppress(_SourceChangedError):
                 return self._read()
-        # Somebody writes all the time: as one of the writers, who keep each other out of a single file.
+        # Other processes keep writing: read under the lock of writers, which exists for single files.
         files = [Path(source.files[0]) for source in self._prepare().sources if len(source.files) == 1]
         with ExitStack() as stack:
             for file in dict.fromkeys(file for file in files if file.is_file()):
@@ -126,20 +126,20 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
         yield from self.to_arrow_reader(batch_size)
 
     def to_arrow_reader(self, batch_size: int = BATCH) -> pa.RecordBatchReader:
-        """The result as a stream, which pyarrow, DuckDB, Polars and others read.
+        """The result as a stream for pyarrow, DuckDB, Polars and others.
 
-        Every on-demand feature has the type that its view declares, so that the schema stands before the first row.
+        On-demand features have the type that their view declares, so that the schema is known before the first row.
 
         Raises:
-            ColdStartError: while it is read: somebody wrote to a source meanwhile, so rows may be missing; or an
-                on-demand view gives what its declared type cannot hold.
+            ColdStartError: raised while reading: a source was written to meanwhile, so rows may be missing; or an
+                on-demand view returned values that do not fit its declared type.
         """
         batches = self._batches(batch_size)
         schema = next(batches)
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _batches(self, batch_size: int) -> Iterator[Any]:
-        """The schema, then batches of it."""
+        """The schema, then the batches."""
         with _Execution(self._config, self._prepare()) as execution:
             reader = stream(execution.result(), batch_size)
             stored = execution.plan.schema(reader.schema)
@@ -153,7 +153,7 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
                 yield from table.to_batches()
 
     def _requested(self, view: OnDemandFeatureView) -> list[pa.Field]:
-        """An on-demand view's features that were asked for, as columns of the result."""
+        """The requested features of an on-demand view, as columns of the result."""
         from feast.types import from_feast_to_pyarrow_type
 
         asked = [reference.partition(":") for reference in (self._metadata.features if self._metadata else [])]
@@ -171,10 +171,10 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
     def persist(
         self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None
     ) -> None:
-        """Write the result, on-demand features included, batch by batch, beside its place and then into it.
+        """Write the result, on-demand features included, in batches to a scratch file that is then moved into place.
 
         Raises:
-            SavedDatasetLocationAlreadyExists: something is there, and `allow_overwrite` is False.
+            SavedDatasetLocationAlreadyExists: the file exists and `allow_overwrite` is False.
         """
         write_result(self._config, storage.to_data_source(), self.to_arrow_reader, allow_overwrite=allow_overwrite)
 
@@ -183,7 +183,7 @@ class ColdStartRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast is not
         return self._config.offline_store.staging_location is not None
 
     def to_remote_storage(self) -> list[str]:
-        """Write parquet files under the repository's `staging_location`, and give their paths."""
+        """Write parquet files to the repository's `staging_location`; returns their paths."""
         return export(self._config, self.to_arrow_reader())
 
 
@@ -192,7 +192,7 @@ class _SourceChangedError(ColdStartError):
 
 
 class _Execution:
-    """One run: a connection, and a look at the files before and after."""
+    """One run of a plan: a connection, and a check that the files did not change meanwhile."""
 
     def __init__(self, config: RepoConfig, plan: Plan) -> None:
         self.plan = plan
@@ -203,11 +203,11 @@ class _Execution:
         return self
 
     def result(self) -> duckdb.DuckDBPyConnection:
-        """Run the query, to be fetched."""
+        """Run the query; the caller fetches the rows."""
         return self._con.execute(self.plan.query(self._prepared()))
 
     def table(self) -> pa.Table:
-        """The whole answer, by whichever way is faster."""
+        """The whole result, computed in the faster way."""
         return self.result().to_arrow_table() if self.plan.whole is None else self.plan.whole(self._prepared())
 
     def _prepared(self) -> duckdb.DuckDBPyConnection:
@@ -225,7 +225,7 @@ class _Execution:
             raise ColdStartError(f"reading {labels} failed: {first_line(error)}") from error
 
     def _check(self) -> None:
-        """A row is found by its place in the files: if those were replaced in between, by a wrong one."""
+        """Rows are found by their position in the files, so a file that was replaced meanwhile gives wrong rows."""
         for source, before in zip(self.plan.sources, self._before, strict=True):
             try:
                 same = source.snapshot() == before
@@ -242,7 +242,7 @@ def _as(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> pa.Array | p
 
 
 def _in_batches(view: OnDemandFeatureView) -> OnDemandFeatureView:
-    """The view, handing its function a batch at a time: Feast hands it all rows, several times over in memory."""
+    """A copy of the view whose function gets a batch at a time. Feast passes all rows and copies them in memory."""
     inner = copy.copy(view)
     whole = inner.transform_arrow
 
@@ -273,6 +273,6 @@ def _apply(view: OnDemandFeatureView, table: pa.Table, fields: Sequence[pa.Field
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type) and not pa.types.is_floating(wanted):
-        # What pandas makes of whole numbers or flags with a NULL among them.
+        # Whole numbers and flags with NULLs, which pandas turns into floats with NaN.
         column = pc.if_else(pc.is_nan(column), None, column)
     return column.cast(wanted)

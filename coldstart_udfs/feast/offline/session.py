@@ -1,4 +1,4 @@
-"""A DuckDB connection of our own for each job: the repository's settings, UTC, and our functions where asked for."""
+"""The DuckDB connection of a job: with the repository's settings, in UTC, and with our functions if needed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
@@ -21,41 +22,41 @@ if TYPE_CHECKING:
 
 Setting: TypeAlias = bool | int | float | str
 
-# What the store itself decides: a naive timestamp is UTC in Feast, and DuckDB would take the machine's zone.
+# Settings that the store itself makes: naive timestamps are in UTC in Feast, but in the machine's zone in DuckDB.
 _OURS = {"timezone": "Feast's timestamps are UTC"}
 
 
 def repo_folder(config: RepoConfig) -> Path:
-    """The repository's folder, absolute; the working directory where Feast was given none."""
+    """The absolute path of the repository; the working directory if Feast has no path."""
     return Path(config.repo_path or ".").resolve()
 
 
 def open_connection(
     config: RepoConfig, *, functions: bool = False, fingerprint: bool = False
 ) -> duckdb.DuckDBPyConnection:
-    """Open a connection for one job; whoever opens it closes it.
+    """Open a connection for one job; the caller closes it.
 
     Args:
-        config: the repository's; `extensions` and `settings` of its offline store are loaded and set.
+        config: configuration of the repository; `extensions` and `settings` of its offline store are applied.
         functions: register `embed()` and the others, with the encoder of the repository's enrichment.json.
-        fingerprint: set the variable `encoder_fingerprint` to that encoder's; its files are read for it.
+        fingerprint: set the variable `encoder_fingerprint` to that encoder's fingerprint; its files are read.
 
     Raises:
-        ColdStartError: DuckDB refuses an extension or a setting.
+        ColdStartError: DuckDB cannot load an extension or does not accept a setting.
     """
     repo = repo_folder(config)
     con = duckdb.connect()
     try:
-        # Each process its own: DuckDB's default is `.tmp` in the working directory, shared by whoever runs there.
+        # One folder for each connection: DuckDB's default, `.tmp` in the working directory, is shared by processes.
         spill = Path(tempfile.gettempdir()) / f"coldstart-duckdb-{os.getpid()}-{uuid.uuid4().hex}"
         con.execute(f"SET temp_directory = {quote_text(str(spill))}")
         con.execute(f"SET file_search_path = {quote_text(str(repo))}")
-        # A name in SQL means a table, never a variable of the Python code that happens to run it.
+        # Names in SQL mean tables, not variables of the calling Python code.
         con.execute("SET python_enable_replacements = false")
-        # A scan of Arrow tells no row count, and DuckDB then takes a nested loop for an ASOF JOIN: 100 times slower.
+        # Scans of Arrow have no row count, for which DuckDB plans an ASOF JOIN as a nested loop, 100 times slower.
         con.execute("SET asof_loop_join_threshold = 0")
         settings = getattr(config.offline_store, "settings", {})
-        # First what DuckDB has itself, where extensions are for one; the rest comes with them.
+        # First DuckDB's own settings, such as the folder of extensions; others exist once extensions are loaded.
         own = {name for (name,) in con.execute("SELECT name FROM duckdb_settings()").fetchall()}
         _set(con, {name: value for name, value in settings.items() if name.lower() in own})
         _load(con, getattr(config.offline_store, "extensions", ()))
@@ -100,7 +101,7 @@ def _set(con: duckdb.DuckDBPyConnection, settings: Mapping[str, Setting]) -> Non
     for name, value in settings.items():
         if name.lower() in _OURS:
             raise ColdStartError(f"offline_store.settings: {name} cannot be set, {_OURS[name.lower()]}; take it out")
-        # A name goes into SQL as it is, so it must be one.
+        # The name is put into SQL without quotes, so it must be an identifier.
         problem = "" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) else "it is not a name"
         if not problem:
             try:
@@ -125,16 +126,6 @@ def _literal(value: Setting) -> str:
     return quote_text(value) if isinstance(value, str) else repr(value)
 
 
-def quote_name(name: str) -> str:
-    """A column or table name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_text(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def first_line(error: BaseException) -> str:
-    """What DuckDB says, without the query and the stack that may follow."""
+    """The first line of an error, without the query and traceback that DuckDB may add."""
     return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Feast's DuckDB offline store on a connection of its own, `coldstart_udfs.feast.ColdStartDuckDBOfflineStore`."""
+"""The offline store `coldstart_udfs.feast.ColdStartDuckDBOfflineStore`: DuckDB on a connection of its own."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _logger = logging.getLogger(__name__)
 
 
 class ColdStartDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # Feast is not typed
-    """What `offline_store:` in feature_store.yaml may hold, besides what the `duckdb` store takes.
+    """Keys of `offline_store:` in feature_store.yaml, in addition to those of the `duckdb` store.
 
     Attributes:
         settings: DuckDB settings by name, as in `SET`: `threads: 2`, `memory_limit: 4GB`, `s3_region: eu-west-1`.
-        extensions: DuckDB extensions to load first, such as `httpfs` for `s3://`; installed where they are not.
+        extensions: DuckDB extensions to load, such as `httpfs` for `s3://`; they are installed if necessary.
     """
 
     type: StrictStr = "coldstart_udfs.feast.ColdStartDuckDBOfflineStore"
@@ -53,7 +53,7 @@ class ColdStartDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: igno
     @model_validator(mode="before")
     @classmethod
     def _only_known(cls, given: Any) -> Any:
-        # Feast's configurations take any key, so a mistyped one would be silent.
+        # Feast's configurations accept any key, so a typing error would be ignored.
         unknown = sorted(set(given) - set(cls.model_fields)) if isinstance(given, dict) else []
         if unknown:
             raise ColdStartError(
@@ -66,12 +66,11 @@ class ColdStartDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: igno
 class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
     """Reads parquet with plain SQL on a DuckDB connection of its own.
 
-    As Feast's `duckdb` store, and: paths are relative to the repository; a folder stands for its parquet files; the
+    It extends Feast's `duckdb` store: paths are relative to the repository; a folder stands for its parquet files; the
     tag `coldstart.embed: "text->vector"` of a FileSource makes a column that is embedded on reading; point-in-time
-    joins are ASOF JOINs, in the order of the entity rows; entity rows may come as SQL; BatchFeatureViews with a pandas
-    or python function can be materialised and read; results can be streamed. Other sources than parquet files (Delta,
-    Iceberg, Lance, MLflow) go to Feast's store as they are, and a retrieval that mixes them with parquet goes there
-    whole.
+    joins are ASOF JOINs, in the order of the entity rows; entity rows may be given as SQL; BatchFeatureViews with a
+    pandas or python function can be materialised and read; results can be streamed. Feast's store reads other sources
+    than parquet (Delta, Iceberg, Lance, MLflow), and retrievals that mix them with parquet.
     """
 
     @staticmethod
@@ -89,16 +88,16 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         """Features as they were known at each entity row's event timestamp, in the order of the entity rows.
 
         Args:
-            config: the repository's.
-            feature_views: those that `feature_refs` name, and what on-demand views read.
-            feature_refs: "view:feature".
-            entity_df: entity keys, `event_timestamp` and any other columns, which are passed through; or SQL that gives
-                these. In SQL our functions are there, and file names are relative to the repository.
-            registry: for on-demand views.
-            project: their project.
-            full_feature_names: call features `view__feature`.
-            filter_by_created_timestamp: only rows that had been created by then.
-            **unsupported: `start_date` and `end_date`, which Feast passes where there is no `entity_df`.
+            config: configuration of the repository.
+            feature_views: the views of `feature_refs` and of the inputs of on-demand views.
+            feature_refs: references "view:feature".
+            entity_df: entity keys, `event_timestamp` and any other columns, which are passed through; or SQL for these.
+                The SQL may call our functions, and its file names are relative to the repository.
+            registry: registry of the on-demand views.
+            project: project of the on-demand views.
+            full_feature_names: name features `view__feature`.
+            filter_by_created_timestamp: use only rows created before the entity row's timestamp.
+            **unsupported: `start_date` and `end_date`, which Feast passes without `entity_df`.
 
         Raises:
             ColdStartError: a file or a column is missing, or two features would have one name.
@@ -136,7 +135,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The last row of each key between two instants, both included. No features named means all columns."""
+        """The last row of each key between two instants, both included; all columns if no features are named."""
         if not is_parquet(data_source):
             _no_tags([data_source])
             return DuckDBOfflineStore.pull_latest_from_table_or_query(
@@ -159,7 +158,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Every row between two instants, both included. No features named means all columns."""
+        """All rows between two instants, both included; all columns if no features are named."""
         if not is_parquet(data_source):
             _no_tags([data_source])
             return DuckDBOfflineStore.pull_all_from_table_or_query(
@@ -178,10 +177,10 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Add rows to a view's source: a file is written anew under a lock, a folder gets one more file.
+        """Add rows to a view's source: a file is rewritten under a lock, a folder gets a new file.
 
         Raises:
-            ColdStartError: the columns are not the source's, or values do not fit.
+            ColdStartError: the columns are not those of the source, or values do not fit its types.
         """
         source = feature_view.batch_source
         if source is None:
@@ -195,7 +194,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         if not is_parquet(source):
             DuckDBOfflineStore.offline_write_batch(config, feature_view, table, progress)
             return
-        offline_write.append(config, feature_view, source, table)
+        offline_write.append(config, source, table)
         if progress:
             progress(table.num_rows)
 
@@ -211,10 +210,10 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         offline_write.write_logs(config, data, logging_config)
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Check a source's tag, and its columns if its files are there; `feast apply` may come before them.
+        """Check a source's tag, and its columns if its files exist; `feast apply` may run before they do.
 
         Raises:
-            ColdStartError: the tag cannot be read, or names a column that is not there.
+            ColdStartError: the tag cannot be parsed, or names a column that does not exist.
         """
         if not is_parquet(data_source):
             _no_tags([data_source])
@@ -234,7 +233,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """Names and Arrow types of a source's columns, those of its tag at the end."""
+        """Names and Arrow types of a source's columns; those made by its tag come last."""
         if not is_parquet(data_source):
             return list(data_source.get_table_column_names_and_types(config))
         files = parquet_files(config, data_source)
@@ -256,7 +255,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         histogram_bins: int = 20,
         top_n: int = 10,
     ) -> list[dict[str, Any]]:
-        """What `feast monitor` computes, over folders, relative paths, tags and mapped names too."""
+        """The statistics of `feast monitor`, also for folders, relative paths, tags and mapped names."""
         if not is_parquet(data_source):
             found: list[dict[str, Any]] = DuckDBOfflineStore.compute_monitoring_metrics(
                 config, data_source, feature_columns, timestamp_field, start_date, end_date, histogram_bins, top_n
@@ -270,7 +269,7 @@ class ColdStartDuckDBOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
     def get_monitoring_max_timestamp(
         config: RepoConfig, data_source: DataSource, timestamp_field: str
     ) -> datetime | None:
-        """The last event timestamp of a source; None where it has no rows."""
+        """The last event timestamp of a source; None if it has no rows."""
         if not is_parquet(data_source):
             found: datetime | None
             found = DuckDBOfflineStore.get_monitoring_max_timestamp(config, data_source, timestamp_field)
@@ -288,6 +287,6 @@ def _no_tags(sources: Iterable[DataSource | None]) -> None:
 
 
 def _schema(files: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and Arrow types of the columns of several files, as Feast gives those of one."""
+    """Names and Arrow types of the columns of several files, in Feast's form."""
     schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
     return [(field.name, str(field.type)) for field in schema]

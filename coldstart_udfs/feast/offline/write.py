@@ -1,4 +1,4 @@
-"""Everything that the offline store writes: pushed rows, logged features, saved datasets. Beside, then renamed."""
+"""Writing pushed rows, logged features and saved datasets: to a scratch file, then renamed."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from coldstart_udfs.feast.offline.session import first_line
 from coldstart_udfs.files import staged
 
 if TYPE_CHECKING:
-    from feast import FeatureView, RepoConfig
+    from feast import RepoConfig
     from feast.feature_logging import LoggingConfig
     from feast.infra.offline_stores.file_source import FileSource
 
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Keep other writers of a parquet file out, those of other processes too; readers need no lock."""
+    """Hold the lock of a parquet file against other writers, also of other processes; readers need no lock."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
         yield
 
 
-def append(config: RepoConfig, view: FeatureView, source: FileSource, rows: pa.Table) -> None:
+def append(config: RepoConfig, source: FileSource, rows: pa.Table) -> None:
     """Add rows to a feature view's source: to a file under a lock, to a folder as a file of its own.
 
-    Columns that a `coldstart.embed` tag makes are left out. Types become those that the source has. Columns may have
-    the names of features, which Feast gives them before it calls a store, where the source's files have others.
+    Columns made by a `coldstart.embed` tag are left out, and types are cast to those of the source. Columns may be
+    named as features, as Feast names them before it calls a store, even if the source's files have other names.
 
     Raises:
-        ColdStartError: other columns than the source's, or values that do not fit its types.
+        ColdStartError: the columns are not those of the source, or values do not fit its types.
     """
     virtual = {name for one in embeddings(source) for name in (one.vector, one.fingerprint)}
     kept = [name for name in rows.column_names if name not in virtual and not name.startswith("__index_level_")]
@@ -70,14 +70,14 @@ def _append_to_bucket(source: FileSource, url: str, rows: pa.Table) -> None:
 
     if url.endswith(".parquet"):
         raise ColdStartError(
-            f"source {source.name}: rows cannot be added to the single file {url}, which nobody can lock; make its "
+            f"source {source.name}: rows cannot be added to the single file {url}, which cannot be locked; make its "
             "path the folder, and each push becomes a file in it"
         )
     filesystem, path = Files.create_filesystem_and_path(
         url, source.s3_endpoint_override, resolved_credentials=source.resolve_credentials()
     )
     schema = ds.dataset(path, filesystem=filesystem, format="parquet").schema
-    # An object appears whole or not at all.
+    # Objects are written atomically.
     name = f"{path.rstrip('/')}/pushed-{uuid.uuid4().hex}.parquet"
     pq.write_table(_fit(rows, schema, source), name, filesystem=filesystem)
 
@@ -89,7 +89,7 @@ def _rewrite(place: Path, source: FileSource, rows: pa.Table) -> None:
     with pq.ParquetFile(place) as old:
         schema = old.schema_arrow
         fitted = _fit(rows, schema, source)
-        # One group at a time, whatever the file's size; new rows last, where they win over equal timestamps.
+        # One row group at a time, to bound memory. New rows come last, where they count before equal timestamps.
         groups = (old.read_row_group(number).cast(schema) for number in range(old.num_row_groups))
         _write_beside(place, schema, (table for part in (groups, [fitted]) for table in part))
 
@@ -120,7 +120,7 @@ def _write_beside(place: Path, schema: pa.Schema, tables: Iterable[pa.Table | pa
 
 
 def write_logs(config: RepoConfig, data: pa.Table | Path, logging_config: LoggingConfig) -> None:
-    """Add logged features to a FileLoggingDestination's folder, partitioned as it says."""
+    """Add logged features to the folder of a FileLoggingDestination, with its partitions."""
     destination = logging_config.destination
     folder = location(config, destination.path)
     logs = data if isinstance(data, pa.Table) else ds.dataset(data, format="parquet")
@@ -152,10 +152,10 @@ def write_result(
     *,
     allow_overwrite: bool,
 ) -> None:
-    """Write a stream to a saved dataset's place: a file if its name ends in .parquet, else a folder.
+    """Write a stream to the path of a saved dataset: a file if its name ends in .parquet, else a folder.
 
     Raises:
-        SavedDatasetLocationAlreadyExists: something is there already.
+        SavedDatasetLocationAlreadyExists: the path exists and `allow_overwrite` is False.
     """
     from feast.errors import SavedDatasetLocationAlreadyExists
 
@@ -179,14 +179,14 @@ def write_result(
             new.mkdir()
         _write_stream(read(), str(new if place.suffix == ".parquet" else new / "part-0.parquet"))
         if place.is_dir():
-            # A folder cannot be renamed onto one with files in it; the old goes with the scratch folder.
+            # A folder cannot be renamed onto a folder with files, so the old one is renamed first.
             os.replace(place, scratch.with_name(f"{scratch.name}-old"))
             os.replace(new, place)
             shutil.rmtree(scratch.with_name(f"{scratch.name}-old"))
 
 
 def export(config: RepoConfig, stream: pa.RecordBatchReader) -> list[str]:
-    """Write a stream under the repository's staging location; gives the paths of the files."""
+    """Write a stream under the repository's staging location; returns the paths of the files."""
     store = config.offline_store
     if store.staging_location is None:
         raise ColdStartError("to_remote_storage() needs offline_store.staging_location in feature_store.yaml; set it")
@@ -214,7 +214,7 @@ def _filesystem(url: str, endpoint: str) -> tuple[pafs.FileSystem | None, str]:
 def _write_as_feast(
     config: RepoConfig, target: FileSource, read: Callable[[], pa.RecordBatchReader], allow_overwrite: bool
 ) -> None:
-    """Delta and the rest: Feast's own writer, which takes a whole table."""
+    """Write with Feast's writer for Delta and others, which takes a whole table."""
     import ibis  # type: ignore[import-untyped]
     from feast.infra.offline_stores.duckdb import _write_data_source
 

@@ -1,4 +1,4 @@
-"""Erasure: everything that the shop's files and stores hold of one user or one item."""
+"""Erasing a user or an item from all files and stores of a repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LEFTOVERS = ".unfinished-*"
 
 @dataclass(frozen=True)
 class Removed:
-    """How much went in one place: `count` of `what` (rows, values, vectors)."""
+    """The number of things (`what`: rows, values, vectors) removed from one place."""
 
     place: str
     what: str
@@ -42,13 +42,13 @@ class Removed:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was removed, and what could not be.
+    """The result of `forget`.
 
     Attributes:
         entity: "user" or "item".
-        entity_id: whose traces they were.
-        removed: by place; places that held nothing are left out.
-        notes: what is left for the reader to do.
+        entity_id: id of the entity.
+        removed: counts by place, without places that had nothing.
+        notes: what remains to be done by hand.
     """
 
     entity: str
@@ -58,33 +58,35 @@ class Forgotten:
 
     @property
     def total(self) -> int:
-        """How much went, over all places."""
+        """The sum of all counts."""
         return sum(row.count for row in self.removed)
 
 
 def forget(
     store: Any, entity: str, entity_id: str, *, data: str | Path | None = "data", cache: str | Path | None = None,
-    dry_run: bool = False,
+    recommenders: Callable[[str, str], Sequence[Path]] | None = None, dry_run: bool = False,
 ) -> Forgotten:
-    """Erase an entity's texts, vectors and profile from every place that this shop has on this machine.
+    """Erase an entity's texts, vectors and profile from all files and stores of a repository on this machine.
 
-    The vector cache comes first and the sources last: what the cache holds can only be found by the texts. So an
-    interrupted run is taken up again by the same call, and a second run finds nothing.
+    The vector cache is cleaned first and the sources last, because vectors can only be found by their texts. After an
+    interruption the same call continues; a second run finds nothing.
 
     Args:
         store: a FeatureStore, or the folder of its repository.
         entity: "user" or "item".
         entity_id: its id.
-        data: the folder with the contract's tables; None if the repository is not made of any.
-        cache: the vector cache's file; None is the machine's.
-        dry_run: count what would go, and change nothing.
+        data: the folder with the tables of the data contract; None if there are none.
+        cache: the file of the vector cache; None is the machine's.
+        recommenders: gives the folders of trained recommenders that hold an entity; called with `entity` and
+            `entity_id`. A note names each: it has to be trained again. None if there are none.
+        dry_run: only count.
 
     Returns:
-        What went and what could not.
+        What was removed, and what remains to be done by hand.
 
     Raises:
-        ColdStartError: the id is blank, `data` holds no table, or something lies where this cannot erase: then nothing
-            was removed. Or a file is in use: the same call goes on from there.
+        ColdStartError: the id is blank, `data` has no table, or data are in a place that this function cannot erase
+            from: nothing was removed. Or a file is in use: the same call continues from there.
     """
     if not has_text(entity_id):
         raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
@@ -98,7 +100,7 @@ def forget(
     values = online.values(rows) if online else []
     texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values, _fingerprints(files, repo))]
     reports = _reports(repo, texts)
-    bundle = None if data is None else Path(data).resolve() / "bundle"
+    trained = recommenders(entity, entity_id) if recommenders else []
 
     vectors = cache_upkeep.forget(cache, _keys(repo, texts), dry_run=dry_run)
     removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
@@ -115,13 +117,12 @@ def forget(
         if not dry_run:
             _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
     folders = [repo, *dict.fromkeys(path.parent for path in tables)]
-    known = bundle if bundle and _bundle_knows(bundle, entity, entity_id) else None
-    notes = _notes(entity, folders, bundle=known, redis=online is not None and "redis" in online.name)
+    notes = _notes(entity, folders, trained, redis=online is not None and "redis" in online.name)
     return Forgotten(entity, entity_id, [row for row in removed if row.count], notes)
 
 
 def _tables(folder: str | Path | None) -> list[Path]:
-    """The contract's tables, interactions first: a stop between the two leaves tables that keep the contract."""
+    """The tables, interactions first, so that they keep the data contract if the run is interrupted in between."""
     if folder is None:
         return []
     data = Path(folder).resolve()
@@ -134,14 +135,14 @@ def _tables(folder: str | Path | None) -> list[Path]:
     tables = [path for path in parquet_files([data]) if path.parent == data]
     if not {path.stem for path in tables} & {"items", "users", "interactions"}:
         raise ColdStartError(
-            f"{data} holds none of items, users and interactions, so what they say would stay; nothing was removed. "
+            f"{data} holds none of items, users and interactions, so their rows would stay; nothing was removed. "
             "Give --data the folder that `coldstart ingest` wrote, or --no-tables where there is none"
         )
     return sorted(tables, key=lambda path: path.stem in ("users", "items"))
 
 
 def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
-    """Names of encoders: strings beside an id that are nobody's text."""
+    """The fingerprints of encoders: strings in rows of entities that are not texts."""
     settings = Enrichment.of_repo(repo)
     encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
     found = {encoder.fingerprint for encoder in encoders}
@@ -155,10 +156,10 @@ def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
 def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
     """The parquet files that may hold rows of an entity, sources last.
 
-    What the registry names, what else lies in the repository's data folder, and the contract's tables.
+    These are the files that the registry names, other files in the repository's data folder, and the tables.
 
     Raises:
-        ColdStartError: something that the registry names, or a table, cannot be rewritten here.
+        ColdStartError: a file that the registry names, or a table, cannot be rewritten here.
     """
     views = [*store.list_feature_views(), *store.list_stream_feature_views()]
     sources = [view.batch_source for view in views if view.batch_source is not None]
@@ -172,7 +173,7 @@ def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
 
 
 def _holders(files: Sequence[Path], key: str, entity_id: str) -> dict[Path, int]:
-    """How many rows of the entity each file has, for those that have any."""
+    """The number of rows of the entity in each file that has any."""
     counts = {path: sum(_count(_of(table, key, entity_id)) for table in _groups(path, key)) for path in files}
     return {path: count for path, count in counts.items() if count}
 
@@ -182,14 +183,14 @@ def _count(mask: Any) -> int:
 
 
 def _groups(path: Path, *columns: str) -> Iterator[pa.Table]:
-    """A file's row groups, with these columns or all; none if it lacks one."""
+    """A file's row groups, with these columns or all columns; nothing if a column is missing."""
     try:
         with pq.ParquetFile(path) as file:
             if set(columns) <= set(file.schema_arrow.names):
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, columns=list(columns) or None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ColdStartError(f"{path} cannot be read as parquet ({error}); mend it or move it away first") from None
+        raise ColdStartError(f"{path} cannot be read as parquet ({error}); repair it or move it away first") from None
 
 
 def _of(table: pa.Table, key: str, entity_id: str) -> Any:
@@ -197,7 +198,7 @@ def _of(table: pa.Table, key: str, entity_id: str) -> Any:
 
 
 def _quoting(table: pa.Table, texts: Sequence[str]) -> Any:
-    """Where a row of `feast monitor` quotes a text: its most frequent values stand there as JSON."""
+    """A mask of the rows of `feast monitor` that quote a text: they hold frequent values as JSON."""
     mask = pa.chunked_array([pa.array(np.zeros(len(table), dtype=bool))])
     quoted = {json.dumps(text, ensure_ascii=ascii_only) for text in texts for ascii_only in (True, False)}
     for name in (field.name for field in table.schema if _is_text(field.type)):
@@ -220,7 +221,7 @@ def _reports(repo: Path, texts: Sequence[str]) -> dict[Path, int]:
 
 
 def _texts_of_files(files: Iterable[Path], key: str, entity_id: str) -> Iterator[str]:
-    """Every string that stands beside the id, in any version: any of them may have been embedded."""
+    """All strings in rows of the id: any of them may have been embedded."""
     for path in files:
         strings = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
         columns = [name for name in strings if not name.endswith(("_id", "_fingerprint"))]
@@ -240,7 +241,7 @@ def _texts_of_values(values: Iterable[bytes], fingerprints: set[str]) -> Iterato
 
 
 def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
-    """What the cache may know texts by: as they are, redacted or cleaned, and with each model's prefix."""
+    """The possible cache keys of texts: as they are, redacted or cleaned, with the prefixes of all models."""
     settings = Enrichment.of_repo(repo)
     encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
     prefixes = {"", *(prefix for manifest in installed() for prefix in manifest.prompts.values())}
@@ -254,8 +255,8 @@ def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
 
 
 def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
-    """The file without some rows: beside, then renamed. A pushed file that is empty then goes, if others are there."""
-    lock = path.with_name(f".{path.name}.lock")  # of the offline store, if it ever added rows to this file
+    """Rewrite a file without some rows. A pushed file that is empty then is deleted, unless it is the only file."""
+    lock = path.with_name(f".{path.name}.lock")  # the lock of the offline store, if it has added rows to this file
     alone = FileLock(lock) if lock.exists() else nullcontext()
     with alone, pq.ParquetFile(path) as file, staged(path.parent) as scratch:
         columns = [file.metadata.row_group(0).column(n) for n in range(file.metadata.num_columns)]
@@ -273,25 +274,13 @@ def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
                 rows += len(table)
                 if len(table):
                     writer.write_table(table, row_group_size=len(table))
-            if not options["store_schema"]:  # then the writer leaves everything else of the metadata out, too
+            if not options["store_schema"]:  # without it the writer writes no other metadata either
                 writer.add_key_value_metadata(about)
     if not rows and path.name.startswith("pushed-") and len(list(path.parent.glob("*.parquet"))) > 1:
         path.unlink()
 
 
-def _bundle_knows(folder: Path, entity: str, entity_id: str) -> bool:
-    """Whether a trained recommender holds the id, with its texts and vectors."""
-    for path in folder.glob("arrays-*.npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            names, offsets = arrays[f"{entity}_ids.bytes"].tobytes(), arrays[f"{entity}_ids.offsets"]
-        wanted = entity_id.encode("utf-8", "surrogatepass")
-        starts = offsets[:-1][np.diff(offsets) == len(wanted)]
-        if any(names[start : start + len(wanted)] == wanted for start in starts):
-            return True
-    return False
-
-
-def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: bool) -> list[str]:
+def _notes(entity: str, folders: Sequence[Path], trained: Sequence[Path], *, redis: bool) -> list[str]:
     shared = "item profiles are means over buyers" if entity == "user" else "user profiles are sums over items"
     notes = [
         f"raw files stay: the next `coldstart ingest` of them brings the {entity} back",
@@ -300,10 +289,10 @@ def _notes(entity: str, folders: Sequence[Path], *, bundle: Path | None, redis: 
         "backups, exports, databases of your own, the history of `coldstart sql` and other machines' caches are yours "
         "to clean; if SQL embedded a changed form of a text, `coldstart cache clear` removes its vector",
     ]
-    if bundle:
-        notes.insert(0, f"the recommender in {bundle} holds the {entity}'s text: run `coldstart train` again")
+    for folder in trained:
+        notes.insert(0, f"the recommender in {folder} holds the {entity}'s text: run `coldstart train` again")
     if redis:
-        notes.append("Redis' own files hold the keys until it writes them anew: redis-cli BGSAVE, BGREWRITEAOF")
+        notes.append("Redis' own files hold the keys until it rewrites them: redis-cli BGSAVE, BGREWRITEAOF")
     left = [str(path) for folder in folders for path in folder.rglob(_LEFTOVERS)]
     if left:
         notes.insert(0, f"a write that was killed left {', '.join(left)}: delete it if nothing is being written there")

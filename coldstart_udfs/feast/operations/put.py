@@ -1,4 +1,4 @@
-"""New words about a user or an item, in the online and in the offline store at once."""
+"""Writing new descriptions of users or items to the online and the offline store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.offline.session import first_line
 from coldstart_udfs.feast.operations.stores import join_key, local_places, open_store, parquet_files
-from coldstart_udfs.profile import has_text
+from coldstart_udfs.profile import band_label, has_text
 from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ _BAND = re.compile(r"2\^-?[0-9]+")
 
 @dataclass(frozen=True)
 class Put:
-    """What was put, and how it is found afterwards; arrays have one element for each id.
+    """The result of `put`; arrays have one element for each id.
 
     Attributes:
-        entity: "user" or "item", say.
-        ids: of the entities.
-        event_timestamp: from when on history knows the new words, UTC.
-        fingerprint: of the encoder that made the embeddings.
-        evidence: (n,) interactions behind the stored profile P; 0 is a cold entity.
-        norm: (n,) of the enriched profile P' that the online store gives now.
+        entity: name of the entity, such as "user" or "item".
+        ids: ids of the entities.
+        event_timestamp: event timestamp of the rows, UTC.
+        fingerprint: fingerprint of the encoder that made the embeddings.
+        evidence: (n,) number of interactions in the stored profile P; 0 for a cold entity.
+        norm: (n,) norm of the enriched profile P' that the online store returns now.
         truncated: (n,) whether the text is longer than the encoder reads.
-        retrievable: (n,) whether the online store gives the new words.
-        seconds: that it took with the store open, from the words to reading them back.
+        retrievable: (n,) whether the online store returns the new description.
+        seconds: time taken, without opening the store.
     """
 
     entity: str
@@ -66,26 +66,23 @@ def put(
 ) -> Put:
     """Embed descriptions and write them to the offline and the online store of a Feast repository.
 
-    One entity or many in a call: strings, or columns of a data frame. What behaviour says of an entity, its profile
-    P, stays as it is. The rows go to the view `{entity}_descriptions`: first to the offline store, then to the online
-    store, so that what serving reads is always in history too.
+    A call takes one entity or many: strings, or columns of a data frame. Profiles P do not change. Rows are written to
+    the view `{entity}_descriptions`: first to the offline store, then to the online store, so that history has every
+    row that serving reads.
 
     Args:
         store: a FeatureStore, or the folder of its repository.
         entity: "user" or "item".
-        ids: one or several, each once.
-        descriptions: as many texts.
-        attributes: for one id "column=value" texts, for several a list of them each; None keeps what the online store
-            has. The number of a column that holds numbers in the tables falls into its band: "price=3.5" is put as
-            "price=2^1". (That is known where the source lies on this machine; elsewhere give the band.)
-
-    Returns:
-        What was put; all of it, for a failure raises.
+        ids: one or several ids, each once.
+        descriptions: one text for each id.
+        attributes: for one id "column=value" texts, for several a list of these for each; None keeps the attributes of
+            the online store. Numbers of columns that are numeric in the tables are put as bands: "price=3.5" becomes
+            "price=2^1". (Numeric columns are known only if the source is on this machine; otherwise give the band.)
 
     Raises:
         FingerprintError: the repository's encoder is not that of its views; nothing was written.
-        ColdStartError: an id or a text cannot be used, or the repository takes no such rows; nothing was written.
-            Or one of the stores failed: then the message says what is where.
+        ColdStartError: an id or a text cannot be used, or the repository does not accept the rows; nothing was written.
+            Or a store failed: then the message says what was written.
     """
     names, texts, labels = _checked(entity, ids, descriptions, attributes)
     store = open_store(store) if isinstance(store, (str, Path)) else store
@@ -102,7 +99,7 @@ def put(
 
     import pandas as pd
 
-    # As a Python datetime, in microseconds: parquet sources hold no nanoseconds, and Feast casts without rounding.
+    # A Python datetime, in microseconds: parquet sources have no nanoseconds, and Feast casts without rounding.
     now = datetime.now(UTC)
     frame = pd.DataFrame({
         key: names, f"{entity}_description": texts, f"{entity}_attributes": pd.Series(labels, dtype=object),
@@ -140,14 +137,14 @@ def _checked(
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ColdStartError(f"the {entity} {twice!r} stands there twice; put one description for each")
+        raise ColdStartError(f"the {entity} {twice!r} is given twice; give one description for each id")
     for name, text in zip(names, texts, strict=True):
         if not has_text(text):
             raise ColdStartError(
-                f"the description of {entity} {name!r} is {text!r}, which says nothing; give it words. "
-                f"`coldstart forget --{entity}-id` takes words back"
+                f"the description of {entity} {name!r} is {text!r}, which has no words; give a text. "
+                f"`coldstart forget --{entity}-id` removes a description"
             )
-    # As the encoder reads it: no store takes half a surrogate pair.
+    # As in the encoder: stores do not accept a lone surrogate.
     return names, [_SURROGATE.sub("\ufffd", text) for text in texts], labels
 
 
@@ -160,19 +157,19 @@ def _labels(row: Any) -> list[str]:
 
 
 def _numeric_attributes(store: Any, view: Any) -> set[str]:
-    """The columns of numbers, as `coldstart profiles` noted them in the source's files."""
+    """The numeric columns, from the metadata that `coldstart profiles` wrote to the source's files."""
     import pyarrow.parquet as pq
 
     try:
         files = parquet_files(local_places(view.batch_source, store.config))
-    except ColdStartError:  # the source lies elsewhere
+    except ColdStartError:  # the source is not on this machine
         return set()
     noted = ((pq.read_schema(path).metadata or {}).get(b"numeric_attributes") for path in files)
     return {name for names in noted if names for name in json.loads(names)}
 
 
 def _banded(label: str, numeric: set[str]) -> str:
-    """A label as the tables would give it: numbers fall into bands between powers of two.
+    """A label as the tables have it: a number becomes its band.
 
     >>> _banded("price=3.5", {"price"}), _banded("price=-1", {"price"}), _banded("size=3.5", {"price"})
     ('price=2^1', 'price<=0', 'size=3.5')
@@ -189,11 +186,11 @@ def _banded(label: str, numeric: set[str]) -> str:
             f"the attribute {label!r} is no number, and the tables' column {column!r} holds numbers; give it like "
             f"{column}=3.5. Nothing was written"
         )
-    return f"{column}=2^{math.floor(math.log2(number))}" if number > 0 else f"{column}<=0"
+    return band_label(column, number)
 
 
 def _view(store: Any, entity: str) -> Any:
-    """The view of descriptions, which has just the features that a put fills."""
+    """The view of descriptions, which must have exactly the features that `put` writes."""
     views = {view.name: view for view in store.list_feature_views()}
     name = f"{entity}_descriptions"
     if name not in views:
@@ -211,11 +208,12 @@ def _view(store: Any, entity: str) -> Any:
 def _known(
     store: Any, view: Any, entity: str, key: str, names: list[str], encoder: Encoder
 ) -> dict[str, list[Any]]:
-    """What the online store has of the ids, after a check that its vectors and the views are of this encoder."""
+    """The online values of the ids, after a check that stored vectors and views are of this encoder."""
     feature = f"{entity}_profile_fingerprint"
     known = _online(store, [f"{entity}_profiles:{feature}", f"{view.name}:{entity}_attributes"], key, names)
     profiles = {found: "the stored profile of a given id" for found in known[feature] if found is not None}
-    # Nobody has this id: the view itself is asked. A text's old vector may be another encoder's: it is replaced.
+    # A random id reads the fingerprint of the view itself. The old vector of the text may be of another encoder: it is
+    # replaced.
     asked = f"{entity}_enriched:{entity}_embedding_fingerprint"
     (registered,) = _online(store, [asked], key, [uuid4().hex])[f"{entity}_embedding_fingerprint"]
     for found, found_in in {registered: f"the registered view {entity}_enriched", **profiles}.items():
@@ -231,8 +229,8 @@ def _known(
 def _write(store: Any, view: Any, frame: pd.DataFrame) -> None:
     """Write rows, with columns named as features, to the offline store, then to the online store.
 
-    Not by Feast's `push`. It writes online first, so that a failing offline store would leave words that history never
-    knew. And what it hands to an offline store (0.67) has the names of features where the source has its own.
+    Feast's `push` is not used: it writes online first, so that a failing offline store would leave rows that history
+    does not have; and in 0.67 it passes feature names to the offline store where the source has other column names.
     """
     import pyarrow as pa
 

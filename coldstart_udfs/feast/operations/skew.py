@@ -1,4 +1,4 @@
-"""Training/serving skew: what training read, beside what the online store gives for the same entities now."""
+"""Training/serving skew: features that training read, compared with the online store's for the same entities now."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 # The ids of one entity, as (join key, id).
 Entity: TypeAlias = frozenset[tuple[Any, Any]]
 
+# How far two numbers may lie apart, relative to the larger one where that is above 1.
 TOLERANCE = 1e-6
 _EXAMPLES = 3
 
-# Why a value differs. What is merely newer is no fault; the rest has something to be done about it.
+# Reasons for a difference. Newer rows are not a fault; all other reasons need action.
 NEWER = "the online row is newer than what training read"
 MISSING = "not in the online store: run `feast materialize` (or its ttl has passed)"
 LATE = "the source got the row after training read it"
@@ -33,16 +35,16 @@ UNEXPLAINED = "computed from inputs that training did not keep"
 
 @dataclass
 class Skew:
-    """One feature of one view.
+    """The skew of one feature.
 
     Attributes:
         view: the online view.
         feature: its feature.
-        compared: how many entities had a value on either side.
-        different: how many of them differ by more than the tolerance.
-        largest: the largest absolute difference of a number, of all entities with a value on both sides.
-        reasons: how many differ for which reason.
-        examples: the first few entities that differ, "user_id=7, item_id=9".
+        compared: number of entities with a value on either side.
+        different: number of entities that differ by more than the tolerance.
+        largest: the largest absolute difference of numbers, over entities with a value on both sides.
+        reasons: number of differences by reason.
+        examples: the first entities that differ, such as "user_id=7, item_id=9".
     """
 
     view: str
@@ -55,7 +57,7 @@ class Skew:
 
     @property
     def faulty(self) -> int:
-        """How many differ for another reason than that the online row is newer."""
+        """The number of differences that are not due to a newer online row."""
         return self.different - self.reasons[NEWER]
 
 
@@ -65,25 +67,23 @@ def measure_skew(
     *,
     service: str = "coldstart_serving",
     limit: int | None = 1_000,
-    tolerance: float = TOLERANCE,
-    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    report: Report = no_report,
 ) -> list[Skew]:
     """Compare a training frame with the online store, feature by feature.
 
     Args:
         store: the Feast store.
-        training: what `get_historical_features` gave: join keys, `event_timestamp` and features under their short
-            names. Of several rows for one entity the latest counts.
-        service: the feature service that serving reads; its features are compared where `training` has them.
-        limit: at most this many entities of each kind, spread evenly over the frame; None compares all.
-        tolerance: how far two numbers may lie apart, relative to the larger one where that is above 1.
-        report: told (stage, done, total).
+        training: the result of `get_historical_features`: join keys, `event_timestamp` and features under their short
+            names. The latest row of each entity is compared.
+        service: the feature service that serving reads; its features are compared if `training` has them.
+        limit: number of entities of each kind to compare, spread evenly over the frame; None compares all.
+        report: called with the views compared so far.
 
     Returns:
         One `Skew` for each feature, in the service's order.
 
     Raises:
-        ColdStartError: the frame has no `event_timestamp`, or none of the service's features.
+        ColdStartError: the frame has no `event_timestamp` or none of the service's features.
     """
     import pandas as pd
 
@@ -98,7 +98,7 @@ def measure_skew(
         raise ColdStartError(f"there is no feature service {service!r}; there are {', '.join(sorted(services))}")
     projections = services[service].feature_view_projections
     on_demand = {view.name: view for view in store.list_on_demand_feature_views()}
-    # Stored features first: what is computed of them is explained by them.
+    # Stored features first: their differences explain those of computed features.
     projections = sorted(projections, key=lambda projection: projection.name in on_demand)
     found: list[Skew] = []
     differing: dict[str, set[Entity]] = {}
@@ -118,7 +118,7 @@ def measure_skew(
             explain = _stored(store, projection.name, names, rows, keys, moments)
         for name in names:
             found.append(Skew(projection.name, name))
-            differing[name] = _compare(found[-1], rows, keys, online[name], tolerance, explain)
+            differing[name] = _compare(found[-1], rows, keys, online[name], explain)
     report("views", len(projections), len(projections))
     if not found:
         raise ColdStartError(
@@ -130,10 +130,10 @@ def measure_skew(
 
 
 def _compare(
-    skew: Skew, rows: pd.DataFrame, keys: list[str], online: Sequence[Any], tolerance: float,
+    skew: Skew, rows: pd.DataFrame, keys: list[str], online: Sequence[Any],
     explain: Callable[[str, int, Entity, Any, Any], str],
 ) -> set[Entity]:  # fmt: skip
-    """Fill in one feature's skew; the entities that differ."""
+    """Fill in the skew of a feature; returns the entities that differ."""
     differing: set[Entity] = set()
     entities = rows[keys].to_dict("records")
     both = zip(map(_plain, rows[skew.feature].tolist()), map(_plain, online), strict=True)
@@ -143,7 +143,7 @@ def _compare(
         skew.compared += 1
         skew.largest = max(skew.largest, _distance(read, given) or 0.0)
         silent = _nothing(read, skew.feature) and _nothing(given, skew.feature)
-        if silent or _same(read, given, tolerance):
+        if silent or _same(read, given):
             continue
         entity = frozenset(entities[row].items())
         differing.add(entity)
@@ -157,7 +157,7 @@ def _compare(
 def _stored(
     store: Any, view: str, names: list[str], rows: pd.DataFrame, keys: list[str], moments: dict[str, list[float]]
 ) -> Callable[[str, int, Entity, Any, Any], str]:
-    """Reasons for a stored feature: history is read again at the same moments, once, when first asked."""
+    """Reasons for differences of a stored feature. History is read again, at the same moments, if it is needed."""
     import pandas as pd
 
     again: dict[str, list[Any]] = {}
@@ -173,7 +173,7 @@ def _stored(
         if not again:
             frame = _history(store, [f"{view}:{feature}" for feature in names], rows, keys)
             again.update((feature, frame[feature].tolist()) for feature in names)
-        return BEHIND if _same(read, _plain(again[name][row]), TOLERANCE) else REWRITTEN
+        return BEHIND if _same(read, _plain(again[name][row])) else REWRITTEN
 
     return explain
 
@@ -181,11 +181,11 @@ def _stored(
 def _computed(
     view: Any, training: pd.DataFrame, differing: dict[str, set[Entity]]
 ) -> Callable[[str, int, Entity, Any, Any], str]:
-    """Reasons for a feature of an on-demand view: its inputs, else its parameters."""
+    """Reasons for differences of an on-demand feature: its inputs, else its parameters."""
     inputs = [
         feature.name for projection in view.source_feature_view_projections.values() for feature in projection.features
     ]
-    # What an encoder is called says nothing that the vectors do not.
+    # Fingerprints are left out: a change of the encoder shows in the vectors.
     known = {name for name in inputs if not name.endswith("_fingerprint")} <= set(training.columns)
 
     def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
@@ -204,7 +204,7 @@ def _join_keys(store: Any, view: str, on_demand: dict[str, Any]) -> list[str]:
 
 
 def _latest(training: pd.DataFrame, keys: list[str], limit: int | None) -> pd.DataFrame:
-    """The latest row of each entity, evenly thinned out."""
+    """The latest row of each entity; at most `limit` rows, spread evenly."""
     rows = training.sort_values("event_timestamp", kind="stable").drop_duplicates(keys, keep="last")
     rows = rows.sort_values(keys)
     if limit is not None and len(rows) > limit:
@@ -215,7 +215,7 @@ def _latest(training: pd.DataFrame, keys: list[str], limit: int | None) -> pd.Da
 def _online(
     store: Any, view: str, names: Sequence[str], entities: pd.DataFrame
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
-    """Values, and seconds since 1970 of the events behind them (0 where there is none), by feature."""
+    """Values, and their event timestamps in seconds since 1970 (0 without a row), by feature."""
     response = store.get_online_features([f"{view}:{name}" for name in names], entities.to_dict("records"))
     moments = {
         name: [moment.seconds + moment.nanos / 1e9 for moment in result.event_timestamps]
@@ -225,20 +225,20 @@ def _online(
 
 
 def _history(store: Any, features: list[str], rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """History at the rows' own moments, in their order."""
+    """History at the timestamps of the rows, in the same order."""
     frame = store.get_historical_features(rows[[*keys, "event_timestamp"]], features).to_df()
     return rows[keys].merge(frame.drop_duplicates(keys), on=keys, how="left")
 
 
 def _plain(value: Any) -> Any:
-    """None for what pandas puts in its place and for an empty list; a vector or list as an array."""
+    """None for NaN and empty lists; vectors and lists as arrays."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return np.asarray(value) if len(value) else None
     return None if value is None or value != value else value
 
 
 def _nothing(value: Any, feature: str) -> bool:
-    """NULL, or what a history of which everything was returned leaves: a zero vector, behind it no events."""
+    """Whether a value is NULL, or zero because all events of a history were returned."""
     if value is None:
         return True
     numeric = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number)
@@ -246,7 +246,7 @@ def _nothing(value: Any, feature: str) -> bool:
 
 
 def _distance(a: Any, b: Any) -> float | None:
-    """The largest absolute difference of two numbers or two vectors of one length; None of anything else."""
+    """The largest absolute difference of two numbers or equally long vectors; None for other values."""
     if a is None or b is None or np.shape(a) != np.shape(b):
         return None
     a, b = np.asarray(a), np.asarray(b)
@@ -255,8 +255,8 @@ def _distance(a: Any, b: Any) -> float | None:
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
 
 
-def _same(a: Any, b: Any, tolerance: float) -> bool:
+def _same(a: Any, b: Any) -> bool:
     distance = _distance(a, b)
     if distance is None:
         return bool(np.array_equal(a, b))
-    return distance <= tolerance * max(1.0, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
+    return distance <= TOLERANCE * max(1.0, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))

@@ -1,4 +1,4 @@
-"""The Feast store of a repository: where its parquet lies, and what its online store holds of one entity."""
+"""The Feast store of a repository: its parquet files, and the rows of an entity in its online store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import yaml
 
 from coldstart_udfs.encoder.cache.upkeep import erase
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast.offline.session import quote_name
+from coldstart_udfs.quoting import quote_name
 
 
 def open_store(repo: str | Path) -> Any:
     """The Feast store of a repository that `feast apply` has seen.
 
     Raises:
-        ColdStartError: no repository there, or it was never applied.
+        ColdStartError: there is no repository, or it was never applied.
     """
     repo = Path(repo)
     config = repo / "feature_store.yaml"
@@ -32,16 +32,16 @@ def open_store(repo: str | Path) -> Any:
         raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
     from feast import FeatureStore
 
-    # ibis calls a DuckDB method that DuckDB 1.5 is retiring; nobody who runs this can mend it.
+    # ibis calls a method that DuckDB 1.5 deprecates; users cannot change that.
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     return FeatureStore(repo_path=str(repo))
 
 
 def join_key(store: Any, entity: str) -> str:
-    """The column that holds an entity's ids, such as user_id.
+    """The column with an entity's ids, such as user_id.
 
     Raises:
-        ColdStartError: the repository has no such entity, or its ids are no strings.
+        ColdStartError: the repository does not have this entity, or its ids are not strings.
     """
     entities = {one.name: one for one in store.list_entities()}
     if entity not in entities:
@@ -53,10 +53,10 @@ def join_key(store: Any, entity: str) -> str:
 
 
 def local_places(source: Any, config: Any) -> list[Path]:
-    """Where a data source's parquet lies on this machine: a file, a folder, or what a pattern matches.
+    """The paths of a parquet data source on this machine: a file, a folder, or the matches of a pattern.
 
     Raises:
-        ColdStartError: it is no parquet, or lies elsewhere.
+        ColdStartError: the source is not parquet, or not on this machine.
     """
     from coldstart_udfs.feast.offline.parquet_source import is_parquet, location
 
@@ -70,7 +70,7 @@ def local_places(source: Any, config: Any) -> list[Path]:
 
 
 def parquet_files(places: Iterable[Path]) -> list[Path]:
-    """Every parquet file in places, each once; of folders all that is below them, but what a killed write left."""
+    """The parquet files at some paths, each once. Folders are searched; files left by killed writes are skipped."""
     found: list[Path] = []
     for place in map(Path.resolve, places):
         inside = sorted(place.rglob("*.parquet")) if place.is_dir() else [place] if place.is_file() else []
@@ -79,32 +79,32 @@ def parquet_files(places: Iterable[Path]) -> list[Path]:
 
 
 class OnlineRow(NamedTuple):
-    """What the online store holds of an entity in one place: `place` is a table of SQLite, empty for Redis."""
+    """A row of an entity in the online store; `place` is the table in SQLite, empty for Redis."""
 
     place: str
     key: bytes
 
 
 class OnlineRows(Protocol):
-    """How rows of one entity are found in an online store, read and erased."""
+    """Finds, reads and erases the rows of an entity in an online store."""
 
     name: str
 
     def find(self, key: str, entity_id: str) -> list[OnlineRow]:
-        """The rows whose entity key has `entity_id` in the column `key`, alone or beside other columns."""
+        """The rows whose entity key has `entity_id` in the column `key`; the key may have other columns."""
 
     def values(self, rows: list[OnlineRow]) -> list[bytes]:
-        """The stored feature values, as Feast serialises them."""
+        """The stored feature values, serialised by Feast."""
 
     def erase(self, rows: list[OnlineRow]) -> None:
-        """Delete the rows so that their bytes are gone too."""
+        """Delete the rows so that their bytes are not in the store's files any more."""
 
 
 def online_rows(store: Any) -> OnlineRows | None:
-    """The way into a repository's online store; None if it has none.
+    """Access to the rows of a repository's online store; None if it has none.
 
     Raises:
-        ColdStartError: it is neither SQLite nor Redis.
+        ColdStartError: the online store is neither SQLite nor Redis.
     """
     config = store.config.online_store
     kind = type(config).__name__
@@ -132,14 +132,14 @@ class _Sqlite:
         if not self._path.exists():
             return []
         with closing(sqlite3.connect(self._path, timeout=60)) as connection:
-            # Every table with entity keys: those of views that were versioned or are gone from the registry too.
+            # Every table with entity keys, also of versioned views and of views removed from the registry.
             query = """
                 SELECT name FROM sqlite_master WHERE type = 'table'
                 AND (SELECT count(*) FROM pragma_table_info(sqlite_master.name) WHERE name = 'entity_key') > 0
             """
             rows = []
             for (table,) in connection.execute(query).fetchall():
-                # Ids are strings: their bytes stand in the key as they are.
+                # Ids are strings, whose bytes are part of the key.
                 some = f"SELECT DISTINCT entity_key FROM {quote_name(table)} WHERE instr(entity_key, ?) > 0"
                 found = [found for (found,) in connection.execute(some, [entity_id.encode()])]
                 rows += [OnlineRow(table, entity_key) for entity_key in found if _is_of(entity_key, key, entity_id)]
@@ -168,7 +168,7 @@ class _Redis:
     def __init__(self, store: Any) -> None:
         self.name = "online store, redis"
         self._store, self._project = store, store.project.encode()
-        # Feast's own client, so that clusters, sentinels and passwords are as its configuration says.
+        # Feast's client, so that clusters, sentinels and passwords are used as configured.
         self._client = store.provider.online_store._get_client(store.config.online_store)
 
     def find(self, key: str, entity_id: str) -> list[OnlineRow]:
@@ -202,7 +202,7 @@ def _is_of(entity_key: bytes, key: str, entity_id: str) -> bool:
     try:
         found = deserialize_entity_key(entity_key, entity_key_serialization_version=3)
     except ValueError:
-        return False  # not one of Feast's keys
+        return False  # not a key of Feast
     return any(
         name == key and value.string_val == entity_id
         for name, value in zip(found.join_keys, found.entity_values, strict=False)
@@ -210,5 +210,5 @@ def _is_of(entity_key: bytes, key: str, entity_id: str) -> bool:
 
 
 def _escaped(pattern: bytes) -> bytes:
-    """Bytes that Redis would read as a pattern, meant literally."""
+    """Bytes with the special characters of Redis patterns escaped."""
     return b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\^-" else bytes([byte]) for byte in pattern)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_functions(functions: tuple[SqlFunction, ...], part: str) -> None:
-    """Print SQL functions, or those with `part` in their names."""
+    """Print the SQL functions with `part` in their names."""
     found = [function for function in functions if part.lower() in function.name]
     if not found:
         console.print(f"no function has {part!r} in its name; .functions lists all", markup=False)
@@ -29,12 +29,15 @@ def print_functions(functions: tuple[SqlFunction, ...], part: str) -> None:
 
 
 def obey(con: Connection, functions: tuple[SqlFunction, ...], text: str) -> bool:
-    """Obey one of the shell's own commands, such as `.tables`; False is to leave.
+    """Run one of the shell's own commands, such as `.tables`.
 
     Args:
-        con: whose tables they are.
-        functions: what is registered.
-        text: as typed.
+        con: the connection.
+        functions: the registered functions.
+        text: the command as typed.
+
+    Returns:
+        False if the shell should exit.
     """
     from coldstart_udfs.sql.shell.prompt import DOT_COMMANDS
     from coldstart_udfs.sql.shell.query import RELATIONS

@@ -1,4 +1,4 @@
-"""How `coldstart sql` gives results: a table for the eye, CSV, JSON or parquet for programs."""
+"""Results of `coldstart sql`: as a table on the terminal, or as CSV, JSON or parquet."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from coldstart_udfs.sql.shell.query import Relation, batches
 
 ROWS_SHOWN = 40
 
-# How long rows that are not shown are counted. A table's rows are counted at once; rows that cost something
-# each, such as embeddings, are not worth the wait.
+# Seconds to count rows that are not shown. Counting the rows of a table takes no time; computing every row, with
+# embeddings for example, would take too long.
 _COUNT_SECONDS = 1.0
 
 _TEXT_SHOWN = 1000
@@ -44,9 +44,9 @@ class Page:
     Attributes:
         columns: names.
         types: SQL types.
-        rows: at most `ROWS_SHOWN`; None is NULL.
-        total: how many rows the result has, or at least has.
-        exact: whether it has exactly `total`.
+        rows: at most `ROWS_SHOWN` rows; None is NULL.
+        total: number of rows of the result, or of those counted.
+        exact: whether all rows were counted.
     """
 
     columns: list[str]
@@ -57,17 +57,17 @@ class Page:
 
 
 def read_page(relation: Relation) -> Page:
-    """Run a relation for its first rows, and count the others as long as that takes next to no time."""
+    """Run a relation for its first rows, and count the other rows for at most a second."""
 
     def text(place: int, kind: str) -> str:
-        # A vector is shortened below, and needs its end; a book in a cell need not travel.
+        # Long texts are cut in SQL. Vectors are shortened below, which needs all their numbers.
         cast = f"CAST(#{place} AS VARCHAR)"
         return cast if _NUMBERS.search(kind) else f"left({cast}, {_TEXT_SHOWN})"
 
     start = time.monotonic()
     rows: list[tuple[str | None, ...]] = []
     total, exact = 0, True
-    # Small batches: a larger one would wait for DuckDB's next chunk, 2,048 texts through the encoder.
+    # Small batches: a larger one would wait for DuckDB's next chunk, in which 2,048 texts are encoded.
     with batches(relation, text, size=ROWS_SHOWN + 1) as reader:
         for batch in reader:
             wanted = batch.slice(0, max(ROWS_SHOWN - total, 0))
@@ -144,7 +144,7 @@ def write_json(relation: Relation, out: BinaryIO) -> None:
 
 
 def write_parquet(relation: Relation, path: Path) -> int:
-    """Write a result beside `path`, then rename: a query that fails leaves what was there before. Gives the rows."""
+    """Write a result to a file; the old file stays if the query fails. Returns the number of rows."""
     from pyarrow.parquet import read_metadata
 
     with staged(path.absolute().parent) as scratch:
@@ -170,15 +170,15 @@ def _rows(
 
 def _json(place: int, kind: str) -> str:
     if kind.strip('"') == "NULL":
-        return f"CAST(#{place} AS VARCHAR)"  # to_json() of it would not even be run
+        return f"CAST(#{place} AS VARCHAR)"  # DuckDB folds to_json(NULL), without computing the column
     if _FLOATS.fullmatch(kind):
-        # The shortest digits that give the same FLOAT; to_json() writes those of the DOUBLE next to it.
+        # The shortest digits of the FLOAT; to_json() would write the digits of a DOUBLE.
         return f"replace(CAST(#{place} AS VARCHAR), 'NULL', 'null')"
     return f"CAST(to_json(#{place}) AS VARCHAR)"
 
 
 def _finite(value: str | None) -> str | None:
-    """JSON text with null for NaN and infinity, for which JSON has no word."""
+    """JSON text with null for NaN and infinity, which JSON does not have."""
     if value is None or ("n" not in value and "N" not in value):
         return value
     return _NOT_FINITE.sub(lambda match: match[1] or "null", value)
@@ -191,7 +191,7 @@ def _quoted(value: str) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Names with a number behind those that came before, as DuckDB's own files have them."""
+    """Names with a number added to repeated ones, as DuckDB does in its files."""
     result: list[str] = []
     for name in names:
         fresh, number = name, 0
@@ -217,12 +217,12 @@ def _shortened(match: re.Match[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """One line without control characters, which a terminal would obey."""
+    """One line without control characters, which a terminal would act on."""
     return _CONTROL.sub(" ", text)
 
 
 def _fit(natural: list[int], is_text: list[bool], available: int) -> list[int]:
-    """Widths of as many columns as fit; the widest texts give way first, then the widest of all."""
+    """The widths of the columns that fit; the widest text columns are narrowed first, then all columns."""
 
     def total(widths: list[int]) -> int:  # with borders and the space beside them
         return sum(width + 3 for width in widths) + 1

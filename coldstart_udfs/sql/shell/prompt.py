@@ -18,11 +18,12 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
+from coldstart_udfs.quoting import quote_name
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.query import RELATIONS, Connection, is_complete
 
 PROMPT = "coldstart> "
-# What each takes, and what it does.
+# The argument of each, and its description.
 DOT_COMMANDS = {
     ".exit": ("", "leave, as Ctrl-D does"),
     ".functions": ("[name]", "the functions added to DuckDB's, or those with NAME in theirs"),
@@ -35,12 +36,12 @@ _COLUMNS = "SELECT DISTINCT table_name, column_name, data_type FROM duckdb_colum
 
 
 def session(con: Connection, completer: SqlCompleter, *, remember: bool) -> PromptSession[str]:
-    """A prompt whose Enter ends the input where a statement ends, and starts a new line elsewhere.
+    """A prompt in which Enter runs a complete statement and otherwise starts a new line.
 
     Args:
-        con: whose parser says where that is.
-        completer: for Tab.
-        remember: keep what is typed in the user's history file.
+        con: the connection whose parser decides whether a statement is complete.
+        completer: the completer for Tab.
+        remember: keep the input in the user's history file.
     """
     keys = KeyBindings()
 
@@ -72,15 +73,15 @@ class SqlCompleter(Completer):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the database again; call it after a statement."""
+        """Read the tables and columns of the database; call it after a statement."""
         try:
             self._tables = dict(self._con.execute(f"SELECT DISTINCT name, kind FROM ({RELATIONS})").fetchall())
             self._columns = self._con.execute(_COLUMNS).fetchall()
-        except duckdb.Error:  # an aborted transaction: what was known stays
+        except duckdb.Error:  # in an aborted transaction the known names stay
             pass
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """What the word before the cursor may become, likeliest first."""
+        """Completions of the word before the cursor, likeliest first."""
         before = document.text_before_cursor
         if before.lstrip().startswith("."):
             yield from self._commands(before.lstrip())
@@ -93,7 +94,7 @@ class SqlCompleter(Completer):
             yield from _matching(start, self._after(owner) if owner else self._anywhere(start))
 
     def _anywhere(self, start: str) -> Iterator[tuple[str, str, str]]:
-        """Text, what is shown of it, and what is said about it."""
+        """The text, the name shown, and a description of each completion."""
         yield from self._after(None)
         for name, kind in self._tables.items():
             yield _identifier(name), name, kind
@@ -104,7 +105,7 @@ class SqlCompleter(Completer):
             yield text, text, ""
 
     def _after(self, owner: str | None) -> Iterator[tuple[str, str, str]]:
-        """The columns of a table; of all where the name is an alias."""
+        """The columns of a table; of all tables if the name is an alias."""
         known = {name.lower() for name in self._tables}
         owners: dict[tuple[str, str], list[str]] = {}
         for table, column, kind in self._columns:
@@ -130,11 +131,11 @@ def _matching(start: str, candidates: Iterable[tuple[str, str, str]]) -> Iterato
 
 
 def _identifier(name: str) -> str:
-    return name if re.fullmatch(r"[^\W\d]\w*", name) else '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else quote_name(name)
 
 
 def _history() -> History:
-    """What was typed before, in a file that nobody else reads; none where it cannot be kept."""
+    """Earlier input, in a file that only the user can read; in memory if it cannot be written."""
     path = platformdirs.user_state_path("coldstart") / "sql_history"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

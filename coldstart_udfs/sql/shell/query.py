@@ -1,4 +1,4 @@
-"""What `coldstart sql` runs: text cut into statements, each run in a thread that can be watched and cancelled."""
+"""Running SQL for `coldstart sql`: cutting text into statements, and running each with progress and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from coldstart_udfs.encoder.encoder import EncoderStats
+from coldstart_udfs.encoder.progress import EncodingProgress
+from coldstart_udfs.sql.registration import connection_progress
 
 Connection = duckdb.DuckDBPyConnection
 Relation = duckdb.DuckDBPyRelation
 Statement = duckdb.Statement
 T = TypeVar("T")
 
-# Tables and views: name, path (with database and schema where they are not the current ones), kind, statement.
+# Tables and views: name, path (with database and schema if they are not the current ones), kind, statement.
 RELATIONS = """
     SELECT name, kind, sql, CASE WHEN database_name = current_database() AND schema_name = current_schema()
         THEN name ELSE concat_ws('.', database_name, schema_name, name) END AS path
@@ -44,30 +44,30 @@ class StatementError(Exception):
     """A statement failed.
 
     Attributes:
-        details: all of DuckDB's message that helps; `str()` is its first line.
-        line: " (line 3)" where DuckDB names a line of the text that it parsed, else "".
+        details: the useful part of DuckDB's message; `str()` is its first line.
+        line: " (line 3)" if DuckDB names a line of the text that it parsed, else "".
     """
 
     def __init__(self, error: BaseException) -> None:
-        # Ours arrive wrapped, and on DuckDB 1.x with a traceback.
+        # Errors of our functions are wrapped by DuckDB; 1.x adds a traceback.
         text = str(error).strip().split("\n\nAt:")[0].split(_PYTHON_ERROR)[-1].removeprefix("ColdStartError: ")
         first, *further = text.split("\n\n")
         super().__init__(first.split("\n")[0])
-        # On DuckDB 1.x the quoted line may be the projection that we put around the user's query.
+        # On DuckDB 1.x the quoted line may belong to the projection that `batches` adds.
         line = re.search(r"^LINE (\d+):", text, re.MULTILINE)
         self.line = f" (line {line[1]})" if line else ""
         self.details = "\n".join([first, *(part for part in further if "(#1" not in part)])
 
 
-class Cancelled(Exception):  # noqa: N818  # it is no error
-    """The user pressed Ctrl-C, and the statement ended."""
+class Cancelled(Exception):  # noqa: N818  # not an error
+    """The user cancelled the statement with Ctrl-C."""
 
 
 def split(con: Connection, text: str) -> list[Statement]:
     """Cut SQL into statements.
 
     Raises:
-        StatementError: it cannot be parsed.
+        StatementError: the text cannot be parsed.
     """
     try:
         return con.extract_statements(text)
@@ -76,7 +76,7 @@ def split(con: Connection, text: str) -> list[Statement]:
 
 
 def is_complete(con: Connection, text: str) -> bool:
-    """Whether the last statement has its semicolon, one that is not inside a string or a comment."""
+    """Whether the last statement ends with a semicolon outside of strings and comments."""
     try:
         con.extract_statements(text)
     except duckdb.ParserException as error:
@@ -88,7 +88,7 @@ def is_complete(con: Connection, text: str) -> bool:
 
 
 def gives_rows(statement: Statement) -> bool:
-    """Whether a statement is there for its rows, as SELECT is and CREATE is not; nothing is run."""
+    """Whether a statement returns rows, as SELECT does and CREATE does not; it is not run."""
     kinds = statement.expected_result_type
     if kinds == [duckdb.ExpectedResultType.QUERY_RESULT]:
         return True
@@ -101,9 +101,9 @@ def gives_rows(statement: Statement) -> bool:
 
 
 def execute(con: Connection, statement: Statement) -> Relation | None:
-    """Run a statement. A SELECT is only bound: its relation runs when it is read. None: it gives no rows."""
+    """Run a statement; None if it returns no rows. A SELECT is only bound and runs when its relation is read."""
     relation = con.sql(statement)
-    # DuckDB 2.0 answers every statement with a row; on 1.x those without rows of their own give None.
+    # On DuckDB 2.0 every statement returns a row; on 1.x statements like CREATE return None.
     if relation is None or (relation.columns in (["Count"], ["Success"]) and not gives_rows(statement)):
         return None
     return relation
@@ -113,54 +113,49 @@ def execute(con: Connection, statement: Statement) -> Relation | None:
 def batches(
     relation: Relation, expression: Callable[[int, str], str], size: int = 2048
 ) -> Iterator[pa.RecordBatchReader]:
-    """Read a relation's columns, each through an SQL expression made of its place (from 1) and its type.
+    """Read a relation's columns, each through an SQL expression made from its position (from 1) and its type.
 
-    The rows stream, `size` at a time: what is not read is not computed, but for the chunks that DuckDB has begun.
+    Rows are streamed, `size` at a time. Rows that are not read are not computed, unless DuckDB has begun their chunk.
     """
     expressions = [expression(place, str(kind)) for place, kind in enumerate(relation.types, 1)]
     chosen = relation.project(", ".join(expressions))
-    # DuckDB 1.4 has only the one, and from 1.5 on it warns.
+    # DuckDB 1.4 only has fetch_record_batch, which warns from 1.5 on.
     read = chosen.to_arrow_reader if hasattr(chosen, "to_arrow_reader") else chosen.fetch_record_batch
-    # On DuckDB 2.0 nothing else can run before the reader is closed.
+    # On DuckDB 2.0 no other statement can run before the reader is closed.
     with read(size) as reader:
         yield reader
 
 
 def drain(relation: Relation) -> None:
-    """Run a relation to its end, for what it does."""
+    """Run a relation to its end without keeping its rows."""
     with batches(relation, lambda place, _: f"#{place}") as reader:
         for _ in reader:
             pass
 
 
-def _stop(stats: EncoderStats) -> None:
-    """End what an encoder is doing: DuckDB asks whether it was interrupted only when a function has returned."""
-    raise KeyboardInterrupt
-
-
 class Runner:
-    """Runs work on a connection in a thread, while this thread shows progress and obeys Ctrl-C.
+    """Runs work on a connection in a thread, while the main thread shows progress and handles Ctrl-C.
 
     Args:
-        con: what the work uses.
-        console: for the line of progress, if it is a terminal.
+        con: the connection.
+        console: where progress is shown, if it is a terminal.
     """
 
     def __init__(self, con: Connection, console: Console) -> None:
         self.con = con
         self._console = console
         self._cancelled = False
-        # Without these two there is no progress to ask for, and with the first alone DuckDB prints its own bar.
+        # Without the first, query_progress() returns -1; without the second, DuckDB prints its own progress bar.
         con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
 
     def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`; call it in the main thread.
+        """Run `work` and return its result; call it in the main thread.
 
         Raises:
-            StatementError: DuckDB refused or failed.
-            Cancelled: Ctrl-C was pressed and stopped it.
+            StatementError: DuckDB raised an error.
+            Cancelled: the user cancelled it with Ctrl-C.
         """
-        # Not a threading.Event: a second Ctrl-C would wait for the lock that the first one's handler holds.
+        # Not a threading.Event: the handler of a second Ctrl-C would wait for the lock that the first one holds.
         self._cancelled = False
 
         def cancel(signum: int, frame: FrameType | None) -> None:
@@ -168,53 +163,48 @@ class Runner:
 
         before = signal.signal(signal.SIGINT, cancel)
         try:
-            with ThreadPoolExecutor(1) as pool:
+            with connection_progress(self.con) as progress, ThreadPoolExecutor(1) as pool:
                 future = pool.submit(work)
-                self._watch(future)
+                self._watch(future, progress)
             return future.result()
         except BrokenPipeError:
             raise
-        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: what ends an Arrow stream
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: an error in an Arrow stream
             if self._cancelled:
                 raise Cancelled from None
             raise StatementError(error) from None
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _watch(self, future: Future[Any]) -> None:
-        # Loaded by the functions' registration, not earlier.
-        from coldstart_udfs.encoder.encoder import shared_encoders, shared_stats
-
-        start, before = time.monotonic(), shared_stats()
+    def _watch(self, future: Future[Any], progress: EncodingProgress) -> None:
+        start = time.monotonic()
         live: Live | None = None
         try:
             while not wait([future], timeout=0.1).done:
                 if self._cancelled:
-                    # Again and again: between two steps of the work there is nothing to interrupt.
+                    # Repeatedly, because between two steps of the work there is nothing to interrupt.
                     self.con.interrupt()
-                    for encoder in shared_encoders():
-                        encoder.on_progress = _stop
+                    # DuckDB checks for an interrupt only after a function has returned; this makes it return.
+                    progress.cancel()
                 seconds = time.monotonic() - start
                 if not self._console.is_terminal or (seconds < _QUIET_SECONDS and not self._cancelled):
                     continue
                 if live is None:
-                    # Not stdout: what the work writes there would end up in the progress' stream.
+                    # Rich would move what the work writes to stdout into the stream of the progress line.
                     live = Live(console=self._console, transient=True, redirect_stdout=False)
                     live.start()
-                live.update(self._line(seconds, before, shared_stats()), refresh=True)
+                live.update(self._line(seconds, progress), refresh=True)
         finally:
-            for encoder in shared_encoders():
-                encoder.on_progress = None
             if live:
                 live.stop()
 
-    def _line(self, seconds: float, before: EncoderStats, now: EncoderStats) -> Text:
+    def _line(self, seconds: float, progress: EncodingProgress) -> Text:
         parts = [f"{seconds:,.0f} s"]
         percent = self.con.query_progress()
-        if percent > 0:  # -1: DuckDB does not know; 0: it has not begun to count
+        if percent > 0:  # -1: unknown; 0: not started
             parts.append(f"{percent:.0f} %")
-        encoded, known = now.encoded - before.encoded, now.hits - before.hits
-        if encoded or known:
-            parts.append(f"{encoded:,} texts encoded, {known:,} from the cache")
+        stats = progress.stats
+        if stats.encoded or stats.hits:
+            parts.append(f"{stats.encoded:,} texts encoded, {stats.hits:,} from the cache")
         parts.append("cancelling …" if self._cancelled else "Ctrl-C cancels")
         return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")

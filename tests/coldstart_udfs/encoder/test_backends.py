@@ -28,6 +28,22 @@ def reference() -> np.ndarray:
     return Encoder(backend="torch", cache=False).encode(TEXTS)
 
 
+def test_torch_has_its_own_number_of_threads_back_after_an_encode() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        vectors = Encoder(backend="torch", cache=False, threads=1).encode(["a lamp", "a spade"])
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        others = Encoder(backend="torch", cache=False, threads=2).encode(["a lamp", "a spade"])
+        np.testing.assert_allclose(others, vectors, atol=1e-6)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache directory of one test's own, with the int8 model of this session in it."""
@@ -109,7 +125,7 @@ def test_a_derived_model_that_strays_is_refused_and_passed_over_by_auto(own_mode
     path.write_text(json.dumps({**json.loads(path.read_text()), "cosine_mean": 0.97}))
     with pytest.raises(ColdStartError, match=r"mean cosine of 0\.970.*less than 0\.98"):
         Encoder(backend="onnx-int8", cache=False).encode(["red lamp"])
-    with pytest.warns(RuntimeWarning, match="'onnx-int8' is passed over"):
+    with pytest.warns(RuntimeWarning, match="'onnx-int8' is skipped"):
         assert Encoder(device="cpu").backend == "onnx"
 
 

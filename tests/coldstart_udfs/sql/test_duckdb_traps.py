@@ -74,19 +74,19 @@ def test_a_literal_under_explain(con: Connection) -> None:
 
 def test_a_read_only_database_works_and_nothing_is_written_into_a_file(stub: StubEncoder, tmp_path: Path) -> None:
     path = tmp_path / "shop.duckdb"
-    with connect(path) as con:
+    with connect(path, model=stub) as con:  # type: ignore[arg-type]
         con.execute("CREATE TABLE t AS SELECT 'a' AS s")
     with duckdb.connect(str(path)) as plain:
         rows = plain.sql("SELECT function_name FROM duckdb_functions() WHERE NOT internal").fetchall()
         names = {row[0] for row in rows}
         assert names.isdisjoint(function.name for function in FUNCTIONS)
-    with connect(path, read_only=True) as con:
+    with connect(path, read_only=True, model=stub) as con:  # type: ignore[arg-type]
         assert con.sql("SELECT embed(s) FROM t").fetchall() == [(pytest.approx(vector("a")),)]
 
 
-def test_a_cursor_gets_the_macros_by_registering(con: Connection) -> None:
+def test_a_cursor_gets_the_macros_by_registering(con: Connection, stub: StubEncoder) -> None:
     cursor = con.cursor()
-    register(cursor)
+    register(cursor, model=stub)  # type: ignore[arg-type]
     assert cursor.sql("SELECT len(embed('a'))").fetchall() == [(4,)]
     cursor.close()
     assert con.sql("SELECT len(embed('a'))").fetchall() == [(4,)]
@@ -211,14 +211,14 @@ print(con.sql("SELECT alpha(3), tokens('a b')").fetchall())
     assert (done.returncode, done.stdout.strip()) == (0, "[(1.0, ['a', 'b'])]"), done.stderr
 
 
-def test_threads_with_a_cursor_each(con: Connection) -> None:
+def test_threads_with_a_cursor_each(con: Connection, stub: StubEncoder) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     con.execute("CREATE TABLE t AS SELECT i, 'text ' || (i % 40) AS s FROM range(20000) r(i)")
 
     def work(thread: int) -> int:
         with con.cursor() as cursor:
-            register(cursor)
+            register(cursor, model=stub)  # type: ignore[arg-type]
             rows = cursor.sql(f"SELECT s, embed(s), redact(s) FROM t WHERE i % 4 = {thread}").fetchall()
             return sum(embedding == near(text) and kept == text for text, embedding, kept in rows)
 
@@ -226,36 +226,31 @@ def test_threads_with_a_cursor_each(con: Connection) -> None:
         assert list(pool.map(work, range(4))) == [5000] * 4
 
 
-def test_a_cursor_may_have_a_default_model_of_its_own(con: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def shared(model: str | None, cache: object, backend: object) -> StubEncoder:
-        asked.append(model)
-        return StubEncoder()
-
-    monkeypatch.setattr("coldstart_udfs.sql.arrow_functions.shared_encoder", shared)
+def test_a_cursor_may_have_a_default_model_of_its_own(con: Connection, stub: StubEncoder) -> None:
+    another = StubEncoder()
     with con.cursor() as cursor:
-        register(cursor, model="another")
+        register(cursor, model=another)  # type: ignore[arg-type]
         cursor.sql("SELECT embed('a')").fetchall()
         con.sql("SELECT embed('b')").fetchall()
-    assert list(dict.fromkeys(asked)) == ["another", None]
+    assert (another.seen, stub.seen) == (["a"], ["b"])
 
 
 def test_every_connection_of_an_instance_registers_for_itself(stub: StubEncoder, tmp_path: Path) -> None:
-    with connect(tmp_path / "shop.duckdb") as first, duckdb.connect(str(tmp_path / "shop.duckdb")) as second:
+    path = str(tmp_path / "shop.duckdb")
+    with connect(path, model=stub) as first, duckdb.connect(path) as second:  # type: ignore[arg-type]
         with pytest.raises(duckdb.Error, match="embed"):
             second.sql("SELECT embed('a')")
-        register(second)
-        register(second)
+        register(second, model=stub)  # type: ignore[arg-type]
+        register(second, model=stub)  # type: ignore[arg-type]
         assert second.sql("SELECT embed('a')").fetchall() == [(near("a"),)]
         assert first.sql("SELECT embed('a')").fetchall() == [(near("a"),)]
 
 
 def test_a_plain_macro_on_a_read_only_database_is_not_needed(stub: StubEncoder, tmp_path: Path) -> None:
     path = tmp_path / "shop.duckdb"
-    with connect(path) as con:
+    with connect(path, model=stub) as con:  # type: ignore[arg-type]
         con.execute("CREATE TABLE items AS SELECT 'a' AS description, embed('a') AS embedding")
-    with connect(path, read_only=True) as con:
+    with connect(path, read_only=True, model=stub) as con:  # type: ignore[arg-type]
         assert con.sql("SELECT rank FROM nearest('items', 'a')").fetchall() == [(1,)]
 
 
@@ -300,7 +295,7 @@ def test_threads_that_register_at_once(stub: StubEncoder) -> None:
     with duckdb.connect() as con:
         cursors = [con.cursor() for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(register, cursors))
+                list(pool.map(lambda cursor: register(cursor, model=stub), cursors))  # type: ignore[arg-type]
         assert [cursor.sql("SELECT embed('a')").fetchall() for cursor in cursors] == [[(near("a"),)]] * 8
 
 

@@ -93,7 +93,7 @@ def test_enrich_of_a_profile_of_another_encoder_names_both_widths(con: Connectio
 
 
 def test_alpha_and_beta_follow_the_settings(stub: StubEncoder) -> None:
-    with connect(enrichment=Enrichment(alpha=2, beta=4, evidence_scale=10)) as con:
+    with connect(model=stub, enrichment=Enrichment(alpha=2, beta=4, evidence_scale=10)) as con:  # type: ignore[arg-type]
         rows = con.sql("SELECT alpha(0), alpha(10), alpha(NULL), beta(10), enrich(NULL, 'a', 10)").fetchall()
     assert rows == [(2, 1, 2, 2, pytest.approx(vector("a")))]
 
@@ -115,7 +115,7 @@ def test_the_real_encoder_gives_sql_what_it_gives_python() -> None:
 def test_with_redact_no_private_data_reach_the_encoder(stub: StubEncoder) -> None:
     private = "lamp for jo@example.com, ring 020 7946 0958"
     public = "lamp for <EMAIL>, ring <PHONE>"
-    with connect(redact=True) as con:
+    with connect(model=stub, redact=True) as con:  # type: ignore[arg-type]
         con.execute("CREATE TABLE t AS SELECT $1 AS s, [1, 0, 0, 0]::FLOAT[] AS embedding", [private])
         (row,) = con.sql("""
             SELECT embed(s), (try_embed(s)).embedding, enrich(NULL, s), embed_truncated(s), tags(s), tags(s, ['x'])
@@ -258,7 +258,7 @@ def test_nearest_searches_with_the_prompt_of_queries(con: Connection, stub: Stub
 
 
 def test_with_redact_the_callers_labels_are_redacted_too(stub: StubEncoder) -> None:
-    with connect(redact=True) as con:
+    with connect(model=stub, redact=True) as con:  # type: ignore[arg-type]
         con.execute("SELECT tags('mug', labels := ['call jo@example.com', 'mug'])").fetchall()
     assert "call <EMAIL>" in stub.seen
     assert not [text for text in stub.seen if "@" in text]

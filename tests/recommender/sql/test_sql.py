@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -291,18 +293,13 @@ def test_one_user_may_come_with_several_descriptions(shop: Connection) -> None:
         assert len({row[1:] for row in together}) > 4
 
 
-def test_the_encoder_is_not_asked_where_there_is_no_description(
-    shop: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*settings: object) -> None:
-        raise AssertionError("the encoder was loaded")
-
-    monkeypatch.setattr("coldstart_udfs.sql.arrow_functions.shared_encoder", refuse)
+def test_the_encoder_is_not_asked_where_there_is_no_description(shop: Connection, stub: StubEncoder) -> None:
     assert len(shop.sql("FROM recommend(100, k := 2)").fetchall()) == 2
     assert len(shop.sql("FROM (VALUES (100, ' ')) v(u, d), audience('lamp9', d, 2)").fetchall()) == 2
     assert len(shop.sql("FROM recommend(k := 2)").fetchall()) == 2
-    with pytest.raises(duckdb.Error, match="the encoder was loaded"):
-        shop.sql("FROM recommend(description := 'a lamp')").fetchall()
+    assert stub.seen == []
+    shop.sql("FROM recommend(description := 'a lamp')").fetchall()
+    assert stub.seen == ["a lamp"]
 
 
 def test_descriptions_of_another_encoder_are_refused_by_both_names(shop: Connection, stub: StubEncoder) -> None:
@@ -316,23 +313,15 @@ def test_descriptions_of_another_encoder_are_refused_by_both_names(shop: Connect
 
 @pytest.mark.parametrize("before", [True, False], ids=["registered before", "registered after"])
 def test_descriptions_are_read_as_the_connection_reads_every_text(
-    stub: StubEncoder, bundle: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+    stub: StubEncoder, bundle: Path, before: bool
 ) -> None:
-    asked = []
-
-    def shared(model: str | None, cache: object, backend: str | None) -> StubEncoder:
-        asked.append((model, cache, backend))
-        return stub
-
-    monkeypatch.setattr("coldstart_udfs.sql.arrow_functions.shared_encoder", shared)
     with duckdb.connect() as con:
         if not before:
             recommender.register(con, bundle=bundle)
-        coldstart_udfs.register(con, model="mine", backend="torch", cache=False, redact=True)
+        coldstart_udfs.register(con, model=stub, redact=True)  # type: ignore[arg-type]
         if before:
             recommender.register(con, bundle=bundle)
         assert con.sql("FROM recommend(description := 'lamps to jo@example.com', k := 1)").fetchall()
-    assert set(asked) == {("mine", False, "torch")}
     assert stub.seen == ["lamps to <EMAIL>"]
     assert stub.prompts == {"document"}
 
@@ -517,6 +506,50 @@ def test_a_bundle_that_is_replaced_counts_from_the_next_register(
         assert con.sql(query).fetchall() == before
         recommender.register(con, bundle=path)
         assert con.sql(query).fetchall() != before
+
+
+def test_a_bundle_is_released_with_its_last_connection(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = models_loaded(monkeypatch)
+    first, second = duckdb.connect(), duckdb.connect()
+    for con in (first, second):
+        recommender.register(con, bundle=bundle)
+        con.sql("SELECT score(100, 'lamp1')").fetchall()
+    (model,) = loaded
+    first.close()
+    del first, con
+    gc.collect()
+    assert second.sql("SELECT score(100, 'lamp1')").fetchall()
+    second.close()
+    del second
+    gc.collect()
+    assert model() is None
+
+
+def test_a_bundle_is_released_when_its_connection_registers_another(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loaded = models_loaded(monkeypatch)
+    with duckdb.connect() as con:
+        recommender.register(con, bundle=bundle)
+        recommender.register(con, bundle=shutil.copytree(bundle, tmp_path / "own"))
+        gc.collect()
+        first, second = loaded
+        assert first() is None
+        assert second() is not None
+
+
+def models_loaded(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[HybridRecommender]]:
+    """The models that are loaded from now on."""
+    loaded: list[weakref.ref[HybridRecommender]] = []
+    load = HybridRecommender.load
+
+    def watched(path: Path) -> HybridRecommender:
+        model = load(path)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(HybridRecommender, "load", watched)
+    return loaded
 
 
 def test_a_relation_that_outlives_the_object_of_its_connection(stub: StubEncoder, bundle: Path) -> None:

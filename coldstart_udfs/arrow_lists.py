@@ -26,7 +26,7 @@ def embeddings_to_arrow(vectors: Vectors, present: NDArray[np.bool_]) -> pa.Arra
 
 
 def scatter(rows: int, parts: list[Vectors], order: list[NDArray[np.int64]]) -> pa.Array:
-    """Put groups of equally long vectors back into row order; rows that none covers are NULL."""
+    """Put groups of equally long vectors back into row order; rows that are in no group are NULL."""
     if len(parts) == 1:
         vectors = np.zeros((rows, parts[0].shape[1]), dtype=np.float32)
         present = np.zeros(rows, dtype=bool)
@@ -47,7 +47,7 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
 
 
 class Lists:
-    """A LIST column as flat values, and where each row's part of them lies."""
+    """A LIST column as flat values, with the start and length of each row."""
 
     def __init__(self, column: Column) -> None:
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -60,7 +60,7 @@ class Lists:
         self.values: pa.Array = array.values
 
     def take(self, rows: NDArray[np.int64]) -> Vectors:
-        """The vectors of rows that are equally long: (len(rows), width)."""
+        """(len(rows), width) the vectors of rows of equal length."""
         vectors: Vectors
         width = int(self.lengths[rows[0]]) if len(rows) else 0
         flat = self._numbers()
@@ -72,7 +72,7 @@ class Lists:
         return vectors
 
     def by_width(self, usable: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """The usable rows and their vectors, equally long ones together."""
+        """The usable rows and their vectors, grouped by length."""
         for width in np.unique(self.lengths[usable]):
             rows = np.flatnonzero(usable & (self.lengths == width))
             yield rows, self.take(rows)
