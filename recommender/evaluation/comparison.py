@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import coldstart_udfs
 import recommender
+from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.dataset import Dataset
 from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
@@ -34,7 +35,6 @@ CANDIDATES = ("cold", "warm", "overall")
 _BLOCK = 25_000_000
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "duckdb", "implicit")
 
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Evaluation:
 def evaluate(
     data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
     methods: Sequence[str] | None = None, settings: Enrichment | None = None, unfinished: Path | None = None,
-    report: Report = lambda stage, done, total: None,
+    report: Report = no_report,
 ) -> Evaluation:
     """Fit every method on the training part of every seed's split, and compare their rankings of the test part.
 

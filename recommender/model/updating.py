@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Vectors
+from coldstart_udfs.profile import Vectors, updated_item_profiles
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.feature_matrix import FeatureMatrix
@@ -74,28 +74,14 @@ def _profiles(
     n_i = np.bincount(interactions.items[counted], minlength=len(item_rows))
     profiles = users.profiles.take(user_rows) + new @ vectors
     evidence = items.evidence.take(item_rows)
-    means = _running_means(items.profiles.take(item_rows), evidence, profiles, vectors, new)
+    pairs = new.tocoo()
+    means = updated_item_profiles(
+        items.profiles.take(item_rows), evidence, pairs.col, pairs.data, vectors, profiles[pairs.row]
+    )
     return {
         "users": users.moved(user_rows, profiles, users.evidence.take(user_rows) + n_u),
         "items": items.moved(item_rows, means, evidence + n_i),
     }
-
-
-def _running_means(
-    profiles: Vectors, evidence: NDArray[np.float64], users: Vectors, vectors: Vectors, new: sp.csr_matrix
-) -> Vectors:
-    """Running means of the buyers' unit profiles, each without the item itself."""
-    pairs = new.tocoo()
-    rest = users[pairs.row] - pairs.data[:, None] * vectors[pairs.col]
-    norms = np.linalg.norm(rest, axis=1)
-    told = norms > 1e-6
-    directions = rest[told] / norms[told, None]
-    which = pairs.col[told]
-    n = np.bincount(which, minlength=len(vectors))[:, None]
-    sums = np.zeros_like(profiles)
-    np.add.at(sums, which, directions.astype(np.float32))
-    before = np.where(profiles.any(axis=1), evidence, 0)[:, None]
-    return np.asarray((profiles * before + sums) / np.maximum(before + n, 1), dtype=np.float32)
 
 
 def _derived(before: Fitted, state: Fitted, user_rows: NDArray[np.int64], new: sp.csr_matrix) -> Fitted:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
@@ -25,13 +26,12 @@ _MANY_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
 # Tried beside histories that do not fade, where nobody has said how they do; in days.
 _HALF_LIVES = (180.0, 60.0)
 
-Report = Callable[[str, int, int], None]
 
 
 def fit_tuned(
     train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
     seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
-    searchers: Searchers | None = None, progress: Report = lambda stage, done, total: None,
+    searchers: Searchers | None = None, progress: Report = no_report,
 ) -> HybridRecommender:
     """Choose all parameters on a part of `train` that is set aside, then fit on all of it.
 
