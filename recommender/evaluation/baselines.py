@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from coldstart_udfs.console import Report, no_report
 from recommender.evaluation import rectools as rectools_door
 from recommender.evaluation.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE, Factors, bags, with_identity
 from recommender.measure.metrics import rank_metrics
@@ -180,7 +181,7 @@ def missing() -> dict[str, str]:
 
 
 def fit_ours(
-    split: Split, seed: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    split: Split, seed: int, progress: Report = no_report,
     settings: Enrichment | None = None,
 ) -> HybridRecommender:
     """Fit the recommender; parameters are chosen within the training part, except those in a repository's settings."""
