@@ -72,7 +72,7 @@ class FeatureSpace:
 
 @dataclass(frozen=True)
 class Factors:
-    """LightFM's result: an embedding and a bias for each feature; a user's bias moves none of his rankings.
+    """LightFM's result: an embedding and a bias for each feature; a user's bias does not change their ranking.
 
     Attributes:
         users: (user features, c) float32.

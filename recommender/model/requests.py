@@ -97,7 +97,7 @@ def resolve(
 
 
 def _same_history(fitted: Fitted, given: Entities) -> None:
-    """With the words of a history and without its profile a score would be wrong, and nobody would see it."""
+    """A user with a known history needs its profile: without it the score would be wrong, without a sign."""
     rows = fitted.users.rows(given.ids)
     known = np.flatnonzero(rows >= 0)
     lost = known[fitted.users.profiles.take(rows[known]).any(axis=1) & ~given.profiles[known].any(axis=1)]

@@ -150,7 +150,7 @@ class Growing:
     """(n, …) contiguous rows that are only ever added to.
 
     Versions share one buffer with room at its end: the version that ends where the buffer is filled writes behind
-    its own rows, an older one copies first. So n additions cost O(n) in all, and nobody sees a row that came later.
+    its own rows, an older one copies first. So n additions cost O(n) in all, and no version sees rows of a later one.
     """
 
     def __init__(self, rows: NDArray[Any]) -> None:
