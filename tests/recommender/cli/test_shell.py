@@ -236,7 +236,7 @@ def test_a_file_that_is_no_database_is_one_line_and_stays_as_it_is(tmp_path: Pat
     path.write_text("item_id,description\n1,a red lamp\n")
     result = run("coldstart", "sql", path, "-c", "SELECT 1", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith(f"error: {path} is no DuckDB database")
+    assert result.stderr.startswith(f"error: {path} is not a DuckDB database")
     assert result.stderr.count("\n") == 1
     assert path.read_text().startswith("item_id")
 

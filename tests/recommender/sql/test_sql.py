@@ -589,7 +589,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[typer.Typer]:
     monkeypatch.setattr(shell, "console", out)
     monkeypatch.setattr(shell_commands, "console", out)
     one = typer.Typer()
-    one.command(context_settings={"obj": shell.Bundles(FUNCTIONS, recommender.register)})(shell.sql)
+    one.command()(shell.sql)
     return one
 
 
@@ -603,11 +603,6 @@ def test_the_shell_has_the_functions_of_a_bundle(stub: StubEncoder, app: typer.T
     with duckdb.connect() as con:
         assert shell_commands.obey(con, KERNEL.functions + FUNCTIONS, ".functions audience")
     assert "FROM audience(" in completer_input.getvalue()
-
-
-def test_without_a_recommender_the_shell_refuses_a_bundle() -> None:
-    with pytest.raises(ColdStartError, match="--bundle needs a recommender"):
-        shell.sql(command="SELECT 1", bundle=Path("data/bundle"))
 
 
 def test_coldstart_sql_with_a_bundle(bundle: Path, tmp_path: Path) -> None:
