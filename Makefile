@@ -12,7 +12,7 @@ SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_t
 	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_patterns.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
 .PHONY: demo test test-all test-matrix test-duckdb-oldest test-duckdb-newest test-feast-universal bench-encoder bench-sql \
-	bench-text bench-feast bench-recommender docs check clean
+	bench-text bench-feast bench-recommender docs-pages check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/coldstart demo
@@ -54,9 +54,9 @@ bench-feast: $(VENV)/.installed
 bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA))
 
-# docs/sql.md from the catalogues of SQL functions.
-docs: $(VENV)/.installed
-	@$(BIN)/python -m recommender.sql > docs/sql.md
+# The pages in docs/reference, from the code.
+docs-pages: $(VENV)/.installed
+	@$(BIN)/python docs/generate.py
 
 # Lint, formatting of imports, types.
 check: $(VENV)/.installed

@@ -45,7 +45,11 @@ def train(
     ] = None,
     search: Annotated[
         int | None,
-        typer.Option(min=1, help="Search LightFM's settings too, in this many trials; a larger number continues."),
+        typer.Option(
+            min=1,
+            help="Search LightFM's settings too, in this many trials (needs the extra `search`). A larger number "
+            "continues an earlier search.",
+        ),
     ] = None,
 ) -> None:
     """Train the recommender and save it as a bundle.

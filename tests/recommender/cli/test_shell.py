@@ -285,6 +285,17 @@ def test_piped_sql_streams_and_a_closed_pipe_is_no_news(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
 
 
+def test_ctrl_c_ends_a_script_with_status_130(tmp_path: Path) -> None:
+    started = tmp_path / "started.csv"
+    script = f"COPY (SELECT 1) TO '{started}'; {ENDLESS}"
+    with command("-c", script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not started.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_functions_lists_the_catalogue(tmp_path: Path) -> None:
     told = must("coldstart", "sql", "--functions", cwd=tmp_path)
     assert [one.name for one in FUNCTIONS if f"│ {one.name}(" not in told] == []

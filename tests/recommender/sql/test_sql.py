@@ -26,7 +26,6 @@ import coldstart_udfs
 import recommender
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.sql.catalogue import KERNEL, SqlFunction
-from coldstart_udfs.sql.reference import reference
 from coldstart_udfs.sql.shell import dot_commands as shell_commands
 from recommender.cli import sql as shell
 from recommender.data.entities import Entities, describe, with_history
@@ -35,8 +34,8 @@ from recommender.model.bundle import BundleError
 from recommender.model.recommender import HybridRecommender, Parameters
 from recommender.sql import bundles as sql_bundles
 from recommender.sql.arrow_functions import PYTHON_FUNCTIONS
-from recommender.sql.catalogue import CATALOGUE, FUNCTIONS
-from tests.support.commands import ROOT, must
+from recommender.sql.catalogue import FUNCTIONS
+from tests.support.commands import must
 from tests.support.encoders import StubEncoder
 
 Connection = duckdb.DuckDBPyConnection
@@ -144,10 +143,6 @@ def test_no_name_is_a_reserved_word_of_sql_or_one_of_the_other_catalogue(con: Co
     used = {name for function in FUNCTIONS for name in (function.name, *as_listed(function)[2])}
     assert used.isdisjoint(name for (name,) in listed)
     assert {function.name for function in FUNCTIONS}.isdisjoint(function.name for function in KERNEL.functions)
-
-
-def test_the_page_of_functions_is_made_from_both_catalogues() -> None:
-    assert (ROOT / "docs" / "sql.md").read_text(encoding="utf-8") == reference(KERNEL, CATALOGUE), "run `make docs`"
 
 
 def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, bundle: Path, tmp_path: Path) -> None:
