@@ -1,4 +1,4 @@
-"""docs/sql.md, made from the catalogues of SQL functions by `make docs`."""
+"""docs/reference/sql-functions.md, from the catalogues of SQL functions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from coldstart_udfs.sql.catalogue import Catalogue, SqlFunction
 _INTRODUCTION = """\
 # SQL functions
 
-Made from the catalogue by `make docs`; a test compares. After the call that stands above each table, these are ordinary
-SQL; `coldstart sql` makes the first call, and with `--bundle PATH` the second. The database knows the functions too:
-`FROM duckdb_functions() WHERE database_name = 'temp'` has their comments. Patterns, rules on NULL and what to know of
-DuckDB's versions: [sql-patterns.md](sql-patterns.md).
+Functions that are added to a DuckDB connection. `coldstart_udfs.register(con)` adds the first group,
+`recommender.register(con, bundle=…)` the second; `coldstart sql` and `coldstart sql --bundle FOLDER` do the same. In
+the database, `FROM duckdb_functions() WHERE database_name = 'temp'` lists them with their comments.
+[SQL recipes](../how-to/sql-recipes.md) show them at work.
 """
 
 

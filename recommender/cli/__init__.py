@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. The commands are imported here, so that importing this package costs nothing."""
     from recommender.cli.app import main as run
 
     run()

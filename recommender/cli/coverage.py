@@ -1,4 +1,4 @@
-"""`coldstart coverage`: how good the descriptions of a table are for the encoder."""
+"""`coldstart coverage`: how well the texts of a table suit the encoder."""
 
 from __future__ import annotations
 
@@ -21,20 +21,31 @@ _SHOWN_LENGTH = 70
 
 
 def coverage(
-    source: Annotated[Path, typer.Argument(help="A parquet or CSV file.")],
-    text: Annotated[str, typer.Option(help="The column with the texts.")] = "description",
-    by: Annotated[str | None, typer.Option(help="Any column: count by its values too, the largest 20.")] = None,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet or CSV file.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")] = "description",
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Count by the 20 most frequent values of this column too.")
+    ] = None,
     model: ModelOption = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file too, as JSON.")
+    ] = None,
 ) -> None:
-    """How good a table's descriptions are for the encoder: missing, repeated, short, cut, in another language."""
+    """Measure how well the texts of a table suit the encoder.
+
+    Counts texts that are missing, repeated, short, longer than the encoder reads, or in another language.
+
+    Examples:
+        coldstart coverage data/items.parquet --by category
+        coldstart coverage items.csv --text title --json coverage.json
+    """
     from coldstart_udfs.encoder.encoder import Encoder
     from coldstart_udfs.text.coverage import coverage as run
 
     if json_file and json_file.is_dir():
         raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'coverage.json'}")
     if json_file and json_file.exists() and source.exists() and json_file.samefile(source):
-        raise ColdStartError(f"{json_file} is the input; choose another --json")
+        raise ColdStartError(f"{json_file} is the input; choose another file for --json")
     with progress(remaining=True) as report:
         found = run(source, text=text, by=by, encoder=Encoder(model), report=report)
     if json_file:
@@ -45,7 +56,7 @@ def coverage(
 
 
 def show_coverage(found: Coverage) -> None:
-    """Print the shares, overall and by category, and the examples."""
+    """Print the shares of each problem, overall and by category, and examples."""
     from coldstart_udfs.text.coverage import MIN_WORDS
 
     languages = ", ".join(found.languages) or "unknown"
@@ -99,13 +110,13 @@ def _cells(counts: Counts, problems: dict[str, str]) -> list[str]:
 def _per_cent(share: float | None) -> str:
     if share is None:
         return "unknown"
-    # Few are not none, and nearly all are not all.
+    # Rounding must not turn a few into none, or nearly all into all.
     if 0 < share < 0.0005:
         return "<0.1 %"
     return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
 
 
 def _printable(text: str) -> Text:
-    """On one line, cut, and without what a terminal would obey."""
+    """A text on one line, cut, and without control characters that a terminal would execute."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return Text(line if len(line) <= _SHOWN_LENGTH else line[: _SHOWN_LENGTH - 1] + "…")

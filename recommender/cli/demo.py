@@ -1,6 +1,6 @@
 """`coldstart demo`: the commands that a user would run, one by one, on Online Retail.
 
-A step is skipped when its command, its inputs, the code and its outputs are what they were after its last run.
+A step is skipped if its command, its inputs, the code and its outputs are unchanged since its last run.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Step:
 
     Attributes:
         name: unique.
-        command: as a user would type it, word by word.
-        inputs: files whose contents matter; folders stand for all files in them.
-        outputs: files whose contents are ours alone.
-        exists: files that other steps change too, so that only their presence can be asked for.
-        again: run it every time: its output is what the user came for.
+        command: the words of the command line.
+        inputs: files that the step reads; a folder stands for all files in it.
+        outputs: files that only this step writes; their contents are compared.
+        exists: files that other steps write too; only their presence is checked.
+        again: run the step every time, because its output is the purpose of the demo.
     """
 
     name: str
@@ -69,13 +69,13 @@ def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> 
     """Run every step that is not up to date, from the root of the clone.
 
     Raises:
-        ColdStartError: this is no clone, or a command failed.
+        ColdStartError: the package does not lie in a clone, or a command failed.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / _RAW / "ingest.sql").is_file():
         raise ColdStartError(
-            "the demo needs the example data, which an installed package does not carry: clone the repository and "
-            "run `make demo` there. `coldstart init` starts a shop of your own"
+            "the demo needs the example data, which the installed package does not include; clone the repository and "
+            "run `make demo` there, or start a shop of your own with `coldstart init`"
         )
     os.chdir(root)
     started = time.monotonic()
@@ -100,7 +100,7 @@ def _ingest() -> Step:
 
 def _profiles() -> Step:
     model = Enrichment.of_repo(Path("feature_repo")).model
-    # The encoder is a setting of enrichment.json, α and β are not this step's concern: so not the whole file.
+    # Of enrichment.json this step depends on the encoder alone, so the file is not an input: training rewrites α.
     return Step(f"profiles with {model}", ("coldstart", "profiles"), (*_TABLES, "feature_repo/sql"), _SOURCES)
 
 
@@ -146,7 +146,7 @@ def _answers() -> list[Step]:
 
 
 def _do(step: Step, code: str, console: Console) -> bool:
-    """Run a step unless it is up to date; whether it ran."""
+    """Run a step unless it is up to date, and return whether it ran."""
     state: dict[str, Any] = json.loads(Path(_STATE).read_text()) if Path(_STATE).is_file() else {}
     asked = _hash(step.inputs, code, *step.command)
     console.print(f"\n[bold green]$ {shlex.join(step.command)}[/]", soft_wrap=True)
@@ -159,7 +159,7 @@ def _do(step: Step, code: str, console: Console) -> bool:
     program = Path(sys.executable).with_name(step.command[0])
     status = _feast(program, step, console) if program.name == "feast" else _run(program, step)
     if status:
-        raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; its own message stands above")
+        raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; see its message above")
     console.print(f"  {time.monotonic() - started:.1f} s", style="dim")
     if not step.again:
         state[step.name] = {"asked": asked, "made": _hash(step.outputs)}
@@ -171,9 +171,8 @@ def _run(program: Path, step: Step) -> int:
     return subprocess.run([str(program), *step.command[1:]], check=False).returncode
 
 
-# Of a changed view Feast prints the whole definition, before and after, and of an unchanged parquet source its
-# times of registration. The head lines and the weights are what a reader looks for; warnings of Feast and
-# ibis about themselves are not.
+# Feast prints the whole definition of a changed view, before and after, registration times of unchanged sources, and
+# warnings about its own code. The demo shows the headings and α.
 _TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(name|alpha)=")
 
 

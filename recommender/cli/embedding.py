@@ -1,4 +1,4 @@
-"""The encoder's own commands: `coldstart embed`, `coldstart encoder …`, `coldstart cache …`."""
+"""Commands of the encoder: `coldstart embed` and `coldstart encoder …`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from recommender.cli.options import ModelOption
+from recommender.cli.command import Command, Group
+from recommender.cli.options import CacheOption, ModelOption
 
-encoder_app = typer.Typer(no_args_is_help=True, help="Models derived on this machine: build and list them.")
-cache_app = typer.Typer(no_args_is_help=True, help="The machine's vector cache: size, soundness, clearing.")
+encoder_app = typer.Typer(
+    name="encoder", cls=Group, no_args_is_help=True, help="Build and list faster variants of the encoder."
+)
 
-CachePath = Annotated[Path | None, typer.Option("--path", help="Another cache file than the machine's.")]
 
 class Engine(StrEnum):
     """What runs a bulk job."""
@@ -26,16 +27,34 @@ class Engine(StrEnum):
 
 
 def embed(
-    source: Annotated[str, typer.Argument(help="A parquet file; with --engine ray also a folder or a URI.")],
-    text: Annotated[str, typer.Option(help="The column with the texts.")],
-    out: Annotated[str, typer.Option(help="The parquet file to write; with --engine ray a folder or a URI.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A Parquet file; with --engine ray also a folder or a URI.")
+    ],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="The Parquet file to write; with --engine ray a folder or a URI."),
+    ],
     model: ModelOption = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, torch-fp16, onnx, onnx-int8 or static.")] = "auto",
-    cache: Annotated[bool, typer.Option(help="Use the machine's vector cache.")] = True,
-    engine: Annotated[Engine, typer.Option(help="ray: Ray Data actors, with the extra `ray`.")] = Engine.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray actors; default: one for each processor.")] = None,
+    backend: Annotated[
+        str, typer.Option(help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static.")
+    ] = "auto",
+    cache: CacheOption = True,
+    engine: Annotated[
+        Engine, typer.Option(help="Run on this machine, or on Ray Data actors (needs the extra `ray`).")
+    ] = Engine.local,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of Ray actors. Default: one for each processor.")
+    ] = None,
 ) -> None:
-    """Add `embedding` and `embedding_fingerprint` to a parquet file. After a stop, the same command goes on."""
+    """Add the columns embedding and embedding_fingerprint to a file.
+
+    After an interruption the same command continues where it stopped.
+
+    Examples:
+        coldstart embed items.parquet --text description --out embedded.parquet
+        coldstart embed raw --text title --out embedded --engine ray
+    """
     if engine is Engine.ray:
         from coldstart_udfs.encoder.backends import available_threads
         from coldstart_udfs.encoder.bulk_ray import embed_directory
@@ -55,7 +74,7 @@ def embed(
         with progress(remaining=True) as report:
             result = embed_file(Path(source), Path(out), text=text, encoder=encoder, report=report)
     except KeyboardInterrupt:
-        console.print(f"stopped; finished parts are in {out}.unfinished, and the same command goes on from there")
+        console.print(f"stopped; finished parts are in {out}.unfinished, and the same command continues from there")
         raise typer.Exit(130) from None
     details = [f"{result.rows:,} rows", f"{encoder.stats.encoded:,} texts encoded", f"{encoder.stats.hits:,} known"]
     if result.without_text:
@@ -65,13 +84,20 @@ def embed(
     console.print(", ".join(details), f"→ {out}\nencoder {result.fingerprint}")
 
 
-@encoder_app.command("build")
+@encoder_app.command("build", cls=Command)
 def build_encoder(
-    backend: Annotated[str, typer.Option(help="onnx, onnx-int8 or static.")],
+    backend: Annotated[str, typer.Option(help="The variant: onnx, onnx-int8 or static.")],
     model: ModelOption = None,
-    again: Annotated[bool, typer.Option("--again", help="Even if it is there.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Build it even if it exists.")] = False,
 ) -> None:
-    """Derive a model for a backend, measured against its original; it is used from then on."""
+    """Build a faster variant of a model and measure it.
+
+    The variant is compared with its original. Every later command on this machine can use it.
+
+    Examples:
+        coldstart encoder build --backend onnx-int8
+        coldstart encoder build --backend static --model models/shop --again
+    """
     from coldstart_udfs.encoder.derived import build
     from coldstart_udfs.encoder.model_files import ModelFiles
 
@@ -83,9 +109,14 @@ def build_encoder(
     console.print(f"{manifest.fingerprint}: {', '.join(measured)}")
 
 
-@encoder_app.command("list")
+@encoder_app.command("list", cls=Command)
 def list_encoders() -> None:
-    """The derived models of this machine, and what was measured when each was built."""
+    """List the variants built on this machine, with their measurements.
+
+    Examples:
+        coldstart encoder list
+        coldstart encoder list | grep onnx
+    """
     from coldstart_udfs.encoder.derived import installed, models_folder
 
     found = installed()
@@ -104,40 +135,3 @@ def list_encoders() -> None:
             f"{one.bytes / 1e6:.0f}", *cosines, f"{one.similarity_correlation:.3f}", f"{one.texts_per_second:,.0f}",
         )  # fmt: skip
     console.print(table)
-
-
-@cache_app.command("stats")
-def cache_stats(path: CachePath = None) -> None:
-    """How many vectors the cache holds, of which encoders, and how large it is."""
-    from coldstart_udfs.encoder.cache.upkeep import stats
-
-    held = stats(_cache_path(path))
-    console.print(f"{held.path}: {held.bytes / 1e6:,.1f} MB of at most {held.limit / 1e6:,.0f} MB")
-    for fingerprint, vectors in held.vectors.items():
-        console.print(f"{vectors:>12,}  {fingerprint}")
-
-
-@cache_app.command("clear")
-def cache_clear(
-    fingerprint: Annotated[str | None, typer.Option(help="Only the vectors of this encoder.")] = None,
-    path: CachePath = None,
-) -> None:
-    """Forget all vectors, or those of one encoder."""
-    from coldstart_udfs.encoder.cache.upkeep import clear
-
-    console.print(f"{clear(_cache_path(path), fingerprint):,} vectors removed")
-
-
-@cache_app.command("verify")
-def cache_verify(path: CachePath = None) -> None:
-    """Check the cache file and every vector in it; remove what is wrong."""
-    from coldstart_udfs.encoder.cache.upkeep import verify
-
-    right, wrong = verify(_cache_path(path))
-    console.print(f"{right:,} vectors are right" + (f", {wrong:,} were damaged and are removed" if wrong else ""))
-
-
-def _cache_path(path: Path | None) -> Path:
-    from coldstart_udfs.encoder.cache.store import default_path
-
-    return path or default_path()

@@ -1,4 +1,4 @@
-"""`coldstart evaluate`: the recommender beside what could be installed instead, on the user's own data."""
+"""`coldstart evaluate`: the recommender beside other methods, on the user's own data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from recommender.cli.options import ModelOption
+from recommender.cli.options import DATA, ModelOption, parse_date
 
 if TYPE_CHECKING:
     from recommender.data.dataset import Dataset
 
-_DATA = Path("data")
-# How the columns of the result are called on a terminal.
+# Headings of the columns on a terminal.
 _HEADINGS = {"ndcg@20": "NDCG@20", "recall@20": "recall@20", "precision@10": "prec@10", "auc": "AUC",
              "coverage": "coverage", "cold_share": "cold in 20"}  # fmt: skip
 
@@ -37,35 +36,67 @@ class Kind(StrEnum):
 
 
 def evaluate(
-    items: Annotated[Path | None, typer.Option(help="A parquet or CSV file.")] = None,
-    users: Annotated[Path | None, typer.Option(help="Likewise; default: who stands in the interactions.")] = None,
-    interactions: Annotated[Path | None, typer.Option(help="A parquet or CSV file.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Instead of the three: the folder that they lie in.", show_default=str(_DATA))
+    items: Annotated[Path | None, typer.Option(metavar="FILE", help="The items, Parquet or CSV.")] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The users, Parquet or CSV. Default: the users in the interactions."),
     ] = None,
-    split: Annotated[Kind, typer.Option(help="What is held out.")] = Kind.item_cold,
-    seeds: Annotated[int, typer.Option(min=1, help="How many times, each with another seed.")] = 5,
-    shots: Annotated[str, typer.Option(help="k_shot: how many interactions of a new user are given.")] = "1,3,5",
+    interactions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The interactions, Parquet or CSV.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The folder with these three, in place of the files. Default: data."),
+    ] = None,
+    split: Annotated[
+        Kind,
+        typer.Option(
+            metavar="KIND",
+            help="What is held out: item_cold (new items), user_cold (new users), both_cold (both), warm (some "
+            "interactions of known users and items), temporal (all interactions after a date) or k_shot (all but a "
+            "few interactions of new users).",
+        ),
+    ] = Kind.item_cold,
+    seeds: Annotated[int, typer.Option(min=1, help="The number of repetitions, each with another seed.")] = 5,
+    shots: Annotated[
+        str,
+        typer.Option(metavar="INTEGERS", help="With --split k_shot: how many interactions of a new user are known."),
+    ] = "1,3,5",
     group_column: Annotated[
-        str | None, typer.Option(help="Column of items: those with one value are held out together.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="A column of the items. Items with the same value are held out together."),
     ] = None,
     cutoff: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="temporal: learn from what was before; UTC."),
+        typer.Option(
+            metavar="YYYY-MM-DD", parser=parse_date,
+            help="With --split temporal: learn from interactions before this date (UTC; YYYY-MM-DDTHH:MM:SS works too)."
+        ),
     ] = None,
     model: ModelOption = None,
     repo: Annotated[
         Path | None,
-        typer.Option(help="A Feast repository, for its enrichment.json: events, evidence, encoder (without --model)."),
+        typer.Option(
+            metavar="FOLDER",
+            help="A Feast repository. Its enrichment.json gives event weights, evidence scale and, unless --model is "
+            "given, the encoder.",
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here too.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report for people.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the table to this file too, as JSON.")
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a report with figures to this file.")
+    ] = None,
 ) -> None:
-    """Compare with what could be installed instead, on new items, new users, both, or what came later.
+    """Compare the recommender with other methods on your data.
 
-    What a user searched for before the first thing that is held out of him counts among his words.
+    Searches of a user before the first held-out interaction count as words of that user. With --json, an interrupted
+    evaluation continues when the same command runs again.
 
-    With --json a stopped evaluation goes on where it was when the same command is run again.
+    Examples:
+        coldstart evaluate --split temporal --cutoff 2011-09-01
+        coldstart evaluate --data data --seeds 1 --html report.html
     """
     from recommender.data.dataset import settings_of
     from recommender.evaluation.comparison import evaluate as run
@@ -78,7 +109,7 @@ def evaluate(
     if html_file:
         from recommender.evaluation.report import require_matplotlib
 
-        require_matplotlib()  # before the hours, not after them
+        require_matplotlib()  # an evaluation takes hours; fail before it
     unfinished = json_file.with_name(f"{json_file.name}.unfinished") if json_file else None
     try:
         with progress() as report:
@@ -89,8 +120,8 @@ def evaluate(
                 settings=settings,
             )  # fmt: skip
     except KeyboardInterrupt:
-        kept = f"what is finished is in {unfinished}, and the same command goes on from there"
-        console.print(f"stopped; {kept if unfinished else 'with --json the next stop would lose nothing finished'}")
+        kept = f"finished parts are in {unfinished}, and the same command continues from there"
+        console.print(f"stopped; {kept if unfinished else 'nothing was kept: give --json FILE to be able to continue'}")
         raise typer.Exit(130) from None
     if json_file:
         from coldstart_udfs.files import write_text
@@ -106,7 +137,7 @@ def evaluate(
 
 
 def show_evaluation(result: dict[str, Any]) -> None:
-    """Print the comparison, a table for each kind of candidates."""
+    """Print the comparison, one table for each kind of candidates."""
     from recommender.evaluation.baselines import OURS
 
     console.print(f"{result['dataset']}, {result['split']}, {_plural(result['seeds'], 'seed')}", style="bold")
@@ -141,13 +172,13 @@ def _read(
 
     given = [name for name, path in (("--items", items), ("--users", users), ("--interactions", interactions)) if path]
     if given and data:
-        raise ColdStartError(f"--data stands for all three files, {given[0]} for one; give the one or the other")
+        raise ColdStartError(f"--data stands for all three files, {given[0]} for one of them; give either")
     if items and interactions:
         files = items, users, interactions
     elif given:
-        raise ColdStartError(f"{' and '.join(given)} alone will not do; give --items and --interactions, or --data")
+        raise ColdStartError(f"{' and '.join(given)} alone is not enough; give --items and --interactions, or --data")
     else:
-        files = files_in(data or _DATA)
+        files = files_in(data or DATA)
     model, backend = encoder
     return read_dataset(*files, model=model, backend=backend, group_column=group_column, report=report)
 

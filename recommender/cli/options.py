@@ -1,14 +1,61 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how they are read."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-ModelOption = Annotated[str | None, typer.Option("--model", help="Folder or name; default: the embedded model.")]
-RepoOption = Annotated[Path, typer.Option("--repo", help="The Feast repository.")]
-BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained recommender.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder with items, users and interactions.")]
+from coldstart_udfs.errors import ColdStartError
+
 REPO, BUNDLE, DATA = Path("feature_repo"), Path("data/bundle"), Path("data")
+
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S")
+
+
+def parse_date(text: str) -> datetime:
+    """A date, or a date with a time, without a time zone.
+
+    Raises:
+        typer.BadParameter: `text` is neither.
+
+    >>> parse_date("2011-08-01"), parse_date("2011-08-01T12:30:00")
+    (datetime.datetime(2011, 8, 1, 0, 0), datetime.datetime(2011, 8, 1, 12, 30))
+    """
+    for known in _DATE_FORMATS:
+        try:
+            return datetime.strptime(text, known)
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{text!r} is not a date; give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, in UTC")
+
+
+def one_entity(user_id: str | None, item_id: str | None) -> tuple[str, str]:
+    """The user or the item that a command is about: ("user" or "item", id).
+
+    Raises:
+        ColdStartError: both are given, or neither.
+    """
+    given = [(side, name) for side, name in (("user", user_id), ("item", item_id)) if name is not None]
+    if len(given) != 1:
+        raise ColdStartError(f"give one of --user-id and --item-id; {'both were' if given else 'neither was'} given")
+    return given[0]
+
+
+RepoOption = Annotated[Path, typer.Option("--repo", metavar="FOLDER", help="The Feast repository.")]
+BundleOption = Annotated[Path, typer.Option("--bundle", metavar="FOLDER", help="The trained recommender.")]
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="FOLDER", help="The tables items, users and interactions.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The encoder: a folder or the name of a sentence-transformers model. Default: the built-in English model.",
+    ),
+]
+CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use this machine's vector cache.")]
+UserOption = Annotated[str | None, typer.Option("--user-id", help="The id of the user.")]
+ItemOption = Annotated[str | None, typer.Option("--item-id", help="The id of the item.")]

@@ -1,4 +1,4 @@
-"""`coldstart sql`: an SQL shell on a DuckDB database, with our functions in it."""
+"""`coldstart sql`: an SQL shell on a DuckDB database, with the functions of this project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
@@ -20,9 +19,11 @@ from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
-from recommender.cli.options import ModelOption
+from recommender.cli.options import CacheOption, ModelOption
+from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
+from recommender.sql.catalogue import register as register_bundle
 
-# DuckDB, Arrow and the line editor are imported where they are used: every command imports this module.
+# DuckDB, Arrow and the line editor are imported where they are used, for every command imports this module.
 if TYPE_CHECKING:
     from coldstart_udfs.sql.shell.output import Page
     from coldstart_udfs.sql.shell.query import Connection, Relation, Runner, Statement
@@ -35,53 +36,56 @@ _MEMORY = ":memory:"
 Export = Callable[["Relation"], None]
 
 
-@dataclass(frozen=True)
-class Bundles:
-    """What `--bundle` brings. The recommender, which imports this package and not the other way, says it: as the `obj`
-    of the command's context, `app.command(context_settings={"obj": Bundles(…)})(sql)`.
-
-    Attributes:
-        functions: those that it adds.
-        register: adds them to a connection, from the folder of a bundle.
-    """
-
-    functions: tuple[SqlFunction, ...]
-    register: Callable[[Connection, Path], None]
-
-
 def sql(
-    database: Annotated[str, typer.Argument(help="A DuckDB file; made if there is none.")] = _MEMORY,
-    command: Annotated[str | None, typer.Option("-c", metavar="SQL", help="Run this and leave.")] = None,
-    file: Annotated[Path | None, typer.Option("-f", metavar="FILE", help="Run this file and leave.")] = None,
+    database: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A DuckDB database; a new one is created. Default: in memory.", show_default=False
+        ),
+    ] = _MEMORY,
+    command: Annotated[str | None, typer.Option("-c", metavar="SQL", help="Run this SQL and exit.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", metavar="FILE", help="Run the SQL in this file and exit.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the last result as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the last result as JSON.")] = False,
     parquet: Annotated[
-        Path | None, typer.Option("--parquet", metavar="OUT", help="Write the last result to a file.")
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write the last result to this Parquet file.")
     ] = None,
-    functions: Annotated[bool, typer.Option("--functions", help="Print what is added to DuckDB's functions.")] = False,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Change nothing in the database.")] = False,
+    functions: Annotated[
+        bool, typer.Option("--functions", help="List the functions that are added to DuckDB, and exit.")
+    ] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Open the database for reading only.")] = False,
     model: ModelOption = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, torch, torch-fp16, onnx, onnx-int8 or static.")
+        str | None,
+        typer.Option(
+            help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: the backend in "
+            "--enrichment, else auto."
+        ),
     ] = None,
-    cache: Annotated[bool, typer.Option(help="Use the machine's vector cache.")] = True,
-    enrichment: Annotated[Path | None, typer.Option(help="An enrichment.json: α, β, the encoder.")] = None,
+    cache: CacheOption = True,
+    enrichment: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An enrichment.json, for α, β and the encoder.")
+    ] = None,
     redact: Annotated[
         bool, typer.Option("--redact", help="Replace private data before a text is encoded; keep no history.")
     ] = False,
     bundle: Annotated[
-        Path | None, typer.Option(help="A trained recommender: adds recommend(), audience(), score(), explain().")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="A trained recommender: adds recommend(), audience(), score() and explain()."
+        ),
     ] = None,
-    context: typer.Context = None,  # type: ignore[assignment]  # whoever calls this as a function has none
 ) -> None:
-    """SQL with embed(), similarity() and the rest: at a prompt, or from -c, -f or a pipe.
+    """Run SQL with embed(), similarity() and the other functions.
 
-    At the prompt a statement ends with a semicolon, Tab completes, Ctrl-C cancels a query, .help says more.
+    Without -c, -f or a pipe this opens a prompt. There a statement ends with a semicolon, Tab completes, Ctrl-C cancels
+    a query, and .help lists the commands of the prompt.
+
+    Examples:
+        coldstart sql shop.db
+        coldstart sql --bundle data/bundle -c "FROM recommend(user_id := '17850')"
     """
-    bundles: Bundles | None = context.obj if context else None
-    if bundle and not bundles:
-        raise ColdStartError("--bundle needs a recommender, and this command line has none; leave it out")
-    known = FUNCTIONS + bundles.functions if bundle and bundles else FUNCTIONS
+    known = FUNCTIONS + BUNDLE_FUNCTIONS if bundle else FUNCTIONS
     if functions:
         print_functions(known, "")
         return
@@ -89,7 +93,7 @@ def sql(
     if sum([as_csv, as_json, parquet is not None]) > 1:
         raise ColdStartError("--csv, --json and --parquet exclude each other; give one of them")
     if script is None and (as_csv or as_json or parquet):
-        raise ColdStartError("--csv, --json and --parquet need the SQL beforehand: -c SQL, -f FILE, or a pipe")
+        raise ColdStartError("--csv, --json and --parquet need SQL to run; give it by -c SQL, -f FILE, or a pipe")
     if script is None and not sys.stdout.isatty():
         raise ColdStartError("the prompt needs a terminal to write to; give the SQL by -c SQL, -f FILE, or a pipe")
     with contextlib.closing(_open(database, read_only)) as con:
@@ -97,31 +101,31 @@ def sql(
         from coldstart_udfs.sql.shell.query import Runner
 
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
-        if bundle and bundles:
-            bundles.register(con, bundle)
-        # A table's name should never find one of our own variables.
+        if bundle:
+            register_bundle(con, bundle)
+        # DuckDB would take a table name for a Python variable of that name.
         con.execute("SET python_enable_replacements = false")
         if script is None:
             interact(Runner(con, Console(stderr=True, highlight=False)), database, known, remember=not redact)
         else:
             export = _export(as_csv, as_json, parquet)
-            # On one terminal a line of progress would stand between the rows.
+            # Progress and rows would mix where both go to one terminal.
             silent = (as_csv or as_json) and sys.stdout.isatty()
             watched = Console(stderr=True, highlight=False, force_terminal=False if silent else None)
             try:
                 run_script(Runner(con, watched), script, export)
-            except BrokenPipeError:  # `| head` has seen enough; what is still in the buffer must not complain either
+            except BrokenPipeError:  # the reader (`| head`) has left; flushing the buffer at exit must not fail too
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(1) from None
 
 
 def run_script(runner: Runner, script: str, export: Export | None) -> None:
-    """Run statements one after the other; the first that fails ends all with status 1.
+    """Run statements in order; the first failure ends the command with status 1.
 
     Args:
-        runner: of the connection.
+        runner: runs a statement on the connection.
         script: SQL.
-        export: where the last result goes; without one each result is printed as a table.
+        export: writes the rows of the last result; None prints each result as a table.
 
     Raises:
         ColdStartError: there is an `export`, and no statement that gives rows.
@@ -152,10 +156,10 @@ def interact(runner: Runner, database: str, functions: tuple[SqlFunction, ...], 
     """Prompt, run, print, until Ctrl-D or `.exit`.
 
     Args:
-        runner: of the connection.
-        database: its name, for the greeting.
-        functions: what is registered.
-        remember: keep what is typed in the user's history file.
+        runner: runs a statement on the connection.
+        database: the name shown in the greeting.
+        functions: the registered functions.
+        remember: write input to the user's history file.
     """
     import duckdb
 
@@ -163,8 +167,8 @@ def interact(runner: Runner, database: str, functions: tuple[SqlFunction, ...], 
 
     completer = SqlCompleter(runner.con, functions)
     prompt = session(runner.con, completer, remember=remember)
-    # A Ctrl-C that comes between the prompt, which reads it as a key, and a query, which has its own handler, must
-    # not end the shell. Nor may one while it is leaving: this stays.
+    # The prompt reads Ctrl-C as a key, and a query has its own handler. Between the two, and while the shell exits,
+    # Ctrl-C must do nothing.
     signal.signal(signal.SIGINT, lambda *_: None)
     place = "in memory" if database == _MEMORY else database
     console.print(Text(f"DuckDB {duckdb.__version__}, {place}. .help lists commands, Ctrl-D leaves.", style="dim"))
@@ -201,7 +205,10 @@ def _run_input(runner: Runner, text: str) -> None:
 
 
 def _run(runner: Runner, statement: Statement, deliver: Callable[[Relation], T]) -> tuple[T | None, float]:
-    """Run a statement and hand its rows on, both in the runner's thread. None: it gives no rows; and the seconds."""
+    """Run a statement and `deliver` its rows, both in the runner's thread; what `deliver` returns, and the seconds.
+
+    The result is None for a statement without rows.
+    """
     from coldstart_udfs.sql.shell.query import execute
 
     def work() -> T | None:
@@ -230,11 +237,11 @@ def _export(as_csv: bool, as_json: bool, parquet: Path | None) -> Export | None:
 
     if parquet:
 
-        def write_and_tell(relation: Relation) -> None:
+        def write_and_report(relation: Relation) -> None:
             rows = write_parquet(relation, parquet)
             console.print(f"{rows:,} row{'' if rows == 1 else 's'} → {parquet}", markup=False, soft_wrap=True)
 
-        return write_and_tell
+        return write_and_report
     if as_csv or as_json:
         write = write_csv if as_csv else write_json
         return lambda relation: write(relation, sys.stdout.buffer)
@@ -242,7 +249,7 @@ def _export(as_csv: bool, as_json: bool, parquet: Path | None) -> Export | None:
 
 
 def _script(command: str | None, file: Path | None) -> str | None:
-    """The SQL to run; None where a person sits at a terminal."""
+    """The SQL to run; None for an interactive terminal."""
     if command is not None and file is not None:
         raise ColdStartError("-c and -f exclude each other; give one of them")
     if command is not None:
@@ -263,14 +270,14 @@ def _open(database: str, read_only: bool) -> Connection:
     path = Path(database)
     if database == _MEMORY:
         if read_only:
-            raise ColdStartError("--read-only needs a database file; without one there is nothing to protect")
+            raise ColdStartError("--read-only needs a database file, and none was given; add FILE or leave it out")
     elif read_only and not path.exists() and "://" not in database:
-        raise ColdStartError(f"{database} does not exist, and --read-only makes none; leave it out, or mend the path")
+        raise ColdStartError(f"{database} does not exist, and --read-only creates no file; correct the path or omit it")
     elif path.is_file() and not _is_duckdb(path):
-        # DuckDB would try to fetch an extension for some other kinds of file.
+        # For some other kinds of file DuckDB would try to download an extension.
         raise ColdStartError(
-            f"{database} is no DuckDB database; give the path of one, or of a file to be made "
-            f"(to query a parquet or CSV file: coldstart sql -c \"FROM '{database}'\")"
+            f"{database} is not a DuckDB database; give the path of one, or of a new file "
+            f"(to query a Parquet or CSV file: coldstart sql -c \"FROM '{database}'\")"
         )
     try:
         return duckdb.connect(database, read_only=read_only)

@@ -1,4 +1,4 @@
-"""Commands of this environment in processes of their own, and servers that tests start."""
+"""The commands of `coldstart`, commands of this environment in processes of their own, and servers that tests start."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from typer.main import get_command
+
+from recommender.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = ROOT / "examples" / "online_retail"
@@ -29,6 +33,14 @@ def must(*command: str | Path, cwd: Path) -> str:
     result = run(*command, cwd=cwd)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+def every_command(group: Any = None, path: tuple[str, ...] = ("coldstart",)) -> Iterator[tuple[str, Any]]:
+    """Every command of `coldstart` with its whole name, as "coldstart cache stats"; groups too, before theirs."""
+    group = group or get_command(app)
+    yield " ".join(path), group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from every_command(command, (*path, name))
 
 
 def free_port() -> int:

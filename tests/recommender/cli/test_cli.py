@@ -30,7 +30,6 @@ def test_training_writes_bundle_and_settings_with_their_origin(trained: Path) ->
     manifest = json.loads((trained / "data" / "bundle" / "manifest.json").read_text())
     settings = Enrichment.read(trained / "feature_repo" / "enrichment.json")
     assert manifest["parameters"]["alpha"] == settings.alpha
-    assert manifest["parameters"]["beta"] == settings.beta
     assert manifest["cutoff"].startswith("2011-08-01")
     # What "auto" came to when the profiles were written is recorded, and everything after keeps to it.
     assert settings.backend == "onnx-int8"

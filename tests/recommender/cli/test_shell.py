@@ -236,7 +236,7 @@ def test_a_file_that_is_no_database_is_one_line_and_stays_as_it_is(tmp_path: Pat
     path.write_text("item_id,description\n1,a red lamp\n")
     result = run("coldstart", "sql", path, "-c", "SELECT 1", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith(f"error: {path} is no DuckDB database")
+    assert result.stderr.startswith(f"error: {path} is not a DuckDB database")
     assert result.stderr.count("\n") == 1
     assert path.read_text().startswith("item_id")
 
@@ -283,6 +283,17 @@ def test_piped_sql_streams_and_a_closed_pipe_is_no_news(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(timeout=60) == 1
         assert process.stderr.read() == b""
+
+
+def test_ctrl_c_ends_a_script_with_status_130(tmp_path: Path) -> None:
+    started = tmp_path / "started.csv"
+    script = f"COPY (SELECT 1) TO '{started}'; {ENDLESS}"
+    with command("-c", script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not started.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_functions_lists_the_catalogue(tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch)
 def test_arguments_that_contradict_each_other_say_so(app, files) -> None:
     for arguments, said in (
         (("--items", "a.csv", "--data", files), "--data stands for all three files"),
-        (("--users", "a.csv"), "--users alone will not do; give --items and --interactions"),
+        (("--users", "a.csv"), "--users alone is not enough; give --items and --interactions"),
         (("--shots", "one"), "--shots is 'one'; give numbers with commas"),
         (("--data", files, "--json", files), "is a folder; name a file in it"),
     ):

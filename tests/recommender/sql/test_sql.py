@@ -28,7 +28,6 @@ import coldstart_udfs
 import recommender
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.sql.catalogue import KERNEL, SqlFunction
-from coldstart_udfs.sql.reference import reference
 from coldstart_udfs.sql.shell import dot_commands as shell_commands
 from recommender.cli import sql as shell
 from recommender.data.entities import Entities, describe, with_history
@@ -37,8 +36,8 @@ from recommender.model.bundle import BundleError
 from recommender.model.recommender import HybridRecommender, Parameters
 from recommender.sql import bundles as sql_bundles
 from recommender.sql.arrow_functions import PYTHON_FUNCTIONS
-from recommender.sql.catalogue import CATALOGUE, FUNCTIONS
-from tests.support.commands import ROOT, must
+from recommender.sql.catalogue import FUNCTIONS
+from tests.support.commands import must
 from tests.support.encoders import StubEncoder
 
 Connection = duckdb.DuckDBPyConnection
@@ -146,10 +145,6 @@ def test_no_name_is_a_reserved_word_of_sql_or_one_of_the_other_catalogue(con: Co
     used = {name for function in FUNCTIONS for name in (function.name, *as_listed(function)[2])}
     assert used.isdisjoint(name for (name,) in listed)
     assert {function.name for function in FUNCTIONS}.isdisjoint(function.name for function in KERNEL.functions)
-
-
-def test_the_page_of_functions_is_made_from_both_catalogues() -> None:
-    assert (ROOT / "docs" / "sql.md").read_text(encoding="utf-8") == reference(KERNEL, CATALOGUE), "run `make docs`"
 
 
 def test_stubs_say_what_to_do_until_register_shadows_them(stub: StubEncoder, bundle: Path, tmp_path: Path) -> None:
@@ -622,7 +617,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[typer.Typer]:
     monkeypatch.setattr(shell, "console", out)
     monkeypatch.setattr(shell_commands, "console", out)
     one = typer.Typer()
-    one.command(context_settings={"obj": shell.Bundles(FUNCTIONS, recommender.register)})(shell.sql)
+    one.command()(shell.sql)
     return one
 
 
@@ -636,11 +631,6 @@ def test_the_shell_has_the_functions_of_a_bundle(stub: StubEncoder, app: typer.T
     with duckdb.connect() as con:
         assert shell_commands.obey(con, KERNEL.functions + FUNCTIONS, ".functions audience")
     assert "FROM audience(" in completer_input.getvalue()
-
-
-def test_without_a_recommender_the_shell_refuses_a_bundle() -> None:
-    with pytest.raises(ColdStartError, match="--bundle needs a recommender"):
-        shell.sql(command="SELECT 1", bundle=Path("data/bundle"))
 
 
 def test_coldstart_sql_with_a_bundle(bundle: Path, tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""Commands of the recommender: `coldstart train`, `recommend`, `audience`, `explain` and `bundle …`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from coldstart_udfs.console import console, progress
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import ENRICHMENT_FILE
+from recommender.cli.command import Command, Group
+from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+bundle_app = typer.Typer(name="bundle", cls=Group, no_args_is_help=True, help="Inspect trained recommenders.")
+
+CountOption = Annotated[int, typer.Option("-k", min=1, help="The number of rows to show.")]
+UserText = Annotated[str | None, typer.Option(help="What is known of the user, in words.")]
+UserId = Annotated[str | None, typer.Option(help="The id of the user. Default: a new user.")]
+
+_NUMBERS = ("score", "popularity", "lightfm", "history", "text")
+
+
+def train(
+    data: DataOption = DATA,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+    cutoff: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", parser=parse_date,
+            help="Learn from interactions before this date (UTC; YYYY-MM-DDTHH:MM:SS works too). Default: the last "
+            "snapshot of the profiles with a tenth of the interactions after it.",
+        ),
+    ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Search LightFM's settings too, in this many trials (needs the extra `search`). A larger number "
+            "continues an earlier search.",
+        ),
+    ] = None,
+) -> None:
+    """Train the recommender and save it as a bundle.
+
+    Features are read through Feast. Parameters are chosen on held-out interactions, and alpha is written to
+    enrichment.json.
+
+    Examples:
+        coldstart train
+        coldstart train --cutoff 2011-08-01 --search 20
+    """
+    from recommender.pipeline.training import train as run
+
+    with progress() as report:
+        model = run(
+            data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report
+        )
+    chosen = model.parameters
+    for name, how in chosen.source.items():
+        value = f"{getattr(chosen, name):<8g} " if hasattr(chosen, name) else ""
+        console.print(f"{name:<24}{value}{how}", markup=False, soft_wrap=True)
+    console.print(f"bundle → {bundle}, alpha → {repo / ENRICHMENT_FILE}; next: feast -c {repo} apply")
+
+
+def recommend(
+    description: UserText = None,
+    user_id: UserId = None,
+    k: CountOption = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Add a sentence of explanation to each row.")] = False,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """Show the best items for a user.
+
+    The user is given by id, in words, or both. Features are read from Feast's online store.
+
+    Examples:
+        coldstart recommend --description "vintage enamel for a garden cafe"
+        coldstart recommend --user-id 17850 -k 5 --explain
+    """
+    if not description and not user_id:
+        raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
+    from recommender.model.recommender import HybridRecommender
+    from recommender.pipeline.online import NEW, online_user, open_store
+
+    model = HybridRecommender.load(bundle)
+    with console.status("features through Feast …"):
+        user = online_user(open_store(repo), model, user_id or NEW, description)
+    ranking = model.recommend(user, k, explain=explain)
+    _show_ranking(ranking, f"for user {user_id or NEW}", "user_id", description)
+
+
+def audience(
+    description: Annotated[str | None, typer.Option(help="The text of the item.")] = None,
+    item_id: Annotated[str | None, typer.Option(help="The id of the item. Default: a new item.")] = None,
+    k: CountOption = 10,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """Show the users who would value an item most.
+
+    The item is given by id, in words, or both. Features are read from Feast's online store.
+
+    Examples:
+        coldstart audience --description "set of 6 herb garden tin pots"
+        coldstart audience --item-id 22430 -k 20
+    """
+    if not description and not item_id:
+        raise ColdStartError("no item is given; give --description TEXT, --item-id ID, or both")
+    from recommender.model.recommender import HybridRecommender
+    from recommender.pipeline.online import NEW, online_item, open_store
+
+    model = HybridRecommender.load(bundle)
+    with console.status("features through Feast …"):
+        item = online_item(open_store(repo), model, item_id or NEW, description)
+    _show_ranking(model.audience(item, k), f"for item {item_id or NEW}", "item_id", description)
+
+
+def explain(
+    item_id: Annotated[str, typer.Option(help="The id of an item in the online store or the bundle.")],
+    description: UserText = None,
+    user_id: UserId = None,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """Show the terms that add up to the score of one item.
+
+    Examples:
+        coldstart explain --item-id 22430 --user-id 17850
+        coldstart explain --item-id 22430 --description "vintage enamel"
+    """
+    if not description and not user_id:
+        raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
+    from recommender.model.recommender import HybridRecommender
+    from recommender.model.requests import UnknownIdError
+    from recommender.pipeline.online import NEW, online_item, online_user, open_store, request_encoder
+
+    model = HybridRecommender.load(bundle)
+    with console.status("features through Feast …"):
+        store = open_store(repo)
+        user = online_user(store, model, user_id or NEW, description)
+        item = online_item(store, model, item_id)
+        if model.fitted.items.row(item_id) < 0 and not item.descriptions[0] and not item.attributes[0]:
+            raise UnknownIdError(f"item {item_id} is neither in {bundle} nor in the online store; give one that is")
+        terms = model.explain(user, item, encoder=request_encoder(store))
+    named = f"item {item_id} ({item.descriptions[0]})" if item.descriptions[0] else f"item {item_id}"
+    console.print(f"{named} for user {user_id or NEW}{_quoted(description)}", style="bold", markup=False)
+    table = Table("term", "kind")
+    table.add_column("value", justify="right")
+    for term, kind, value in terms[["term", "kind", "value"]].itertuples(index=False):
+        table.add_row(escape(term), kind, f"{value:+.3f}")
+    table.add_section()
+    table.add_row("score", "", f"{terms['value'].sum():+.3f}")
+    console.print(table)
+
+
+@bundle_app.callback()
+def _group() -> None:
+    """Make Typer treat `bundle` as a group although it has one command."""
+
+
+@bundle_app.command(cls=Command)
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="The trained recommender.")] = BUNDLE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Show what a bundle holds and verify its arrays.
+
+    The arrays are compared with the sha256 in the manifest.
+
+    Examples:
+        coldstart bundle inspect
+        coldstart bundle inspect data/bundle --json
+    """
+    from recommender.model.bundle import BundleError, verified
+    from recommender.model.parameters import Parameters
+
+    manifest, file = verified(path)
+    if as_json:
+        typer.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
+        return
+    try:
+        chosen = Parameters.of_json(manifest["parameters"])
+    except (TypeError, AttributeError):
+        raise BundleError(f"{path}: its parameters were altered; train again with `coldstart train`") from None
+    table = Table("bundle", escape(str(path)))
+    for name, value in _flat({name: value for name, value in manifest.items() if name != "parameters"}):
+        table.add_row(escape(name), escape(value))
+    console.print(table)
+    parameters = Table("parameter")
+    parameters.add_column("value", justify="right")
+    parameters.add_column("where from")
+    for field in fields(chosen):
+        if field.name != "source":
+            value = getattr(chosen, field.name)
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            parameters.add_row(field.name, shown, escape(chosen.source.get(field.name, "default")))
+    console.print(parameters)
+    console.print(f"arrays verified: {file.name} is the one that was written", markup=False, soft_wrap=True)
+
+
+def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: str | None) -> None:
+    if ranking.empty:
+        console.print(f"{title}: nothing is left to rank", markup=False)
+        return
+    console.print(f"{title} ({ranking['tier'].iloc[0]}){_quoted(description)}", style="bold", markup=False)
+    columns = [name for name in ranking.columns if name not in (asked, "tier")]
+    table = Table()
+    for name in columns:
+        table.add_column(name, justify="right" if name in (*_NUMBERS, "rank") else "left")
+    for row in ranking[columns].itertuples(index=False):
+        cells = zip(columns, row, strict=True)
+        # Escaped: Rich would read "[red]" in a text of the shop as a colour.
+        table.add_row(*(f"{value:+.2f}" if name in _NUMBERS else escape(str(value)) for name, value in cells))
+    console.print(table)
+
+
+def _quoted(description: str | None) -> str:
+    return f': "{description}"' if description else ""
+
+
+def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Names joined by dots, with values as text; empty groups are left out."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            counted = isinstance(value, int) and not isinstance(value, bool)
+            yield f"{before}{name}", f"{value:,}" if counted else str(value)

@@ -1,0 +1,151 @@
+"""Commands that make a shop: `coldstart init`, `ingest`, `weigh`, `profiles` and `put`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coldstart_udfs.console import console, progress
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from recommender.cli.options import DATA, REPO, DataOption, ItemOption, RepoOption, UserOption, one_entity
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to create the shop in.")],
+) -> None:
+    """Create a shop: a folder with a Feast repository.
+
+    Writes FOLDER/feature_repo with feature definitions, SQL files and default settings.
+
+    Examples:
+        coldstart init my_shop
+        coldstart init shops/books
+    """
+    target = directory / "feature_repo"
+    if target.exists():
+        raise ColdStartError(f"{target} exists already; choose another folder")
+    left_out = shutil.ignore_patterns("data", "feast_monitoring", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
+    shutil.copytree(_template(), target, ignore=left_out)
+    Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
+    console.print(
+        f"Wrote {target}. Next, in {directory}: put items, users and interactions (.parquet or .csv) into raw/,\n"
+        "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply"
+    )
+
+
+def ingest(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="The raw files, Parquet or CSV, and ingest.sql if they need one."),
+    ],
+    data: DataOption = DATA,
+) -> None:
+    """Check raw files and write items, users and interactions.
+
+    An ingest.sql in the folder can make the three tables from other files. Input that breaks the data contract is
+    rejected: the error names the file, the column, the number of rows and the first three, and nothing is written.
+
+    Examples:
+        coldstart ingest raw
+        coldstart ingest examples/online_retail --data data
+    """
+    from recommender.data.tables import ingest as run
+
+    counts = run(source, data)
+    console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
+
+
+def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
+    """Fit the weights of event types and how fast events age.
+
+    Weights and half-life are chosen on the latest interactions and written to enrichment.json.
+
+    Examples:
+        coldstart weigh
+        coldstart weigh --data data --repo feature_repo
+    """
+    from recommender.pipeline.weighing import weigh as run
+
+    with progress() as report:
+        found = run(data, repo, report=report)
+    table = Table("name")
+    for name in ("before", "after", "tried", "its gain in NDCG@20", "± standard error"):
+        table.add_column(name, justify="right")
+    for one in found.choices:
+        values = [f"{value:g}" for value in (one.before, one.after, one.tried)]
+        table.add_row(one.name, *values, f"{one.gain:+.4f}", f"{one.error:.4f}")
+    console.print(table)
+    console.print(
+        f"{found.rankings:,} rankings judged, of the latest {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
+        f"before, {found.after:.4f} after\n"
+        f"event_weights, half_life_days → {repo / ENRICHMENT_FILE}; next: coldstart profiles",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def profiles(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
+    """Embed descriptions and build the profiles of users and items.
+
+    Runs the SQL files of the Feast repository in DuckDB and writes the repository's Parquet sources.
+
+    Examples:
+        coldstart profiles
+        coldstart profiles --data ../data --repo .
+    """
+    from recommender.pipeline.profiles import build_profiles
+
+    with progress() as report:
+        counts = build_profiles(data, repo, report=report)
+    console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {repo / 'data'}")
+
+
+def put(
+    description: Annotated[str, typer.Option(help="The new description of the user or the item.")],
+    user_id: UserOption = None,
+    item_id: ItemOption = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="An attribute; repeat the option to give all of them, since they replace the stored ones. A number "
+            "falls into its band: price=3.5 is stored as price=2^1. Default: the stored attributes stay.",
+        ),
+    ] = None,
+    repo: RepoOption = REPO,
+) -> None:
+    """Store a new description of a user or an item.
+
+    The description is embedded and written to the online and the offline store. It can be retrieved at once.
+
+    Examples:
+        coldstart put --user-id 17850 --description "I collect enamel jugs"
+        coldstart put --item-id 22430 --description "Enamel jug" --attribute price=5
+    """
+    entity, name = one_entity(user_id, item_id)
+    from coldstart_udfs.feast.operations.put import put as run
+
+    with console.status("through Feast …"):
+        done = run(repo, entity, name, description, attribute)
+    known = f"profile known, {done.evidence[0]:,} interactions" if done.evidence[0] else "cold, no interactions yet"
+    console.print(f"{entity} {name}: {known}; norm of the enriched profile {done.norm[0]:.3f}", markup=False)
+    if done.truncated[0]:
+        console.print("the text is longer than the encoder reads: its end does not count")
+    online = "retrievable now" if done.retrievable[0] else "NOT retrievable: a row with a later timestamp is there"
+    console.print(f"online: {online}; history: from {done.event_timestamp:%Y-%m-%d %H:%M:%S.%f} UTC on")
+    console.print(f"encoder {done.fingerprint}, {done.seconds:.2f} s")
+    if not done.retrievable[0]:
+        raise typer.Exit(1)
+
+
+def _template() -> Path:
+    """The Feast repository: beside the packages in a clone, inside the wheel otherwise."""
+    import coldstart_udfs
+
+    package = Path(coldstart_udfs.__file__).parent
+    installed = package / "feature_repo_template"
+    return installed if installed.is_dir() else package.parent / "feature_repo"
