@@ -105,7 +105,7 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, descriptions: Sequence[str], attributes: Sequence[Sequence[str]]) -> Vocabulary:
-        """Learn the columns from entities with history: the most frequent words and attributes, each in two at least."""
+        """Learn the columns from entities with history: the most frequent words and attributes of two or more."""
         labels = Counter(label for labels in attributes for label in set(labels))
         often = sorted((-times, label) for label, times in labels.items() if times >= _MIN_DESCRIPTIONS)
         kept = sorted(label for _, label in often[:MOST_ATTRIBUTES])
