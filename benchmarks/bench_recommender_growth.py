@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from bench_recommender_setup import one_thread, told
+from bench_recommender_setup import each_size
 from common import table
 from numpy.typing import NDArray
 
@@ -35,13 +34,7 @@ def main() -> None:
 
 def measure() -> list[dict[str, float]]:
     """Run each size once."""
-    runs = []
-    for size in SIZES:
-        told(f"growth: {size:,} interactions")
-        command = [sys.executable, "-W", "ignore", __file__, str(size)]
-        done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
-    return runs
+    return each_size(__file__, SIZES, "growth, interactions")
 
 
 def one(size: int) -> dict[str, float]:

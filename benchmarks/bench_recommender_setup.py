@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -109,6 +110,17 @@ def forget(section: str) -> None:
 def one_thread() -> dict[str, str]:
     """Return the environment of a process that computes on one thread."""
     return {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+
+
+def each_size(script: str, sizes: Sequence[int], what: str) -> list[dict[str, float]]:
+    """Run a script once for each size, in a process of its own on one thread; return the JSON that it prints."""
+    runs = []
+    for size in sizes:
+        told(f"{what}: {size:,}")
+        command = [sys.executable, "-W", "ignore", script, str(size)]
+        done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=True)
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return runs
 
 
 def told(what: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import TypeAlias
 
 import numpy as np
 from bench_recommender_growth import DIMENSIONS, made_up, peak
-from bench_recommender_setup import one_thread, told
+from bench_recommender_setup import each_size
 from common import table
 
 from recommender.data.entities import Entities, with_history
@@ -32,14 +31,8 @@ def main() -> None:
 
 
 def measure() -> list[dict[str, float]]:
-    """One run of each size."""
-    runs = []
-    for users in USERS:
-        told(f"updates: {users:,} users")
-        command = [sys.executable, "-W", "ignore", __file__, str(users)]
-        done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
-    return runs
+    """Run each size once."""
+    return each_size(__file__, USERS, "updates, users")
 
 
 def one(users: int) -> dict[str, float]:

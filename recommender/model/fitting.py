@@ -25,20 +25,7 @@ def fit(
     parameters: Parameters, interactions: Interactions, users: Entities, items: Entities, *,
     seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> Fitted:
-    """Train on interactions, with features and profiles of the same moment.
-
-    Args:
-        parameters: of fit and score.
-        interactions: what is learned from, with the weights that count (see `Interactions.weighted`).
-        users: features of `interactions.user_ids`, in that order.
-        items: features of `interactions.item_ids`, in that order.
-        seen: what is not recommended again; None is `interactions`.
-        progress: called after each epoch of LightFM, with the finished epochs and all.
-
-    Raises:
-        ColdStartError: no interactions, or features of other ids.
-        FingerprintError: users and items come from different encoders.
-    """
+    """Learn a state with these parameters; arguments and errors as for `HybridRecommender.fit`."""
     if not len(interactions):
         raise ColdStartError(
             "there are no interactions to learn from; give some from before the moment of the fit and, if all were "
