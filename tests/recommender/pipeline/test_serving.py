@@ -25,7 +25,7 @@ from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import online_item, online_user
 from recommender.pipeline.skew import bundle_skew
 from recommender.pipeline.training import train
-from tests.support.journals import tried
+from tests.support.searching import tried
 from tests.support.small_shop import BOUGHT, ITEMS, LAST, USERS, apply
 
 WORDS = "enamel signs for a garden"

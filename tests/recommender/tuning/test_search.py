@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recommender.tuning.held_out import quality
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.tuning import search as module
-from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.search import search
 from recommender.tuning.weights import tune
-from tests.support.commands import ROOT
-from tests.support.journals import tried
-from tests.support.searching import PARAMETERS, Data, held_out_data
+from tests.support.searching import PARAMETERS, Data, search_data, tried
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return held_out_data()
+    return search_data()
 
 
 def test_the_first_trial_is_the_defaults_and_one_trial_changes_nothing(data: Data, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_first_trial_is_the_defaults_and_one_trial_changes_nothing(data: Dat
     tuned = tune(PARAMETERS, *data).parameters
     assert replace(found, source={}) == replace(tuned, source={})
     assert found.source["components"] == "searched: the best of 1 settings on held-out interactions"
-    assert found.source["metric_ridge"] == tuned.source["metric_ridge"]
+    assert found.source["ridge"] == tuned.source["ridge"]
 
 
 def test_the_best_settings_are_used_and_are_no_worse_than_the_defaults(data: Data, tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ KILLED = """
 import sys
 from pathlib import Path
 import recommender.tuning.search as module
-from tests.support.searching import PARAMETERS, held_out_data
+from tests.support.searching import PARAMETERS, search_data
 def stop(*args, **kwargs):
     print("in a trial", flush=True)
     import time; time.sleep(60)
 module.tune = stop
-module.search(PARAMETERS, *held_out_data(), trials=2, storage=Path(sys.argv[1]))
+module.search(PARAMETERS, *search_data(), trials=2, storage=Path(sys.argv[1]))
 """
 
 
@@ -102,12 +102,13 @@ def test_a_search_that_is_killed_in_its_first_trial_tries_the_defaults_when_it_g
 ) -> None:
     storage = tmp_path / "s.jsonl"
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(storage)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        [sys.executable, "-c", KILLED, str(storage)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "in a trial\n"
         os.kill(process.pid, signal.SIGKILL)
-    found = search(PARAMETERS, *data, trials=1, storage=storage)  # waits for ever if a lock was left
+    assert [file.name for file in tmp_path.iterdir()] == [storage.name]  # no lock is left that somebody waits for
+    found = search(PARAMETERS, *data, trials=1, storage=storage)
     assert (found.components, found.epochs) == (PARAMETERS.components, PARAMETERS.epochs)
     assert found.source["epochs"].startswith("searched: the best of 1 ")
 
