@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recommender.tuning.held_out import quality
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.tuning import search as module
+from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.search import search
 from recommender.tuning.weights import tune
 from tests.support.searching import PARAMETERS, Data, search_data, tried
@@ -37,7 +37,7 @@ def test_the_first_trial_is_the_defaults_and_one_trial_changes_nothing(data: Dat
     tuned = tune(PARAMETERS, *data).parameters
     assert replace(found, source={}) == replace(tuned, source={})
     assert found.source["components"] == "searched: the best of 1 settings on held-out interactions"
-    assert found.source["ridge"] == tuned.source["ridge"]
+    assert found.source["metric_ridge"] == tuned.source["metric_ridge"]
 
 
 def test_the_best_settings_are_used_and_are_no_worse_than_the_defaults(data: Data, tmp_path: Path) -> None:
