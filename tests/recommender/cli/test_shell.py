@@ -287,8 +287,8 @@ def test_piped_sql_streams_and_a_closed_pipe_is_no_news(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_script_with_status_130(tmp_path: Path) -> None:
     started = tmp_path / "started.csv"
-    script = f"COPY (SELECT 1) TO '{started}'; {ENDLESS}"
-    with command("-c", script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    query = f"COPY ({ENDLESS}) TO '{started}' (USE_TMP_FILE false)"
+    with command("-c", query, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not started.exists():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
