@@ -40,7 +40,7 @@ _SHORT = 256
 _WORTH_A_CLAIM = 256
 
 # What `auto` tries where there is no GPU, fastest first. onnx-int8 is 1.5 times as fast as onnx and ranks cold items of
-# Online Retail equally well (docs/performance.md).
+# Online Retail equally well (docs/explanation/performance.md).
 _AUTO = ("onnx-int8", "onnx", "torch")
 
 

@@ -1,7 +1,7 @@
 """The vector cache on disk, shared by all processes of a user on a machine.
 
 It is a SQLite file. LMDB reads three times as fast, but through a memory map, so that a truncated file ends the process
-instead of raising an error (docs/performance.md).
+instead of raising an error (docs/explanation/performance.md).
 """
 
 from __future__ import annotations

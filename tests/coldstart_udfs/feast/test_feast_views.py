@@ -163,7 +163,7 @@ def test_what_cannot_be_enriched_says_what_can(given: dict[str, Any], problem: s
 
 
 def test_the_pages_example_registers_its_views() -> None:
-    page = (ROOT / "docs" / "feast.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "existing-feast-repository.md").read_text()
     block = page.partition("```python\n")[2].partition("```")[0]
     fields = {"bio": String, "taste": Array(Float32), "n_orders": Int64}
     names: dict[str, Any] = {"members": a_view("members", **dict.fromkeys(TYPES), **fields)}
