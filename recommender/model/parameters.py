@@ -6,7 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import evidence_weight
 
 _AT_LEAST_ONE = ("components", "epochs", "lightfm_seeds")
 _MAY_BE_INFINITE = ("evidence_scale", "lightfm_half_trust")
@@ -92,6 +96,10 @@ class Parameters:
             if value < 0 or (value == 0 and name in _POSITIVE) or (value < 1 and name in _AT_LEAST_ONE):
                 bound = "at least 1" if name in _AT_LEAST_ONE else "positive" if name in _POSITIVE else "at least 0"
                 raise ColdStartError(f"{name} is {value!r}; it must be {bound}")
+
+    def alpha_of(self, n: ArrayLike) -> NDArray[np.float64]:
+        """α(n), the weight of a user's description beside n interactions; of the shape of n."""
+        return evidence_weight(n, self.alpha, self.evidence_scale)
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold: infinite values are null."""

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from coldstart_udfs.profile import Vectors, evidence_weight
+from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS
 from recommender.model.feature_matrix import FeatureMatrix
@@ -60,7 +60,7 @@ class UserSide:
         """Users, known or not; their profiles are the given ones."""
         settings, vocabulary = fitted.parameters, fitted.item_space.vocabulary
         history = fitted.history_of(users.ids)
-        weights = evidence_weight(users.evidence, settings.alpha, settings.evidence_scale).astype(np.float32)
+        weights = settings.alpha_of(users.evidence).astype(np.float32)
         dense = weights[:, None] * users.embeddings
         words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
         words.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))

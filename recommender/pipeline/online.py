@@ -10,7 +10,7 @@ import numpy as np
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.operations.stores import open_store as open_store
-from coldstart_udfs.profile import Vectors, evidence_weight, has_text
+from coldstart_udfs.profile import Vectors, has_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.entities import Entities
 from recommender.model.recommender import HybridRecommender
@@ -112,7 +112,7 @@ def _same_as_trained(
             )
     # β is not part of a score, so items are not checked.
     settings, weight = model.parameters, float(found["evidence_weight"])
-    expected = float(evidence_weight(float(found["evidence"] or 0), settings.alpha, settings.evidence_scale))
+    expected = float(settings.alpha_of(float(found["evidence"] or 0)))
     if side == "user" and not np.isclose(weight, expected):
         raise ColdStartError(
             f"the view of users gives this description the weight {weight:g}, but the bundle was trained with "

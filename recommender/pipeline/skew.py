@@ -39,15 +39,16 @@ def bundle_skew(
     moment = datetime.fromisoformat(read_manifest(bundle)["trained_until"])
     settings, beta = model.parameters, Enrichment.of_repo(Path(store.repo_path)).beta
     found = []
-    for side, entities, weight in (("user", model.users, settings.alpha), ("item", model.items, beta)):
-        frame = _frame(side, entities, weight, settings.evidence_scale, moment)
+    of_users = settings.alpha_of(model.users.evidence)
+    of_items = evidence_weight(model.items.evidence, beta, settings.evidence_scale)
+    for side, entities, weights in (("user", model.users, of_users), ("item", model.items, of_items)):
+        frame = _frame(side, entities, weights, moment)
         found += measure_skew(store, frame, service=service, limit=limit, report=report)
     return found
 
 
-def _frame(side: str, entities: Entities, weight: float, scale: float, moment: datetime) -> pd.DataFrame:
+def _frame(side: str, entities: Entities, weights: NDArray[np.float64], moment: datetime) -> pd.DataFrame:
     """Return the features that training read, with Feast's names; zero rows and empty texts become NULL."""
-    weights = evidence_weight(entities.evidence, weight, scale)
     enriched = enrich(entities.profiles, entities.embeddings, weights)
     return pd.DataFrame({
         f"{side}_id": list(entities.ids),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart_udfs.profile import evidence_weight
 from coldstart_udfs.text.tags import Tagger
 
 if TYPE_CHECKING:
@@ -121,14 +120,14 @@ def influence_of(model: HybridRecommender) -> Influence | None:
     if not len(known):
         return None
     n, norms = users.evidence[known], norms[known]
-    weights = evidence_weight(n, parameters.alpha, parameters.evidence_scale)
+    weights = parameters.alpha_of(n)
     shares = weights / (weights + norms)
     groups = np.floor(2 * np.log2(np.maximum(n, 1))).astype(int)
     rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     middle = np.array([np.median(n[each]) for each in rows])
     percentiles = (0.1, 0.5, 0.9)
     return Influence(
-        middle, evidence_weight(middle, parameters.alpha, parameters.evidence_scale),
+        middle, parameters.alpha_of(middle),
         np.array([np.quantile(norms[each], percentiles) for each in rows]),
         np.array([np.quantile(shares[each], percentiles) for each in rows]),
     )  # fmt: skip
