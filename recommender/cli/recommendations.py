@@ -70,7 +70,7 @@ def train(
     chosen = model.parameters
     for name, how in chosen.source.items():
         value = f"{getattr(chosen, name):<8g} " if hasattr(chosen, name) else ""
-        console.print(f"{name:<24}{value}{how}", markup=False, soft_wrap=True)
+        console.print(f"{name:<25}{value}{how}", markup=False, soft_wrap=True)
     console.print(f"bundle → {bundle}, alpha → {repo / ENRICHMENT_FILE}; next: feast -c {repo} apply")
 
 

@@ -33,8 +33,11 @@ def init(
     shutil.copytree(_template(), target, ignore=left_out)
     Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
     console.print(
-        f"Wrote {target}. Next, in {directory}: put items, users and interactions (.parquet or .csv) into raw/,\n"
-        "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply"
+        f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.parquet or "
+        ".csv), then run\n"
+        "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply\n"
+        "  feast -c feature_repo materialize 2010-01-01T00:00:00 $(date -u +%FT%T)\n"
+        "  coldstart train && feast -c feature_repo apply"
     )
 
 

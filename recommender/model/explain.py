@@ -91,7 +91,7 @@ def _sentence(table: pd.DataFrame, new: bool) -> str:
         if kind == "bought":
             said.append("goes with " + " and ".join(named))
         elif kind == "description":
-            said.append("answers the words" + (f" {', '.join(words)}" if words else ""))
+            said.append(f"answers the words {', '.join(words)}" if words else "answers the description")
         elif kind == "popularity":
             said.append("things like it sell" if new else "many have it")
         elif kind == "history":
