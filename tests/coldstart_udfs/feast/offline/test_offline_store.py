@@ -61,7 +61,9 @@ pytestmark = [
 
 @pytest.fixture
 def stub(stub: StubEncoder, monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
-    monkeypatch.setattr("coldstart_udfs.encoder.encoder.shared_encoder", lambda *_, **__: stub)
+    """The encoder of every repository: the store opens its own connections, with the encoder of enrichment.json."""
+    for module in ("coldstart_udfs.encoder.encoder", "coldstart_udfs.sql.arrow_functions"):
+        monkeypatch.setattr(f"{module}.shared_encoder", lambda *_, **__: stub)
     return stub
 
 
