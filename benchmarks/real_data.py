@@ -73,8 +73,8 @@ def contract_tables(name: str, source: Path, out: Path) -> dict[str, int]:
     """
     if name in _SCRIPTS:
         prepare(name, source, out / "raw")
-        return ingest(out / "raw", out)
-    counts = ingest(source, out)
+        return ingest(out / "raw", out).rows
+    counts = ingest(source, out).rows
     items = f"{out / 'items.parquet'}".replace("'", "''")
     with duckdb.connect() as con, staged(out) as scratch:
         # Colour and size variants of a product share the first five characters; a split keeps them together.

@@ -24,7 +24,7 @@ PACKAGES = ("coldstart_udfs", "recommender")
 # The two packages themselves are lazy doors; each stands where the highest of what it gives stands.
 LAYERS = (
     ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.console", "coldstart_udfs.quoting"),
-    ("coldstart_udfs.settings", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists"),
+    ("coldstart_udfs.settings", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists", "coldstart_udfs.tabular"),
     ("coldstart_udfs.encoder",),
     ("coldstart_udfs.text",),
     ("coldstart_udfs.sql", "coldstart_udfs"),

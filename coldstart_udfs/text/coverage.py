@@ -20,7 +20,9 @@ from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.quoting import quote_name
+from coldstart_udfs.tabular import read_file
+from coldstart_udfs.text.languages import LANGUAGES
 
 # Problems of a row's text; fields of `Counts`.
 PROBLEMS = ("without_text", "repeated", "short", "truncated", "other_language")
@@ -32,11 +34,6 @@ _EXAMPLE_LENGTH = 200
 
 # Number of distinct texts in Python's memory at a time.
 _BATCH = 8_192
-# As in the data contract: texts of a megabyte are allowed, and DuckDB's default limit for a CSV line is 2 MB.
-_MAX_CSV_LINE = 64 * 1024 * 1024
-_READERS = {".parquet": "read_parquet({})", ".csv": f"read_csv({{}}, header = true, all_varchar = true, "
-            f"max_line_size = {_MAX_CSV_LINE})"}  # fmt: skip
-
 # The characters that Python's `strip` removes, so that blank means the same as in `profile.has_text`.
 _BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 
@@ -52,12 +49,6 @@ _TIMES_AS_LIKELY = 30
 _MIN_LETTERS = 12
 # Number of characters that the detector reads; more do not change its result and take more time.
 _READ = 1_000
-# The languages that the detector distinguishes. With all 139 of its languages there are 1.5 times as many false alarms:
-# short English texts are taken for Latin or Hausa. Norwegian is one language here.
-_LANGUAGES = (
-    "ar be bg bs ca cs da de el en es et eu fa fi fr gl he hi hr hu id is it ja ka kk ko lt lv mk mr ms ne nl no pl pt "
-    "ro ru sk sl sq sr sv th tl tr uk ur vi zh"
-)
 # Scripts by the first word of their characters' Unicode names, and the languages that use them. A language
 # that is not here is written in Latin letters.
 _SCRIPTS = {
@@ -171,6 +162,7 @@ def coverage(
     text: str = "description",
     by: str | None = None,
     encoder: Encoder,
+    encoding: str | None = None,
     report: Report = no_report,
 ) -> Coverage:
     """Measure the descriptions of a table.
@@ -178,20 +170,21 @@ def coverage(
     Nothing is encoded. Rows are read into a scratch database on disk, and distinct texts into Python in batches.
 
     Args:
-        path: a file whose name ends in .parquet or .csv.
+        path: a file with one of the endings of `coldstart_udfs.tabular.read_file`.
         text: the column with the texts.
         by: a column to count by: the 20 largest categories, and the others together.
         encoder: the encoder whose token limit and languages (from its model card) texts are compared with.
+        encoding: of CSV and JSON files, see `read_file`.
         report: called with the distinct texts read so far.
 
     Raises:
-        ColdStartError: the file does not exist, is neither parquet nor CSV or has no rows, a column does not exist, or
-            the texts are not text.
+        ColdStartError: the file does not exist, cannot be read or has no rows, a column does not exist, or the texts
+            are not text.
     """
     path = Path(path)
     # The scratch folder is removed last, after the database in it is closed.
     with tempfile.TemporaryDirectory(prefix="coldstart-") as scratch, duckdb.connect(f"{scratch}/rows.duckdb") as con:
-        _read(con, path, text, by)
+        _read(con, path, text, by, encoding)
         detector = _Detector(model_languages(encoder.files))
         _judge(con, encoder, detector if detector.own else None, report)
         total, categories, others, other_categories = _count(con, bool(detector.own))
@@ -228,7 +221,7 @@ class _Detector:
 
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         self.own = frozenset(codes).intersection(self._identifier.labels)
-        self._identifier.set_languages(sorted(self.own.union(_LANGUAGES.split())))
+        self._identifier.set_languages(sorted(self.own.union(LANGUAGES.split())))
         # The scripts of all languages of the card, also of those that the detector does not know.
         self._scripts = {name for name, users in _SCRIPTS.items() if not set(codes).isdisjoint(users.split())}
         without_latin = {code for users in _SCRIPTS.values() for code in users.split()} - _ALSO_LATIN
@@ -271,35 +264,24 @@ def _is_short(text: str) -> bool:
     return True
 
 
-def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None) -> None:
+def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None, encoding: str | None) -> None:
     """Make the tables `given` (text, category) of all rows in their order, and `texts` (id, text, rows, row)."""
-    if not path.is_file():
-        raise ColdStartError(f"{path} {'is a folder; name a file in it' if path.is_dir() else 'does not exist'}")
-    if path.suffix.lower() not in _READERS:
-        raise ColdStartError(
-            f"{path} is neither .parquet nor .csv; DuckDB writes one of any table: COPY … TO 'x.parquet'"
-        )
-    source = _READERS[path.suffix.lower()].format(quote_text(str(path)))
-    try:
-        relation = con.sql(f"FROM {source}")
-        kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        for name in filter(None, (text, by)):
-            if name not in kinds:
-                raise ColdStartError(f"{path} has no column {name!r}; it has {list(kinds)}")
-        if kinds[text] != "VARCHAR" and not kinds[text].startswith("ENUM"):
-            texts = [name for name, kind in kinds.items() if kind == "VARCHAR"]
-            raise ColdStartError(f"{path}: column {text!r} is {kinds[text]}, not text; columns of text are {texts}")
-        category = f"{quote_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
-        con.execute(
-            f"CREATE TABLE given AS SELECT nullif(trim({quote_name(text)}::VARCHAR, ?), '') AS text, "
-            f"{category} AS category FROM {source}",
-            [_BLANK],
-        )
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise ColdStartError(
-            f"{path} cannot be read as {path.suffix[1:]} ({reason}); DuckDB writes one of any table: COPY … TO"
-        ) from None
+    read_file(con, path, "source_rows", encoding=encoding)
+    relation = con.table("source_rows")
+    kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    for name in filter(None, (text, by)):
+        if name not in kinds:
+            raise ColdStartError(f"{path} has no column {name!r}; it has {list(kinds)}")
+    if kinds[text] != "VARCHAR" and not kinds[text].startswith("ENUM"):
+        texts = [name for name, kind in kinds.items() if kind == "VARCHAR"]
+        raise ColdStartError(f"{path}: column {text!r} is {kinds[text]}, not text; columns of text are {texts}")
+    category = f"{quote_name(by)}::VARCHAR" if by else "NULL::VARCHAR"
+    con.execute(
+        f"CREATE TABLE given AS SELECT nullif(trim({quote_name(text)}::VARCHAR, ?), '') AS text, "
+        f"{category} AS category FROM source_rows",
+        [_BLANK],
+    )
+    con.execute("DROP TABLE source_rows")
     if not _value(con, "SELECT count(*) FROM given"):
         raise ColdStartError(f"{path} has no rows, so there is nothing to measure")
     con.execute("""

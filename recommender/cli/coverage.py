@@ -12,7 +12,7 @@ from rich.text import Text
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from recommender.cli.options import ModelOption
+from recommender.cli.options import EncodingOption, ModelOption
 
 if TYPE_CHECKING:
     from coldstart_udfs.text.coverage import Counts, Coverage
@@ -21,11 +21,12 @@ _SHOWN_LENGTH = 70
 
 
 def coverage(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet or CSV file.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet, CSV, JSON lines or Excel file.")],
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")] = "description",
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Count by the 20 most frequent values of this column too.")
     ] = None,
+    encoding: EncodingOption = None,
     model: ModelOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file too, as JSON.")
@@ -47,7 +48,7 @@ def coverage(
     if json_file and json_file.exists() and source.exists() and json_file.samefile(source):
         raise ColdStartError(f"{json_file} is the input; choose another file for --json")
     with progress(remaining=True) as report:
-        found = run(source, text=text, by=by, encoder=Encoder(model), report=report)
+        found = run(source, text=text, by=by, encoder=Encoder(model), encoding=encoding, report=report)
     if json_file:
         from coldstart_udfs.files import write_text
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from recommender.cli.options import DATA, ModelOption, parse_date
+from recommender.cli.options import DATA, DateOrderOption, EncodingOption, ModelOption, parse_date
 
 if TYPE_CHECKING:
     from recommender.data.dataset import Dataset
@@ -36,13 +36,15 @@ class Kind(StrEnum):
 
 
 def evaluate(
-    items: Annotated[Path | None, typer.Option(metavar="FILE", help="The items, Parquet or CSV.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The items: Parquet, CSV, JSON lines or Excel.")
+    ] = None,
     users: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The users, Parquet or CSV. Default: the users in the interactions."),
+        typer.Option(metavar="FILE", help="The users. Default: the users in the interactions."),
     ] = None,
     interactions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The interactions, Parquet or CSV.")
+        Path | None, typer.Option(metavar="FILE", help="The interactions.")
     ] = None,
     data: Annotated[
         Path | None,
@@ -73,6 +75,8 @@ def evaluate(
             help="With --split temporal: learn from interactions before this date (UTC; YYYY-MM-DDTHH:MM:SS works too)."
         ),
     ] = None,
+    encoding: EncodingOption = None,
+    date_order: DateOrderOption = None,
     model: ModelOption = None,
     repo: Annotated[
         Path | None,
@@ -114,7 +118,7 @@ def evaluate(
     try:
         with progress() as report:
             encoder = (model, None) if model or not settings else (settings.model, settings.backend)
-            tables = _read(items, users, interactions, data, encoder, group_column, report)
+            tables = _read(items, users, interactions, data, encoder, group_column, encoding, date_order, report)
             found = run(
                 tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
                 settings=settings,
@@ -166,7 +170,8 @@ def _bold(cell: str, best: bool) -> str:
 
 def _read(
     items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
-    encoder: tuple[str | None, str | None], group_column: str | None, report: Any,
+    encoder: tuple[str | None, str | None], group_column: str | None, encoding: str | None, date_order: str | None,
+    report: Any,
 ) -> Dataset:
     from recommender.data.dataset import files_in, read_dataset
 
@@ -180,7 +185,10 @@ def _read(
     else:
         files = files_in(data or DATA)
     model, backend = encoder
-    return read_dataset(*files, model=model, backend=backend, group_column=group_column, report=report)
+    return read_dataset(
+        *files, model=model, backend=backend, group_column=group_column, encoding=encoding, date_order=date_order,
+        report=report,
+    )  # fmt: skip
 
 
 def _shots(text: str) -> list[int]:

@@ -12,6 +12,8 @@ from coldstart_udfs.errors import ColdStartError
 
 REPO, BUNDLE, DATA = Path("feature_repo"), Path("data/bundle"), Path("data")
 
+# Orders of day, month and year, as in `recommender.data.timestamps`, which is not imported for speed.
+DATE_ORDERS = ("dmy", "mdy", "ymd")
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -30,6 +32,17 @@ def parse_date(text: str) -> datetime:
         except ValueError:
             continue
     raise typer.BadParameter(f"{text!r} is not a date; give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, in UTC")
+
+
+def parse_date_order(text: str) -> str:
+    """An order of day, month and year.
+
+    Raises:
+        typer.BadParameter: there is no such order.
+    """
+    if text not in DATE_ORDERS:
+        raise typer.BadParameter(f"{text!r} is not an order; possible are {', '.join(DATE_ORDERS)}")
+    return text
 
 
 def one_entity(user_id: str | None, item_id: str | None) -> tuple[str, str]:
@@ -57,5 +70,19 @@ ModelOption = Annotated[
     ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use this machine's vector cache.")]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        help="The encoding of CSV and JSON files, such as latin-1 or gbk. Default: by a byte order mark, or UTF-8.",
+    ),
+]
+DateOrderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--date-order", metavar="|".join(DATE_ORDERS), parser=parse_date_order,
+        help="The order of day, month and year in dates such as 03/04/24. Default: the only one that fits all dates.",
+    ),
+]
 UserOption = Annotated[str | None, typer.Option("--user-id", help="The id of the user.")]
 ItemOption = Annotated[str | None, typer.Option("--item-id", help="The id of the item.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,19 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import write_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
-from recommender.cli.options import DATA, REPO, DataOption, ItemOption, RepoOption, UserOption, one_entity
+from recommender.cli.options import (
+    DATA,
+    REPO,
+    DataOption,
+    DateOrderOption,
+    EncodingOption,
+    ItemOption,
+    RepoOption,
+    UserOption,
+    one_entity,
+)
 
 
 def init(
@@ -44,23 +56,38 @@ def init(
 def ingest(
     source: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="The raw files, Parquet or CSV, and ingest.sql if they need one."),
+        typer.Argument(metavar="FOLDER", help="The raw files, and ingest.sql if they need one."),
     ],
     data: DataOption = DATA,
+    encoding: EncodingOption = None,
+    date_order: DateOrderOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and report only; write nothing.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file too, as JSON.")
+    ] = None,
 ) -> None:
     """Check raw files and write items, users and interactions.
 
-    An ingest.sql in the folder can make the three tables from other files. Input that breaks the data contract is
-    rejected: the error names the file, the column, the number of rows and the first three, and nothing is written.
+    Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. An ingest.sql in the folder can make the three
+    tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
+    contract is rejected: the error names the file, the column, the number of rows and the first three, and nothing is
+    written.
 
     Examples:
         coldstart ingest raw
-        coldstart ingest examples/online_retail --data data
+        coldstart ingest raw --dry-run --encoding latin-1
     """
     from recommender.data.tables import ingest as run
 
-    counts = run(source, data)
-    console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
+    if json_file and json_file.is_dir():
+        raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'ingest.json'}")
+    understood = run(source, data, encoding=encoding, date_order=date_order, dry_run=dry_run)
+    if json_file:
+        write_text(json_file, json.dumps(understood.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    for line in understood.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{rows:,} {table}" for table, rows in understood.rows.items())
+    console.print(f"{counts} → {'nothing written (--dry-run)' if dry_run else data}", markup=False)
 
 
 def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:

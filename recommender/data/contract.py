@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.quoting import quote_name
+from recommender.data.attributes import Attribute, attributes_of, type_attributes
+from recommender.data.timestamps import Moments, implausible, read_moments
 
 ITEM_ID = "item_id"
 USER_ID = "user_id"
@@ -30,8 +32,8 @@ INTERACTION, RETURN, SEARCH = "interaction", "return", "search"
 # Events that can lead to a purchase. Every other type except a return can be returned.
 FAINT = ("view", "cart", SEARCH)
 
-_NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
-            "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+# The name of a column called "attributes" in a normalised table.
+GIVEN_ATTRIBUTES = "attributes (given)"
 # The normalised text of a search, NULL if it is blank; and the normalised type of an event.
 _QUERY = f"nullif(trim(regexp_replace(lower({QUERY}::VARCHAR), '\\s+', ' ', 'g')), '')"
 _TYPE = f"coalesce(nullif(lower(trim({EVENT_TYPE}::VARCHAR)), ''), '{INTERACTION}')"
@@ -58,50 +60,105 @@ TABLES = (
 )
 
 
-def type_numbers(con: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Convert the text columns of a CSV table that contain only numbers to DOUBLE, except columns of the contract."""
-    own = {name for spec in TABLES for name in (*spec.required, *spec.optional)} - {WEIGHT}
-    for name, _ in _columns(con, table):
-        if name in own:
-            continue
-        column = quote_name(name)
-        wrong = count(con, f"SELECT count(*) FROM {quote_name(table)} WHERE {column} IS NOT NULL "
-                           f"AND TRY_CAST({column} AS DOUBLE) IS NULL")  # fmt: skip
-        if not wrong:
-            con.execute(f"ALTER TABLE {quote_name(table)} ALTER {column} TYPE DOUBLE")
+@dataclass
+class Prepared:
+    """A table whose columns are understood but not yet normalised.
+
+    Attributes:
+        table: the table.
+        origin: its file or script.
+        columns: the types of all columns, by name.
+        moments: how the timestamps are read; None without such a column.
+        kinds: of text columns that contain numbers or lists, see `type_attributes`.
+        doubts: sentences about values that are plausible only in part.
+    """
+
+    table: Table
+    origin: str
+    columns: dict[str, str]
+    moments: Moments | None = None
+    kinds: dict[str, tuple[str, str]] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def extra(self) -> list[str]:
+        """The columns that the contract does not name."""
+        own = (*self.table.required, *self.table.optional)
+        return [name for name in self.columns if name not in own]
 
 
-def check(con: duckdb.DuckDBPyConnection, origins: dict[str, str]) -> None:
+def prepare(
+    con: duckdb.DuckDBPyConnection, table: Table, origin: str, date_order: str | None = None
+) -> Prepared:
+    """Name the columns as the contract does, and decide by all values how timestamps and attributes are read.
+
+    Raises:
+        ContractError: two columns have the same name but for the case of letters.
+    """
+    named = {name.lower(): name for name in (*table.required, *table.optional)}
+    for name, _ in _columns(con, table.name):
+        own = named.get(name.lower())
+        if own and own != name:
+            # DuckDB takes both for one name.
+            con.execute(f"ALTER TABLE {table.name} RENAME {quote_name(name)} TO coldstart_renamed")
+            con.execute(f"ALTER TABLE {table.name} RENAME coldstart_renamed TO {own}")
+    for name, sql_type in _columns(con, table.name):
+        if name in (USER_ID, ITEM_ID) and sql_type in ("FLOAT", "DOUBLE"):
+            _whole_ids(con, table, origin, name)
+    prepared = Prepared(table, origin, dict(_columns(con, table.name)))
+    if table.key:
+        prepared.kinds = type_attributes(con, table.name, prepared.extra)
+        prepared.columns = dict(_columns(con, table.name))
+    if TIMESTAMP in prepared.columns:
+        prepared.moments = read_moments(con, table.name, TIMESTAMP, prepared.columns[TIMESTAMP], date_order)
+    return prepared
+
+
+def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: str) -> None:
+    """Turn ids that a tool stored as floats, because some are NULL, back into whole numbers."""
+    wrong = count(con, f"SELECT count(*) FROM {table.name} WHERE {name} <> floor({name}) OR abs({name}) > {2**53}")
+    if wrong:
+        raise ContractError(
+            f"{origin}: column {name!r} has the type DOUBLE, and {wrong:,} of its ids are not exact as such; store ids "
+            "as text"
+        )
+    con.execute(f"ALTER TABLE {table.name} ALTER {name} TYPE BIGINT")
+
+
+def check(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared]) -> None:
     """Validate the three tables of a connection.
 
     Args:
         con: a connection that has the tables.
-        origins: the file or script of each table, by the table's name.
+        tables: the prepared tables, by name.
 
     Raises:
         ContractError: one line for each breach.
     """
-    breaches = [breach for table in TABLES for breach in _breaches(con, table, origins[table.name])]
+    breaches = [breach for prepared in tables.values() for breach in _breaches(con, prepared)]
     # A missing id column is reported above; the ids cannot be compared then.
-    columns = {table.name: {name for name, _ in _columns(con, table.name)} for table in TABLES}
+    interactions = tables["interactions"]
     for name, target in ((USER_ID, "users"), (ITEM_ID, "items")):
-        if name in columns["interactions"] and name in columns[target]:
+        if name in interactions.columns and name in tables[target].columns:
             named = f"trim({name}::VARCHAR) <> '' AND {name}::VARCHAR"
             unknown = f"{named} NOT IN (SELECT {name}::VARCHAR FROM {target} WHERE {name} IS NOT NULL)"
-            what = f"an id that is not in the table {target}"
-            breaches += _wrong(con, "interactions", origins["interactions"], name, unknown, what)
+            breaches += _wrong(con, interactions, name, unknown, f"an id that is not in the table {target}")
     if breaches:
         raise ContractError("\n".join(breaches))
 
 
-def _breaches(con: duckdb.DuckDBPyConnection, table: Table, origin: str) -> Iterator[str]:
-    columns = dict(_columns(con, table.name))
+def _breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> Iterator[str]:
+    table, origin, columns = prepared.table, prepared.origin, prepared.columns
     absent = [name for name in table.required if name not in columns]
     if absent:
         yield f"{origin}: column {', '.join(map(repr, absent))} is missing; the columns are {sorted(columns)}"
         return
     if not count(con, f"SELECT count(*) FROM {table.name}"):
         yield f"{origin}: column {table.required[0]!r}: the table has no rows"
+        return
+    binary = [name for name, sql_type in columns.items() if sql_type == "BLOB"]
+    if binary:
+        yield f"{origin}: column {', '.join(map(repr, binary))} is binary and not UTF-8; decode it in ingest.sql"
         return
     searched = f"({_TYPE} = '{SEARCH}')" if EVENT_TYPE in columns and table.key is None else "false"
     for name in (USER_ID, ITEM_ID):
@@ -110,94 +167,118 @@ def _breaches(con: duckdb.DuckDBPyConnection, table: Table, origin: str) -> Iter
             if name == ITEM_ID:
                 blank += f" AND NOT {searched}"
             what = "no id" if table.key or name == USER_ID else f"no id; only a {SEARCH} may have none"
-            yield from _wrong(con, table.name, origin, name, blank, what)
+            yield from _wrong(con, prepared, name, blank, what)
     if table.key:
         repeated = (
             f"{table.key}::VARCHAR IN (SELECT {table.key}::VARCHAR FROM {table.name} GROUP BY 1 HAVING count(*) > 1)"
         )
-        yield from _wrong(con, table.name, origin, table.key, repeated, "an id that is not unique")
-    if TIMESTAMP in columns:
-        yield from _timestamp_breaches(con, table, origin, columns[TIMESTAMP])
+        yield from _wrong(con, prepared, table.key, repeated, "an id that is not unique")
+    if prepared.moments:
+        yield from _timestamp_breaches(con, prepared, prepared.moments)
     if table.key is None and WEIGHT in columns:
-        wrong = f"NOT coalesce(isfinite(TRY_CAST({WEIGHT} AS DOUBLE)) AND TRY_CAST({WEIGHT} AS DOUBLE) > 0, false)"
-        yield from _wrong(con, table.name, origin, WEIGHT, wrong, "a weight that is not a positive number")
+        number = f"TRY_CAST({WEIGHT} AS FLOAT)"
+        wrong = f"NOT coalesce(isfinite({number}) AND {number} > 0, false)"
+        yield from _wrong(con, prepared, WEIGHT, wrong, "a weight that is not a positive number below 3.4e38")
     if table.key is None:
         empty = f"{searched} AND {_QUERY} IS NULL" if QUERY in columns else searched
         what = f"the type '{SEARCH}' and no text in the column '{QUERY}'"
-        yield from _wrong(con, table.name, origin, EVENT_TYPE, empty, what)
+        yield from _wrong(con, prepared, EVENT_TYPE, empty, what)
 
 
-def _timestamp_breaches(
-    con: duckdb.DuckDBPyConnection, table: Table, origin: str, sql_type: str
-) -> Iterator[str]:
-    if sql_type != "VARCHAR" and not sql_type.startswith(("TIMESTAMP", "DATE")):
-        yield f"{origin}: column '{TIMESTAMP}' has the type {sql_type}; it must contain timestamps or ISO 8601 text"
+def _timestamp_breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared, moments: Moments) -> Iterator[str]:
+    if moments.problem:
+        yield f"{prepared.origin}: column '{TIMESTAMP}' {moments.problem}"
         return
-    unparsed = f"{TIMESTAMP} IS NOT NULL AND coalesce(NOT isfinite(TRY_CAST({TIMESTAMP} AS TIMESTAMPTZ)), true)"
-    what = "a timestamp that cannot be parsed; use ISO 8601"
-    yield from _wrong(con, table.name, origin, TIMESTAMP, unparsed, what)
-    if TIMESTAMP in table.required:
-        yield from _wrong(con, table.name, origin, TIMESTAMP, f"{TIMESTAMP} IS NULL", "no timestamp")
+    given = f"nullif(trim({TIMESTAMP}::VARCHAR), '')"
+    unparsed = f"{given} IS NOT NULL AND coalesce(NOT isfinite({moments.sql}), true)"
+    what = "a timestamp that cannot be parsed" + (f" like the others ({moments.format})" if moments.format else "")
+    wrong = list(_wrong(con, prepared, TIMESTAMP, unparsed, what))
+    yield from wrong
+    if TIMESTAMP in prepared.table.required:
+        yield from _wrong(con, prepared, TIMESTAMP, f"{given} IS NULL", "no timestamp")
+    if not wrong:
+        refused, doubtful = implausible(con, prepared.table.name, moments)
+        yield from (f"{prepared.origin}: column '{TIMESTAMP}': {sentence}" for sentence in refused)
+        prepared.doubts += [f"{prepared.origin}: column '{TIMESTAMP}': {sentence}" for sentence in doubtful]
 
 
 def _wrong(
-    con: duckdb.DuckDBPyConnection, table: str, origin: str, column: str, condition: str, what: str
+    con: duckdb.DuckDBPyConnection, prepared: Prepared, column: str, condition: str, what: str
 ) -> Iterator[str]:
     """Yield a sentence about the rows for which the condition holds, if there are any."""
-    wrong = count(con, f"SELECT count(*) FROM {table} WHERE {condition}")
+    table = prepared.table
+    wrong = count(con, f"SELECT count(*) FROM {table.name} WHERE {condition}")
     if not wrong:
         return
-    kept = [name for spec in TABLES if spec.name == table for name in (*spec.required, *spec.optional)]
-    names = [name for name, _ in _columns(con, table) if name in kept]
+    names = [name for name in prepared.columns if name in (*table.required, *table.optional)]
     shown = ", ".join(f"left({name}::VARCHAR, 40)" for name in names)
     rows = con.execute(
-        f"SELECT {shown} FROM {table} WHERE {condition} ORDER BY {column}::VARCHAR, rowid LIMIT 3"
+        f"SELECT rowid + 1, {shown} FROM {table.name} WHERE {condition} ORDER BY {column}::VARCHAR, rowid LIMIT 3"
     ).fetchall()
-    examples = "; ".join(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows)
+    examples = "; ".join(
+        f"row {row:,} {json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False)}" for row, *values in rows
+    )
     plural = "row has" if wrong == 1 else "rows have"
-    yield f"{origin}: column {column!r}: {wrong:,} {plural} {what}. The first: {examples}"
+    yield f"{prepared.origin}: column {column!r}: {wrong:,} {plural} {what}. The first: {examples}"
 
 
-def normalise(con: duckdb.DuckDBPyConnection) -> None:
-    """Normalise validated tables, see `recommender.data.tables.load`."""
-    for table in TABLES:
-        _normalise(con, table)
+def normalise(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared]) -> dict[str, list[Attribute]]:
+    """Normalise validated tables, see `recommender.data.tables.load`.
+
+    Returns:
+        The attributes of items and of users.
+    """
+    _normalise_interactions(con, tables["interactions"])
+    attributes = {name: _normalise(con, tables[name]) for name in ("items", "users")}
     _take_back(con)
+    return attributes
 
 
-def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
-    columns = _columns(con, table.name)
-    present = {name for name, _ in columns}
-    own = (*table.required, *table.optional)
-    extra = [(name, sql_type) for name, sql_type in columns if name not in own and name != ATTRIBUTES]
-    fields = [f"{name}::VARCHAR AS {name}" for name in table.required if name not in (TIMESTAMP, ITEM_ID)]
-    if table.key is None:
-        fields += [
-            f"CASE WHEN trim({ITEM_ID}::VARCHAR) <> '' THEN {ITEM_ID}::VARCHAR END AS {ITEM_ID}",
-            f"{TIMESTAMP}::TIMESTAMPTZ AS {TIMESTAMP}",
-            f"{_TYPE if EVENT_TYPE in present else repr(INTERACTION)} AS {EVENT_TYPE}",
-            f"{f'{WEIGHT}::FLOAT' if WEIGHT in present else '1::FLOAT'} AS {WEIGHT}",
-            f"{_QUERY if QUERY in present else 'NULL::VARCHAR'} AS {QUERY}",
-            f"NULL::TIMESTAMPTZ AS {RETURNED}",
-            f"NULL AS {ATTRIBUTES}",
-        ]
-        source = table.name
-    else:
-        if table.key == ITEM_ID:
-            fields.insert(0, f"{ITEM_ID}::VARCHAR AS {ITEM_ID}")
-        # The default timestamp is that of the first interaction with the id, or the first interaction of all.
-        seen = f"min({TIMESTAMP}::TIMESTAMPTZ) AS seen"
-        first = f"(SELECT {table.key}::VARCHAR AS id, {seen} FROM interactions GROUP BY 1)"
-        given = f"{TIMESTAMP}::TIMESTAMPTZ" if TIMESTAMP in present else "NULL::TIMESTAMPTZ"
-        fields.append(
-            f"coalesce({given}, seen, (SELECT min({TIMESTAMP}::TIMESTAMPTZ) FROM interactions)) AS {TIMESTAMP}"
+def _normalise(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> list[Attribute]:
+    key = prepared.table.key
+    given = con.table(prepared.table.name)
+    columns = [pair for pair in zip(given.columns, given.types, strict=True) if pair[0] in prepared.extra]
+    attributes, labels = attributes_of(columns, prepared.kinds)
+    # A column with the name of the labels keeps another one until `ingest` writes it.
+    extra = [f"{quote_name(name)} AS {quote_name(GIVEN_ATTRIBUTES if name == ATTRIBUTES else name)}"
+             for name in prepared.extra]  # fmt: skip
+    fields = [
+        f"{key}::VARCHAR AS {key}", f"{DESCRIPTION}::VARCHAR AS {DESCRIPTION}",
+        f"{prepared.moments.sql if prepared.moments else 'NULL::TIMESTAMPTZ'} AS {TIMESTAMP}", *extra,
+        f"{labels} AS {ATTRIBUTES}",
+    ]  # fmt: skip
+    # The default timestamp is that of the first interaction with the id, or the first interaction of all.
+    _replace(con, prepared, f"""
+        SELECT given.* REPLACE (
+            coalesce(given.{TIMESTAMP}, first.{TIMESTAMP}, (SELECT min({TIMESTAMP}) FROM interactions)) AS {TIMESTAMP}
         )
-        fields += [quote_name(name) for name, _ in extra]
-        fields.append(f"{_attributes(extra)} AS {ATTRIBUTES}")
-        source = f"{table.name} LEFT JOIN {first} AS first_seen ON {table.key}::VARCHAR = id"
+        FROM (SELECT {", ".join(fields)} FROM {prepared.table.name}) AS given
+        LEFT JOIN (SELECT {key}, min({TIMESTAMP}) AS {TIMESTAMP} FROM interactions GROUP BY ALL) AS first
+            ON given.{key} = first.{key}
+    """)
+    return attributes
+
+
+def _normalise_interactions(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> None:
+    present = prepared.columns
+    moment = prepared.moments.sql if prepared.moments else "NULL::TIMESTAMPTZ"
+    fields = [
+        f"{USER_ID}::VARCHAR AS {USER_ID}",
+        f"CASE WHEN trim({ITEM_ID}::VARCHAR) <> '' THEN {ITEM_ID}::VARCHAR END AS {ITEM_ID}",
+        f"{moment} AS {TIMESTAMP}",
+        f"{_TYPE if EVENT_TYPE in present else repr(INTERACTION)} AS {EVENT_TYPE}",
+        f"{f'{WEIGHT}::FLOAT' if WEIGHT in present else '1::FLOAT'} AS {WEIGHT}",
+        f"{_QUERY if QUERY in present else 'NULL::VARCHAR'} AS {QUERY}",
+        f"NULL::TIMESTAMPTZ AS {RETURNED}",
+        f"NULL AS {ATTRIBUTES}",
+    ]
+    _replace(con, prepared, f"SELECT {', '.join(fields)} FROM {prepared.table.name}")
+
+
+def _replace(con: duckdb.DuckDBPyConnection, prepared: Prepared, query: str) -> None:
     # Not every DuckDB version can replace a table by a query over the same table.
-    con.execute(f"CREATE TABLE normalised AS SELECT {', '.join(fields)} FROM {source}")
-    con.execute(f"DROP TABLE {table.name}; ALTER TABLE normalised RENAME TO {table.name}")
+    con.execute(f"CREATE TABLE normalised AS {query}")
+    con.execute(f"DROP TABLE {prepared.table.name}; ALTER TABLE normalised RENAME TO {prepared.table.name}")
 
 
 def _take_back(con: duckdb.DuckDBPyConnection) -> None:
@@ -246,36 +327,15 @@ def _take_back(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("DROP TABLE taken")
 
 
-def _attributes(extra: list[tuple[str, str]]) -> str:
-    """SQL for ["country=France", "price=2^1", "tags=oak", "tags=outdoor"]: a list gives one label for each element.
-
-    Numbers become bands between powers of two. The bands do not depend on the data, so they neither leak information
-    nor change when data are added.
-    """
-    parts, lists = [], []
-    for name, sql_type in extra:
-        column, prefix = quote_name(name), quote_text(f"{name}=")
-        if sql_type in ("VARCHAR[]", "BOOLEAN[]"):
-            labelled = f"list_transform({column}::VARCHAR[], lambda x: {prefix} || nullif(trim(x), ''))"
-            lists.append(f" || coalesce({labelled}, [])")
-        elif sql_type.startswith(_NUMERIC) and not sql_type.endswith("]"):
-            # As `coldstart_udfs.profile.band_label`.
-            parts.append(
-                f"CASE WHEN {column} > 0 THEN {prefix} || '2^' || floor(log2({column}))::INTEGER "
-                f"WHEN {column} <= 0 THEN {quote_text(f'{name}<=0')} END"
-            )
-        elif sql_type in ("VARCHAR", "BOOLEAN") or sql_type.startswith("ENUM"):
-            parts.append(f"{prefix} || nullif(trim({column}::VARCHAR), '')")
-    return f"list_filter([{', '.join(parts)}]::VARCHAR[]{''.join(lists)}, lambda x: x IS NOT NULL)"
-
-
 def numeric_attributes(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """Return the columns of a normalised table whose values become bands."""
+    """Return the attributes of a normalised table whose values become bands."""
     own = {name for spec in TABLES for name in (*spec.required, *spec.optional) if spec.name == table}
-    return [
-        name for name, sql_type in _columns(con, table)
-        if sql_type.startswith(_NUMERIC) and not sql_type.endswith("]") and name not in own
+    given = con.table(table)
+    columns = [
+        (ATTRIBUTES if name == GIVEN_ATTRIBUTES else name, sql_type)
+        for name, sql_type in zip(given.columns, given.types, strict=True) if name not in (*own, ATTRIBUTES)
     ]  # fmt: skip
+    return [attribute.name for attribute in attributes_of(columns, {})[0] if attribute.kind == "number"]
 
 
 def _columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:

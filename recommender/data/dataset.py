@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.encoder.progress import encoding_progress
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.quoting import quote_name
 from coldstart_udfs.settings import Enrichment
-from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError
+from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, ContractError
 from recommender.data.entities import Entities, describe
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, read_searches
-from recommender.data.tables import load, read_interactions
-
-_SUFFIXES = (".parquet", ".csv")
+from recommender.data.tables import load_files, read_interactions, tables_of
 
 
 @dataclass(frozen=True)
@@ -64,31 +61,32 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
     """
     if not folder.is_dir():
         raise ContractError(f"{folder} is not a folder; pass the folder of items, users and interactions")
-    found = {}
-    for table in ("items", "users", "interactions"):
-        paths = [folder / f"{table}{suffix}" for suffix in _SUFFIXES if (folder / f"{table}{suffix}").is_file()]
-        if len(paths) > 1:
-            raise ContractError(f"{paths[0]} and {paths[1]} are both table {table!r}; keep one")
-        if not paths and table != "users":
-            raise ContractError(f"{folder} has neither {table}.parquet nor {table}.csv; `coldstart ingest` writes one")
-        found[table] = paths[0] if paths else None
-    return found["items"], found["users"], found["interactions"]  # type: ignore[return-value]
+    files = tables_of(folder)
+    for table in ("items", "interactions"):
+        if table not in files:
+            raise ContractError(
+                f"{folder} has no {table}.parquet (or .csv, .jsonl, .xlsx); `coldstart ingest` writes one"
+            )
+    return files["items"], files.get("users"), files["interactions"]
 
 
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
-    group_column: str | None = None, report: Report = no_report,
+    group_column: str | None = None, encoding: str | None = None, date_order: str | None = None,
+    report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
     Args:
-        items: a Parquet or CSV file.
-        users: a Parquet or CSV file; None: the users of the interactions, without features.
-        interactions: a Parquet or CSV file.
+        items: a file with one of the endings of `coldstart_udfs.tabular.read_file`.
+        users: the same; None: the users of the interactions, without features.
+        interactions: the same.
         model: the encoder's model; None is the default model.
         backend: the encoder's backend; None is "auto".
         group_column: a column of items that identifies variants of one product. It is not used as an attribute, because
             training never sees the value of a group that is held out. An item without a value is its own group.
+        encoding: of CSV and JSON files, see `read_file`.
+        date_order: of dates such as 03/04/24, see `recommender.data.timestamps.read_moments`.
         report: called with (stage, done, total).
 
     Raises:
@@ -96,26 +94,9 @@ def read_dataset(
         ColdStartError: there is no such column or encoder.
     """
     files = {"items": items, "users": users, "interactions": interactions}
-    for table, path in files.items():
-        if path and (path.suffix not in _SUFFIXES or not path.is_file()):
-            reason = "does not exist" if path.suffix in _SUFFIXES else "is neither .parquet nor .csv"
-            raise ContractError(f"{path} {reason}; pass {table} as .parquet or .csv")
     encoder = shared_encoder(model, backend=backend)
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
-        staged = {}
-        for table, path in files.items():
-            if path:
-                staged[table] = Path(folder) / f"{table}{path.suffix}"
-                staged[table].symlink_to(path.absolute())
-        if users is None:
-            _derive_users(con, staged["interactions"], Path(folder) / "users.parquet", interactions)
-        try:
-            load(con, Path(folder))
-        except ContractError as error:
-            message = str(error)
-            for table, path in staged.items():
-                message = message.replace(str(path), str(files[table]))
-            raise ContractError(message) from None
+    with duckdb.connect() as con:
+        load_files(con, files, encoding=encoding, date_order=date_order)
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con)
         searches = read_searches(con)
@@ -124,27 +105,12 @@ def read_dataset(
     return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers)
 
 
-def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: Path) -> None:
-    file = quote_text(str(path))
-    reader = f"read_parquet({file})" if path.suffix == ".parquet" else f"read_csv({file}, all_varchar = true)"
-    try:
-        columns = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
-        if USER_ID not in columns:
-            raise ContractError(f"{shown}: column {USER_ID!r} is missing; the columns are {sorted(columns)}")
-        con.execute(
-            f"COPY (SELECT DISTINCT {USER_ID}::VARCHAR AS {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM {reader} "
-            f"WHERE trim({USER_ID}::VARCHAR) <> '') TO {quote_text(str(out))} (FORMAT parquet)"
-        )
-    except duckdb.Error as error:
-        raise ContractError(f"{shown} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
-
-
 def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[str]:
     columns = [row[0] for row in con.execute("DESCRIBE items").fetchall() if row[0] != ATTRIBUTES]
     if column not in columns:
         raise ColdStartError(f"{shown} has no column {column!r} for groups; the columns are {columns}")
     rows = con.execute(f"SELECT {ITEM_ID}, {quote_name(column)} FROM items ORDER BY 1").fetchall()
-    # Numbers of a CSV file are DOUBLE; their hash must equal that of the same number in a Parquet file.
+    # A CSV file's numbers are DOUBLE; their group must be that of the same number in a Parquet file.
     whole = [(name, int(group) if isinstance(group, float) and group.is_integer() else group) for name, group in rows]
     return [name if group is None or not str(group).strip() else str(group) for name, group in whole]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 
 from coldstart_udfs.files import staged
 from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.tabular import FileError, kind_of, read_file, sheets_of, table_name
+from recommender.data.attributes import Attribute
 from recommender.data.contract import (
     ATTRIBUTES,
+    DESCRIPTION,
     EVENT_TYPE,
+    GIVEN_ATTRIBUTES,
     ITEM_ID,
     QUERY,
     RETURN,
@@ -22,16 +27,15 @@ from recommender.data.contract import (
     USER_ID,
     WEIGHT,
     ContractError,
+    Prepared,
     check,
     count,
     normalise,
-    type_numbers,
+    prepare,
 )
 from recommender.data.interactions import Interactions
+from recommender.data.understood import Understood, understand
 
-_SUFFIXES = (".parquet", ".csv")
-# Long descriptions are valid; DuckDB's default limit for a CSV line is 2 MB.
-_MAX_CSV_LINE = 64 * 1024 * 1024
 _NEVER = np.datetime64("NaT", "us")
 
 
@@ -63,48 +67,59 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
     )  # fmt: skip
 
 
-def ingest(source: Path, out: Path) -> dict[str, int]:
+def ingest(
+    source: Path, out: Path, *, encoding: str | None = None, date_order: str | None = None, dry_run: bool = False
+) -> Understood:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
     Args:
-        source: a folder. Every Parquet and CSV file in it becomes a table with the name of the file. If the folder
-            contains `ingest.sql`, that script creates the tables items, users and interactions from them. Otherwise
-            the folder must contain these three files.
+        source: a folder. Without an `ingest.sql` in it, the files items, users and interactions are read, each with one
+            of the endings of `coldstart_udfs.tabular.read_file`. With one, every such file is a table with the name of
+            the file, and the script creates the tables items, users and interactions from them.
         out: the output folder of items.parquet, users.parquet and interactions.parquet.
+        encoding: of CSV and JSON files, see `read_file`.
+        date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24, see `read_moments`.
+        dry_run: check only; nothing is written.
 
     Returns:
-        The number of rows by table, and the number of interactions by type if there are several types.
+        What was understood of each table and column.
 
     Raises:
         ContractError: the data break the contract; one line for each breach names the file, the column, the number of
             rows and the first three. Nothing is written.
     """
     if not source.is_dir():
-        raise ContractError(f"{source} is not a folder; pass the folder of the Parquet or CSV files")
+        raise ContractError(f"{source} is not a folder; pass the folder of the raw files")
     with duckdb.connect() as con:
-        load(con, source)
-        counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
-        types = con.execute(
-            f"SELECT {EVENT_TYPE}, count(*) FROM interactions GROUP BY 1 ORDER BY 2 DESC, 1"
-        ).fetchall()
-        if len(types) > 1:
-            counts |= {f"of them {name}": times for name, times in types}
-        # The output has a column for searches only if there are searches.
-        derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
-        with staged(out) as scratch:
-            for table in TABLES:
-                order, left_out = table.key, [ATTRIBUTES]
-                if table.key is None:
-                    order, left_out = f"{TIMESTAMP}, {USER_ID}, {ITEM_ID}, {EVENT_TYPE}", [ATTRIBUTES, *derived]
-                    order += "" if QUERY in derived else f", {QUERY}"
-                con.execute(
-                    f"COPY (SELECT * EXCLUDE ({', '.join(left_out)}) FROM {table.name} ORDER BY {order}) "
-                    f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd)"
-                )
-        return counts
+        understood = understand(con, *_load(con, source, encoding, date_order))
+        if not dry_run:
+            _write(con, out)
+        return understood
 
 
-def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
+    # The output has a column for searches only if there are searches.
+    derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
+    with staged(out) as scratch:
+        for table in TABLES:
+            order, left_out = table.key, [ATTRIBUTES]
+            if table.key is None:
+                order, left_out = f"{TIMESTAMP}, {USER_ID}, {ITEM_ID}, {EVENT_TYPE}", [ATTRIBUTES, *derived]
+                order += "" if QUERY in derived else f", {QUERY}"
+            columns = con.table(table.name).columns
+            shown = ", ".join(
+                quote_name(name) + (f" AS {ATTRIBUTES}" if name == GIVEN_ATTRIBUTES else "")
+                for name in columns if name not in left_out
+            )  # fmt: skip
+            con.execute(
+                f"COPY (SELECT {shown} FROM {table.name} ORDER BY {order}) "
+                f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd)"
+            )
+
+
+def load(
+    con: duckdb.DuckDBPyConnection, source: Path, *, encoding: str | None = None, date_order: str | None = None
+) -> None:
     """Load the tables of the data contract into a connection, validated and normalised.
 
     items and users have a column `attributes`, a list of "column=value" for every column outside the contract.
@@ -115,57 +130,166 @@ def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
     effect.
 
     Args:
-        con: an open connection; the function sets its time zone to UTC.
+        con: an open connection without tables; the function sets its time zone to UTC.
         source: a folder as for `ingest`.
+        encoding: as for `ingest`.
+        date_order: as for `ingest`.
+
+    Raises:
+        ContractError: the data break the contract; one line for each breach.
+    """
+    _load(con, source, encoding, date_order)
+
+
+def load_files(
+    con: duckdb.DuckDBPyConnection, files: Mapping[str, Path | None], *, encoding: str | None = None,
+    date_order: str | None = None,
+) -> None:
+    """Load the tables of the data contract from three files, see `load`.
+
+    Args:
+        con: an open connection without tables; the function sets its time zone to UTC.
+        files: the file of items, users and interactions; None for users: those of the interactions, without features.
+        encoding: as for `ingest`.
+        date_order: as for `ingest`.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
     """
     con.execute("SET TimeZone = 'UTC'")
-    origins = _read_files(con, source)
-    script = source / "ingest.sql"
-    if script.is_file():
-        try:
-            con.execute(script.read_text(encoding="utf-8"))
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            raise ContractError(f"{script} failed: {error}") from None
-        origins = {table.name: f"{script} (table {table.name})" for table in TABLES}
-    tables = {name for (name,) in con.execute("SELECT table_name FROM information_schema.tables").fetchall()}
-    missing = [table.name for table in TABLES if table.name not in tables]
-    if missing:
-        found = sorted(path.name for path in source.iterdir() if path.suffix in _SUFFIXES)
-        raise ContractError(
-            f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no Parquet or CSV file'}. "
-            "Add items, users and interactions as .parquet or .csv, or an ingest.sql that creates them"
+    for name, path in files.items():
+        if path is not None:
+            _read(con, path, name, encoding)
+    origins = {name: str(path or files["interactions"]) for name, path in files.items()}
+    if files["users"] is None:
+        given = {name.lower() for name in con.table("interactions").columns}
+        if USER_ID not in given:
+            raise ContractError(
+                f"{origins['interactions']}: column {USER_ID!r} is missing; the columns are {sorted(given)}"
+            )
+        con.execute(
+            f"CREATE TABLE users AS SELECT DISTINCT {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM interactions "
+            f"WHERE trim({USER_ID}::VARCHAR) <> ''"
         )
-    check(con, origins)
-    normalise(con)
+    _understand(con, origins, date_order)
 
 
-def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:
+def _load(
+    con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None, date_order: str | None
+) -> tuple[dict[str, Prepared], dict[str, list[Attribute]]]:
     if not source.is_dir():
         raise ContractError(
             f"{source} is not a folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, "
             "or pass the folder that an earlier run wrote"
         )
-    origins: dict[str, str] = {}
-    for path in sorted(source.iterdir()):
-        if path.suffix not in _SUFFIXES:
-            continue
-        if path.stem in origins:
-            raise ContractError(f"{origins[path.stem]} and {path} are both table {path.stem!r}; keep one")
-        origins[path.stem] = str(path)
-        file = quote_text(str(path))
-        reader = (
-            f"read_parquet({file})"
-            if path.suffix == ".parquet"
-            else f"read_csv({file}, header = true, all_varchar = true, max_line_size = {_MAX_CSV_LINE})"
+    con.execute("SET TimeZone = 'UTC'")
+    script = source / "ingest.sql"
+    if script.is_file():
+        origins = _run_script(con, source, script, encoding)
+    else:
+        origins = _read_contract_files(con, source, encoding)
+    missing = [table.name for table in TABLES if table.name not in origins]
+    if missing:
+        found = sorted(path.name for path in source.iterdir() if kind_of(path))
+        raise ContractError(
+            f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no file that can be read'}. "
+            "Add items, users and interactions as .parquet, .csv, .jsonl or .xlsx, or an ingest.sql that creates them"
         )
-        try:
-            con.execute(f"CREATE TABLE {quote_name(path.stem)} AS FROM {reader}")
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise ContractError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from None
-        if path.suffix == ".csv":
-            type_numbers(con, path.stem)
+    return _understand(con, origins, date_order)
+
+
+def _understand(
+    con: duckdb.DuckDBPyConnection, origins: dict[str, str], date_order: str | None
+) -> tuple[dict[str, Prepared], dict[str, list[Attribute]]]:
+    tables = {table.name: prepare(con, table, origins[table.name], date_order) for table in TABLES}
+    check(con, tables)
+    return tables, normalise(con, tables)
+
+
+def _read_contract_files(con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None) -> dict[str, str]:
+    files = tables_of(source)
+    origins = {}
+    for table in TABLES:
+        if table.name in files:
+            path = files[table.name]
+            _read(con, path, table.name, encoding)
+            origins[table.name] = str(path)
     return origins
+
+
+def _run_script(con: duckdb.DuckDBPyConnection, source: Path, script: Path, encoding: str | None) -> dict[str, str]:
+    """Read every file that can be read, run the script, and keep the tables of the contract that it leaves."""
+    unread = []
+    for name, path in tables_of(source).items():
+        try:
+            _read(con, path, name, encoding)
+        except ContractError as error:
+            # The script may read this file itself.
+            unread.append(str(error))
+    con.execute(f"SET file_search_path = {quote_text(str(source.absolute()))}")
+    try:
+        con.execute(script.read_text(encoding="utf-8-sig"))
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise ContractError("\n".join([f"{script} failed: {error}", *unread])) from None
+    finally:
+        con.execute("RESET file_search_path")
+    _keep_contract_tables(con)
+    left = {name for (name,) in con.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    if unread and not left >= {table.name for table in TABLES}:
+        raise ContractError("\n".join(unread))
+    return {table.name: f"{script} (table {table.name})" for table in TABLES if table.name in left}
+
+
+def _keep_contract_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Make plain tables of the contract's tables, which a script may leave as views, and drop everything else."""
+    names = [table.name for table in TABLES]
+    query = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables"
+    entries = con.execute(query).fetchall()
+    for *_, name, kind in entries:
+        if name in names and kind != "BASE TABLE":
+            con.execute(f"CREATE TABLE {quote_name(f'{name} of the script')} AS FROM {name}")
+    entries = con.execute(query).fetchall()
+    # Views first: they may depend on tables.
+    for catalog, schema, name, kind in sorted(entries, key=lambda entry: entry[3] != "VIEW"):
+        if kind == "BASE TABLE" and (name in names or name.endswith(" of the script")):
+            continue
+        what = "VIEW" if kind == "VIEW" else "TABLE"
+        con.execute(f"DROP {what} IF EXISTS {'.'.join(map(quote_name, (catalog, schema, name)))} CASCADE")
+    for *_, name, _kind in con.execute(query).fetchall():
+        if name.endswith(" of the script"):
+            con.execute(f"ALTER TABLE {quote_name(name)} RENAME TO {quote_name(name.removesuffix(' of the script'))}")
+
+
+def _read(con: duckdb.DuckDBPyConnection, path: Path, name: str, encoding: str | None) -> None:
+    try:
+        read_file(con, path, name, encoding=encoding)
+    except FileError as error:
+        raise ContractError(str(error)) from None
+
+
+def tables_of(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder that can be read, by the names of their tables; a workbook may hold several.
+
+    Raises:
+        ContractError: two files are the same table.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        kind = kind_of(path)
+        if kind is None or not path.is_file() or path.name.startswith((".", "~$")):
+            continue
+        names = [table_name(path)]
+        if kind == ".xlsx" and len(sheets := _sheets(path)) > 1:
+            names = sheets
+        for name in names:
+            if name in found:
+                raise ContractError(f"{found[name]} and {path} are both table {name!r}; keep one")
+            found[name] = path
+    return found
+
+
+def _sheets(path: Path) -> list[str]:
+    try:
+        return sheets_of(path)
+    except FileError as error:
+        raise ContractError(str(error)) from None

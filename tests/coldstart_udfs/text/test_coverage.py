@@ -216,9 +216,9 @@ def test_more_categories_than_are_shown_are_announced(tmp_path: Path) -> None:
     [
         (("absent.parquet",), "absent.parquet does not exist"),
         (("folder",), "folder is a folder"),
-        (("notes.txt",), "notes.txt is neither .parquet nor .csv"),
+        (("notes.txt",), "notes.txt has an unknown ending"),
         (("broken.parquet",), "broken.parquet cannot be read as parquet"),
-        (("broken.csv",), "broken.csv cannot be read as csv"),
+        (("broken.csv",), "broken.csv is not UTF-8 (line 3)"),
         (("empty.csv",), "empty.csv has no rows"),
         (("items.parquet", "--text", "title"), "has no column 'title'; it has ['description', 'category']"),
         (("items.parquet", "--by", "brand"), "has no column 'brand'; it has ['description', 'category']"),

@@ -1,0 +1,201 @@
+"""Attributes: what the columns outside the contract mean, and their labels "column=value"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from coldstart_udfs.quoting import quote_name, quote_text
+
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
+          "UHUGEINT")  # fmt: skip
+_FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL")
+_AS_TEXT = ("VARCHAR", "BOOLEAN", "UUID", "ENUM")
+# A text column is one of numbers if this share of its values are numbers.
+_MOST = 0.9
+# Whole numbers in text are codes, such as those of categories, unless the last word of the column's name is here.
+_QUANTITIES = frozenset(
+    "price prices cost amount weight height width length depth volume area power age duration pages preis kosten gewicht "
+    "prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
+)
+_CURRENCY = r"[$€£¥₹₩₽₺₴₫฿]|\p{Lu}{3}|kr|zł|Kč|Ft|лв|руб\.?"
+# What stands for a missing number.
+_MISSING = r"(?i)[-–—.?]+|#?n/?a|nan|null|none|[-+]?inf(inity)?"
+# With a point as decimal mark, and with a comma.
+_POINT = r"[-+]?(\d+|\d{1,3}([, '’]\d{3})+)(\.\d+)?([eE][-+]?\d+)?|[-+]?\.\d+"
+_COMMA = r"[-+]?(\d+|\d{1,3}([. '’]\d{3})+)(,\d+)?"
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column outside the contract, and how it is used.
+
+    Attributes:
+        name: the column; of a struct's field, "column.field".
+        kind: what its values are: "text", "number", "code", "list" …
+        used: whether it gives labels.
+        note: what a reader should know, such as values that are not numbers; "" for nothing.
+    """
+
+    name: str
+    kind: str
+    used: bool = True
+    note: str = ""
+
+
+def type_attributes(con: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> dict[str, tuple[str, str]]:
+    """Give text columns the type of what they contain: numbers, or lists. Decided by all values of a column.
+
+    Args:
+        con: a connection.
+        table: a table of the contract.
+        columns: the columns that the contract does not name.
+
+    Returns:
+        For each column whose values are all written as numbers or were changed: its kind and a note.
+    """
+    types = {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+    found = {}
+    for column in columns:
+        name = quote_name(column)
+        if types[column] == "JSON":
+            types[column] = _type_json(con, table, name)
+        if types[column] == "VARCHAR":
+            kind = _type_lists(con, table, name) or _type_numbers(con, table, column)
+            if kind:
+                found[column] = kind
+    return found
+
+
+def attributes_of(columns: list[tuple[str, Any]], kinds: dict[str, tuple[str, str]]) -> tuple[list[Attribute], str]:
+    """Return the attributes of a table, and SQL for their labels: ["country=France", "price=2^1", "tags=oak"].
+
+    A number becomes a band between powers of two, as in `coldstart_udfs.profile.band_label`: bands do not depend on the
+    data, so they neither leak information nor change when data are added. A list gives one label for each element, a
+    struct or map those of each field.
+
+    Args:
+        columns: names and types, as in `DuckDBPyRelation.dtypes`, of the columns that the contract does not name.
+        kinds: from `type_attributes`.
+    """
+    attributes: list[Attribute] = []
+    lists: list[str] = []
+    for name, sql_type in columns:
+        kind, note = kinds.get(name, ("", ""))
+        for one, sql in _labelled(name, quote_name(name), sql_type):
+            attributes.append(Attribute(one.name, kind or one.kind, one.used, note or one.note))
+            lists.extend(sql)
+    joined = " || ".join(f"coalesce({sql}, [])" for sql in lists) or "[]"
+    return attributes, f"list_filter(([]::VARCHAR[] || {joined})::VARCHAR[], lambda x: x IS NOT NULL)"
+
+
+def band_sql(value: str, name: str) -> str:
+    """SQL for the label of a number; NULL for NaN and infinity."""
+    prefix = quote_text(f"{name}=")
+    return (
+        f"CASE WHEN {value} > 0 AND isfinite({value}::DOUBLE) THEN {prefix} || '2^' || floor(log2({value}))::INTEGER "
+        f"WHEN {value} <= 0 AND isfinite({value}::DOUBLE) THEN {quote_text(f'{name}<=0')} END"
+    )
+
+
+def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, list[str]]]:
+    """The attributes of one column, or field, each with SQL for lists of its labels."""
+    kind, text = sql_type.id, str(sql_type)
+    prefix = quote_text(f"{name}=")
+    if text.startswith((*_WHOLE, *_FRACTIONAL)) and not text.endswith("]"):
+        return [(Attribute(name, "number"), [f"[{band_sql(value, name)}]"])]
+    if text.startswith(_AS_TEXT) and kind != "list":
+        shown = "yes or no" if text == "BOOLEAN" else "text"
+        return [(Attribute(name, shown), [f"[{prefix} || nullif(trim({value}::VARCHAR), '')]"])]
+    if kind == "list":
+        element = str(sql_type.children[0][1])
+        if element.startswith((*_AS_TEXT, *_WHOLE)) and not element.endswith("]"):
+            labels = f"list_transform({value}::VARCHAR[], lambda x: {prefix} || nullif(trim(x), ''))"
+            return [(Attribute(name, "list"), [labels])]
+    if kind == "struct":
+        fields = [_labelled(f"{name}.{field}", f"struct_extract({value}, {quote_text(field)})", inner)
+                  for field, inner in sql_type.children]  # fmt: skip
+        return [one for field in fields for one in field]
+    if kind == "map":
+        held = str(dict(sql_type.children)["value"])
+        if held.startswith((*_AS_TEXT, *_WHOLE)) and not held.endswith("]"):
+            start = quote_text(f"{name}.")
+            labels = (f"list_transform(map_entries({value}), lambda x: {start} || x.key::VARCHAR || '=' || "
+                      "nullif(trim(x.value::VARCHAR), ''))")  # fmt: skip
+            return [(Attribute(name, "map"), [labels])]
+    what = {"list": "a list of " + (str(sql_type.children[0][1]).lower() if kind == "list" else ""),
+            "map": "a map of " + (str(dict(sql_type.children)["value"]).lower() if kind == "map" else "")}  # fmt: skip
+    return [(Attribute(name, what.get(kind, text.lower()), used=False), [])]
+
+
+def _type_json(con: duckdb.DuckDBPyConnection, table: str, name: str) -> str:
+    """Give a JSON column the type of its values, if they are all texts and numbers, or all lists of them."""
+    lists, scalars, total = con.execute(f"""
+        SELECT count(*) FILTER (json_type({name}) = 'ARRAY'
+                AND NOT json_contains_nested), count(*) FILTER (json_type({name}) NOT IN ('ARRAY', 'OBJECT')), count(*)
+        FROM (SELECT {name}, list_bool_or(list_transform(json_extract({name}, '$[*]'),
+            lambda x: json_type(x) IN ('ARRAY', 'OBJECT'))) IS TRUE AS json_contains_nested
+            FROM {table} WHERE json_type({name}) <> 'NULL')
+    """).fetchall()[0]
+    if total and total == scalars:
+        con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR USING json_extract_string({name}, '$')")
+        return "VARCHAR"
+    if total and total == lists:
+        con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR[] USING json_extract_string({name}, '$[*]')")
+        return "VARCHAR[]"
+    return "JSON"
+
+
+def _type_lists(con: duckdb.DuckDBPyConnection, table: str, name: str) -> tuple[str, str] | None:
+    """Turn texts such as [oak, outdoor] and ["oak", "outdoor"] into lists, if all values are such."""
+    text = f"nullif(trim({name}), '')"
+    other, total = con.execute(f"""
+        SELECT count(*) FILTER (
+            NOT regexp_full_match({text}, '(?s)\\[.*\\]') OR TRY_CAST({text} AS VARCHAR[]) IS NULL
+        ), count(*)
+        FROM {table} WHERE {text} IS NOT NULL
+    """).fetchall()[0]
+    if other or not total:
+        return None
+    con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR[] USING TRY_CAST({text} AS VARCHAR[])")
+    return "list", ""
+
+
+def _type_numbers(con: duckdb.DuckDBPyConnection, table: str, column: str) -> tuple[str, str] | None:
+    """Turn a text column of quantities into DOUBLE; values that are not numbers become NULL and are counted."""
+    name = quote_name(column)
+    text = f"nullif(regexp_replace(trim({name}), '^({_CURRENCY})\\s*|\\s*({_CURRENCY})$', '', 'g'), '')"
+    # Spaces of every kind group digits.
+    text = rf"regexp_replace({text}, '[\x{{00a0}}\x{{2009}}\x{{202f}}]', ' ', 'g')"
+    row: Any = con.execute(f"""
+        SELECT count(*), count(*) FILTER (point), count(*) FILTER (comma),
+            count(*) FILTER (regexp_matches(value, '^[-+]?0[0-9]')),
+            count(*) FILTER ((point OR comma) AND NOT regexp_full_match(value, '[-+]?[0-9]+'))
+        FROM (
+            SELECT value, regexp_full_match(value, {quote_text(_POINT)}) AS point,
+                regexp_full_match(value, {quote_text(_COMMA)}) AS comma
+            FROM (SELECT {text} AS value FROM {table})
+            WHERE value IS NOT NULL AND NOT regexp_full_match(value, {quote_text(_MISSING)})
+        )
+    """).fetchall()[0]
+    total, point, comma, padded, fractions = row
+    numbers = max(point, comma)
+    if not total or numbers < _MOST * total:
+        return None
+    last = column.lower().replace("-", "_").replace(" ", "_").split("_")[-1]
+    if padded or (not fractions and last not in _QUANTITIES):
+        return "code", ""
+    pattern, groups, mark = (_POINT, "[, '’]", ".") if point >= comma else (_COMMA, "[. '’]", ",")
+    digits = f"replace(regexp_replace({text}, {quote_text(groups)}, '', 'g'), '{mark}', '.')"
+    as_number = f"CASE WHEN regexp_full_match({text}, {quote_text(pattern)}) THEN TRY_CAST({digits} AS DOUBLE) END"
+    others = con.execute(
+        f"SELECT trim({name}), count(*) FROM {table} WHERE trim({name}) <> '' AND {as_number} IS NULL "
+        "GROUP BY 1 ORDER BY 2 DESC, 1"
+    ).fetchall()
+    con.execute(f"ALTER TABLE {table} ALTER {name} TYPE DOUBLE USING {as_number}")
+    if not others:
+        return "number", ""
+    wrong = sum(count for _, count in others)
+    return "number", f"{wrong:,} value{'s' if wrong > 1 else ''} not a number, such as {others[0][0]!r}"

@@ -1,0 +1,184 @@
+"""How a column of timestamps is read: one format for the whole column, and what looks implausible in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from coldstart_udfs.quoting import quote_name, quote_text
+
+# Order of day, month and year in dates such as 03/04/24.
+DATE_ORDERS = ("dmy", "mdy", "ymd")
+_ORDER_WORDS = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}
+# What all events of a shop come after. An older timestamp is more often a missing one.
+_EARLIEST = "1990-01-01"
+_MOST = 0.9
+# A year below this was written with two digits.
+_FIRST_YEAR = 1000
+
+_YEAR_FIRST = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(\D.*)?"
+_PARTS = r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(\D.*)?"
+_NUMBER = r"[-+]?\d+(\.\d+)?"
+_COMPACT = r"(19|20)\d{6}(\d{6})?"
+# Units of time since 1970, each with the numbers that lie between 1973 and 5138.
+_EPOCHS = (("seconds", 1e8, 1_000_000), ("milliseconds", 1e11, 1_000), ("microseconds", 1e14, 1),
+           ("nanoseconds", 1e17, 0.001))  # fmt: skip
+_DAYS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y", "%d-%b-%y",
+         "%d/%b/%Y", "%Y-%b-%d", "%a, %d %b %Y", "%a %b %d %Y")  # fmt: skip
+_TIMES = ("", " %H:%M:%S", " %H:%M", ":%H:%M:%S", " %I:%M:%S %p", " %I:%M %p")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How to read a column of timestamps.
+
+    Attributes:
+        sql: an expression of the type TIMESTAMPTZ; NULL where the value is blank or does not have the format.
+        format: the format in words; None for a column of a timestamp type.
+        problem: why the column cannot be read; None if it can.
+    """
+
+    sql: str
+    format: str | None = None
+    problem: str | None = None
+
+
+def read_moments(
+    con: duckdb.DuckDBPyConnection, table: str, column: str, sql_type: str, date_order: str | None = None
+) -> Moments:
+    """Decide how to read a column of timestamps, by all of its values.
+
+    Text may be ISO 8601, year first, day or month first, with month names in English, or a number of seconds,
+    milliseconds, microseconds or nanoseconds since 1970. Values without a time zone are UTC.
+
+    Args:
+        con: a connection in UTC.
+        table: the table.
+        column: the column.
+        sql_type: the type of the column.
+        date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24; None: the only order that fits all values.
+    """
+    name = quote_name(column)
+    if sql_type.startswith(("TIMESTAMP", "DATE")):
+        return Moments(f"{name}::TIMESTAMPTZ")
+    if sql_type != "VARCHAR" and not sql_type.startswith(_NUMERIC_TYPES):
+        return Moments("NULL::TIMESTAMPTZ", problem=f"has the type {sql_type}; it must contain timestamps, dates, "
+                       "ISO 8601 text, or numbers of seconds since 1970")  # fmt: skip
+    text = f"nullif(trim({name}::VARCHAR), '')"
+    if sql_type.startswith(("FLOAT", "DOUBLE")):
+        text = f"CASE WHEN isfinite({name}) THEN format('{{:.6f}}', {name}) END"
+    shape = (
+        f"CASE WHEN regexp_full_match({text}, '{_YEAR_FIRST}') THEN 'year first' "
+        f"WHEN regexp_full_match({text}, '{_COMPACT}') THEN 'compact' "
+        f"WHEN regexp_full_match({text}, '{_NUMBER}') THEN 'number' "
+        f"WHEN regexp_full_match({text}, '{_PARTS}') THEN 'parts' ELSE 'words' END"
+    )
+    rows = con.execute(
+        f"SELECT {shape} AS shape FROM {table} WHERE {text} IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
+    ).fetchall()
+    if not rows or rows[0][0] == "year first":
+        dashed = f"regexp_replace({text}, '^(\\d+)[.](\\d+)[.]', '\\1-\\2-')"
+        return Moments(f"TRY_CAST({dashed} AS TIMESTAMPTZ)", "ISO 8601")
+    if rows[0][0] == "compact":
+        return Moments(f"{_strptime(text, ('%Y%m%d', '%Y%m%d%H%M%S'))}", "year, month and day without separators")
+    if rows[0][0] == "number":
+        return _since_1970(con, table, text)
+    if rows[0][0] == "parts":
+        return _in_order(con, table, text, date_order)
+    bare = f"regexp_replace({text}, ' *(GMT|UTC|Z|\\+0000)$', '')"
+    return Moments(_strptime(bare, tuple(day + time for day in _DAYS for time in _TIMES)), "with the name of the month")
+
+
+def implausible(con: duckdb.DuckDBPyConnection, table: str, moments: Moments) -> tuple[list[str], list[str]]:
+    """Return what makes timestamps wrong, and what makes them doubtful: sentences with counts."""
+    row: Any = con.execute(f"""
+        SELECT count(m), count(*) FILTER (year(m) < {_FIRST_YEAR}), min(m)::VARCHAR,
+            count(*) FILTER (m < TIMESTAMPTZ '{_EARLIEST}' AND year(m) >= {_FIRST_YEAR}),
+            count(*) FILTER (m > now() + INTERVAL 1 DAY), max(m)::VARCHAR
+        FROM (SELECT {moments.sql} AS m FROM {table}) WHERE isfinite(m)
+    """).fetchall()[0]
+    total, ancient, first, early, late, last = row
+    wrong = [
+        f"{_of(ancient, total)} in a year below {_FIRST_YEAR}, such as {first}; write years with four digits"
+    ] if ancient else []  # fmt: skip
+    doubtful = []
+    if early:
+        what = "a missing date is often written as 1970 or 1900"
+        doubtful.append(f"{_of(early, total)} before {_EARLIEST}, the first {first}; {what}")
+    if late:
+        doubtful.append(f"{_of(late, total)} in the future, the last {last}")
+    return wrong, doubtful
+
+
+def _of(some: int, total: int) -> str:
+    return f"{some:,} of {total:,} timestamps {'is' if some == 1 else 'are'}"
+
+
+_NUMERIC_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
+                  "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+
+
+def _strptime(text: str, formats: tuple[str, ...]) -> str:
+    listed = ", ".join(map(quote_text, formats))
+    return f"try_strptime({text}, [{listed}])::TIMESTAMPTZ"
+
+
+def _since_1970(con: duckdb.DuckDBPyConnection, table: str, text: str) -> Moments:
+    value = f"abs(TRY_CAST({text} AS DOUBLE))"
+    # Zero stands for a missing time.
+    row: Any = con.execute(f"SELECT min({value}), max({value}) FROM {table} WHERE {value} <> 0").fetchall()[0]
+    low, high = row
+    found = [unit for unit in _EPOCHS if low is not None and unit[1] <= low and high < unit[1] * 1000]
+    if not found:
+        return Moments(
+            "NULL::TIMESTAMPTZ",
+            problem=f"contains numbers from {low or 0:,.0f} to {high or 0:,.0f}, which are not all seconds, all "
+            "milliseconds, all microseconds or all nanoseconds since 1970; make timestamps of them in ingest.sql",
+        )
+    name, _, factor = found[0]
+    exact = f"TRY_CAST({text} AS DECIMAL(38, 9)) * {factor}"
+    return Moments(f"make_timestamp(TRY_CAST({exact} AS BIGINT))::TIMESTAMPTZ", f"{name} since 1970")
+
+
+def _in_order(con: duckdb.DuckDBPyConnection, table: str, text: str, date_order: str | None) -> Moments:
+    tried = {order: _ordered(text, order) for order in ([date_order] if date_order else DATE_ORDERS)}
+    fits = [f"count(*) FILTER ({sql} <= now() + INTERVAL 1 DAY)" for sql in tried.values()]
+    marks = f"regexp_full_match({text}, '{_PARTS}')"
+    row: Any = con.execute(
+        f"SELECT count(*) FILTER ({marks}), count(*) FILTER (contains({text}, '.')), {', '.join(fits)} FROM {table}"
+    ).fetchall()[0]
+    total, dotted, *counts = row
+    # Values that do not fit the best order are reported one by one, unless they are many.
+    best = max(counts)
+    possible = [order for order, fit in zip(tried, counts, strict=True) if fit == best and best >= _MOST * total]
+    # No country writes the month first with dots.
+    if len(possible) > 1 and dotted == total and "dmy" in possible:
+        possible = ["dmy"]
+    if len(possible) == 1 or date_order:
+        order = date_order or possible[0]
+        return Moments(tried[order], _ORDER_WORDS[order])
+    example = con.execute(f"SELECT {text} FROM {table} WHERE {marks} ORDER BY rowid LIMIT 1").fetchall()[0][0]
+    if possible:
+        orders = " or ".join(f"{_ORDER_WORDS[order]} ({order})" for order in possible)
+        why = f"contains dates such as {example!r}, which are {orders}"
+    else:
+        why = f"contains dates such as {example!r}, and no order of day, month and year fits all of them"
+    return Moments("NULL::TIMESTAMPTZ", problem=f"{why}; say which: --date-order dmy, mdy or ymd")
+
+
+def _ordered(text: str, order: str) -> str:
+    """SQL for a date of three numbers; years of two digits are 1969 to 2068, as in strptime."""
+    part = {letter: f"regexp_extract({text}, '{_PARTS}', {place + 1})" for place, letter in enumerate(order)}
+    short = f"lpad({part['y']}, 2, '0')"
+    century = f"CASE WHEN {short} < '69' THEN '20' ELSE '19' END"
+    year = f"CASE WHEN length({part['y']}) = 4 THEN {part['y']} ELSE {century} || {short} END"
+    rest = f"regexp_replace(coalesce(regexp_extract({text}, '{_PARTS}', 4), ''), '^[,T ]+', ' ')"
+    day = f"{year} || '-' || lpad({part['m']}, 2, '0') || '-' || lpad({part['d']}, 2, '0') || {rest}"
+    clock = f"regexp_matches({text}, '(?i)[ap]\\.?m')"
+    return (
+        f"CASE WHEN NOT regexp_full_match({text}, '{_PARTS}') THEN NULL WHEN length({part['m']}) > 2 OR "
+        f"length({part['d']}) > 2 THEN NULL WHEN {clock} "
+        f"THEN {_strptime(day, ('%Y-%m-%d %I:%M:%S %p', '%Y-%m-%d %I:%M %p'))} ELSE TRY_CAST({day} AS TIMESTAMPTZ) END"
+    )

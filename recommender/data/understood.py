@@ -1,0 +1,149 @@
+"""What `coldstart ingest` understood of each table and column."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+
+from coldstart_udfs.quoting import quote_text
+from recommender.data.attributes import Attribute
+from recommender.data.contract import (
+    ATTRIBUTES,
+    DESCRIPTION,
+    EVENT_TYPE,
+    QUERY,
+    TIMESTAMP,
+    Prepared,
+    count,
+)
+
+# Descriptions whose language is looked at.
+_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, and what is made of it.
+
+    Attributes:
+        table: items, users or interactions.
+        name: the column; of a struct's field, "column.field".
+        meaning: in words: "number, 8 bands", "date, not used" …
+        note: what to look at, such as values that are not numbers; "" for nothing.
+    """
+
+    table: str
+    name: str
+    meaning: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What was understood of raw files.
+
+    Attributes:
+        rows: the number of rows by table.
+        columns: the columns, in the order of the tables.
+        event_types: the number of interactions by type, the most frequent first.
+        first_event: time of the first interaction, UTC.
+        last_event: time of the last interaction, UTC.
+        languages: the share of descriptions by language, of a sample; the most frequent first.
+        doubts: sentences about values that are plausible only in part.
+    """
+
+    rows: dict[str, int]
+    columns: tuple[Column, ...]
+    event_types: dict[str, int]
+    first_event: str
+    last_event: str
+    languages: dict[str, float]
+    doubts: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The same as text, one line for each table, column and doubt."""
+        said = []
+        for table, rows in self.rows.items():
+            said.append(f"{table}: {rows:,} rows")
+            for column in self.columns:
+                if column.table == table:
+                    note = f" ({column.note})" if column.note else ""
+                    said.append(f"  {column.name}: {column.meaning}{note}")
+        types = ", ".join(f"{name} {number:,}" for name, number in self.event_types.items())
+        said.append(f"event types: {types}")
+        said.append(f"events: {self.first_event} to {self.last_event}")
+        if self.languages:
+            shares = ", ".join(f"{language} {share:.0%}" for language, share in self.languages.items())
+            said.append(f"languages of descriptions: {shares}")
+        return [*said, *(f"warning: {doubt}" for doubt in self.doubts)]
+
+
+def understand(
+    con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared], attributes: dict[str, list[Attribute]]
+) -> Understood:
+    """Describe normalised tables.
+
+    Args:
+        con: a connection with the normalised tables.
+        tables: the tables as they were prepared.
+        attributes: the attributes of items and of users.
+    """
+    rows = {name: count(con, f"SELECT count(*) FROM {name}") for name in tables}
+    columns = [one for name, prepared in tables.items() for one in _columns(con, prepared, attributes.get(name, []))]
+    span = f"SELECT min({TIMESTAMP})::VARCHAR, max({TIMESTAMP})::VARCHAR FROM interactions"
+    row: Any = con.execute(span).fetchall()[0]
+    types = con.execute(f"SELECT {EVENT_TYPE}, count(*) FROM interactions GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    doubts = [doubt for prepared in tables.values() for doubt in prepared.doubts]
+    return Understood(rows, tuple(columns), dict(types), row[0], row[1], _languages(con), tuple(doubts))
+
+
+def _columns(con: duckdb.DuckDBPyConnection, prepared: Prepared, attributes: list[Attribute]) -> list[Column]:
+    table, present = prepared.table, prepared.columns
+    said = []
+    for name in (*table.required, *table.optional):
+        if name not in present:
+            continue
+        if name == TIMESTAMP:
+            read = prepared.moments.format if prepared.moments and prepared.moments.format else present[name].lower()
+            said.append(Column(table.name, name, f"time, {read}"))
+        elif name in (DESCRIPTION, QUERY):
+            given = count(con, f"SELECT count(*) FROM {table.name} WHERE trim({name}) <> ''")
+            said.append(Column(table.name, name, f"text, {given:,} given"))
+        elif name == EVENT_TYPE:
+            said.append(Column(table.name, name, "event type"))
+        else:
+            said.append(Column(table.name, name, "id" if name.endswith("_id") else "number"))
+    if table.key is None:
+        said += [Column(table.name, name, "not used") for name in prepared.extra]
+    for attribute in attributes:
+        said.append(Column(table.name, attribute.name, _meaning(con, table.name, attribute), attribute.note))
+    return said
+
+
+def _meaning(con: duckdb.DuckDBPyConnection, table: str, attribute: Attribute) -> str:
+    if not attribute.used:
+        return f"{attribute.kind}, not used"
+    starts = [f"{attribute.name}="] + ([f"{attribute.name}<="] if attribute.kind == "number" else [])
+    if attribute.kind == "map":
+        starts = [f"{attribute.name}."]
+    ours = " OR ".join(f"starts_with(label, {quote_text(start)})" for start in starts)
+    every = f"SELECT unnest({ATTRIBUTES}) AS label FROM {table}"
+    labels = count(con, f"SELECT count(DISTINCT label) FROM ({every}) WHERE {ours}")
+    what = "band" if attribute.kind == "number" else "label"
+    return f"{attribute.kind}, {labels:,} {what}{'' if labels == 1 else 's'}"
+
+
+def _languages(con: duckdb.DuckDBPyConnection) -> dict[str, float]:
+    from coldstart_udfs.text.languages import frequent_languages
+
+    texts = con.execute(
+        f"SELECT {DESCRIPTION} FROM (SELECT {DESCRIPTION} FROM items UNION ALL SELECT {DESCRIPTION} FROM users) "
+        f"WHERE trim({DESCRIPTION}) <> '' ORDER BY hash({DESCRIPTION}) LIMIT {_SAMPLE}"
+    ).fetchall()
+    return frequent_languages([text for (text,) in texts])
