@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.cli.options import DATA, ModelOption, parse_date
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ def evaluate(
     try:
         with progress() as report:
             encoder = (model, None) if model or not settings else (settings.model, settings.backend)
-            tables = _read(items, users, interactions, data, encoder, group_column, report)
+            weights = settings.event_weights if settings else EVENT_WEIGHTS
+            tables = _read(items, users, interactions, data, encoder, group_column, weights, report)
             found = run(
                 tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
                 settings=settings,
@@ -166,7 +169,7 @@ def _bold(cell: str, best: bool) -> str:
 
 def _read(
     items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
-    encoder: tuple[str | None, str | None], group_column: str | None, report: Any,
+    encoder: tuple[str | None, str | None], group_column: str | None, weights: Mapping[str, float], report: Any,
 ) -> Dataset:
     from recommender.data.dataset import files_in, read_dataset
 
@@ -180,7 +183,9 @@ def _read(
     else:
         files = files_in(data or DATA)
     model, backend = encoder
-    return read_dataset(*files, model=model, backend=backend, group_column=group_column, report=report)
+    return read_dataset(
+        *files, model=model, backend=backend, group_column=group_column, weights=weights, report=report
+    )
 
 
 def _shots(text: str) -> list[int]:

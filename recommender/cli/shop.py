@@ -47,11 +47,13 @@ def ingest(
         typer.Argument(metavar="FOLDER", help="The raw files, Parquet or CSV, and ingest.sql if they need one."),
     ],
     data: DataOption = DATA,
+    repo: RepoOption = REPO,
 ) -> None:
     """Check raw files and write items, users and interactions.
 
     An ingest.sql in the folder can make the three tables from other files. Input that breaks the data contract is
     rejected: the error names the file, the column, the number of rows and the first three, and nothing is written.
+    Event types that the enrichment.json of the repository gives a weight are known.
 
     Examples:
         coldstart ingest raw
@@ -59,7 +61,7 @@ def ingest(
     """
     from recommender.data.tables import ingest as run
 
-    counts = run(source, data)
+    counts = run(source, data, Enrichment.of_repo(repo).event_weights)
     console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
 
 

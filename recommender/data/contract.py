@@ -7,7 +7,7 @@ interactions refer to known ids; timestamps are UTC; weights are positive; event
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,12 @@ QUERY = "query"
 ATTRIBUTES = "attributes"
 RETURNED = "returned"
 
-INTERACTION, RETURN, SEARCH = "interaction", "return", "search"
-# Events that can lead to a purchase. Every other type except a return can be returned.
-FAINT = ("view", "cart", SEARCH)
+INTERACTION, RETURN, SEARCH, IMPRESSION = "interaction", "return", "search", "impression"
+CART_REMOVAL, WISHLIST_REMOVAL = "cart_removal", "wishlist_removal"
+# Events that take back earlier ones, and are no evidence themselves.
+TAKE_BACK = (RETURN, CART_REMOVAL, WISHLIST_REMOVAL)
+# Events that can lead to a purchase. Every other type can be returned.
+FAINT = (IMPRESSION, "view", "wishlist", "cart", "checkout", SEARCH)
 
 _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
             "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
@@ -71,17 +74,19 @@ def type_numbers(con: duckdb.DuckDBPyConnection, table: str) -> None:
             con.execute(f"ALTER TABLE {quote_name(table)} ALTER {column} TYPE DOUBLE")
 
 
-def check(con: duckdb.DuckDBPyConnection, origins: dict[str, str]) -> None:
+def check(con: duckdb.DuckDBPyConnection, origins: dict[str, str], found: Sequence[str] = ()) -> None:
     """Validate the three tables of a connection.
 
     Args:
         con: a connection that has the tables.
         origins: the file or script of each table, by the table's name.
+        found: breaches that are known already.
 
     Raises:
         ContractError: one line for each breach.
     """
     breaches = [breach for table in TABLES for breach in _breaches(con, table, origins[table.name])]
+    breaches += found
     # A missing id column is reported above; the ids cannot be compared then.
     columns = {table.name: {name for name, _ in _columns(con, table.name)} for table in TABLES}
     for name, target in ((USER_ID, "users"), (ITEM_ID, "items")):
@@ -162,7 +167,6 @@ def normalise(con: duckdb.DuckDBPyConnection) -> None:
     """Normalise validated tables, see `recommender.data.tables.load`."""
     for table in TABLES:
         _normalise(con, table)
-    _take_back(con)
 
 
 def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
@@ -198,52 +202,6 @@ def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     # Not every DuckDB version can replace a table by a query over the same table.
     con.execute(f"CREATE TABLE normalised AS SELECT {', '.join(fields)} FROM {source}")
     con.execute(f"DROP TABLE {table.name}; ALTER TABLE normalised RENAME TO {table.name}")
-
-
-def _take_back(con: duckdb.DuckDBPyConnection) -> None:
-    """Set `returned` to the time at which each event was returned.
-
-    A return takes back the last purchase of its user and item that is not returned yet. If no purchase is left, it also
-    takes back the views, carts and searches before it. The depth is the number of purchases that are not returned. A
-    purchase that raises the depth to d is returned by the next return that lowers the depth from d.
-    """
-    con.execute(f"""
-        CREATE TEMP TABLE taken AS
-        WITH numbered AS (
-            SELECT rowid AS id, {USER_ID}, {ITEM_ID}, {TIMESTAMP} AS moment,
-                CASE WHEN {EVENT_TYPE} = '{RETURN}' THEN -1 WHEN {EVENT_TYPE} IN {FAINT} THEN 0 ELSE 1 END AS step,
-                row_number() OVER (
-                    PARTITION BY {USER_ID}, {ITEM_ID}
-                    ORDER BY {TIMESTAMP}, {EVENT_TYPE} = '{RETURN}', {WEIGHT}, {EVENT_TYPE}
-                ) AS number
-            FROM interactions
-            SEMI JOIN (SELECT {USER_ID}, {ITEM_ID} FROM interactions WHERE {EVENT_TYPE} = '{RETURN}') AS returns
-                USING ({USER_ID}, {ITEM_ID})
-        ),
-        summed AS (
-            SELECT *, sum(step) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number) AS total FROM numbered
-        ),
-        -- A return without a purchase has no effect: the depth does not fall below zero.
-        deep AS (
-            SELECT *, total - least(0, min(total) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number)) AS depth
-            FROM summed
-        ),
-        levels AS (
-            SELECT *, greatest(depth, lag(depth, 1, 0) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number))
-                AS level
-            FROM deep
-        )
-        SELECT id, lead(moment) OVER (PARTITION BY {USER_ID}, {ITEM_ID}, level ORDER BY number) AS moment
-        FROM levels WHERE step <> 0 AND level > 0
-        QUALIFY step = 1
-        UNION ALL
-        SELECT id, min(CASE WHEN step = -1 AND depth = 0 THEN moment END) OVER (
-            PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-        )
-        FROM deep QUALIFY step = 0
-    """)
-    con.execute(f"UPDATE interactions SET {RETURNED} = taken.moment FROM taken WHERE interactions.rowid = taken.id")
-    con.execute("DROP TABLE taken")
 
 
 def _attributes(extra: list[tuple[str, str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.encoder.progress import encoding_progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name, quote_text
-from coldstart_udfs.settings import Enrichment
+from coldstart_udfs.settings import EVENT_WEIGHTS, Enrichment
 from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, USER_ID, ContractError
 from recommender.data.entities import Entities, describe
+from recommender.data.event_types import told
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, read_searches
 from recommender.data.tables import load, read_interactions
@@ -35,6 +36,7 @@ class Dataset:
         items: items without history.
         groups: the group of each item; items of one group are held out together. None: each item is its own group.
         searchers: the same users with their searches; None if there are no searches.
+        notes: what was understood of the tables, for the reader of a result.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset:
     items: Entities
     groups: Sequence[str] | None = None
     searchers: Searchers | None = None
+    notes: Sequence[str] = ()
 
 
 def settings_of(repo: Path) -> Enrichment:
@@ -77,7 +80,7 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
-    group_column: str | None = None, report: Report = no_report,
+    group_column: str | None = None, weights: Mapping[str, float] = EVENT_WEIGHTS, report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -89,6 +92,7 @@ def read_dataset(
         backend: the encoder's backend; None is "auto".
         group_column: a column of items that identifies variants of one product. It is not used as an attribute, because
             training never sees the value of a group that is held out. An item without a value is its own group.
+        weights: `event_weights` of the settings; its types are known.
         report: called with (stage, done, total).
 
     Raises:
@@ -110,18 +114,20 @@ def read_dataset(
         if users is None:
             _derive_users(con, staged["interactions"], Path(folder) / "users.parquet", interactions)
         try:
-            load(con, Path(folder))
+            types = load(con, Path(folder), weights)
         except ContractError as error:
             message = str(error)
             for table, path in staged.items():
                 message = message.replace(str(path), str(files[table]))
             raise ContractError(message) from None
         groups = _groups(con, group_column, items) if group_column else None
-        events = read_interactions(con)
+        events = read_interactions(con, weights)
         searches = read_searches(con)
         known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
-    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers)
+    renamed = any(one.raw and one.name != one.raw for one in types)
+    notes = [f"event types: {told(types, weights)}"] if renamed else []
+    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers, notes)
 
 
 def _derive_users(con: duckdb.DuckDBPyConnection, path: Path, out: Path, shown: Path) -> None:

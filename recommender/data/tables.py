@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import numpy as np
 
 from coldstart_udfs.files import staged
 from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.data.contract import (
     ATTRIBUTES,
     EVENT_TYPE,
+    IMPRESSION,
     ITEM_ID,
     QUERY,
-    RETURN,
     RETURNED,
     TABLES,
+    TAKE_BACK,
     TIMESTAMP,
     USER_ID,
     WEIGHT,
@@ -27,7 +30,9 @@ from recommender.data.contract import (
     normalise,
     type_numbers,
 )
+from recommender.data.event_types import EventType, read_event_types, rename, unknown_types
 from recommender.data.interactions import Interactions
+from recommender.data.take_back import take_back
 
 _SUFFIXES = (".parquet", ".csv")
 # Long descriptions are valid; DuckDB's default limit for a CSV line is 2 MB.
@@ -35,15 +40,19 @@ _MAX_CSV_LINE = 64 * 1024 * 1024
 _NEVER = np.datetime64("NaT", "us")
 
 
-def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
+def read_interactions(
+    con: duckdb.DuckDBPyConnection, weights: Mapping[str, float] = EVENT_WEIGHTS
+) -> Interactions:
     """Return the interactions of a connection filled by `load`, oldest first.
 
+    Impressions are included only if `weights` gives them a weight: a user has not seen an item that was only listed.
     Searches without an item are not included. They are part of the user's description: `sql/searches.sql` adds them in
     the feature store, and `recommender.data.searches.read_searches` reads them for an evaluation.
     """
     user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
     item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]
-    positive = f"{ITEM_ID} IS NOT NULL AND {EVENT_TYPE} <> '{RETURN}'"
+    left_out = TAKE_BACK if weights.get(IMPRESSION) else (*TAKE_BACK, IMPRESSION)
+    positive = f"{ITEM_ID} IS NOT NULL AND {EVENT_TYPE} NOT IN {left_out}"
     types = con.execute(f"SELECT DISTINCT {EVENT_TYPE} FROM interactions WHERE {positive} ORDER BY 1").fetchall()
     event_types = [row[0] for row in types]
     query = f"""
@@ -63,7 +72,7 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
     )  # fmt: skip
 
 
-def ingest(source: Path, out: Path) -> dict[str, int]:
+def ingest(source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS) -> dict[str, int]:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
     Args:
@@ -71,9 +80,11 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
             contains `ingest.sql`, that script creates the tables items, users and interactions from them. Otherwise
             the folder must contain these three files.
         out: the output folder of items.parquet, users.parquet and interactions.parquet.
+        weights: `event_weights` of the settings; its types are known.
 
     Returns:
-        The number of rows by table, and the number of interactions by type if there are several types.
+        The number of rows by table, and the number of interactions by type if there are several types or a type got
+        another name.
 
     Raises:
         ContractError: the data break the contract; one line for each breach names the file, the column, the number of
@@ -82,13 +93,11 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the Parquet or CSV files")
     with duckdb.connect() as con:
-        load(con, source)
+        types = load(con, source, weights)
         counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
-        types = con.execute(
-            f"SELECT {EVENT_TYPE}, count(*) FROM interactions GROUP BY 1 ORDER BY 2 DESC, 1"
-        ).fetchall()
-        if len(types) > 1:
-            counts |= {f"of them {name}": times for name, times in types}
+        if len(types) > 1 or any(one.name != one.raw for one in types):
+            counts |= {f"of them {one.raw or '(none)'}" + (f" → {one.name}" if one.name != one.raw else ""): one.count
+                       for one in types}  # fmt: skip
         # The output has a column for searches only if there are searches.
         derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
         with staged(out) as scratch:
@@ -104,19 +113,23 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
         return counts
 
 
-def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+def load(
+    con: duckdb.DuckDBPyConnection, source: Path, weights: Mapping[str, float] = EVENT_WEIGHTS
+) -> list[EventType]:
     """Load the tables of the data contract into a connection, validated and normalised.
 
     items and users have a column `attributes`, a list of "column=value" for every column outside the contract.
-    Interactions have event_type (in lower case, by default 'interaction'), weight (by default 1), query (by default
-    NULL) and `returned`, the time at which the event was returned. A return takes back the last earlier purchase of its
-    user and item that is not returned yet. If no purchase is left, it takes back the earlier views, carts and searches.
-    Every event except views, carts, searches and returns counts as a purchase. A return without a purchase has no
-    effect.
+    Interactions have event_type (the contract's type, or one that `weights` names; by default 'interaction'), weight
+    (by default 1), query (by default NULL) and `returned`, the time at which the event was taken back, see
+    `recommender.data.take_back.take_back`.
 
     Args:
         con: an open connection; the function sets its time zone to UTC.
         source: a folder as for `ingest`.
+        weights: `event_weights` of the settings; its types are known.
+
+    Returns:
+        The event types of the raw table, the most frequent first.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
@@ -138,8 +151,12 @@ def load(con: duckdb.DuckDBPyConnection, source: Path) -> None:
             f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no Parquet or CSV file'}. "
             "Add items, users and interactions as .parquet or .csv, or an ingest.sql that creates them"
         )
-    check(con, origins)
+    types = read_event_types(con, weights)
+    rename(con, types)
+    check(con, origins, unknown_types(types, weights, origins["interactions"]))
     normalise(con)
+    take_back(con)
+    return types
 
 
 def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:

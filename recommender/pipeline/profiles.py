@@ -20,7 +20,7 @@ from coldstart_udfs.files import staged
 from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.sql.registration import connection_progress
-from recommender.data.contract import numeric_attributes
+from recommender.data.contract import CART_REMOVAL, WISHLIST_REMOVAL, numeric_attributes
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
@@ -63,7 +63,7 @@ def build_profiles(
     settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
-        load(con, data)
+        load(con, data, settings.event_weights)
         # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
         moments = snapshots(con)
@@ -121,9 +121,11 @@ def _set_variables(
 ) -> None:
     """Set the variables that the SQL files read with getvariable()."""
     weights = EventWeights.of_settings(settings)
+    # What takes an event back is no event of its own.
+    by_type = {**weights.by_type, CART_REMOVAL: 0.0, WISHLIST_REMOVAL: 0.0}
     con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
     con.execute("SET VARIABLE event_weights = map($1::VARCHAR[], $2::DOUBLE[])",
-                [list(weights.by_type), list(weights.by_type.values())])  # fmt: skip
+                [list(by_type), list(by_type.values())])  # fmt: skip
     con.execute("SET VARIABLE half_life_days = $1::DOUBLE", [weights.half_life_days])
     con.execute("SET VARIABLE max_searches = $1::BIGINT", [MAX_SEARCHES])
     con.execute("SET VARIABLE snapshots = $1::TIMESTAMPTZ[]", [moments])

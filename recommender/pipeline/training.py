@@ -60,9 +60,10 @@ def train(
     """
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
+    settings = Enrichment.of_repo(repo)
     with duckdb.connect() as con:
-        load(con, data)
-        interactions = read_interactions(con)
+        load(con, data, settings.event_weights)
+        interactions = read_interactions(con, settings.event_weights)
         moments = snapshots(con)
         came = {side: _came(con, side) for side in ("user", "item")}
     cutoff = cutoff or _default_cutoff(interactions, moments)
@@ -73,7 +74,6 @@ def train(
             f"some must be before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
             f"{moments[-1]:%Y-%m-%d}"
         )
-    settings = Enrichment.of_repo(repo)
     weights = EventWeights.of_settings(settings)
     parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
     store = open_store(repo)

@@ -67,7 +67,9 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
             rankings; nothing is written.
     """
     settings = settings_of(repo)
-    tables = read_dataset(*files_in(data), model=settings.model, backend=settings.backend, report=report)
+    tables = read_dataset(
+        *files_in(data), model=settings.model, backend=settings.backend, weights=settings.event_weights, report=report
+    )
     interactions, weights = tables.interactions, EventWeights.of_settings(settings)
     wanted, others = _types(interactions, weights)
     held = held_out(interactions, tables.items, "temporal", tables.items.ids, 0)
@@ -127,7 +129,7 @@ def _written(settings: Enrichment, trials: EventTrials) -> Enrichment:
     changed = {choice.name: choice.after for choice in of_types if choice.after != choice.before}
     if changed:
         source["event_weights"] = FITTED
-    elif of_types and all(choice.after == default.of(choice.name) for choice in of_types):
+    elif of_types and all(choice.after == default.by_type.get(choice.name) for choice in of_types):
         source["event_weights"] = KEPT
     # A value set by hand, or by an earlier fit, keeps its source if no other value is better.
     if weights.half_life_days != settings.half_life_days:
