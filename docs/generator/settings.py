@@ -73,8 +73,8 @@ def page() -> str:
         "After a change of `alpha`, `beta` or `evidence_scale` run `feast apply`; of `event_weights` or "
         "`half_life_days`, `coldstart profiles`, `feast materialize` and `coldstart train`; of `model` or `backend`, "
         "`coldstart profiles`, `feast apply`, `feast materialize` and `coldstart train`.",
-        "Event types that `event_weights` does not name weigh as here; any other type in the data is an error until it is "
-        "named:",
+        "Event types that `event_weights` does not name weigh as here; any other type in the data is an error until it "
+        "is named:",
         table(("event type", "weight"), [(f"`{name}`", f"{weight:g}") for name, weight in EVENT_WEIGHTS.items()]),
         "## Bundle manifest",
         "`manifest.json` in the folder of a bundle. `coldstart bundle inspect` shows it. A bundle is one file of "
