@@ -19,7 +19,7 @@ _COLUMNS = {
     ("users", "event_timestamp"): "timestamp from which the user is known; default: their first interaction",
     ("interactions", "user_id"): "an id of the table users",
     ("interactions", "item_id"): "an id of the table items; NULL or blank only for a search",
-    ("interactions", "event_timestamp"): "timestamp, never NULL",
+    ("interactions", "event_timestamp"): "timestamp, never NULL; without the column all are of one moment",
     ("interactions", "event_type"): f"one of the [types](#events); NULL or blank counts as `{INTERACTION}`",
     ("interactions", "weight"): "positive number, a factor on the weight of the event type; default: 1",
     ("interactions", "query"): "text that the user searched for; lower case and single spaces are made",

@@ -27,9 +27,11 @@ _MANIFEST = {
     "parameters": ("object", "the parameters below; `source` says for each chosen one how it was chosen"),
     "versions": ("object", "versions of the packages that the bundle was made with"),
     "trained_until": ("text", "time of the last profile snapshot that the model learned from (ISO 8601, UTC)"),
-    "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them"),
+    "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them. `null`: the "
+               "interactions have no time, and those that validated were drawn by chance"),
+    "held_out": ("integer", "interactions that validated the parameters"),
     "data_sha256": ("text", "sha256 of the tables that the model was trained on"),
-    "metrics": ("object", "`validation`: `ndcg@20` and the number of `rankings` after the cutoff"),
+    "metrics": ("object", "`validation`: `ndcg@20` and the number of held-out `rankings`"),
     "manifest_sha256": ("text", "sha256 of the rest of the manifest, checked on loading"),
 }
 _ENVIRONMENT = {

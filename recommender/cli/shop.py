@@ -61,14 +61,15 @@ def ingest(
     """
     from recommender.data.tables import ingest as run
 
-    counts = run(source, data, Enrichment.of_repo(repo).event_weights)
+    counts = run(source, data, Enrichment.of_repo(repo).event_weights, tell=_tell)
     console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {data}")
 
 
 def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
     """Fit the weights of event types and how fast events age.
 
-    Weights and half-life are chosen on the latest interactions and written to enrichment.json.
+    Weights and half-life are chosen on the latest interactions and written to enrichment.json. Where all interactions
+    have one timestamp, the weights are chosen on interactions drawn by chance.
 
     Examples:
         coldstart weigh
@@ -85,8 +86,9 @@ def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
         values = [f"{value:g}" for value in (one.before, one.after, one.tried)]
         table.add_row(one.name, *values, f"{one.gain:+.4f}", f"{one.error:.4f}")
     console.print(table)
+    which = "held-out (drawn by chance, since the data have no time)" if found.by_chance else "the latest"
     console.print(
-        f"{found.rankings:,} rankings judged, of the latest {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
+        f"{found.rankings:,} rankings judged, of {which} {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
         f"before, {found.after:.4f} after\n"
         f"event_weights, half_life_days → {repo / ENRICHMENT_FILE}; next: coldstart profiles",
         markup=False, soft_wrap=True,
@@ -145,6 +147,10 @@ def put(
     console.print(f"encoder {done.fingerprint}, {done.seconds:.2f} s")
     if not done.retrievable[0]:
         raise typer.Exit(1)
+
+
+def _tell(note: str) -> None:
+    console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
 def _template() -> Path:

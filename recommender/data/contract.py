@@ -57,7 +57,7 @@ class Table:
 TABLES = (
     Table("items", ITEM_ID, (ITEM_ID, DESCRIPTION), (TIMESTAMP,)),
     Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP,)),
-    Table("interactions", None, (USER_ID, ITEM_ID, TIMESTAMP), (EVENT_TYPE, WEIGHT, QUERY)),
+    Table("interactions", None, (USER_ID, ITEM_ID), (TIMESTAMP, EVENT_TYPE, WEIGHT, QUERY)),
 )
 
 
@@ -141,8 +141,9 @@ def _timestamp_breaches(
     unparsed = f"{TIMESTAMP} IS NOT NULL AND coalesce(NOT isfinite(TRY_CAST({TIMESTAMP} AS TIMESTAMPTZ)), true)"
     what = "a timestamp that cannot be parsed; use ISO 8601"
     yield from _wrong(con, table.name, origin, TIMESTAMP, unparsed, what)
-    if TIMESTAMP in table.required:
-        yield from _wrong(con, table.name, origin, TIMESTAMP, f"{TIMESTAMP} IS NULL", "no timestamp")
+    if table.key is None:
+        what = "no timestamp; leave the column out if the data have no time"
+        yield from _wrong(con, table.name, origin, TIMESTAMP, f"{TIMESTAMP} IS NULL", what)
 
 
 def _wrong(
@@ -174,7 +175,7 @@ def _normalise(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     present = {name for name, _ in columns}
     own = (*table.required, *table.optional)
     extra = [(name, sql_type) for name, sql_type in columns if name not in own and name != ATTRIBUTES]
-    fields = [f"{name}::VARCHAR AS {name}" for name in table.required if name not in (TIMESTAMP, ITEM_ID)]
+    fields = [f"{name}::VARCHAR AS {name}" for name in table.required if name != ITEM_ID]
     if table.key is None:
         fields += [
             f"CASE WHEN trim({ITEM_ID}::VARCHAR) <> '' THEN {ITEM_ID}::VARCHAR END AS {ITEM_ID}",

@@ -114,7 +114,7 @@ def read_dataset(
         if users is None:
             _derive_users(con, staged["interactions"], Path(folder) / "users.parquet", interactions)
         try:
-            types = load(con, Path(folder), weights)
+            loaded = load(con, Path(folder), weights)
         except ContractError as error:
             message = str(error)
             for table, path in staged.items():
@@ -125,8 +125,9 @@ def read_dataset(
         searches = read_searches(con)
         known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
-    renamed = any(one.raw and one.name != one.raw for one in types)
-    notes = [f"event types: {told(types, weights)}"] if renamed else []
+    renamed = any(one.raw and one.name != one.raw for one in loaded.event_types)
+    types = [f"event types: {told(loaded.event_types, weights)}"] if renamed else []
+    notes = [*types, *(note.replace(str(staged["interactions"]), str(interactions)) for note in loaded.notes)]
     return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers, notes)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,26 @@ from recommender.data.contract import (
 )
 from recommender.data.event_types import EventType, read_event_types, rename, unknown_types
 from recommender.data.interactions import Interactions
+from recommender.data.moments import fill_in_time, time_note
 from recommender.data.take_back import take_back
 
 _SUFFIXES = (".parquet", ".csv")
 # Long descriptions are valid; DuckDB's default limit for a CSV line is 2 MB.
 _MAX_CSV_LINE = 64 * 1024 * 1024
 _NEVER = np.datetime64("NaT", "us")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `load` understood of the raw tables.
+
+    Attributes:
+        event_types: the types of interactions, the most frequent first; `event_types.told` puts them into words.
+        notes: sentences for the user.
+    """
+
+    event_types: Sequence[EventType]
+    notes: Sequence[str]
 
 
 def read_interactions(
@@ -72,7 +87,10 @@ def read_interactions(
     )  # fmt: skip
 
 
-def ingest(source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS) -> dict[str, int]:
+def ingest(
+    source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS,
+    tell: Callable[[str], None] = lambda note: None,
+) -> dict[str, int]:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
     Args:
@@ -81,6 +99,7 @@ def ingest(source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS
             the folder must contain these three files.
         out: the output folder of items.parquet, users.parquet and interactions.parquet.
         weights: `event_weights` of the settings; its types are known.
+        tell: called with each note of `load`.
 
     Returns:
         The number of rows by table, and the number of interactions by type if there are several types or a type got
@@ -93,11 +112,11 @@ def ingest(source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the Parquet or CSV files")
     with duckdb.connect() as con:
-        types = load(con, source, weights)
+        loaded = load(con, source, weights)
         counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
-        if len(types) > 1 or any(one.name != one.raw for one in types):
+        if len(loaded.event_types) > 1 or any(one.name != one.raw for one in loaded.event_types):
             counts |= {f"of them {one.raw or '(none)'}" + (f" → {one.name}" if one.name != one.raw else ""): one.count
-                       for one in types}  # fmt: skip
+                       for one in loaded.event_types}  # fmt: skip
         # The output has a column for searches only if there are searches.
         derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
         with staged(out) as scratch:
@@ -110,12 +129,14 @@ def ingest(source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS
                     f"COPY (SELECT * EXCLUDE ({', '.join(left_out)}) FROM {table.name} ORDER BY {order}) "
                     f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd)"
                 )
+        for note in loaded.notes:
+            tell(note)
         return counts
 
 
 def load(
     con: duckdb.DuckDBPyConnection, source: Path, weights: Mapping[str, float] = EVENT_WEIGHTS
-) -> list[EventType]:
+) -> Loaded:
     """Load the tables of the data contract into a connection, validated and normalised.
 
     items and users have a column `attributes`, a list of "column=value" for every column outside the contract.
@@ -127,9 +148,6 @@ def load(
         con: an open connection; the function sets its time zone to UTC.
         source: a folder as for `ingest`.
         weights: `event_weights` of the settings; its types are known.
-
-    Returns:
-        The event types of the raw table, the most frequent first.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
@@ -153,10 +171,11 @@ def load(
         )
     types = read_event_types(con, weights)
     rename(con, types)
+    notes = fill_in_time(con, origins["interactions"])
     check(con, origins, unknown_types(types, weights, origins["interactions"]))
     normalise(con)
     take_back(con)
-    return types
+    return Loaded(types, [*notes, *time_note(con)])
 
 
 def _read_files(con: duckdb.DuckDBPyConnection, source: Path) -> dict[str, str]:

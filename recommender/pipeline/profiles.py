@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
@@ -34,6 +35,7 @@ SOURCES = {
 }
 SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
+_AGEING_MONTHS = 12
 
 
 def build_profiles(
@@ -66,7 +68,7 @@ def build_profiles(
         load(con, data, settings.event_weights)
         # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
-        moments = snapshots(con)
+        moments = snapshots(con, settings.half_life_days)
         _set_variables(con, fingerprint, settings, moments)
         texts = _distinct_descriptions(con)
         pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
@@ -175,11 +177,21 @@ def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(con.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
-def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
-    """Return the moments of the profiles: the first of each month, then just after the last event."""
-    rows = con.execute("""
-        WITH span AS (SELECT min(event_timestamp) AS low, max(event_timestamp) AS high FROM interactions)
-        SELECT unnest(range(date_trunc('month', low) + INTERVAL 1 MONTH, high, INTERVAL 1 MONTH)) FROM span
+def snapshots(con: duckdb.DuckDBPyConnection, half_life_days: float = math.inf) -> list[datetime]:
+    """Return the moments of the profiles: the first of each month after a month with events, then just after the last.
+
+    In other months nothing changes, except that events age. With a half-life, a year without events has its snapshots
+    too; profiles of a longer gap stay as they are at its twelfth month until the next event.
+    """
+    months = 1 if math.isinf(half_life_days) else _AGEING_MONTHS
+    rows = con.execute(f"""
+        WITH starts AS (
+            SELECT DISTINCT date_trunc('month', event_timestamp) + INTERVAL 1 MONTH AS start FROM interactions
+        ),
+        months AS (SELECT unnest(range(start, start + INTERVAL {months} MONTH, INTERVAL 1 MONTH)) AS moment FROM starts)
+        SELECT DISTINCT moment FROM months
+        WHERE moment < (SELECT max(event_timestamp) FROM interactions)
+        ORDER BY moment
     """).fetchall()
     last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
     moments = [row[0].astimezone(UTC) for row in rows]

@@ -152,8 +152,8 @@ def test_results_of_a_search_are_a_search_without_an_item_and_an_impression_with
 
 def test_what_was_understood_is_told(raw: Path) -> None:
     with duckdb.connect() as con:
-        types = load(con, raw)
-    assert told(types, EVENT_WEIGHTS) == (
+        loaded = load(con, raw)
+    assert told(loaded.event_types, EVENT_WEIGHTS) == (
         "view_search_results 2 → search or impression (0.2 or 0), (none) 1 → interaction (1), "
         "addtocart 1 → cart (0.5), order completed 1 → purchase (1), order refunded 1 → return (takes back), "
         "product viewed 1 → view (0.1), remove_from_cart 1 → cart_removal (takes back), "
