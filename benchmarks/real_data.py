@@ -49,7 +49,7 @@ FROM questions WHERE Id IN (SELECT item_id FROM answered);
 CREATE TABLE users AS
 SELECT user_id, nullif(plain_text(AboutMe), '') AS description
 FROM (SELECT DISTINCT user_id FROM answered) LEFT JOIN '{source}/users.parquet' ON Id = user_id;
-CREATE TABLE interactions AS SELECT *, 'answer' AS event_type FROM answered;
+CREATE TABLE interactions AS SELECT *, 'interaction' AS event_type FROM answered;
 """
 
 _SCRIPTS = {"complete-journey": _COMPLETE_JOURNEY, "stackexchange-quantum": _STACK_EXCHANGE}

@@ -13,8 +13,10 @@ from coldstart_udfs.files import write_text
 
 ENRICHMENT_FILE = "enrichment.json"
 # The weight of an event by type, in purchases: common defaults, not measured. `coldstart weigh` fits them to data. A
-# type that is not listed counts as a purchase. The weight of a return is the share of a purchase that it takes back.
-EVENT_WEIGHTS = {"view": 0.1, "search": 0.2, "cart": 0.5, "purchase": 1.0, "return": 1.0}
+# type that is not listed needs a weight in the settings. The weight of a return is the share of an event that a return
+# or a removal takes back.
+EVENT_WEIGHTS = {"impression": 0.0, "view": 0.1, "search": 0.2, "wishlist": 0.3, "cart": 0.5, "checkout": 0.5,
+                 "interaction": 1.0, "purchase": 1.0, "return": 1.0}  # fmt: skip
 
 _FITTED = ("alpha", "beta", "evidence_scale", "event_weights", "half_life_days")
 _MAY_BE_INFINITE = ("evidence_scale", "half_life_days")
@@ -30,7 +32,7 @@ class Enrichment:
         evidence_scale: a in α(n) = α·a/(a+n), in interactions; `inf` keeps α constant. A user's profile P is a sum
             over interactions, so the share of the description falls with n even then.
         event_weights: weight of an event in P by type, in purchases. A type that is not named here has its weight in
-            `EVENT_WEIGHTS`, or 1 if it is not named there either. 0 leaves a type out.
+            `EVENT_WEIGHTS`; one that is named in neither is an error. 0 leaves a type out.
         half_life_days: age in days at which an event counts half; `inf` for events that do not age.
         model: the encoder, a folder or a sentence-transformers name; None is the embedded default.
         backend: the encoder's backend, recorded when the repository's first vectors are written; None before that.

@@ -19,8 +19,8 @@ _COLUMNS = {
     ("users", "event_timestamp"): "timestamp from which the user is known; default: their first interaction",
     ("interactions", "user_id"): "an id of the table users",
     ("interactions", "item_id"): "an id of the table items; NULL or blank only for a search",
-    ("interactions", "event_timestamp"): "timestamp, never NULL",
-    ("interactions", "event_type"): f"text, in any case; NULL or blank counts as `{INTERACTION}`",
+    ("interactions", "event_timestamp"): "timestamp, never NULL; without the column all are of one moment",
+    ("interactions", "event_type"): f"one of the [types](#events); NULL or blank counts as `{INTERACTION}`",
     ("interactions", "weight"): "positive number, a factor on the weight of the event type; default: 1",
     ("interactions", "query"): "text that the user searched for; lower case and single spaces are made",
 }
@@ -64,12 +64,27 @@ _EVENTS = """\
 `event_type` says what happened. Each type has a weight, in purchases; a weight of 0 leaves the type out. The weights
 are in [enrichment.json](settings.md#enrichment-json); `coldstart weigh` fits them to your data. The defaults:
 """
-_RETURNS = """\
-## Returns
+_NAMES = """\
+Names of RetailRocket, REES46, Shopify, Magento, Google Analytics 4, Segment and others become these types, in any case
+and with spaces, underscores, hyphens or none: `addtocart`, `Product Added` and `add_to_cart` are carts. `coldstart
+ingest` says what became what. An impression is an item in a list that nobody clicked on: it is no evidence, and the
+item can still be recommended. A page of search results is a search if the row has no item, otherwise an impression.
 
-An event of type `return` takes back the last purchase of the same user and item that is not taken back yet. If no
-purchase of the item is left then, the views, carts and searches before it are taken back too. Its weight is the share
-of the purchase that is taken back, at most 1. A return without a purchase changes nothing.
+A type that is not known is an error with the number of its rows and the line that helps: its weight under
+`event_weights` in enrichment.json, such as `"vote": 0.5`. A type with a weight of its own there keeps its name.
+"""
+_RETURNS = """\
+## Returns and removals
+
+An event of type `return` (a refund, a cancelled order) takes back the last purchase of the same user and item that is
+not taken back yet. If no purchase of the item is left then, the views, carts and searches before it are taken back too.
+A return without a purchase changes nothing. Types that you name yourself count as purchases here.
+
+`cart_removal` takes back the last cart of the same user and item since their last purchase of it, and
+`wishlist_removal` the last wishlist entry. They never take back a purchase, and without such an event they change
+nothing.
+
+The weight of `return` is the share that a return or a removal takes back, at most 1.
 """
 _SEARCHES = f"""\
 ## Searches
@@ -87,8 +102,8 @@ def page() -> str:
         _INTRODUCTION,
         *(_table(one) for one in TABLES),
         _RULES, _ATTRIBUTES, _EVENTS,
-        table(("event type", "weight"), [*weights, ("any other", "1")]),
-        _RETURNS, _SEARCHES,
+        table(("event type", "weight"), weights),
+        _NAMES, _RETURNS, _SEARCHES,
     ]  # fmt: skip
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

@@ -27,9 +27,11 @@ _MANIFEST = {
     "parameters": ("object", "the parameters below; `source` says for each chosen one how it was chosen"),
     "versions": ("object", "versions of the packages that the bundle was made with"),
     "trained_until": ("text", "time of the last profile snapshot that the model learned from (ISO 8601, UTC)"),
-    "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them"),
+    "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them. `null`: the "
+               "interactions have no time, and those that validated were drawn by chance"),
+    "held_out": ("integer", "interactions that validated the parameters"),
     "data_sha256": ("text", "sha256 of the tables that the model was trained on"),
-    "metrics": ("object", "`validation`: `ndcg@20` and the number of `rankings` after the cutoff"),
+    "metrics": ("object", "`validation`: `ndcg@20` and the number of held-out `rankings`"),
     "manifest_sha256": ("text", "sha256 of the rest of the manifest, checked on loading"),
 }
 _ENVIRONMENT = {
@@ -73,7 +75,8 @@ def page() -> str:
         "After a change of `alpha`, `beta` or `evidence_scale` run `feast apply`; of `event_weights` or "
         "`half_life_days`, `coldstart profiles`, `feast materialize` and `coldstart train`; of `model` or `backend`, "
         "`coldstart profiles`, `feast apply`, `feast materialize` and `coldstart train`.",
-        "Event types that `event_weights` does not name weigh as here, and any other type weighs 1:",
+        "Event types that `event_weights` does not name weigh as here; any other type in the data is an error until it "
+        "is named:",
         table(("event type", "weight"), [(f"`{name}`", f"{weight:g}") for name, weight in EVENT_WEIGHTS.items()]),
         "## Bundle manifest",
         "`manifest.json` in the folder of a bundle. `coldstart bundle inspect` shows it. A bundle is one file of "

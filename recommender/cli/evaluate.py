@@ -14,6 +14,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.cli.options import DATA, DateOrderOption, EncodingOption, ModelOption, parse_date
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def evaluate(
     try:
         with progress() as report:
             encoder = (model, None) if model or not settings else (settings.model, settings.backend)
-            tables = _read(items, users, interactions, data, encoder, group_column, encoding, date_order, report)
+            weights = settings.event_weights if settings else EVENT_WEIGHTS
+            read = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
+            tables = _read(items, users, interactions, data, encoder, report, read)
             found = run(
                 tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
                 settings=settings,
@@ -170,8 +173,7 @@ def _bold(cell: str, best: bool) -> str:
 
 def _read(
     items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
-    encoder: tuple[str | None, str | None], group_column: str | None, encoding: str | None, date_order: str | None,
-    report: Any,
+    encoder: tuple[str | None, str | None], report: Any, settings: dict[str, Any],
 ) -> Dataset:
     from recommender.data.dataset import files_in, read_dataset
 
@@ -185,10 +187,7 @@ def _read(
     else:
         files = files_in(data or DATA)
     model, backend = encoder
-    return read_dataset(
-        *files, model=model, backend=backend, group_column=group_column, encoding=encoding, date_order=date_order,
-        report=report,
-    )  # fmt: skip
+    return read_dataset(*files, model=model, backend=backend, report=report, **settings)
 
 
 def _shots(text: str) -> list[int]:

@@ -40,7 +40,8 @@ def train(
         typer.Option(
             metavar="YYYY-MM-DD", parser=parse_date,
             help="Learn from interactions before this date (UTC; YYYY-MM-DDTHH:MM:SS works too). Default: the last "
-            "snapshot of the profiles with a tenth of the interactions after it.",
+            "snapshot of the profiles with a tenth of the interactions after it; interactions without time are divided "
+            "by chance.",
         ),
     ] = None,
     search: Annotated[
@@ -61,6 +62,7 @@ def train(
         coldstart train
         coldstart train --cutoff 2011-08-01 --search 20
     """
+    from recommender.model.bundle import read_manifest
     from recommender.pipeline.training import train as run
 
     with progress() as report:
@@ -71,6 +73,13 @@ def train(
     for name, how in chosen.source.items():
         value = f"{getattr(chosen, name):<8g} " if hasattr(chosen, name) else ""
         console.print(f"{name:<25}{value}{how}", markup=False, soft_wrap=True)
+    manifest = read_manifest(bundle)
+    if manifest["cutoff"] is None:
+        count = manifest["held_out"]
+        console.print(
+            f"the interactions have no time, so parameters are chosen on {count:,} of them that were drawn by chance",
+            soft_wrap=True,
+        )
     console.print(f"bundle → {bundle}, alpha → {repo / ENRICHMENT_FILE}; next: feast -c {repo} apply")
 
 

@@ -59,6 +59,7 @@ def ingest(
         typer.Argument(metavar="FOLDER", help="The raw files, and ingest.sql if they need one."),
     ],
     data: DataOption = DATA,
+    repo: RepoOption = REPO,
     encoding: EncodingOption = None,
     date_order: DateOrderOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and report only; write nothing.")] = False,
@@ -71,7 +72,7 @@ def ingest(
     Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. An ingest.sql in the folder can make the three
     tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
     contract is rejected: the error names the file, the column, the number of rows and the first three, and nothing is
-    written.
+    written. Event types that the enrichment.json of the repository gives a weight are known.
 
     Examples:
         coldstart ingest raw
@@ -81,7 +82,8 @@ def ingest(
 
     if json_file and json_file.is_dir():
         raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'ingest.json'}")
-    understood = run(source, data, encoding=encoding, date_order=date_order, dry_run=dry_run)
+    weights = Enrichment.of_repo(repo).event_weights
+    understood = run(source, data, weights, encoding=encoding, date_order=date_order, dry_run=dry_run)
     if json_file:
         write_text(json_file, json.dumps(understood.as_dict(), indent=2, ensure_ascii=False) + "\n")
     for line in understood.lines():
@@ -93,7 +95,8 @@ def ingest(
 def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
     """Fit the weights of event types and how fast events age.
 
-    Weights and half-life are chosen on the latest interactions and written to enrichment.json.
+    Weights and half-life are chosen on the latest interactions and written to enrichment.json. Where all interactions
+    have one timestamp, the weights are chosen on interactions drawn by chance.
 
     Examples:
         coldstart weigh
@@ -110,8 +113,9 @@ def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
         values = [f"{value:g}" for value in (one.before, one.after, one.tried)]
         table.add_row(one.name, *values, f"{one.gain:+.4f}", f"{one.error:.4f}")
     console.print(table)
+    which = "interactions drawn by chance (the data have no time)," if found.by_chance else "the latest"
     console.print(
-        f"{found.rankings:,} rankings judged, of the latest {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
+        f"{found.rankings:,} rankings judged, of {which} {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
         f"before, {found.after:.4f} after\n"
         f"event_weights, half_life_days → {repo / ENRICHMENT_FILE}; next: coldstart profiles",
         markup=False, soft_wrap=True,

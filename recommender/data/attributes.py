@@ -17,8 +17,8 @@ _AS_TEXT = ("VARCHAR", "BOOLEAN", "UUID", "ENUM")
 _MOST = 0.9
 # Whole numbers in text are codes, such as those of categories, unless the last word of the column's name is here.
 _QUANTITIES = frozenset(
-    "price prices cost amount weight height width length depth volume area power age duration pages preis kosten gewicht "
-    "prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
+    "price prices cost amount weight height width length depth volume area power age duration pages preis kosten "
+    "gewicht prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
 )
 _CURRENCY = r"[$€£¥₹₩₽₺₴₫฿]|\p{Lu}{3}|kr|zł|Kč|Ft|лв|руб\.?"
 # What stands for a missing number.

@@ -7,7 +7,7 @@ interactions refer to known ids; timestamps are UTC; weights are positive; event
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +28,12 @@ QUERY = "query"
 ATTRIBUTES = "attributes"
 RETURNED = "returned"
 
-INTERACTION, RETURN, SEARCH = "interaction", "return", "search"
-# Events that can lead to a purchase. Every other type except a return can be returned.
-FAINT = ("view", "cart", SEARCH)
+INTERACTION, RETURN, SEARCH, IMPRESSION = "interaction", "return", "search", "impression"
+CART_REMOVAL, WISHLIST_REMOVAL = "cart_removal", "wishlist_removal"
+# Events that take back earlier ones, and are no evidence themselves.
+TAKE_BACK = (RETURN, CART_REMOVAL, WISHLIST_REMOVAL)
+# Events that can lead to a purchase. Every other type can be returned.
+FAINT = (IMPRESSION, "view", "wishlist", "cart", "checkout", SEARCH)
 
 # The name of a column called "attributes" in a normalised table.
 GIVEN_ATTRIBUTES = "attributes (given)"
@@ -56,7 +59,7 @@ class Table:
 TABLES = (
     Table("items", ITEM_ID, (ITEM_ID, DESCRIPTION), (TIMESTAMP,)),
     Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP,)),
-    Table("interactions", None, (USER_ID, ITEM_ID, TIMESTAMP), (EVENT_TYPE, WEIGHT, QUERY)),
+    Table("interactions", None, (USER_ID, ITEM_ID), (TIMESTAMP, EVENT_TYPE, WEIGHT, QUERY)),
 )
 
 
@@ -87,21 +90,24 @@ class Prepared:
         return [name for name in self.columns if name not in own]
 
 
-def prepare(
-    con: duckdb.DuckDBPyConnection, table: Table, origin: str, date_order: str | None = None
-) -> Prepared:
-    """Name the columns as the contract does, and decide by all values how timestamps and attributes are read.
-
-    Raises:
-        ContractError: two columns have the same name but for the case of letters.
-    """
+def name_columns(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Write the contract's columns in lower case: DuckDB takes ITEM_ID and item_id for one name."""
     named = {name.lower(): name for name in (*table.required, *table.optional)}
     for name, _ in _columns(con, table.name):
         own = named.get(name.lower())
         if own and own != name:
-            # DuckDB takes both for one name.
             con.execute(f"ALTER TABLE {table.name} RENAME {quote_name(name)} TO coldstart_renamed")
             con.execute(f"ALTER TABLE {table.name} RENAME coldstart_renamed TO {own}")
+
+
+def prepare(
+    con: duckdb.DuckDBPyConnection, table: Table, origin: str, date_order: str | None = None
+) -> Prepared:
+    """Decide by all values how the timestamps and attributes of a table are read.
+
+    Raises:
+        ContractError: ids are fractions, or too large to be exact.
+    """
     for name, sql_type in _columns(con, table.name):
         if name in (USER_ID, ITEM_ID) and sql_type in ("FLOAT", "DOUBLE"):
             _whole_ids(con, table, origin, name)
@@ -125,17 +131,19 @@ def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: 
     con.execute(f"ALTER TABLE {table.name} ALTER {name} TYPE BIGINT")
 
 
-def check(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared]) -> None:
+def check(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared], found: Sequence[str] = ()) -> None:
     """Validate the three tables of a connection.
 
     Args:
         con: a connection that has the tables.
         tables: the prepared tables, by name.
+        found: breaches that are known already.
 
     Raises:
         ContractError: one line for each breach.
     """
     breaches = [breach for prepared in tables.values() for breach in _breaches(con, prepared)]
+    breaches += found
     # A missing id column is reported above; the ids cannot be compared then.
     interactions = tables["interactions"]
     for name, target in ((USER_ID, "users"), (ITEM_ID, "items")):
@@ -194,8 +202,9 @@ def _timestamp_breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared, mome
     what = "a timestamp that cannot be parsed" + (f" like the others ({moments.format})" if moments.format else "")
     wrong = list(_wrong(con, prepared, TIMESTAMP, unparsed, what))
     yield from wrong
-    if TIMESTAMP in prepared.table.required:
-        yield from _wrong(con, prepared, TIMESTAMP, f"{given} IS NULL", "no timestamp")
+    if prepared.table.key is None:
+        what = "no timestamp; leave the column out if the data have no time"
+        yield from _wrong(con, prepared, TIMESTAMP, f"{given} IS NULL", what)
     if not wrong:
         refused, doubtful = implausible(con, prepared.table.name, moments)
         yield from (f"{prepared.origin}: column '{TIMESTAMP}': {sentence}" for sentence in refused)
@@ -229,9 +238,7 @@ def normalise(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared]) -> di
         The attributes of items and of users.
     """
     _normalise_interactions(con, tables["interactions"])
-    attributes = {name: _normalise(con, tables[name]) for name in ("items", "users")}
-    _take_back(con)
-    return attributes
+    return {name: _normalise(con, tables[name]) for name in ("items", "users")}
 
 
 def _normalise(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> list[Attribute]:
@@ -279,52 +286,6 @@ def _replace(con: duckdb.DuckDBPyConnection, prepared: Prepared, query: str) -> 
     # Not every DuckDB version can replace a table by a query over the same table.
     con.execute(f"CREATE TABLE normalised AS {query}")
     con.execute(f"DROP TABLE {prepared.table.name}; ALTER TABLE normalised RENAME TO {prepared.table.name}")
-
-
-def _take_back(con: duckdb.DuckDBPyConnection) -> None:
-    """Set `returned` to the time at which each event was returned.
-
-    A return takes back the last purchase of its user and item that is not returned yet. If no purchase is left, it also
-    takes back the views, carts and searches before it. The depth is the number of purchases that are not returned. A
-    purchase that raises the depth to d is returned by the next return that lowers the depth from d.
-    """
-    con.execute(f"""
-        CREATE TEMP TABLE taken AS
-        WITH numbered AS (
-            SELECT rowid AS id, {USER_ID}, {ITEM_ID}, {TIMESTAMP} AS moment,
-                CASE WHEN {EVENT_TYPE} = '{RETURN}' THEN -1 WHEN {EVENT_TYPE} IN {FAINT} THEN 0 ELSE 1 END AS step,
-                row_number() OVER (
-                    PARTITION BY {USER_ID}, {ITEM_ID}
-                    ORDER BY {TIMESTAMP}, {EVENT_TYPE} = '{RETURN}', {WEIGHT}, {EVENT_TYPE}
-                ) AS number
-            FROM interactions
-            SEMI JOIN (SELECT {USER_ID}, {ITEM_ID} FROM interactions WHERE {EVENT_TYPE} = '{RETURN}') AS returns
-                USING ({USER_ID}, {ITEM_ID})
-        ),
-        summed AS (
-            SELECT *, sum(step) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number) AS total FROM numbered
-        ),
-        -- A return without a purchase has no effect: the depth does not fall below zero.
-        deep AS (
-            SELECT *, total - least(0, min(total) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number)) AS depth
-            FROM summed
-        ),
-        levels AS (
-            SELECT *, greatest(depth, lag(depth, 1, 0) OVER (PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number))
-                AS level
-            FROM deep
-        )
-        SELECT id, lead(moment) OVER (PARTITION BY {USER_ID}, {ITEM_ID}, level ORDER BY number) AS moment
-        FROM levels WHERE step <> 0 AND level > 0
-        QUALIFY step = 1
-        UNION ALL
-        SELECT id, min(CASE WHEN step = -1 AND depth = 0 THEN moment END) OVER (
-            PARTITION BY {USER_ID}, {ITEM_ID} ORDER BY number ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-        )
-        FROM deep QUALIFY step = 0
-    """)
-    con.execute(f"UPDATE interactions SET {RETURNED} = taken.moment FROM taken WHERE interactions.rowid = taken.id")
-    con.execute("DROP TABLE taken")
 
 
 def numeric_attributes(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.encoder.progress import encoding_progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name
-from coldstart_udfs.settings import Enrichment
+from coldstart_udfs.settings import EVENT_WEIGHTS, Enrichment
 from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, ContractError
 from recommender.data.entities import Entities, describe
+from recommender.data.event_types import told
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, read_searches
 from recommender.data.tables import load_files, read_interactions, tables_of
@@ -32,6 +33,7 @@ class Dataset:
         items: items without history.
         groups: the group of each item; items of one group are held out together. None: each item is its own group.
         searchers: the same users with their searches; None if there are no searches.
+        notes: what was understood of the tables, for the reader of a result.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     items: Entities
     groups: Sequence[str] | None = None
     searchers: Searchers | None = None
+    notes: Sequence[str] = ()
 
 
 def settings_of(repo: Path) -> Enrichment:
@@ -72,8 +75,8 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
-    group_column: str | None = None, encoding: str | None = None, date_order: str | None = None,
-    report: Report = no_report,
+    group_column: str | None = None, weights: Mapping[str, float] = EVENT_WEIGHTS, encoding: str | None = None,
+    date_order: str | None = None, report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -85,6 +88,7 @@ def read_dataset(
         backend: the encoder's backend; None is "auto".
         group_column: a column of items that identifies variants of one product. It is not used as an attribute, because
             training never sees the value of a group that is held out. An item without a value is its own group.
+        weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: of dates such as 03/04/24, see `recommender.data.timestamps.read_moments`.
         report: called with (stage, done, total).
@@ -96,13 +100,16 @@ def read_dataset(
     files = {"items": items, "users": users, "interactions": interactions}
     encoder = shared_encoder(model, backend=backend)
     with duckdb.connect() as con:
-        load_files(con, files, encoding=encoding, date_order=date_order)
+        loaded = load_files(con, files, weights, encoding=encoding, date_order=date_order)
         groups = _groups(con, group_column, items) if group_column else None
-        events = read_interactions(con)
+        events = read_interactions(con, weights)
         searches = read_searches(con)
         known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
-    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers)
+    renamed = any(one.raw and one.name != one.raw for one in loaded.event_types)
+    types = [f"event types: {told(loaded.event_types, weights)}"] if renamed else []
+    notes = [*types, *loaded.notes]
+    return Dataset(items.absolute().parent.name, events, known[0], known[1], groups, searchers, notes)
 
 
 def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[str]:

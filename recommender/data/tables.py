@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from coldstart_udfs.files import staged
 from coldstart_udfs.quoting import quote_name, quote_text
+from coldstart_udfs.settings import EVENT_WEIGHTS
 from coldstart_udfs.tabular import FileError, kind_of, read_file, sheets_of, table_name
 from recommender.data.attributes import Attribute
 from recommender.data.contract import (
@@ -18,11 +20,12 @@ from recommender.data.contract import (
     DESCRIPTION,
     EVENT_TYPE,
     GIVEN_ATTRIBUTES,
+    IMPRESSION,
     ITEM_ID,
     QUERY,
-    RETURN,
     RETURNED,
     TABLES,
+    TAKE_BACK,
     TIMESTAMP,
     USER_ID,
     WEIGHT,
@@ -30,24 +33,49 @@ from recommender.data.contract import (
     Prepared,
     check,
     count,
+    name_columns,
     normalise,
     prepare,
 )
+from recommender.data.event_types import EventType, read_event_types, rename, told, unknown_types
 from recommender.data.interactions import Interactions
+from recommender.data.take_back import take_back
+from recommender.data.timestamps import moment_without_time, time_note
 from recommender.data.understood import Understood, understand
 
 _NEVER = np.datetime64("NaT", "us")
 
 
-def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
+@dataclass(frozen=True)
+class Loaded:
+    """What `load` understood of the raw tables.
+
+    Attributes:
+        tables: the tables as they were given, by name.
+        attributes: the attributes of items and of users.
+        event_types: the types of interactions, the most frequent first; `event_types.told` puts them into words.
+        notes: sentences for the user.
+    """
+
+    tables: Mapping[str, Prepared]
+    attributes: Mapping[str, list[Attribute]]
+    event_types: Sequence[EventType]
+    notes: Sequence[str]
+
+
+def read_interactions(
+    con: duckdb.DuckDBPyConnection, weights: Mapping[str, float] = EVENT_WEIGHTS
+) -> Interactions:
     """Return the interactions of a connection filled by `load`, oldest first.
 
+    Impressions are included only if `weights` gives them a weight: a user has not seen an item that was only listed.
     Searches without an item are not included. They are part of the user's description: `sql/searches.sql` adds them in
     the feature store, and `recommender.data.searches.read_searches` reads them for an evaluation.
     """
     user_ids = [row[0] for row in con.execute(f"SELECT {USER_ID} FROM users ORDER BY 1").fetchall()]
     item_ids = [row[0] for row in con.execute(f"SELECT {ITEM_ID} FROM items ORDER BY 1").fetchall()]
-    positive = f"{ITEM_ID} IS NOT NULL AND {EVENT_TYPE} <> '{RETURN}'"
+    left_out = TAKE_BACK if weights.get(IMPRESSION) else (*TAKE_BACK, IMPRESSION)
+    positive = f"{ITEM_ID} IS NOT NULL AND {EVENT_TYPE} NOT IN {left_out}"
     types = con.execute(f"SELECT DISTINCT {EVENT_TYPE} FROM interactions WHERE {positive} ORDER BY 1").fetchall()
     event_types = [row[0] for row in types]
     query = f"""
@@ -68,7 +96,8 @@ def read_interactions(con: duckdb.DuckDBPyConnection) -> Interactions:
 
 
 def ingest(
-    source: Path, out: Path, *, encoding: str | None = None, date_order: str | None = None, dry_run: bool = False
+    source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *, encoding: str | None = None,
+    date_order: str | None = None, dry_run: bool = False,
 ) -> Understood:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
@@ -77,6 +106,7 @@ def ingest(
             of the endings of `coldstart_udfs.tabular.read_file`. With one, every such file is a table with the name of
             the file, and the script creates the tables items, users and interactions from them.
         out: the output folder of items.parquet, users.parquet and interactions.parquet.
+        weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24, see `read_moments`.
         dry_run: check only; nothing is written.
@@ -91,10 +121,10 @@ def ingest(
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the raw files")
     with duckdb.connect() as con:
-        understood = understand(con, *_load(con, source, encoding, date_order))
+        loaded = load(con, source, weights, encoding=encoding, date_order=date_order)
         if not dry_run:
             _write(con, out)
-        return understood
+        return understand(con, loaded.tables, loaded.attributes, told(loaded.event_types, weights), loaded.notes)
 
 
 def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
@@ -118,38 +148,57 @@ def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
 
 
 def load(
-    con: duckdb.DuckDBPyConnection, source: Path, *, encoding: str | None = None, date_order: str | None = None
-) -> None:
+    con: duckdb.DuckDBPyConnection, source: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *,
+    encoding: str | None = None, date_order: str | None = None,
+) -> Loaded:
     """Load the tables of the data contract into a connection, validated and normalised.
 
     items and users have a column `attributes`, a list of "column=value" for every column outside the contract.
-    Interactions have event_type (in lower case, by default 'interaction'), weight (by default 1), query (by default
-    NULL) and `returned`, the time at which the event was returned. A return takes back the last earlier purchase of its
-    user and item that is not returned yet. If no purchase is left, it takes back the earlier views, carts and searches.
-    Every event except views, carts, searches and returns counts as a purchase. A return without a purchase has no
-    effect.
+    Interactions have event_type (the contract's type, or one that `weights` names; by default 'interaction'), weight
+    (by default 1), query (by default NULL) and `returned`, the time at which the event was taken back, see
+    `recommender.data.take_back.take_back`.
 
     Args:
         con: an open connection without tables; the function sets its time zone to UTC.
         source: a folder as for `ingest`.
+        weights: `event_weights` of the settings; its types are known.
         encoding: as for `ingest`.
         date_order: as for `ingest`.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
     """
-    _load(con, source, encoding, date_order)
+    if not source.is_dir():
+        raise ContractError(
+            f"{source} is not a folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, "
+            "or pass the folder that an earlier run wrote"
+        )
+    con.execute("SET TimeZone = 'UTC'")
+    script = source / "ingest.sql"
+    if script.is_file():
+        origins = _run_script(con, source, script, encoding)
+    else:
+        origins = _read_contract_files(con, source, encoding)
+    missing = [table.name for table in TABLES if table.name not in origins]
+    if missing:
+        found = sorted(path.name for path in source.iterdir() if kind_of(path))
+        raise ContractError(
+            f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no file that can be read'}. "
+            "Add items, users and interactions as .parquet, .csv, .jsonl or .xlsx, or an ingest.sql that creates them"
+        )
+    return _understand(con, origins, weights, date_order)
 
 
 def load_files(
-    con: duckdb.DuckDBPyConnection, files: Mapping[str, Path | None], *, encoding: str | None = None,
-    date_order: str | None = None,
-) -> None:
+    con: duckdb.DuckDBPyConnection, files: Mapping[str, Path | None], weights: Mapping[str, float] = EVENT_WEIGHTS, *,
+    encoding: str | None = None, date_order: str | None = None,
+) -> Loaded:
     """Load the tables of the data contract from three files, see `load`.
 
     Args:
         con: an open connection without tables; the function sets its time zone to UTC.
         files: the file of items, users and interactions; None for users: those of the interactions, without features.
+        weights: as for `load`.
         encoding: as for `ingest`.
         date_order: as for `ingest`.
 
@@ -171,39 +220,31 @@ def load_files(
             f"CREATE TABLE users AS SELECT DISTINCT {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM interactions "
             f"WHERE trim({USER_ID}::VARCHAR) <> ''"
         )
-    _understand(con, origins, date_order)
-
-
-def _load(
-    con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None, date_order: str | None
-) -> tuple[dict[str, Prepared], dict[str, list[Attribute]]]:
-    if not source.is_dir():
-        raise ContractError(
-            f"{source} is not a folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, "
-            "or pass the folder that an earlier run wrote"
-        )
-    con.execute("SET TimeZone = 'UTC'")
-    script = source / "ingest.sql"
-    if script.is_file():
-        origins = _run_script(con, source, script, encoding)
-    else:
-        origins = _read_contract_files(con, source, encoding)
-    missing = [table.name for table in TABLES if table.name not in origins]
-    if missing:
-        found = sorted(path.name for path in source.iterdir() if kind_of(path))
-        raise ContractError(
-            f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no file that can be read'}. "
-            "Add items, users and interactions as .parquet, .csv, .jsonl or .xlsx, or an ingest.sql that creates them"
-        )
-    return _understand(con, origins, date_order)
+    return _understand(con, origins, weights, date_order)
 
 
 def _understand(
-    con: duckdb.DuckDBPyConnection, origins: dict[str, str], date_order: str | None
-) -> tuple[dict[str, Prepared], dict[str, list[Attribute]]]:
-    tables = {table.name: prepare(con, table, origins[table.name], date_order) for table in TABLES}
-    check(con, tables)
-    return tables, normalise(con, tables)
+    con: duckdb.DuckDBPyConnection, origins: Mapping[str, str], weights: Mapping[str, float], date_order: str | None
+) -> Loaded:
+    for table in TABLES:
+        name_columns(con, table)
+    tables: dict[str, Prepared] = {}
+    notes: list[str] = []
+    for table in TABLES:
+        if table.key is None and TIMESTAMP not in con.table(table.name).columns:
+            moment = moment_without_time(con, {name: one.moments for name, one in tables.items()})
+            con.execute(f"ALTER TABLE {table.name} ADD COLUMN {TIMESTAMP} TIMESTAMPTZ")
+            con.execute(f"UPDATE {table.name} SET {TIMESTAMP} = {moment}")
+            origin = origins[table.name]
+            notes.append(f"{origin}: there is no column {TIMESTAMP!r}; all interactions count as of one moment")
+        tables[table.name] = prepare(con, table, origins[table.name], date_order)
+    types = read_event_types(con, weights)
+    rename(con, types)
+    check(con, tables, unknown_types(types, weights, origins["interactions"]))
+    attributes = normalise(con, tables)
+    take_back(con)
+    doubts = [doubt for prepared in tables.values() for doubt in prepared.doubts]
+    return Loaded(tables, attributes, types, [*notes, *time_note(con, TIMESTAMP), *doubts])
 
 
 def _read_contract_files(con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None) -> dict[str, str]:

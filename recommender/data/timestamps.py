@@ -15,6 +15,8 @@ _ORDER_WORDS = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "ye
 # What all events of a shop come after. An older timestamp is more often a missing one.
 _EARLIEST = "1990-01-01"
 _MOST = 0.9
+# Later than the first moment that the documentation materialises, and the same in every run.
+_NO_TIME = "TIMESTAMPTZ '2020-01-01 00:00:00+00'"
 # A year below this was written with two digits.
 _FIRST_YEAR = 1000
 
@@ -110,6 +112,35 @@ def implausible(con: duckdb.DuckDBPyConnection, table: str, moments: Moments) ->
     if late:
         doubtful.append(f"{_of(late, total)} in the future, the last {last}")
     return wrong, doubtful
+
+
+def moment_without_time(con: duckdb.DuckDBPyConnection, others: dict[str, Moments | None]) -> str:
+    """SQL for the moment of interactions without timestamps: fixed, but no earlier than those of users and items.
+
+    Args:
+        con: a connection with the tables.
+        others: how the timestamps of other tables are read, by table.
+    """
+    latest = [_NO_TIME]
+    for table, moments in others.items():
+        if moments and not moments.problem:
+            last = f"SELECT max(m)::VARCHAR FROM (SELECT {moments.sql} AS m FROM {table}) WHERE isfinite(m)"
+            latest += [f"TIMESTAMPTZ {quote_text(value)}" for (value,) in con.execute(last).fetchall() if value]
+    return f"greatest({', '.join(latest)})"
+
+
+def time_note(con: duckdb.DuckDBPyConnection, column: str) -> list[str]:
+    """Return one sentence if all normalised interactions have one timestamp, otherwise none."""
+    row: Any = con.execute(
+        f"SELECT count(*), min({column})::TIMESTAMP, max({column})::TIMESTAMP FROM interactions"
+    ).fetchall()[0]
+    rows, low, high = row
+    if low != high or rows < 2:
+        return []
+    return [
+        f"all {rows:,} interactions have the timestamp {low:%Y-%m-%d %H:%M:%S}: the data have no time. `coldstart "
+        "train` and `weigh` choose on interactions drawn by chance, and nothing ages"
+    ]
 
 
 def _of(some: int, total: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,27 +48,27 @@ class Understood:
     Attributes:
         rows: the number of rows by table.
         columns: the columns, in the order of the tables.
-        event_types: the number of interactions by type, the most frequent first.
+        event_types: the types of interactions with their numbers and weights, the most frequent first; "" without any.
         first_event: time of the first interaction, UTC.
         last_event: time of the last interaction, UTC.
         languages: the share of descriptions by language, of a sample; the most frequent first.
-        doubts: sentences about values that are plausible only in part.
+        notes: sentences about what is plausible only in part, or was filled in.
     """
 
     rows: dict[str, int]
     columns: tuple[Column, ...]
-    event_types: dict[str, int]
+    event_types: str
     first_event: str
     last_event: str
     languages: dict[str, float]
-    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same as text, one line for each table, column and doubt."""
+        """The same as text, one line for each table, column and note."""
         said = []
         for table, rows in self.rows.items():
             said.append(f"{table}: {rows:,} rows")
@@ -75,17 +76,18 @@ class Understood:
                 if column.table == table:
                     note = f" ({column.note})" if column.note else ""
                     said.append(f"  {column.name}: {column.meaning}{note}")
-        types = ", ".join(f"{name} {number:,}" for name, number in self.event_types.items())
-        said.append(f"event types: {types}")
+        if self.event_types:
+            said.append(f"event types: {self.event_types}")
         said.append(f"events: {self.first_event} to {self.last_event}")
         if self.languages:
             shares = ", ".join(f"{language} {share:.0%}" for language, share in self.languages.items())
             said.append(f"languages of descriptions: {shares}")
-        return [*said, *(f"warning: {doubt}" for doubt in self.doubts)]
+        return [*said, *(f"note: {note}" for note in self.notes)]
 
 
 def understand(
-    con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared], attributes: dict[str, list[Attribute]]
+    con: duckdb.DuckDBPyConnection, tables: Mapping[str, Prepared], attributes: Mapping[str, list[Attribute]],
+    event_types: str, notes: Sequence[str],
 ) -> Understood:
     """Describe normalised tables.
 
@@ -93,14 +95,14 @@ def understand(
         con: a connection with the normalised tables.
         tables: the tables as they were prepared.
         attributes: the attributes of items and of users.
+        event_types: the types of interactions in words.
+        notes: what `load` has to say.
     """
     rows = {name: count(con, f"SELECT count(*) FROM {name}") for name in tables}
     columns = [one for name, prepared in tables.items() for one in _columns(con, prepared, attributes.get(name, []))]
     span = f"SELECT min({TIMESTAMP})::VARCHAR, max({TIMESTAMP})::VARCHAR FROM interactions"
     row: Any = con.execute(span).fetchall()[0]
-    types = con.execute(f"SELECT {EVENT_TYPE}, count(*) FROM interactions GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    doubts = [doubt for prepared in tables.values() for doubt in prepared.doubts]
-    return Understood(rows, tuple(columns), dict(types), row[0], row[1], _languages(con), tuple(doubts))
+    return Understood(rows, tuple(columns), event_types, row[0], row[1], _languages(con), tuple(notes))
 
 
 def _columns(con: duckdb.DuckDBPyConnection, prepared: Prepared, attributes: list[Attribute]) -> list[Column]:

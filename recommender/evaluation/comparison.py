@@ -123,7 +123,7 @@ def evaluate(
             report(stage, len(others) + 1, len(others) + 1)
     result = {
         "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
-        "notes": [f"{name} is omitted: {reason}" for name, reason in left_out.items()] if methods is None else [],
+        "notes": [*data.notes, *(f"{name} is omitted: {left_out[name]}" for name in left_out if methods is None)],
     }  # fmt: skip
     return Evaluation(result, Details(*asked.per_user(), model, first))
 

@@ -235,14 +235,20 @@ def _pair_name(pairs: Interactions, row: int) -> str:
 
 
 def _moment(interactions: Interactions, cutoff: datetime | None) -> np.datetime64:
+    times = interactions.timestamps
+    if len(times) and times.min() == times.max():
+        raise ColdStartError(
+            f"the split temporal needs time, but all {len(times):,} interactions have the timestamp "
+            f"{str(times[0])[:19]}; choose one of {', '.join(kind for kind in SPLITS if kind != 'temporal')}, which "
+            "divide by chance"
+        )
     if cutoff is None:
         raise ColdStartError("the split temporal needs a cut-off, for example 2011-09-01")
     moment = cutoff if cutoff.tzinfo is None else cutoff.astimezone(UTC).replace(tzinfo=None)
     when = np.datetime64(moment, "us")
-    times = interactions.timestamps
     if len(times) and not times.min() < when <= times.max():
         raise ColdStartError(
             f"the cut-off {moment:%Y-%m-%dT%H:%M:%S} does not divide the interactions; "
-            f"choose one between {str(times.min())[:19]} and {str(times.max())[:19]}"
+            f"choose one after {str(times.min())[:19]} and at most {str(times.max())[:19]}"
         )
     return when

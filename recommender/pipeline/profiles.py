@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +21,7 @@ from coldstart_udfs.files import staged
 from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.sql.registration import connection_progress
-from recommender.data.contract import numeric_attributes
+from recommender.data.contract import CART_REMOVAL, WISHLIST_REMOVAL, numeric_attributes
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
@@ -34,6 +35,7 @@ SOURCES = {
 }
 SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
+_AGEING_MONTHS = 12
 
 
 def build_profiles(
@@ -63,10 +65,10 @@ def build_profiles(
     settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
     with connect(enrichment=settings) as con:
-        load(con, data)
+        load(con, data, settings.event_weights)
         # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
-        moments = snapshots(con)
+        moments = snapshots(con, settings.half_life_days)
         _set_variables(con, fingerprint, settings, moments)
         texts = _distinct_descriptions(con)
         pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
@@ -121,9 +123,11 @@ def _set_variables(
 ) -> None:
     """Set the variables that the SQL files read with getvariable()."""
     weights = EventWeights.of_settings(settings)
+    # What takes an event back is no event of its own.
+    by_type = {**weights.by_type, CART_REMOVAL: 0.0, WISHLIST_REMOVAL: 0.0}
     con.execute("SET VARIABLE fingerprint = $1", [fingerprint])
     con.execute("SET VARIABLE event_weights = map($1::VARCHAR[], $2::DOUBLE[])",
-                [list(weights.by_type), list(weights.by_type.values())])  # fmt: skip
+                [list(by_type), list(by_type.values())])  # fmt: skip
     con.execute("SET VARIABLE half_life_days = $1::DOUBLE", [weights.half_life_days])
     con.execute("SET VARIABLE max_searches = $1::BIGINT", [MAX_SEARCHES])
     con.execute("SET VARIABLE snapshots = $1::TIMESTAMPTZ[]", [moments])
@@ -173,11 +177,21 @@ def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(con.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
-def snapshots(con: duckdb.DuckDBPyConnection) -> list[datetime]:
-    """Return the moments of the profiles: the first of each month, then just after the last event."""
-    rows = con.execute("""
-        WITH span AS (SELECT min(event_timestamp) AS low, max(event_timestamp) AS high FROM interactions)
-        SELECT unnest(range(date_trunc('month', low) + INTERVAL 1 MONTH, high, INTERVAL 1 MONTH)) FROM span
+def snapshots(con: duckdb.DuckDBPyConnection, half_life_days: float = math.inf) -> list[datetime]:
+    """Return the moments of the profiles: the first of each month after a month with events, then just after the last.
+
+    In other months nothing changes, except that events age. With a half-life, a year without events has its snapshots
+    too; profiles of a longer gap stay as they are at its twelfth month until the next event.
+    """
+    months = 1 if math.isinf(half_life_days) else _AGEING_MONTHS
+    rows = con.execute(f"""
+        WITH starts AS (
+            SELECT DISTINCT date_trunc('month', event_timestamp) + INTERVAL 1 MONTH AS start FROM interactions
+        ),
+        months AS (SELECT unnest(range(start, start + INTERVAL {months} MONTH, INTERVAL 1 MONTH)) AS moment FROM starts)
+        SELECT DISTINCT moment FROM months
+        WHERE moment < (SELECT max(event_timestamp) FROM interactions)
+        ORDER BY moment
     """).fetchall()
     last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
     moments = [row[0].astimezone(UTC) for row in rows]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,13 +22,15 @@ from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.tables import load, read_interactions
+from recommender.measure.latest import SMALLEST_PART, latest
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
 from recommender.pipeline.profiles import snapshots
 from recommender.tuning.held_out_rankings import quality
-from recommender.tuning.weights import tune
+from recommender.tuning.validation import by_chance, made_cold
+from recommender.tuning.weights import choose_cold_offset, tune
 
 _SERVICE = "coldstart_training"
 _SHARE_AFTER_CUTOFF = 0.1
@@ -41,6 +42,8 @@ def train(
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
+    Where no moment divides the interactions, as if all had one timestamp, they are divided by chance.
+
     Event weights, half-life and evidence scale come from the repository's `enrichment.json`. β of the served P_i' is
     not part of a score and stays the same.
 
@@ -48,7 +51,7 @@ def train(
         data: the folder of the tables of the data contract.
         repo: an applied Feast repository; α is written to its `enrichment.json`.
         bundle: the output folder of the recommender.
-        cutoff: None is the last snapshot with at least a tenth of the interactions after it.
+        cutoff: None is the last snapshot with at least a tenth of the interactions after it and a twentieth before it.
         parameters: parameters that are not chosen here.
         search: number of trials of LightFM's settings; all weights are chosen in each trial. The trials are kept in the
             file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
@@ -60,38 +63,33 @@ def train(
     """
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
-    with duckdb.connect() as con:
-        load(con, data)
-        interactions = read_interactions(con)
-        moments = snapshots(con)
-        came = {side: _came(con, side) for side in ("user", "item")}
-    cutoff = cutoff or _default_cutoff(interactions, moments)
-    before = interactions.timestamps < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
-    if before.all() or not before.any():
-        raise ColdStartError(
-            f"of {len(interactions):,} interactions, {int(before.sum()):,} are before the cut-off {cutoff:%Y-%m-%d}; "
-            f"some must be before it and some after, so choose one between {moments[0]:%Y-%m-%d} and "
-            f"{moments[-1]:%Y-%m-%d}"
-        )
     settings = Enrichment.of_repo(repo)
+    with duckdb.connect() as con:
+        load(con, data, settings.event_weights)
+        interactions = read_interactions(con, settings.event_weights)
+        moments = snapshots(con, settings.half_life_days)
+        came = {side: _came(con, side) for side in ("user", "item")}
     weights = EventWeights.of_settings(settings)
     parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
+    division = _divided(interactions, cutoff or _default_cutoff(interactions, moments), parameters.seed)
     store = open_store(repo)
     about: dict[str, Any] = {
         "trained_until": moments[-1].isoformat(),
-        "cutoff": cutoff.isoformat(),
+        "cutoff": None if division.by_chance else division.moment.isoformat(),
+        "held_out": int((~division.known).sum()),
         "data_sha256": _data_hash(data),
     }
 
     report("features at the cut-off", 0, 1)
-    users, items = read_features(store, interactions, cutoff)
-    users = with_late_words(store, "user", users, came["user"], cutoff)
-    items = with_late_words(store, "item", items, came["item"], cutoff)
+    users, items = read_features(store, interactions, division.moment)
+    users = with_late_words(store, "user", users, came["user"], division.moment)
+    items = with_late_words(store, "item", items, came["item"], division.moment)
     report("features at the cut-off", 1, 1)
     # Returned interactions are not relevant.
-    seen, held_out = interactions.select(before), interactions.select(~before & np.isnat(interactions.returned))
-    known = seen.weighted(weights, cutoff)
-    if cutoff not in moments:
+    seen = interactions.select(division.known)
+    held_out = interactions.select(~division.known & np.isnat(interactions.returned))
+    known = seen.weighted(weights, moments[-1] if division.by_chance else division.moment)
+    if division.by_chance or division.moment not in moments:
         # Between two snapshots, the store has the profiles of the earlier one, or none.
         users, items = with_history(known, users, items)
     if search is None:
@@ -110,6 +108,10 @@ def train(
         # One seed, as without a search, so that the figures in manifests are comparable.
         validated = fit(replace(best, lightfm_seeds=1), known, users, items, seen=seen)
         validated = validated.with_parameters(lightfm_seeds=best.lightfm_seeds)
+    if division.by_chance:
+        # As in an evaluation: a fifth of the items was made cold here, and fewer are.
+        old = ~made_cold(interactions.item_ids, parameters.seed)
+        validated = choose_cold_offset(validated, held_out, old, parameters.cold_offset)
     chosen, values = validated.parameters, quality(validated, held_out)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 
@@ -195,15 +197,54 @@ def _entities(features: pd.DataFrame, side: str, ids: list[str]) -> Entities:
     )  # fmt: skip
 
 
-def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> datetime:
+@dataclass(frozen=True)
+class _Division:
+    """What is learned from while parameters are chosen; the other interactions are held out.
+
+    Attributes:
+        known: (n,) mask of the interactions that are learned from.
+        moment: the features are those of this moment: the cut-off; by chance, the first of all moments, so that no
+            search among the features is one of a held-out interaction.
+        by_chance: whether the interactions were drawn.
+    """
+
+    known: NDArray[np.bool_]
+    moment: datetime
+    by_chance: bool
+
+
+def _divided(interactions: Interactions, cutoff: datetime | None, seed: int) -> _Division:
+    """Divide at the cut-off, or by chance if it is None."""
+    times = interactions.timestamps
+    if cutoff is None:
+        known = ~by_chance(interactions, interactions.item_ids, seed)
+        # Of so little nothing can be held out.
+        return _Division(known if known.any() else ~known, _as_datetime(times.min()), True)
+    known = times < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
+    if known.all() or not known.any():
+        low, high = (f"{_as_datetime(time):%Y-%m-%dT%H:%M:%S}" for time in (times.min(), times.max()))
+        raise ColdStartError(
+            f"of {len(interactions):,} interactions, {int(known.sum()):,} are before the cut-off {cutoff:%Y-%m-%d}; "
+            + (f"all are of {low}, so leave the cut-off out, and they are divided by chance" if low == high else
+               f"some must be before it and some after, so choose one after {low} and at most {high}")
+        )  # fmt: skip
+    return _Division(known, cutoff, False)
+
+
+def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> datetime | None:
+    """Return the last snapshot that has enough interactions on both sides; None if no moment has."""
     for moment in reversed(moments):
-        after = interactions.timestamps >= np.datetime64(moment.replace(tzinfo=None), "us")
-        if after.mean() >= _SHARE_AFTER_CUTOFF:
+        before = (interactions.timestamps < np.datetime64(moment.replace(tzinfo=None), "us")).mean()
+        if 1 - before >= _SHARE_AFTER_CUTOFF and before >= SMALLEST_PART:
             return moment
     # Less than a month of data: the cut-off is after nine tenths of the interactions.
-    middle = interactions.timestamps[int(len(interactions) * (1 - _SHARE_AFTER_CUTOFF))]
-    seconds = math.floor(middle.astype("datetime64[us]").astype(np.int64) / 1_000_000)
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    after = latest(interactions.timestamps, _SHARE_AFTER_CUTOFF)
+    return None if after is None else _as_datetime(interactions.timestamps[after].min())
+
+
+def _as_datetime(moment: np.datetime64) -> datetime:
+    microseconds = int(moment.astype("datetime64[us]").astype(np.int64))
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def _data_hash(data: Path) -> str:

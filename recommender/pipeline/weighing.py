@@ -17,10 +17,11 @@ from recommender.data.contract import RETURN
 from recommender.data.dataset import files_in, read_dataset, settings_of
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
+from recommender.measure.latest import latest
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_of
-from recommender.tuning.validation import held_out
+from recommender.tuning.validation import LATEST, held_out
 from recommender.tuning.weights import FEWEST, FITTED, KEPT
 
 # Shares of the largest weight. A type with a share of 1 would count as relevant in the next run, so none has it.
@@ -40,6 +41,7 @@ class Weighing:
         rankings: number of held-out rankings.
         before: NDCG@20 with the previous weights.
         after: NDCG@20 with the new weights.
+        by_chance: whether the held-out interactions were drawn by chance, because the data have no time.
     """
 
     choices: Sequence[Choice]
@@ -47,6 +49,7 @@ class Weighing:
     rankings: int
     before: float
     after: float
+    by_chance: bool = False
 
 
 def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
@@ -55,7 +58,8 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     The latest interactions are held out, and the recommender is fitted once on the earlier ones with the weights in the
     file. Then other weights are tried for one type after the other, then other half-lives. They are compared by the
     ranking of the users' new interactions of the types with the largest weight (by default purchases). These types
-    are the unit and keep their weight. The text of searches is not read.
+    are the unit and keep their weight. The text of searches is not read. Where the data have no time, interactions
+    drawn by chance are held out, and the half-life is not fitted.
 
     Args:
         data: the folder of the tables of the data contract.
@@ -67,10 +71,20 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
             rankings; nothing is written.
     """
     settings = settings_of(repo)
-    tables = read_dataset(*files_in(data), model=settings.model, backend=settings.backend, report=report)
+    tables = read_dataset(
+        *files_in(data), model=settings.model, backend=settings.backend, weights=settings.event_weights, report=report
+    )
     interactions, weights = tables.interactions, EventWeights.of_settings(settings)
     wanted, others = _types(interactions, weights)
+    timed = latest(interactions.timestamps, LATEST) is not None
     held = held_out(interactions, tables.items, "temporal", tables.items.ids, 0)
+    if not timed and not others:
+        raise ColdStartError(
+            f"all {len(interactions):,} interactions have the type {wanted[0]!r} or another of its weight, and no "
+            "time: there is nothing to weigh, and nothing was written"
+        )
+    if held.all():
+        held = np.zeros_like(held)  # of so little nothing can be held out
     learned = interactions.select(~held)
     # Returned interactions are not relevant, as when parameters are chosen.
     of_these = np.isin(interactions.events, [interactions.event_types.index(name) for name in wanted])
@@ -79,7 +93,8 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     candidates = {name: _around(weights.of(name), weights.of(wanted[0])) for name in others}
     if (learned.returned <= learned.timestamps.max()).any():  # a later return is not known yet
         candidates[RETURN] = [value for value in _RETURNS if value != weights.of(RETURN)]
-    candidates[HALF_LIFE] = [days for days in _HALF_LIVES if days != weights.half_life_days]
+    if timed:
+        candidates[HALF_LIFE] = [days for days in _HALF_LIVES if days != weights.half_life_days]
     total, done = sum(map(len, candidates.values())), count(1)
 
     counted, users, items = as_of(learned, weights, tables.users, tables.items)
@@ -95,14 +110,15 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     before = trials.values
     if len(before) < FEWEST:
         raise ColdStartError(
-            f"the latest {int(held.sum()):,} of {len(interactions):,} interactions are held out, and they give "
+            f"{'the latest ' if timed else ''}{int(held.sum()):,} of {len(interactions):,} interactions are held out"
+            f"{'' if timed else ', drawn by chance because the data have no time'}, and they give "
             f"{len(before)} rankings of {', '.join(wanted)}; at least {FEWEST} are needed, and nothing was written. "
             f"Set event_weights and half_life_days by hand in {repo / ENRICHMENT_FILE}"
         )
     for name, values in candidates.items():
         trials.choose(name, values)
     _written(settings, trials).write(repo / ENRICHMENT_FILE)
-    return Weighing(trials.choices, wanted, len(before), float(before.mean()), float(trials.values.mean()))
+    return Weighing(trials.choices, wanted, len(before), float(before.mean()), float(trials.values.mean()), not timed)
 
 
 def _types(interactions: Interactions, weights: EventWeights) -> tuple[list[str], list[str]]:
@@ -127,12 +143,12 @@ def _written(settings: Enrichment, trials: EventTrials) -> Enrichment:
     changed = {choice.name: choice.after for choice in of_types if choice.after != choice.before}
     if changed:
         source["event_weights"] = FITTED
-    elif of_types and all(choice.after == default.of(choice.name) for choice in of_types):
+    elif of_types and all(choice.after == default.by_type.get(choice.name) for choice in of_types):
         source["event_weights"] = KEPT
     # A value set by hand, or by an earlier fit, keeps its source if no other value is better.
     if weights.half_life_days != settings.half_life_days:
         source[HALF_LIFE] = FITTED
-    elif weights.half_life_days == default.half_life_days:
+    elif any(one.name == HALF_LIFE for one in trials.choices) and weights.half_life_days == default.half_life_days:
         source[HALF_LIFE] = KEPT
     return replace(
         settings, event_weights=settings.event_weights | changed, half_life_days=weights.half_life_days, source=source

@@ -13,6 +13,7 @@ from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, known_until
+from recommender.measure.latest import latest
 from recommender.measure.splits import SHOTS, stable_share
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
@@ -20,7 +21,7 @@ from recommender.tuning.event_weights import HALF_LIFE, EventTrials, as_of
 from recommender.tuning.weights import choose_cold_offset, tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
-_LATEST = 0.15
+LATEST = 0.15
 # What is set aside for these splits meets new items as often as the question will.
 _MANY_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
 # Tried beside histories that do not fade, where nobody has said how they do; in days.
@@ -66,7 +67,7 @@ def fit_tuned(
     )  # fmt: skip
     if kind not in _MANY_NEW_ITEMS:
         # A fifth of the items was made cold here: where fewer are met, that would raise them too far.
-        fitted = choose_cold_offset(fitted, asked, ~_made_cold(groups or items.ids, seed), settings.cold_offset)
+        fitted = choose_cold_offset(fitted, asked, ~made_cold(groups or items.ids, seed), settings.cold_offset)
     if not given:
         trials = EventTrials(fitted, learned, asked, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)
@@ -80,25 +81,40 @@ def fit_tuned(
 def held_out(
     train: Interactions, items: Entities, kind: str, groups: Sequence[str], seed: int
 ) -> NDArray[np.bool_]:
-    """Which interactions are set aside: of items and users made cold, and some pairs; or the latest ones."""
-    if kind == "temporal":
-        moments = np.sort(train.timestamps)
-        return np.asarray(train.timestamps > moments[int((1 - _LATEST) * (len(moments) - 1))])
-    cold = _made_cold(groups, seed)
+    """Which interactions are set aside: of items and users made cold, and some pairs; or the latest ones.
+
+    Where no interactions are the latest, those of "temporal" are drawn by chance as for the others.
+    """
+    if kind == "temporal" and (rows := latest(train.timestamps, LATEST)) is not None:
+        return rows
+    return by_chance(train, groups, seed, shots=kind == "k_shot")
+
+
+def by_chance(train: Interactions, groups: Sequence[str], seed: int, *, shots: bool = False) -> NDArray[np.bool_]:
+    """Draw interactions: all of some items, all of some users, and some pairs of the others.
+
+    Args:
+        train: all interactions.
+        groups: the group of each item; items of one group are drawn together.
+        seed: seed of the hash that decides.
+        shots: whether the users that are drawn keep their first few interactions.
+    """
+    cold = made_cold(groups, seed)
     shares = np.array([stable_share(name, f"validation users {seed}") for name in train.user_ids])
     gone = (shares < _COLD_USERS)[train.users]
-    if kind == "k_shot":
+    if shots:
         # As they will be asked: with their first few.
         order = np.lexsort((train.items, train.timestamps, train.users))
         starts = np.searchsorted(train.users[order], np.arange(len(train.user_ids)))
         place = np.empty(len(train), dtype=np.int64)
         place[order] = np.arange(len(train)) - starts[train.users[order]]
-        shots = np.array(SHOTS)[(shares * 1e6).astype(np.int64) % len(SHOTS)]
-        gone &= place >= shots[train.users]
+        given = np.array(SHOTS)[(shares * 1e6).astype(np.int64) % len(SHOTS)]
+        gone &= place >= given[train.users]
     names = zip(train.users.tolist(), train.items.tolist(), strict=True)
     some = np.array([stable_share(f"{user} {item}", f"validation pairs {seed}") < _PAIRS for user, item in names])
     return np.asarray(cold[train.items] | gone | some)
 
 
-def _made_cold(groups: Sequence[str], seed: int) -> NDArray[np.bool_]:
+def made_cold(groups: Sequence[str], seed: int) -> NDArray[np.bool_]:
+    """Which items are set aside as new ones; those of one group together."""
     return np.array([stable_share(name, f"validation items {seed}") < _COLD_ITEMS for name in groups])

@@ -45,11 +45,16 @@ def interactions(*events: tuple[str, str], returned: str = "NaT", weights: list[
 def test_a_row_weighs_its_own_weight_times_that_of_its_type() -> None:
     rows = (("view", "2024-01-01"), ("purchase", "2024-01-02"), ("answer", "2024-01-03"))
     given = interactions(*rows, weights=[2, 3, 4])
-    weighted = given.weighted(EventWeights({"view": 0.25}), NOW)
-    assert weighted.weights.tolist() == [0.5, 3, 4]
-    assert weighted.pairs().weights.tolist() == [7.5]
+    weighted = given.weighted(EventWeights({"view": 0.25, "answer": 0.5}), NOW)
+    assert weighted.weights.tolist() == [0.5, 3, 2]
+    assert weighted.pairs().weights.tolist() == [5.5]
     # The types are used up: they do not count twice.
-    assert weighted.weighted(EventWeights({"view": 0.25}), NOW).weights.tolist() == [0.5, 3, 4]
+    assert weighted.weighted(EventWeights({"view": 0.25}), NOW).weights.tolist() == [0.5, 3, 2]
+
+
+def test_a_type_without_a_weight_is_no_purchase_but_an_error() -> None:
+    with pytest.raises(ColdStartError, match=r"the event type 'answer' has no weight; the types with one are .*view"):
+        interactions(("answer", "2024-01-03")).weighted(EventWeights(), NOW)
 
 
 def test_an_event_counts_half_after_the_half_life() -> None:
@@ -160,7 +165,7 @@ def test_returns_of_many_pairs_agree_with_a_stack(tmp_path: Path) -> None:
 
 
 def returned_in(folder: Path, sequences: dict[str, str]) -> dict[str, str]:
-    names = {"p": "purchase", "o": "order", "v": "view", "c": "cart", "r": "return"}
+    names = {"p": "purchase", "o": "booked", "v": "view", "c": "cart", "r": "return"}
     events: list[Event] = [
         (user, "i", START + timedelta(days=n), names[letter], 1, None)
         for user, types in sequences.items() for n, letter in enumerate(types)
@@ -168,7 +173,7 @@ def returned_in(folder: Path, sequences: dict[str, str]) -> dict[str, str]:
     random.Random(1).shuffle(events)
     write(folder, events, dict.fromkeys(sequences, (None, START)), ["i"])
     with duckdb.connect() as con:
-        load(con, folder)
+        load(con, folder, {"booked": 1})
         rows = con.sql("SELECT user_id, event_timestamp, returned FROM interactions ORDER BY ALL").fetchall()
     found = {user: ["."] * len(types) for user, types in sequences.items()}
     for user, moment, back in rows:
@@ -240,6 +245,10 @@ def events_of_a_shop() -> list[Event]:
         query = draw.choice(WORDS) + draw.choice(["", " large", " set"]) if kind == "search" else None
         moment = START + timedelta(days=120 * n / 160, seconds=draw.randrange(60))
         events.append((user, None if query and n % 2 else item, moment, kind, draw.choice([1, 1, 2]), query))
+    for n in range(30):
+        moment = START + timedelta(days=4 * n, hours=1)
+        kind = draw.choice(["add_to_cart", "remove_from_cart", "view_item_list"])
+        events.append((draw.choice(["ann", "bob"]), draw.choice(ITEMS[:2]), moment, kind, 1, None))
     return events
 
 

@@ -89,7 +89,7 @@ def test_answers_become_pairs_and_posts_of_other_types_nothing(quantum: Path) ->
         interactions = read_interactions(con)
         types = con.execute("SELECT DISTINCT event_type FROM interactions").fetchall()
     assert (len(interactions), len(interactions.item_ids), len(interactions.user_ids)) == (170, 101, 57)
-    assert types == [("answer",)]
+    assert types == [("interaction",)]
 
 
 def test_a_question_is_its_title_then_its_tags_then_its_body_without_markup(quantum: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_second_ingest_of_what_the_first_wrote_changes_nothing(raw: Path, inge
     ingest()
     counts = data.ingest(tmp_path / "out", tmp_path / "again")
     assert counts.rows == {"items": 2, "users": 2, "interactions": 5}
-    assert counts.event_types == {"search": 2, "interaction": 1, "purchase": 1, "return": 1}
+    assert counts.event_types == "search 2 (0.2), interaction 1 (1), purchase 1 (1), return 1 (takes back)"
     for path in (tmp_path / "out").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
