@@ -141,18 +141,16 @@ def _read_text(
 ) -> None:
     kind = kind_of(path)
     con.execute(f"DROP TABLE IF EXISTS {quote_name(table)}")
-    with _as_utf8(path, encoding, copied=copied) as (file, packed):
+    with _as_utf8(path, encoding, copied=copied) as file:
         if kind in _SEPARATED:
-            _read_separated(con, file, path, table, packed)
+            _read_separated(con, file, path, table)
         else:
-            _read_json(con, file, quote_name(table), packed)
+            _read_json(con, file, quote_name(table))
 
 
-def _read_separated(
-    con: duckdb.DuckDBPyConnection, file: Path, path: Path, table: str, packed: bool
-) -> None:
+def _read_separated(con: duckdb.DuckDBPyConnection, file: Path, path: Path, table: str) -> None:
     separator = _SEPARATED[kind_of(path) or ".csv"]
-    with _opened(file, packed) as stream, io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
         head = text.read(_SNIFFED)
     skipped = 0
     first = head.split("\n", 1)[0].rstrip("\r")
@@ -172,7 +170,7 @@ def _read_separated(
     con.execute(f"""
         CREATE TABLE {quote_name(table)} AS FROM read_csv({quote_text(str(file))}, auto_detect = false, header = true,
             delim = {quote_text(separator)}, quote = '"', escape = '"', columns = {{{names}}}, skip = {skipped},
-            max_line_size = {_LONGEST}, compression = {quote_text("gzip" if packed else "none")})
+            max_line_size = {_LONGEST})
     """)
 
 
@@ -192,8 +190,8 @@ def _separator(head: str) -> str:
     return max(found, key=lambda one: one[:2])[2] if found else ","
 
 
-def _read_json(con: duckdb.DuckDBPyConnection, file: Path, name: str, packed: bool) -> None:
-    shape = f"maximum_object_size = {_LONGEST}, compression = {quote_text('gzip' if packed else 'uncompressed')}"
+def _read_json(con: duckdb.DuckDBPyConnection, file: Path, name: str) -> None:
+    shape = f"maximum_object_size = {_LONGEST}"
     source = quote_text(str(file))
     # -1 is the whole file; one depth would make JSON of lists and objects.
     inferred = con.execute(f"DESCRIBE FROM read_json({source}, sample_size = -1, {shape})").fetchall()
@@ -257,14 +255,17 @@ def _cell(value: Any) -> str | None:
 
 
 @contextmanager
-def _as_utf8(path: Path, encoding: str | None, *, copied: bool) -> Iterator[tuple[Path, bool]]:
-    """Yield a file in UTF-8, and whether it is compressed: the file itself, or a copy whose lines all end alike."""
+def _as_utf8(path: Path, encoding: str | None, *, copied: bool) -> Iterator[Path]:
+    """Yield a file in UTF-8: the file itself, or a copy whose lines all end alike.
+
+    DuckDB does not notice that the end of a compressed file is missing, so that such a file is always copied.
+    """
     packed = path.suffix.lower() == _PACKED
     with _opened(path, packed) as stream:
         head = stream.read(4)
     encoding = encoding or next((name for bom, name in _BOMS if head.startswith(bom)), "utf-8")
-    if not copied and codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
-        yield path, packed
+    if not (copied or packed) and codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        yield path
         return
     with tempfile.TemporaryDirectory(prefix="coldstart-") as folder:
         copy = Path(folder) / table_name(path)
@@ -276,7 +277,7 @@ def _as_utf8(path: Path, encoding: str | None, *, copied: bool) -> Iterator[tupl
                 shutil.copyfileobj(text, out)
         except UnicodeError as error:
             raise FileError(f"{path} is not {encoding}: {error}; {_ADVICE}") from None
-        yield copy, False
+        yield copy
 
 
 def _opened(path: Path, packed: bool) -> IO[bytes]:

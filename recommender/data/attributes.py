@@ -21,6 +21,8 @@ _QUANTITIES = frozenset(
     "gewicht prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
 )
 _CURRENCY = r"[$€£¥₹₩₽₺₴₫฿]|\p{Lu}{3}|kr|zł|Kč|Ft|лв|руб\.?"
+# The name of an element in a lambda; a column of the same name would hide it.
+_EACH = "coldstart_element"
 # What stands for a missing number.
 _MISSING = r"(?i)[-–—.?]+|#?n/?a|nan|null|none|[-+]?inf(inity)?"
 # With a point as decimal mark, and with a comma.
@@ -88,7 +90,7 @@ def attributes_of(columns: list[tuple[str, Any]], kinds: dict[str, tuple[str, st
             attributes.append(Attribute(one.name, kind or one.kind, one.used, note or one.note))
             lists.extend(sql)
     joined = " || ".join(f"coalesce({sql}, [])" for sql in lists) or "[]"
-    return attributes, f"list_filter(([]::VARCHAR[] || {joined})::VARCHAR[], lambda x: x IS NOT NULL)"
+    return attributes, f"list_filter(([]::VARCHAR[] || {joined})::VARCHAR[], lambda {_EACH}: {_EACH} IS NOT NULL)"
 
 
 def band_sql(value: str, name: str) -> str:
@@ -112,7 +114,7 @@ def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, lis
     if kind == "list":
         element = str(sql_type.children[0][1])
         if element.startswith((*_AS_TEXT, *_WHOLE)) and not element.endswith("]"):
-            labels = f"list_transform({value}::VARCHAR[], lambda x: {prefix} || nullif(trim(x), ''))"
+            labels = f"list_transform({value}::VARCHAR[], lambda {_EACH}: {prefix} || nullif(trim({_EACH}), ''))"
             return [(Attribute(name, "list"), [labels])]
     if kind == "struct":
         fields = [_labelled(f"{name}.{field}", f"struct_extract({value}, {quote_text(field)})", inner)
@@ -122,8 +124,8 @@ def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, lis
         held = str(dict(sql_type.children)["value"])
         if held.startswith((*_AS_TEXT, *_WHOLE)) and not held.endswith("]"):
             start = quote_text(f"{name}.")
-            labels = (f"list_transform(map_entries({value}), lambda x: {start} || x.key::VARCHAR || '=' || "
-                      "nullif(trim(x.value::VARCHAR), ''))")  # fmt: skip
+            labels = (f"list_transform(map_entries({value}), lambda {_EACH}: {start} || {_EACH}.key::VARCHAR || '=' || "
+                      f"nullif(trim({_EACH}.value::VARCHAR), ''))")  # fmt: skip
             return [(Attribute(name, "map"), [labels])]
     what = {"list": "a list of " + (str(sql_type.children[0][1]).lower() if kind == "list" else ""),
             "map": "a map of " + (str(dict(sql_type.children)["value"]).lower() if kind == "map" else "")}  # fmt: skip
@@ -132,12 +134,14 @@ def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, lis
 
 def _type_json(con: duckdb.DuckDBPyConnection, table: str, name: str) -> str:
     """Give a JSON column the type of its values, if they are all texts and numbers, or all lists of them."""
+    elements = f"list_transform(json_extract({name}, '$[*]'), lambda {_EACH}: json_type({_EACH}))"
     lists, scalars, total = con.execute(f"""
-        SELECT count(*) FILTER (json_type({name}) = 'ARRAY'
-                AND NOT json_contains_nested), count(*) FILTER (json_type({name}) NOT IN ('ARRAY', 'OBJECT')), count(*)
-        FROM (SELECT {name}, list_bool_or(list_transform(json_extract({name}, '$[*]'),
-            lambda x: json_type(x) IN ('ARRAY', 'OBJECT'))) IS TRUE AS json_contains_nested
-            FROM {table} WHERE json_type({name}) <> 'NULL')
+        SELECT
+            count(*) FILTER (kind = 'ARRAY' AND NOT list_has_any(elements, ['ARRAY', 'OBJECT'])),
+            count(*) FILTER (kind NOT IN ('ARRAY', 'OBJECT')),
+            count(*)
+        FROM (SELECT json_type({name}) AS kind, {elements} AS elements FROM {table})
+        WHERE kind <> 'NULL'
     """).fetchall()[0]
     if total and total == scalars:
         con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR USING json_extract_string({name}, '$')")

@@ -1,0 +1,135 @@
+"""Attributes of every type: labels of a documented kind, or named as not used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from recommender.data.tables import ingest, load, load_files
+from recommender.data.understood import Understood
+
+
+def folder_of(path: Path, items: str | None = None, rows: Sequence[str] = ()) -> Path:
+    """A folder with one user and interactions with every item: items from SQL, or prices in a CSV file."""
+    path.mkdir(exist_ok=True)
+    (path / "users.csv").write_text("user_id,description\nu,\n")
+    with duckdb.connect() as con:
+        if items:
+            con.execute(f"COPY ({items}) TO '{path}/items.parquet'")
+        else:
+            lines = "".join(f'i{number},lamp,"{value}"\n' for number, value in enumerate(rows))
+            (path / "items.csv").write_text(f"item_id,description,price\n{lines}")
+    (path / "interactions.csv").write_text("user_id,item_id,event_timestamp\nu,i0,2024-01-01\n")
+    return path
+
+
+def labels(path: Path) -> list[list[str]]:
+    with duckdb.connect() as con:
+        load(con, path)
+        return [row[0] for row in con.execute("SELECT attributes FROM items ORDER BY length(item_id), item_id").fetchall()]
+
+
+def meaning(understood: Understood, name: str) -> tuple[str, str]:
+    return next((one.meaning, one.note) for one in understood.columns if one.table == "items" and one.name == name)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "found", "told"),
+    [
+        ("'oak'", "x", ["x=oak"], "text, 1 label"),
+        ("true", "x", ["x=true"], "yes or no, 1 label"),
+        ("3.5", "x", ["x=2^1"], "number, 1 band"),
+        ("-1", "x", ["x<=0"], "number, 1 band"),
+        ("'inf'::DOUBLE", "x", [], "number, 0 bands"),
+        ("'-inf'::FLOAT", "x", [], "number, 0 bands"),
+        ("'nan'::DOUBLE", "x", [], "number, 0 bands"),
+        ("['oak', ' elm ', '', NULL]", "x", ["x=oak", "x=elm"], "list, 2 labels"),
+        ("[10, 20]", "x", ["x=10", "x=20"], "list, 2 labels"),
+        ("[0.1, 0.2]", "x", [], "a list of decimal(2,1), not used"),
+        ("DATE '2024-05-01'", "x", [], "date, not used"),
+        ("TIME '10:00'", "x", [], "time, not used"),
+        ("'6f9619ff-8b86-d011-b42d-00c04fc964ff'::UUID", "x", ["x=6f9619ff-8b86-d011-b42d-00c04fc964ff"], "text, 1 label"),
+        ("""'["oak"]'::JSON""", "x", ["x=oak"], "list, 1 label"),
+        ("""'"oak"'::JSON""", "x", ["x=oak"], "text, 1 label"),
+        ("""'{"a": 1}'::JSON""", "x", [], "json, not used"),
+        ("{'w': 3, 'colour': 'red'}", "x.w", ["x.w=2^1", "x.colour=red"], "number, 1 band"),
+        ("{'made': DATE '2024-05-01', 'in': 'UK'}", "x.made", ["x.in=UK"], "date, not used"),
+        ("MAP {'colour': 'red'}", "x", ["x.colour=red"], "map, 1 label"),
+        ("[{'name': 'x'}]", "x", [], 'a list of struct("name" varchar), not used'),
+        ("[['a']]", "x", [], "a list of varchar[], not used"),
+        ("'[oak, elm]'", "x", ["x=oak", "x=elm"], "list, 2 labels"),
+        ("""'["oak", "elm"]'""", "x", ["x=oak", "x=elm"], "list, 2 labels"),
+        ("'[oak'", "x", ["x=[oak"], "text, 1 label"),
+    ],
+)
+def test_each_type_gives_its_labels_and_is_told(value: str, name: str, found: list[str], told: str, tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", f"SELECT 'i0' AS item_id, 'lamp' AS description, {value} AS x")
+    assert labels(raw) == [found]
+    understood = ingest(raw, tmp_path / "data")
+    assert meaning(understood, name)[0] == told
+    # What was written is understood in the same way.
+    assert labels(tmp_path / "data") == [found]
+
+
+@pytest.mark.parametrize("odd", ["—", "N/A", "on request", "NaN", "inf"])
+def test_one_value_that_is_no_number_costs_its_own_band_only(odd: str, tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", rows=[f"{number}.99" for number in range(1, 30)] + [odd])
+    assert labels(raw) == [[f"price=2^{number.bit_length() - 1}"] for number in range(1, 30)] + [[]]
+    told = meaning(ingest(raw, tmp_path / "data"), "price")
+    assert told == ("number, 5 bands", f"1 value not a number, such as {odd!r}")
+
+
+@pytest.mark.parametrize(
+    ("rows", "bands"),
+    [
+        (["€12,50", "€ 1.250,00", "3,99"], ["2^3", "2^10", "2^1"]),
+        (["$12.50", "$1,250.00", "3.99 USD"], ["2^3", "2^10", "2^1"]),
+        (["12,50 €", "1\u202f250,00 €", "3,99 €"], ["2^3", "2^10", "2^1"]),
+        (["CHF 1'250.50", "CHF 12.50"], ["2^10", "2^3"]),
+        (["12", "1250", "3"], ["2^3", "2^10", "2^1"]),
+        (["1e3", "12.5"], ["2^9", "2^3"]),
+    ],
+)
+def test_prices_are_numbers_as_shops_write_them(rows: list[str], bands: list[str], tmp_path: Path) -> None:
+    assert labels(folder_of(tmp_path / "raw", rows=rows)) == [[f"price={band}"] for band in bands]
+
+
+@pytest.mark.parametrize("rows", [["00123", "10115", "00124"], ["small", "large", "12"]])
+def test_leading_zeros_and_words_make_labels(rows: list[str], tmp_path: Path) -> None:
+    assert labels(folder_of(tmp_path / "raw", rows=rows)) == [[f"price={value}"] for value in rows]
+
+
+def test_whole_numbers_are_codes_unless_the_column_is_named_like_a_quantity(tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", rows=["5"])
+    (raw / "items.csv").write_text("item_id,description,department,list_price\ni0,lamp,10,10\ni1,lamp,20,20\n")
+    assert labels(raw) == [["department=10", "list_price=2^3"], ["department=20", "list_price=2^4"]]
+
+
+@pytest.mark.parametrize("name", ["id", "seen", "rowid", "similarity", "attributes", "labels", "given", "first", "select", "t"])
+def test_a_column_may_have_any_name(name: str, tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", f"""SELECT 'i0' AS item_id, 'lamp' AS description, 'oak' AS "{name}" """)
+    (raw / "users.csv").write_text(f"{name},user_id,description\nyes,u,\n")
+    assert labels(raw) == [[f"{name}=oak"]]
+    understood = ingest(raw, tmp_path / "data")
+    assert meaning(understood, name)[0] == "text, 1 label"
+    assert labels(tmp_path / "data") == [[f"{name}=oak"]]
+    with duckdb.connect() as con:
+        assert con.execute(f"""SELECT "{name}" FROM '{tmp_path}/data/items.parquet'""").fetchall() == [("oak",)]
+
+
+def test_columns_of_the_contract_may_be_in_capital_letters(tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", "SELECT 'i0' AS ITEM_ID, 'lamp' AS Description, 'oak' AS Wood")
+    assert labels(raw) == [["Wood=oak"]]
+
+
+def test_ids_that_a_tool_made_floats_are_whole_numbers_again(tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", "SELECT 108775015 AS item_id, 'lamp' AS description")
+    with duckdb.connect() as con:
+        con.execute(f"COPY (SELECT 'u' AS user_id, 108775015.0::DOUBLE AS item_id, DATE '2024-01-01' AS event_timestamp) "
+                    f"TO '{raw}/interactions.parquet'")  # fmt: skip
+        files = {name: next(raw.glob(f"{name}.parquet"), None) for name in ("items", "users", "interactions")}
+        load_files(con, files)
+        assert con.execute("SELECT item_id FROM interactions").fetchall() == [("108775015",)]
