@@ -27,36 +27,69 @@ _COLUMNS = {
 _INTRODUCTION = """\
 # Data contract
 
-Three tables, items, users and interactions, as `.parquet` or `.csv` files named after them. `coldstart ingest FOLDER`
-reads them, checks them, and writes them as Parquet. Files of other names or shapes can be turned into the tables by a
-script `ingest.sql` in the same folder: each file is a DuckDB table named after it, and the script creates the three.
+Three tables, items, users and interactions, as files named after them. `coldstart ingest FOLDER` reads them, checks
+them, and writes them as Parquet. Files of other names or shapes can be turned into the tables by a script `ingest.sql`
+in the same folder: each file is a DuckDB table named after it, and the script creates the three. What to do about
+encodings, dates and other formats: [Import your files](../how-to/import-your-files.md).
+"""
+_FILES = """\
+## Files
+
+| ending | read as |
+|---|---|
+| `.parquet` | its own types; a binary column of UTF-8 is text |
+| `.csv`, `.tsv` | text. The separator is that of the header: comma, semicolon, tab or bar. Empty fields are NULL |
+| `.jsonl`, `.ndjson`, `.json` | text, numbers, booleans, lists and objects; one object on each line, or one list |
+| `.xlsx` | text. The only sheet is the table of the file; of several sheets each is a table of its own name |
+
+CSV and JSON may be compressed (`.csv.gz`). They are UTF-8, or UTF-16 and UTF-32 with a byte order mark, unless
+`--encoding` names another encoding. Endings may be in capital letters. A row that does not fit the header is an error
+with its line. With `ingest.sql`, a file that cannot be read is an error only if the script does not read it itself.
 """
 _RULES = """\
 ## Rules
 
-- Ids are text: leading zeros stay.
-- Timestamps are DuckDB timestamps or dates, or ISO 8601 text. Without a time zone they are UTC.
+- Ids are text, with every character that the file has: leading zeros stay.
+- Columns of the contract may be written in capital letters.
+- Timestamps are DuckDB timestamps or dates, or text or numbers in one format for the whole column: ISO 8601; year,
+  month and day with or without separators; day, month and year in any order, if only one order fits all dates or
+  `--date-order` names it; months by their English names; seconds, milliseconds, microseconds or nanoseconds since 1970.
+  Years of two digits are 1969 to 2068. Without a time zone timestamps are UTC.
+- Timestamps before 1990 or after tomorrow are counted in the report; years below 1000 are an error.
 - The ids in interactions stand in users and items.
 - A table has at least one row.
-- Columns of a CSV file are read as text. A column that holds only numbers and is not named above becomes a number.
 - Input that breaks a rule is rejected. The error has one line for each breach: file, column, number of rows and the
   first three. Nothing is written.
 """
 _ATTRIBUTES = """\
 ## Attributes
 
-Every other column of items and users is an attribute. It becomes labels `column=value`, which the recommender learns
-from:
+Every other column of items and users is an attribute, whatever its name. It becomes labels `column=value`, which the
+recommender learns from:
 
 | type of the column | labels | example |
 |---|---|---|
-| text, boolean, enum | one label; NULL and blank give none | `country=France` |
-| list of texts or booleans | one label for each element | `tags=oak`, `tags=outdoor` |
-| number | its band between powers of 2; zero and below share a band | 3.5: `price=2^1` (2 to 4); -1: `price<=0` |
+| text, boolean, enum, UUID | one label; NULL and blank give none | `country=France` |
+| number | its band between powers of 2; zero and below share a band; NaN and infinity have none | 3.5: `price=2^1` (2 to 4); -1: `price<=0` |
+| list of texts, whole numbers, booleans or UUIDs | one label for each element | `tags=oak`, `tags=outdoor` |
+| struct | those of each field | `size.colour=red`, `size.width=2^1` |
+| map to texts or whole numbers | one label for each key | `specs.colour=red` |
+| JSON | those of its texts or of its lists | `tags=oak` |
 
-Columns of other types, such as dates and structs, stay in the tables and give no label. Bands do not depend on the
-data, so they do not shift as the data grow. `coldstart put --attribute price=3.5` and a filter
-`attribute="price=2^1"` use the same bands.
+Dates, times, binary data, lists of other types, lists within lists and JSON objects stay in the tables and give no
+label; the report of `coldstart ingest` names them.
+
+A column of text is taken for what all of its values are:
+
+- Numbers, if nine tenths of the values are numbers and the column holds quantities: some have a fraction, or the last
+  word of the column's name is one such as `price`, `weight` or `age`. Currency signs, thousands separators and decimal
+  commas are understood, the same for the whole column. The other values have no band and are counted in the report.
+- Codes, one label for each, if they are whole numbers otherwise, such as `department` or `zip`, or begin with zeros. To
+  make a quantity of them, cast them in `ingest.sql`: `stock::DOUBLE AS stock`.
+- Lists, if all values are such as `[oak, outdoor]` or `["oak", "outdoor"]`.
+
+Bands do not depend on the data, so they do not shift as the data grow. `coldstart put --attribute price=3.5` and a
+filter `attribute="price=2^1"` use the same bands.
 """
 _EVENTS = """\
 ## Events
@@ -100,6 +133,7 @@ def page() -> str:
     weights = [(f"`{name}`", f"{weight:g}") for name, weight in EVENT_WEIGHTS.items()]
     parts = [
         _INTRODUCTION,
+        _FILES,
         *(_table(one) for one in TABLES),
         _RULES, _ATTRIBUTES, _EVENTS,
         table(("event type", "weight"), weights),

@@ -78,7 +78,7 @@ class Understood:
                     said.append(f"  {column.name}: {column.meaning}{note}")
         if self.event_types:
             said.append(f"event types: {self.event_types}")
-        said.append(f"events: {self.first_event} to {self.last_event}")
+        said.append(f"events: {self.first_event} to {self.last_event} UTC")
         if self.languages:
             shares = ", ".join(f"{language} {share:.0%}" for language, share in self.languages.items())
             said.append(f"languages of descriptions: {shares}")
@@ -100,7 +100,8 @@ def understand(
     """
     rows = {name: count(con, f"SELECT count(*) FROM {name}") for name in tables}
     columns = [one for name, prepared in tables.items() for one in _columns(con, prepared, attributes.get(name, []))]
-    span = f"SELECT min({TIMESTAMP})::VARCHAR, max({TIMESTAMP})::VARCHAR FROM interactions"
+    first, last = (f"strftime({which}({TIMESTAMP}), '%Y-%m-%d %H:%M:%S')" for which in ("min", "max"))
+    span = f"SELECT {first}, {last} FROM interactions"
     row: Any = con.execute(span).fetchall()[0]
     return Understood(rows, tuple(columns), event_types, row[0], row[1], _languages(con), tuple(notes))
 
