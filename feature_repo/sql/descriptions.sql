@@ -24,12 +24,12 @@ SELECT
     event_timestamp
 FROM users;
 
--- Changes of profiles: an event adds its weight to a profile, and a return subtracts it again. The weights are those of
+-- Changes of profiles: an event adds its weight to a profile, and a return or a removal subtracts it again. The weights are those of
 -- enrichment.json. An event's age is counted from `happened`; `times` is its number of events in the evidence.
 CREATE VIEW changes AS
 WITH events AS (
     SELECT user_id, item_id, event_timestamp, returned,
-        weight * coalesce(getvariable('event_weights')[event_type], 1) AS weight,
+        weight * getvariable('event_weights')[event_type] AS weight,
         getvariable('event_weights')['return'] AS share
     FROM interactions
     WHERE item_id IS NOT NULL AND event_type <> 'return'

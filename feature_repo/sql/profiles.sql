@@ -1,7 +1,7 @@
 -- Behaviour profiles P and their evidence n, as of one moment.
 --
--- `coldstart profiles` runs this file for each snapshot, oldest first: the first day of every month and the end of the
--- data. Variables: `previous` and `as_of`, the last snapshot and this one; `half_life_days`, infinite if events do not
+-- `coldstart profiles` runs this file for each snapshot, oldest first: the first day after each month with events, and
+-- the end of the data. If events age, months without events have a snapshot too, for a year. Variables: `previous` and `as_of`, the last snapshot and this one; `half_life_days`, infinite if events do not
 -- age. A row contains only events before `as_of`, so point-in-time reads do not see the future. Enrichment with the
 -- description happens when features are read; it is never stored.
 

@@ -113,7 +113,7 @@ def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
         values = [f"{value:g}" for value in (one.before, one.after, one.tried)]
         table.add_row(one.name, *values, f"{one.gain:+.4f}", f"{one.error:.4f}")
     console.print(table)
-    which = "interactions drawn by chance (the data have no time)," if found.by_chance else "the latest"
+    which = "held-out (drawn by chance, since the data have no time)" if found.by_chance else "the latest"
     console.print(
         f"{found.rankings:,} rankings judged, of {which} {' and '.join(found.wanted)}: NDCG@20 {found.before:.4f} "
         f"before, {found.after:.4f} after\n"

@@ -237,10 +237,10 @@ def _pair_name(pairs: Interactions, row: int) -> str:
 def _moment(interactions: Interactions, cutoff: datetime | None) -> np.datetime64:
     times = interactions.timestamps
     if len(times) and times.min() == times.max():
+        others = ", ".join(kind for kind in SPLITS if kind != "temporal")
         raise ColdStartError(
             f"the split temporal needs time, but all {len(times):,} interactions have the timestamp "
-            f"{str(times[0])[:19]}; choose one of {', '.join(kind for kind in SPLITS if kind != 'temporal')}, which "
-            "divide by chance"
+            f"{str(times[0])[:19]}; choose one of {others}, which divide by chance"
         )
     if cutoff is None:
         raise ColdStartError("the split temporal needs a cut-off, for example 2011-09-01")

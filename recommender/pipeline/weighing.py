@@ -80,7 +80,7 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     held = held_out(interactions, tables.items, "temporal", tables.items.ids, 0)
     if not timed and not others:
         raise ColdStartError(
-            f"all {len(interactions):,} interactions have the type {wanted[0]!r} or another of its weight, and no "
+            f"all {len(interactions):,} interactions have the type {wanted[0]!r}, or another of its weight, and no "
             "time: there is nothing to weigh, and nothing was written"
         )
     if held.all():

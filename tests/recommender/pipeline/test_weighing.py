@@ -185,6 +185,28 @@ def test_what_returns_take_back_is_tried_where_something_was_returned_in_time(da
     assert [one.name for one in weigh(data([*events, *late[:20]]), repo).choices] == ["view", "half_life_days"]
 
 
+def test_data_without_time_are_weighed_on_interactions_drawn_by_chance(data, repo) -> None:
+    configure(repo, event_weights={"view": 0.5}, source=DEFAULTS)
+    folder = data([(kind, user, item, 0) for kind, user, item, _ in shop(viewed=another)])
+    result = CliRunner().invoke(app, ["weigh", "--data", str(folder), "--repo", str(repo)])
+    assert "held-out (drawn by chance, since the data have no time) purchase: NDCG@20" in result.output
+    settings = Enrichment.of_repo(repo)
+    assert settings.event_weights["view"] < 0.5  # a view says nothing here
+    assert settings.source["half_life_days"] == "default"  # and of ages there is nothing to learn
+    before = (repo / ENRICHMENT_FILE).read_bytes()
+    with pytest.raises(ColdStartError, match=r"have the type 'purchase'.* and no time: there is nothing to weigh"):
+        weigh(data([("purchase", user, item, 0) for _, user, item, _ in shop()]), repo)
+    assert (repo / ENRICHMENT_FILE).read_bytes() == before
+
+
+def test_types_of_the_settings_are_weighed_and_others_are_an_error(data, repo) -> None:
+    folder = data([("glance" if kind == "view" else kind, *rest) for kind, *rest in shop(viewed=another)])
+    with pytest.raises(ColdStartError, match="1 type is not known: 'glance'"):
+        weigh(folder, repo)
+    configure(repo, event_weights={"glance": 0.2})
+    assert choice(weigh(folder, repo), "glance").after == 0
+
+
 def test_who_only_viewed_before_is_asked_too(data, repo) -> None:
     events = [event for event in shop(viewed=another) if event[0] == "view" or event[1] < 10 or event[3] > 395]
     # Of the ten who bought something before come twenty rankings at most, of new items and of known ones.

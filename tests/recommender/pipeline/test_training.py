@@ -1,0 +1,149 @@
+"""`coldstart train` on interactions without time: divided by chance, and nothing of the held-out part is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from recommender.cli.app import app, init
+from recommender.data.entities import with_history
+from recommender.model.bundle import read_manifest
+from recommender.model.recommender import HybridRecommender
+from recommender.pipeline import training
+from recommender.pipeline.profiles import build_profiles
+from recommender.pipeline.training import train
+from tests.support.small_shop import apply
+from tests.support.word_model import BACKEND, word_model
+
+ITEMS, USERS, T = 30, 40, datetime(2024, 1, 1, tzinfo=UTC)
+Shop = Callable[[list[str | None]], Path]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    words = ("thing", *(f"kind{kind}" for kind in range(5)))
+    return word_model(tmp_path_factory.mktemp("model") / "words", words)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, model: str) -> Shop:
+    """A registered shop of five kinds of things; the events have these moments in turn, None for no column."""
+
+    def make(moments: list[str | None]) -> Path:
+        folder = tmp_path / "shop"
+        init(folder)
+        repo, data = folder / "feature_repo", folder / "data"
+        Enrichment(model=model, backend=BACKEND).write(repo / ENRICHMENT_FILE)
+        data.mkdir()
+        draw = random.Random(0)
+        rows = ["user_id,item_id,event_timestamp,event_type,query"]
+        for number in range(500):
+            user = draw.randrange(USERS)
+            item, moment = 5 * draw.randrange(ITEMS // 5) + user % 5, moments[number % len(moments)]
+            rows.append(f"u{user},i{item},{moment},purchase,")
+            if number % 5 == 0:
+                rows.append(f"u{user},,{moment},search,kind{user % 5}")
+        if moments == [None]:
+            rows = [row.replace(",event_timestamp", "").replace(",None", "") for row in rows]
+        (data / "interactions.csv").write_text("\n".join(rows) + "\n")
+        items = [f"i{n},thing kind{n % 5}" for n in range(ITEMS)]
+        (data / "items.csv").write_text("\n".join(["item_id,description", *items]) + "\n")
+        users = [f"u{n},{'thing' if n % 2 else ''}" for n in range(USERS)]
+        (data / "users.csv").write_text("\n".join(["user_id,description", *users]) + "\n")
+        build_profiles(data, repo)
+        apply(repo)
+        return folder
+
+    return make
+
+
+def test_interactions_of_one_moment_are_divided_by_chance_and_the_rest_is_not_known(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    tune = training.tune
+
+    def spy(parameters, known, held_out, users, items, **others):
+        asked.update(known=known, held_out=held_out, users=users, items=items)
+        return tune(parameters, known, held_out, users, items, **others)
+
+    monkeypatch.setattr(training, "tune", spy)
+    folder = shop(["2024-01-01"])
+    bundle = folder / "bundle"
+    trained = train(folder / "data", folder / "feature_repo", bundle)
+    known, held_out, users, items = (asked[name] for name in ("known", "held_out", "users", "items"))
+
+    pairs = [set(zip(one.users.tolist(), one.items.tolist(), strict=True)) for one in (known, held_out)]
+    assert not pairs[0] & pairs[1]
+    assert 0.1 < len(held_out) / (len(held_out) + len(known)) < 0.6
+    expected = with_history(known, users, items)
+    for features, rebuilt in zip((users, items), expected, strict=True):
+        np.testing.assert_array_equal(features.profiles, rebuilt.profiles)
+        np.testing.assert_array_equal(features.evidence, rebuilt.evidence)
+    # A search has led to a purchase that may be held out.
+    assert set(users.descriptions) == {"thing", ""}
+    assert any("kind" in text for text in trained.users.descriptions)
+
+    manifest = read_manifest(bundle)
+    assert manifest["cutoff"] is None
+    assert 0 < len(held_out) <= manifest["held_out"] < 500
+    again = train(folder / "data", folder / "feature_repo", folder / "again")
+    ids = trained.users.ids, trained.items.ids
+    np.testing.assert_array_equal(again.score(*ids), trained.score(*ids))
+
+
+def test_a_shop_without_time_runs_through_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shop([None])
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(app, ["train"])
+    assert result.exit_code == 0, result.output
+    assert "the interactions have no time, so parameters are chosen on" in " ".join(result.output.split())
+    apply(folder / "feature_repo").materialize(datetime(2010, 1, 1, tzinfo=UTC), datetime.now(UTC))
+    result = CliRunner().invoke(app, ["recommend", "--user-id", "u3", "-k", "3"])
+    assert (result.exit_code, "user u3 (warm)" in result.output) == (0, True), result.output
+    kinds = [kind for kind in range(5) if f"kind{kind}" in result.output]
+    assert 3 in kinds
+
+
+@pytest.mark.parametrize(
+    ("moments", "cutoff"),
+    [
+        (["2024-01-01", "2024-01-02"], "2024-01-02T00:00:00+00:00"),
+        (["2024-01-01", "2024-02-02", "2024-02-02", "2024-03-03"], "2024-03-01T00:00:00+00:00"),
+        (["2024-01-01T00:00:00.000001", "2024-01-01T00:00:00.000002"], "2024-01-01T00:00:00.000002+00:00"),
+        # One moment among many is no time.
+        (["1970-01-01"] + ["2024-01-01"] * 249, None), (["2024-01-01"] * 249 + ["2024-05-01"], None),
+    ],
+)  # fmt: skip
+def test_few_moments_are_divided_in_time_where_both_parts_are_large_enough(
+    moments: list[str | None], cutoff: str | None, shop: Shop
+) -> None:
+    folder = shop(moments)
+    train(folder / "data", folder / "feature_repo", folder / "bundle")
+    assert read_manifest(folder / "bundle")["cutoff"] == cutoff
+    assert HybridRecommender.load(folder / "bundle").recommend(["u1"], 1)["item_id"].item()
+
+
+def test_a_cutoff_of_data_without_time_is_an_error_that_says_what_to_do(shop: Shop) -> None:
+    folder = shop(["2024-01-01"])
+    with pytest.raises(ColdStartError, match="all are of 2024-01-01T00:00:00, so leave the cut-off out"):
+        train(folder / "data", folder / "feature_repo", folder / "bundle", cutoff=T + timedelta(days=1))
+
+
+def test_a_handful_of_interactions_without_time_can_be_trained_on(shop: Shop, model: str) -> None:
+    folder = shop(["2024-01-01"])
+    with duckdb.connect() as con:
+        con.execute(f"COPY (FROM read_csv('{folder}/data/interactions.csv', all_varchar = true) "
+                    f"WHERE event_type = 'purchase' LIMIT 1) TO '{folder}/data/interactions.csv'")  # fmt: skip
+    build_profiles(folder / "data", folder / "feature_repo")
+    train(folder / "data", folder / "feature_repo", folder / "bundle")
+    assert read_manifest(folder / "bundle")["interactions"] == 1
