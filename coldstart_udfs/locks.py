@@ -21,11 +21,17 @@ from coldstart_udfs.errors import ColdStartError
 
 # On Windows the locked byte cannot be read, so it lies far behind the text.
 _LOCKED_BYTE = 1 << 30
-_PAUSE = 0.05
+_PAUSE = 0.02
+_WHOLE = "coldstart"
 
 
 class InUseError(ColdStartError):
     """Another command writes what this one would write."""
+
+
+def whole(folder: Path) -> Path:
+    """What to lock for a folder as a whole, that need not exist: the lock is `folder/.coldstart.lock`."""
+    return folder / _WHOLE
 
 
 @contextmanager
@@ -37,7 +43,7 @@ def writing(*places: Path, command: str, wait: float = 0.0) -> Iterator[None]:
     folder, a full disk, a file system without locks) the block runs without one.
 
     Args:
-        places: what the block writes; the order does not matter.
+        places: files, or `whole(folder)`, that the block writes; the order does not matter.
         command: what the caller runs, such as "coldstart embed", for the message of others.
         wait: for how many seconds to wait for another process.
 
@@ -91,9 +97,10 @@ def _acquired(path: Path, place: Path, until: float) -> int | None:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
                 return None
             if time.monotonic() >= until:
+                named = place.parent if place.name == _WHOLE else place
                 raise InUseError(
-                    f"{place} is being written by {holder}; nothing was changed here. Wait until that has ended, or "
-                    "stop it, then run the same command again"
+                    f"{named} is being written by {holder}; wait until that has ended, or stop it, then run the same "
+                    "command again. Nothing was written"
                 ) from None
             time.sleep(_PAUSE)
 
