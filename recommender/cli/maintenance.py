@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
 from recommender.cli.command import Command, Group
 from recommender.cli.evaluate import show_evaluation
 from recommender.cli.options import (
@@ -175,7 +176,9 @@ def cache_clear(
     """
     from coldstart_udfs.encoder.cache.upkeep import clear
 
-    console.print(f"{clear(_cache_path(path), fingerprint):,} vectors removed")
+    path = _cache_path(path)
+    with writing(path, command="coldstart cache clear"):
+        console.print(f"{clear(path, fingerprint):,} vectors removed")
 
 
 @cache_app.command("verify", cls=Command)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
 from recommender.cli.options import CacheOption, ModelOption
@@ -238,7 +239,8 @@ def _export(as_csv: bool, as_json: bool, parquet: Path | None) -> Export | None:
     if parquet:
 
         def write_and_report(relation: Relation) -> None:
-            rows = write_parquet(relation, parquet)
+            with writing(parquet, command="coldstart sql --parquet"):
+                rows = write_parquet(relation, parquet)
             console.print(f"{rows:,} row{'' if rows == 1 else 's'} → {parquet}", markup=False, soft_wrap=True)
 
         return write_and_report

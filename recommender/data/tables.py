@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 
 from coldstart_udfs.files import staged
+from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_name, quote_text
 from recommender.data.contract import (
     ATTRIBUTES,
@@ -78,10 +79,11 @@ def ingest(source: Path, out: Path) -> dict[str, int]:
     Raises:
         ContractError: the data break the contract; one line for each breach names the file, the column, the number of
             rows and the first three. Nothing is written.
+        InUseError: another process writes `out`.
     """
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the Parquet or CSV files")
-    with duckdb.connect() as con:
+    with writing(whole(out), command="coldstart ingest"), duckdb.connect() as con:
         load(con, source)
         counts = {table.name: count(con, f"SELECT count(*) FROM {table.name}") for table in TABLES}
         types = con.execute(

@@ -17,6 +17,7 @@ from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.encoder.progress import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
+from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.sql.registration import connection_progress
@@ -55,7 +56,13 @@ def build_profiles(
 
     Raises:
         ColdStartError: the data break the contract, or a SQL file is missing or fails.
+        InUseError: another process changes the repository.
     """
+    with writing(whole(repo / "data"), command="coldstart profiles"):
+        return _build_profiles(data, repo, report)
+
+
+def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
     settings = Enrichment.of_repo(repo)
     encoder = shared_encoder(settings.model, backend=settings.backend)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.contract import TABLES
 from recommender.data.entities import Entities, with_history
@@ -57,9 +58,18 @@ def train(
     Raises:
         ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
             after the cut-off, or a search is requested without Optuna.
+        InUseError: another process changes the repository or writes the bundle.
     """
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
+    with writing(whole(repo / "data"), bundle, command="coldstart train"):
+        return _train(data, repo, bundle, cutoff, parameters, search, report)
+
+
+def _train(
+    data: Path, repo: Path, bundle: Path, cutoff: datetime | None, parameters: Parameters | None, search: int | None,
+    report: Report,
+) -> HybridRecommender:  # fmt: skip
     with duckdb.connect() as con:
         load(con, data)
         interactions = read_interactions(con)

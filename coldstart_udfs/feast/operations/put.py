@@ -26,6 +26,9 @@ from coldstart_udfs.settings import Enrichment
 if TYPE_CHECKING:
     import pandas as pd
 
+# What a `coldstart put` locks in the repository's data folder.
+PUT = "put"
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BAND = re.compile(r"2\^-?[0-9]+")
 
