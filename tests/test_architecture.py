@@ -25,7 +25,7 @@ PACKAGES = ("coldstart_udfs", "recommender")
 LAYERS = (
     ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.locks", "coldstart_udfs.console",
      "coldstart_udfs.quoting"),
-    ("coldstart_udfs.settings", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists"),
+    ("coldstart_udfs.settings", "coldstart_udfs.made_from", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists"),
     ("coldstart_udfs.encoder",),
     ("coldstart_udfs.text",),
     ("coldstart_udfs.sql", "coldstart_udfs"),

@@ -12,6 +12,7 @@ from rich.table import Table
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
+from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
 from recommender.cli.evaluate import show_evaluation
 from recommender.cli.options import (
@@ -67,6 +68,7 @@ def skew(
     from recommender.pipeline.skew import bundle_skew
 
     store = open_store(repo)
+    warn_of_repo(repo, None if training else bundle, store)
     with progress() as report:
         if training:
             found = measure_skew(store, _read_training(training), service=service, limit=limit, report=report)

@@ -20,6 +20,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
+from recommender.cli.checks import warn_of_repo
 from recommender.cli.options import CacheOption, ModelOption
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
 from recommender.sql.catalogue import register as register_bundle
@@ -104,6 +105,8 @@ def sql(
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
         if bundle:
             register_bundle(con, bundle)
+            if enrichment:
+                warn_of_repo(enrichment.absolute().parent, bundle)
         # DuckDB would take a table name for a Python variable of that name.
         con.execute("SET python_enable_replacements = false")
         if script is None:

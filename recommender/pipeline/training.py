@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
+from coldstart_udfs.made_from import MadeFrom, data_hash
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
-from recommender.data.contract import TABLES
 from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
@@ -28,7 +28,7 @@ from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
-from recommender.pipeline.profiles import snapshots
+from recommender.pipeline.profiles import SOURCES, snapshots
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
@@ -72,9 +72,12 @@ def _train(
 ) -> HybridRecommender:  # fmt: skip
     with duckdb.connect() as con:
         load(con, data)
+        data_sha256 = data_hash(data)
+        _check_sources(repo, data, data_sha256)
         interactions = read_interactions(con)
         moments = snapshots(con)
         came = {side: _came(con, side) for side in ("user", "item")}
+        described = {side: _described(con, side, moments[-1]) for side in ("user", "item")}
     cutoff = cutoff or _default_cutoff(interactions, moments)
     before = interactions.timestamps < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
     if before.all() or not before.any():
@@ -90,7 +93,7 @@ def _train(
     about: dict[str, Any] = {
         "trained_until": moments[-1].isoformat(),
         "cutoff": cutoff.isoformat(),
-        "data_sha256": _data_hash(data),
+        "data_sha256": data_sha256,
     }
 
     report("features at the cut-off", 0, 1)
@@ -125,6 +128,8 @@ def _train(
 
     report("current features", 0, 1)
     users, items = read_features(store, interactions, moments[-1])
+    for side, found in (("user", users), ("item", items)):
+        _check_descriptions(repo, side, found, described[side])
     report("current features", 1, 1)
     model = HybridRecommender(chosen).fit(
         interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
@@ -187,6 +192,43 @@ def with_late_words(
     return replace(known, descriptions=descriptions, attributes=attributes, embeddings=embeddings)
 
 
+def _check_sources(repo: Path, data: Path, sha256: str) -> None:
+    """Raise an error if the repository's sources do not exist or were not made from these data."""
+    known = MadeFrom.of_repo(repo)
+    if known and (problem := known.problem(repo, data, sha256)):
+        raise ColdStartError(f"{problem}, then train")
+    if (repo / "sql").is_dir() and not any((repo / "data" / path).exists() for path in SOURCES.values()):
+        raise ColdStartError(
+            f"{repo} has no sources yet; run `coldstart profiles --data {data} --repo {repo}`, `feast -c {repo} apply` "
+            f"and `feast -c {repo} materialize`, then train"
+        )
+
+
+def _check_descriptions(repo: Path, side: str, found: Entities, described: NDArray[np.bool_]) -> None:
+    """Compare the descriptions from Feast with those in the tables; all missing is an error, some are a warning."""
+    lost = [name for name, text, there in zip(found.ids, found.descriptions, described, strict=True)
+            if there and not text]  # fmt: skip
+    if not lost:
+        return
+    count = int(described.sum())
+    told = f"Feast returned no description for {len(lost):,} of {count:,} {side}s that have one, such as {lost[0]}"
+    if len(lost) < count:
+        warnings.warn(f"{told}; a view's ttl or sql/descriptions.sql may leave them out", UserWarning, stacklevel=2)
+        return
+    raise ColdStartError(
+        f"{told}; run `coldstart profiles` and `feast -c {repo} apply`, and see that the views have no ttl, then train"
+    )
+
+
+def _described(con: duckdb.DuckDBPyConnection, side: str, moment: datetime) -> NDArray[np.bool_]:
+    """Return which users, or items, have a description at a moment, in the order of their ids."""
+    query = f"""
+        SELECT event_timestamp <= $1 AND coalesce(regexp_matches(description, '\\S'), false) AS there
+        FROM {side}s ORDER BY {side}_id
+    """
+    return np.asarray(con.execute(query, [moment]).fetchnumpy()["there"], dtype=bool)
+
+
 def _came(con: duckdb.DuckDBPyConnection, side: str) -> NDArray[np.datetime64]:
     """Return when each user, or item, became known, in the order of their ids."""
     query = f"SELECT epoch_us(event_timestamp) AS came FROM {side}s ORDER BY {side}_id"
@@ -215,12 +257,3 @@ def _default_cutoff(interactions: Interactions, moments: list[datetime]) -> date
     seconds = math.floor(middle.astype("datetime64[us]").astype(np.int64) / 1_000_000)
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 
-
-def _data_hash(data: Path) -> str:
-    digest = hashlib.sha256()
-    # A script can create the tables from files with any name.
-    for path in sorted(data.iterdir() if (data / "ingest.sql").is_file() else
-                       (path for table in TABLES for path in data.glob(f"{table.name}.*"))):  # fmt: skip
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -34,6 +34,7 @@ from coldstart_udfs.feast.operations.stores import (
 )
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
+from coldstart_udfs.made_from import data_hash, erased
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from coldstart_udfs.text.cleaning import clean_text
@@ -116,10 +117,14 @@ def forget(
         if not dry_run:
             stack.enter_context(writing(*places, command="coldstart forget"))
             stack.enter_context(writing(repo / "data" / PUT, command="coldstart forget", wait=60))
+        hashes = {folder: data_hash(folder) for folder in folders}
         erasure = _Erasure(store, repo, tables, cache, key, entity_id, dry_run, patience)
         trained = recommenders(entity, entity_id) if recommenders else []
         notes = []
-        if not erasure.run():
+        whole_away = erasure.run()
+        for folder in folders if not dry_run else ():
+            erased(repo, folder, before=hashes[folder])
+        if not whole_away:
             notes.append("rows came back while they were erased: stop what writes them, then run the same forget again")
     busy = materializing(store)
     if busy:
