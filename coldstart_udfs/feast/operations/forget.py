@@ -23,7 +23,7 @@ from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations.put import PUT
 from coldstart_udfs.feast.operations.quotes import quoting
-from coldstart_udfs.feast.operations.registry import materializing, wait_for_materialize
+from coldstart_udfs.feast.operations.registry import materializing, never_materialized, wait_for_materialize
 from coldstart_udfs.feast.operations.stores import (
     OnlineRow,
     join_key,
@@ -131,6 +131,12 @@ def forget(
         notes.append(
             f"{', '.join(busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
             f"{entity} before: when none is running any more, run `feast materialize`, then the same forget again"
+        )
+    first = never_materialized(store)
+    if first and not dry_run:
+        notes.append(
+            f"{', '.join(first)}: never materialised. If a first `feast materialize` is running now, which nobody can "
+            "see, run the same forget again when it has ended"
         )
     quotes, searched = quoting(repo, folders, entity_id, erasure.texts)
     notes += _notes(entity, [repo, *folders], trained, quotes, searched, redis=erasure.redis)

@@ -13,13 +13,22 @@ _PAUSE = 0.2
 
 
 def materializing(store: Any) -> list[str]:
-    """The feature views that a `feast materialize` writes now, or wrote when it was killed, by the registry's file.
+    """The feature views that a `feast materialize` writes now, or wrote when it was killed, as the registry says.
 
-    The first materialisation of a view leaves no trace in the registry before it ends.
+    The first materialisation of a view leaves no trace in the registry before it ends: see `never_materialized`.
     """
-    store.refresh_registry()
-    views = [*store.list_feature_views(), *store.list_stream_feature_views()]
+    views = _views(store)
     return sorted(view.name for view in views if getattr(getattr(view, "state", None), "name", "") == "MATERIALIZING")
+
+
+def never_materialized(store: Any) -> list[str]:
+    """The feature views of which the registry knows no materialisation; a first one may be running."""
+    return sorted(view.name for view in _views(store) if view.online and not view.materialization_intervals)
+
+
+def _views(store: Any) -> list[Any]:
+    store.refresh_registry()
+    return [*store.list_feature_views(), *store.list_stream_feature_views()]
 
 
 def wait_for_materialize(store: Any, seconds: float) -> None:
