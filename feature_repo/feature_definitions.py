@@ -14,6 +14,7 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.types import Array, Float32, Int64, String
 
 from coldstart_udfs.feast import enriched_views
+from coldstart_udfs.made_from import warn_of_changed_data
 from coldstart_udfs.settings import Enrichment
 
 # The warning concerns historical retrieval, which the offline store reads in batches.
@@ -23,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 # α, β and the encoder, from enrichment.json beside this file, or the defaults. `coldstart train` writes the fitted α;
 # the next `feast apply` shows the change.
 ENRICHMENT = Enrichment.of_repo(HERE)
+# `feast apply` warns if `coldstart ingest` has run since the last `coldstart profiles`.
+warn_of_changed_data(HERE)
 
 
 def source(table: str, fingerprint: str, path: str) -> FileSource:

@@ -23,8 +23,10 @@ PACKAGES = ("coldstart_udfs", "recommender")
 # From the ground up. A module imports from its own layer and from those above it in this list, never from those below.
 # The two packages themselves are lazy doors; each stands where the highest of what it gives stands.
 LAYERS = (
-    ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.console", "coldstart_udfs.quoting"),
-    ("coldstart_udfs.settings", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists", "coldstart_udfs.tabular"),
+    ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.locks", "coldstart_udfs.console",
+     "coldstart_udfs.quoting"),
+    ("coldstart_udfs.settings", "coldstart_udfs.made_from", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists",
+     "coldstart_udfs.tabular"),
     ("coldstart_udfs.encoder",),
     ("coldstart_udfs.text",),
     ("coldstart_udfs.sql", "coldstart_udfs"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.model_files import read_json
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
+from coldstart_udfs.locks import writing
 from coldstart_udfs.profile import has_text
 
 EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
@@ -68,8 +71,8 @@ def embed_table(table: pa.Table, text: str, encoder: Encoder) -> pa.Table:
 def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report = no_report) -> Embedded:
     """Embed a column of a parquet file into another parquet file.
 
-    Finished parts are kept in `OUT.unfinished`. After a stop the same call continues from there, if input and encoder
-    are the same. `out` is written, or replaced, when all rows are done.
+    Finished parts are kept in `OUT.unfinished`. After a stop the same call continues from there; a part is taken up
+    only if its rows, the column and the encoder are the same. `out` is written, or replaced, when all rows are done.
 
     Args:
         source: the parquet file.
@@ -80,7 +83,13 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
 
     Raises:
         ColdStartError: `source` is not a parquet file, `out` is `source`, or the column cannot be used.
+        InUseError: another process writes `out`.
     """
+    with writing(out, command="coldstart embed"):
+        return _embed_file(source, out, text, encoder, report)
+
+
+def _embed_file(source: Path, out: Path, text: str, encoder: Encoder, report: Report) -> Embedded:
     file = open_parquet(source)
     check_schema(file.schema_arrow, text, str(source))
     if out.is_dir():
@@ -94,8 +103,11 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
         "text": text, "part": _PART, "fingerprint": encoder.fingerprint,
     }  # fmt: skip
     work = out.with_name(out.name + ".unfinished")
-    if work.exists() and read_json(work / "job.json") != job:
-        shutil.rmtree(work)  # parts of another input or encoder
+    if work.is_dir() and any(work.iterdir()):
+        if not (work / "job.json").is_file():
+            raise ColdStartError(f"{work} does not contain unfinished parts of `coldstart embed`; move it away")
+        if read_json(work / "job.json") != job:
+            shutil.rmtree(work)  # parts of another input or encoder
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "job.json", json.dumps(job, indent=2) + "\n")
 
@@ -105,7 +117,7 @@ def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: 
     done = resumed = 0
     parts = []
     for number, table in enumerate(_parts(file)):
-        path = work / f"{number:06}.arrow"
+        path = work / f"{number:06}-{_key(table, job)}.arrow"
         parts.append(path)
         if path.exists():
             resumed += len(table)
@@ -181,6 +193,28 @@ def _parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
             rows -= _PART
     if rows:
         yield pa.Table.from_batches(waiting)
+
+
+def _key(table: pa.Table, job: dict[str, Any]) -> str:
+    """What a part depends on, hashed: its rows, the column and the encoder."""
+    digest = hashlib.blake2b(json.dumps([job["text"], job["fingerprint"]]).encode(), digest_size=12)
+    with pa.PythonFile(_Hashed(digest), mode="w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return digest.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """A file that keeps nothing of what is written to it but a digest."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
 
 
 def _write_part(path: Path, table: pa.Table, text: str, encoder: Encoder, tell: Callable[[int], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.fs
 from coldstart_udfs.encoder.bulk import check_schema, embed_table
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
 
 _ROWS = 2_048
 
@@ -50,9 +52,17 @@ def embed_directory(
 
     Raises:
         ColdStartError: Ray is not installed, the input cannot be used, `out` is not empty, or Ray lost rows.
+        InUseError: another process writes `out`. An object store has no locks.
     """
     if find_spec("ray") is None:
         raise ColdStartError("--engine ray needs Ray, not installed here: pip install 'feast-coldstart[ray]'")
+    with writing(Path(out), command="coldstart embed --engine ray") if "://" not in out else nullcontext():
+        return _embed_directory(source, out, text, model, backend, cache, workers)
+
+
+def _embed_directory(
+    source: str, out: str, text: str, model: str | None, backend: str, cache: bool | str, workers: int
+) -> int:
     import ray
 
     dataset = _open(source)

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
+from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import Enrichment
 from recommender.pipeline.profiles import SOURCES
 
@@ -78,6 +79,11 @@ def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> 
             "run `make demo` there, or start a shop of your own with `coldstart init`"
         )
     os.chdir(root)
+    with writing(Path(_STATE), command="coldstart demo"):
+        _run_steps(root, console, show_evaluation)
+
+
+def _run_steps(root: Path, console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:
     started = time.monotonic()
     code = _code_hash(root)
     steps = [_ingest(), _profiles(), _apply("feast apply")]

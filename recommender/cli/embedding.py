@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import whole, writing
 from recommender.cli.command import Command, Group
 from recommender.cli.options import CacheOption, ModelOption
 
@@ -98,10 +99,11 @@ def build_encoder(
         coldstart encoder build --backend onnx-int8
         coldstart encoder build --backend static --model models/shop --again
     """
-    from coldstart_udfs.encoder.derived import build
+    from coldstart_udfs.encoder.derived import build, models_folder
     from coldstart_udfs.encoder.model_files import ModelFiles
 
-    with console.status("building …") as status:
+    # One at a time: the variant's speed is measured.
+    with writing(whole(models_folder()), command="coldstart encoder build"), console.status("building …") as status:
         manifest = build(ModelFiles(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
     measured = [f"{manifest.texts_per_second:,.0f} texts/s on this machine"]
     if manifest.cosine_mean is not None:

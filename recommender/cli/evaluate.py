@@ -14,6 +14,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.cli.options import DATA, DateOrderOption, EncodingOption, ModelOption, parse_date
 
@@ -116,30 +117,32 @@ def evaluate(
 
         require_matplotlib()  # an evaluation takes hours; fail before it
     unfinished = json_file.with_name(f"{json_file.name}.unfinished") if json_file else None
-    try:
-        with progress() as report:
-            encoder = (model, None) if model or not settings else (settings.model, settings.backend)
-            weights = settings.event_weights if settings else EVENT_WEIGHTS
-            read = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
-            tables = _read(items, users, interactions, data, encoder, report, read)
-            found = run(
-                tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished, report=report,
-                settings=settings,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        kept = f"finished parts are in {unfinished}, and the same command continues from there"
-        console.print(f"stopped; {kept if unfinished else 'nothing was kept: give --json FILE to be able to continue'}")
-        raise typer.Exit(130) from None
-    if json_file:
-        from coldstart_udfs.files import write_text
+    with writing(*(path for path in (json_file, html_file) if path), command="coldstart evaluate"):
+        try:
+            with progress() as report:
+                encoder = (model, None) if model or not settings else (settings.model, settings.backend)
+                weights = settings.event_weights if settings else EVENT_WEIGHTS
+                how = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
+                tables = _read(items, users, interactions, data, encoder, report, how)
+                found = run(
+                    tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished,
+                    report=report, settings=settings,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            kept = f"finished parts are in {unfinished}, and the same command continues from there"
+            nothing = "nothing was kept: give --json FILE to be able to continue"
+            console.print(f"stopped; {kept if unfinished else nothing}")
+            raise typer.Exit(130) from None
+        if json_file:
+            from coldstart_udfs.files import write_text
 
-        write_text(json_file, json.dumps(found.result, indent=2, allow_nan=False) + "\n")
-    if html_file:
-        from recommender.evaluation.report import write_report
+            write_text(json_file, json.dumps(found.result, indent=2, allow_nan=False) + "\n")
+        if html_file:
+            from recommender.evaluation.report import write_report
 
-        write_report(found, html_file)
-    if unfinished:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            write_report(found, html_file)
+        if unfinished:
+            shutil.rmtree(unfinished, ignore_errors=True)
     show_evaluation(found.result)
 
 

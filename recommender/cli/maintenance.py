@@ -11,6 +11,8 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
+from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
 from recommender.cli.evaluate import show_evaluation
 from recommender.cli.options import (
@@ -66,6 +68,7 @@ def skew(
     from recommender.pipeline.skew import bundle_skew
 
     store = open_store(repo)
+    warn_of_repo(repo, None if training else bundle, store)
     with progress() as report:
         if training:
             found = measure_skew(store, _read_training(training), service=service, limit=limit, report=report)
@@ -175,7 +178,9 @@ def cache_clear(
     """
     from coldstart_udfs.encoder.cache.upkeep import clear
 
-    console.print(f"{clear(_cache_path(path), fingerprint):,} vectors removed")
+    path = _cache_path(path)
+    with writing(path, command="coldstart cache clear"):
+        console.print(f"{clear(path, fingerprint):,} vectors removed")
 
 
 @cache_app.command("verify", cls=Command)

@@ -16,6 +16,7 @@ from rich.table import Table
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
+from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
 from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
 
@@ -106,7 +107,9 @@ def recommend(
 
     model = HybridRecommender.load(bundle)
     with console.status("features through Feast …"):
-        user = online_user(open_store(repo), model, user_id or NEW, description)
+        store = open_store(repo)
+        user = online_user(store, model, user_id or NEW, description)
+    warn_of_repo(repo, bundle, store)
     ranking = model.recommend(user, k, explain=explain)
     _show_ranking(ranking, f"for user {user_id or NEW}", "user_id", description)
 
@@ -133,7 +136,9 @@ def audience(
 
     model = HybridRecommender.load(bundle)
     with console.status("features through Feast …"):
-        item = online_item(open_store(repo), model, item_id or NEW, description)
+        store = open_store(repo)
+        item = online_item(store, model, item_id or NEW, description)
+    warn_of_repo(repo, bundle, store)
     _show_ranking(model.audience(item, k), f"for item {item_id or NEW}", "item_id", description)
 
 
@@ -164,6 +169,7 @@ def explain(
         if model.fitted.items.row(item_id) < 0 and not item.descriptions[0] and not item.attributes[0]:
             raise UnknownIdError(f"item {item_id} is neither in {bundle} nor in the online store; give one that is")
         terms = model.explain(user, item, encoder=request_encoder(store))
+    warn_of_repo(repo, bundle, store)
     named = f"item {item_id} ({item.descriptions[0]})" if item.descriptions[0] else f"item {item_id}"
     console.print(f"{named} for user {user_id or NEW}{_quoted(description)}", style="bold", markup=False)
     table = Table("term", "kind")

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.files import write_text
+from coldstart_udfs.files import staged, write_text
+from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.options import (
     DATA,
@@ -41,9 +42,12 @@ def init(
     target = directory / "feature_repo"
     if target.exists():
         raise ColdStartError(f"{target} exists already; choose another folder")
-    left_out = shutil.ignore_patterns("data", "feast_monitoring", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
-    shutil.copytree(_template(), target, ignore=left_out)
-    Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
+    left_out = shutil.ignore_patterns(
+        "data", "feast_monitoring", "__pycache__", ".unfinished-*", ".*.lock", ENRICHMENT_FILE
+    )
+    with writing(target, command="coldstart init"), staged(directory) as scratch:
+        shutil.copytree(_template(), scratch / target.name, ignore=left_out)
+        Enrichment.of_repo(scratch / target.name).write(scratch / target.name / ENRICHMENT_FILE)
     console.print(
         f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.parquet or "
         ".csv), then run\n"
@@ -161,9 +165,11 @@ def put(
         coldstart put --item-id 22430 --description "Enamel jug" --attribute price=5
     """
     entity, name = one_entity(user_id, item_id)
+    from coldstart_udfs.feast.operations.put import PUT
     from coldstart_udfs.feast.operations.put import put as run
 
-    with console.status("through Feast …"):
+    # Others that put are waited for; training and new profiles take no notice of a put.
+    with writing(repo / "data" / PUT, command="coldstart put", wait=60), console.status("through Feast …"):
         done = run(repo, entity, name, description, attribute)
     known = f"profile known, {done.evidence[0]:,} interactions" if done.evidence[0] else "cold, no interactions yet"
     console.print(f"{entity} {name}: {known}; norm of the enriched profile {done.norm[0]:.3f}", markup=False)

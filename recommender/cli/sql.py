@@ -17,8 +17,10 @@ from rich.text import Text
 
 from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
+from recommender.cli.checks import warn_of_repo
 from recommender.cli.options import CacheOption, ModelOption
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
 from recommender.sql.catalogue import register as register_bundle
@@ -103,6 +105,8 @@ def sql(
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
         if bundle:
             register_bundle(con, bundle)
+            if enrichment:
+                warn_of_repo(enrichment.absolute().parent, bundle)
         # DuckDB would take a table name for a Python variable of that name.
         con.execute("SET python_enable_replacements = false")
         if script is None:
@@ -238,7 +242,8 @@ def _export(as_csv: bool, as_json: bool, parquet: Path | None) -> Export | None:
     if parquet:
 
         def write_and_report(relation: Relation) -> None:
-            rows = write_parquet(relation, parquet)
+            with writing(parquet, command="coldstart sql --parquet"):
+                rows = write_parquet(relation, parquet)
             console.print(f"{rows:,} row{'' if rows == 1 else 's'} → {parquet}", markup=False, soft_wrap=True)
 
         return write_and_report

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 
 from coldstart_udfs.files import staged
+from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import EVENT_WEIGHTS
 from coldstart_udfs.tabular import FileError, kind_of, read_file, sheets_of, table_name
@@ -117,10 +118,11 @@ def ingest(
     Raises:
         ContractError: the data break the contract; one line for each breach names the file, the column, the number of
             rows and the first three. Nothing is written.
+        InUseError: another process writes `out`.
     """
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the raw files")
-    with duckdb.connect() as con:
+    with writing(*([] if dry_run else [whole(out)]), command="coldstart ingest"), duckdb.connect() as con:
         loaded = load(con, source, weights, encoding=encoding, date_order=date_order)
         if not dry_run:
             _write(con, out)

@@ -21,7 +21,7 @@ _KEY = "key.txt"
 
 
 class Finished:
-    """Named results of one job. Results of a job with another key are deleted.
+    """Named results of one job. Results of a job with another key are deleted, and never read: file names contain it.
 
     Args:
         folder: created with the first result; None keeps nothing.
@@ -58,8 +58,10 @@ class Finished:
 
     def folder(self, name: str) -> Path | None:
         """Return a folder for a part of the job, or None."""
-        return self._folder / name if self._folder else None
+        return self._folder / f"{name}-{self._digest(name)}" if self._folder else None
 
     def _path(self, name: str) -> Path | None:
-        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        return self._folder / f"{digest}.npz" if self._folder else None
+        return self._folder / f"{self._digest(name)}.npz" if self._folder else None
+
+    def _digest(self, name: str) -> str:
+        return hashlib.blake2b(f"{self._key}\0{name}".encode(), digest_size=12).hexdigest()

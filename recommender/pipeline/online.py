@@ -9,6 +9,7 @@ import numpy as np
 
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
+from coldstart_udfs.feast.operations.registry import serving
 from coldstart_udfs.feast.operations.stores import open_store as open_store
 from coldstart_udfs.profile import Vectors, has_text
 from coldstart_udfs.settings import Enrichment
@@ -68,7 +69,8 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
         *(f"{side}_descriptions:{side}_{feature}" for feature in ("description", "attributes", "embedding")),
         *(f"{side}_enriched:{side}_{feature}" for feature in ("evidence_weight", "embedding_fingerprint")),
     ]  # fmt: skip
-    answer = store.get_online_features(features, [{f"{side}_id": name}]).to_dict()
+    with serving(store):
+        answer = store.get_online_features(features, [{f"{side}_id": name}]).to_dict()
     found = {key.removeprefix(f"{side}_"): values[0] for key, values in answer.items()}
     known = model.fitted.users if side == "user" else model.fitted.items
     width, fingerprint = known.embeddings.shape[1], str(found["embedding_fingerprint"])

@@ -18,10 +18,12 @@ from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.encoder.progress import EncoderStats
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
+from coldstart_udfs.locks import whole, writing
+from coldstart_udfs.made_from import MadeFrom, data_hash
 from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.sql.registration import connection_progress
-from recommender.data.contract import CART_REMOVAL, WISHLIST_REMOVAL, numeric_attributes
+from recommender.data.contract import CART_REMOVAL, TABLES, WISHLIST_REMOVAL, numeric_attributes
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
@@ -57,15 +59,26 @@ def build_profiles(
 
     Raises:
         ColdStartError: the data break the contract, or a SQL file is missing or fails.
+        InUseError: another process changes the repository.
     """
+    with writing(whole(repo / "data"), command="coldstart profiles"):
+        return _build_profiles(data, repo, report)
+
+
+def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
     settings = Enrichment.of_repo(repo)
     encoder = shared_encoder(settings.model, backend=settings.backend)
     # Every reader of these vectors uses the backend that "auto" chose here.
     settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
+    read = data_hash(data) if data.is_dir() else ""
     with connect(enrichment=settings) as con:
         load(con, data, settings.event_weights)
+        if data_hash(data) != read:
+            raise ColdStartError(f"{data} was written while it was read; nothing was changed. Run the command again")
+        rows = {table.name: _count(con, table.name) for table in TABLES}
+        made_from = MadeFrom.of_data(repo, data, rows, sha256=read)
         # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
         con.execute("SET threads = 1; SET preserve_insertion_order = false")
         moments = snapshots(con, settings.half_life_days)
@@ -99,6 +112,7 @@ def build_profiles(
         report("profiles as of each month", len(moments), len(moments))
         counts = {source: _count(con, source) for source in tables}
         with ExitStack() as stack:
+            replace(made_from, complete=False).write(repo)
             for source, path in tables.items():
                 target = repo / "data" / path
                 scratch = stack.enter_context(staged(target.parent))
@@ -115,6 +129,7 @@ def build_profiles(
         if SEARCHES not in tables.values():
             (repo / "data" / SEARCHES).unlink(missing_ok=True)
         settings.write(repo / ENRICHMENT_FILE)
+        made_from.write(repo)
         return counts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import whole, writing
+from coldstart_udfs.made_from import MadeFrom, data_hash
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
-from recommender.data.contract import TABLES
 from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
@@ -27,7 +28,7 @@ from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
-from recommender.pipeline.profiles import snapshots
+from recommender.pipeline.profiles import SOURCES, snapshots
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.validation import by_chance, made_cold
 from recommender.tuning.weights import choose_cold_offset, tune
@@ -60,15 +61,27 @@ def train(
     Raises:
         ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
             after the cut-off, or a search is requested without Optuna.
+        InUseError: another process changes the repository or writes the bundle.
     """
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
+    with writing(whole(repo / "data"), bundle, command="coldstart train"):
+        return _train(data, repo, bundle, cutoff, parameters, search, report)
+
+
+def _train(
+    data: Path, repo: Path, bundle: Path, cutoff: datetime | None, parameters: Parameters | None, search: int | None,
+    report: Report,
+) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
     with duckdb.connect() as con:
         load(con, data, settings.event_weights)
+        data_sha256 = data_hash(data)
+        _check_sources(repo, data, data_sha256)
         interactions = read_interactions(con, settings.event_weights)
         moments = snapshots(con, settings.half_life_days)
         came = {side: _came(con, side) for side in ("user", "item")}
+        described = {side: _described(con, side, moments[-1]) for side in ("user", "item")}
     weights = EventWeights.of_settings(settings)
     parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale)
     division = _divided(interactions, cutoff or _default_cutoff(interactions, moments), parameters.seed)
@@ -77,7 +90,7 @@ def train(
         "trained_until": moments[-1].isoformat(),
         "cutoff": None if division.by_chance else division.moment.isoformat(),
         "held_out": int((~division.known).sum()),
-        "data_sha256": _data_hash(data),
+        "data_sha256": data_sha256,
     }
 
     report("features at the cut-off", 0, 1)
@@ -117,6 +130,8 @@ def train(
 
     report("current features", 0, 1)
     users, items = read_features(store, interactions, moments[-1])
+    for side, found in (("user", users), ("item", items)):
+        _check_descriptions(repo, side, found, described[side])
     report("current features", 1, 1)
     model = HybridRecommender(chosen).fit(
         interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
@@ -177,6 +192,43 @@ def with_late_words(
     for place, row in enumerate(late.tolist()):
         descriptions[row], attributes[row] = told.descriptions[place], told.attributes[place]
     return replace(known, descriptions=descriptions, attributes=attributes, embeddings=embeddings)
+
+
+def _check_sources(repo: Path, data: Path, sha256: str) -> None:
+    """Raise an error if the repository's sources do not exist or were not made from these data."""
+    known = MadeFrom.of_repo(repo)
+    if known and (problem := known.problem(repo, data, sha256)):
+        raise ColdStartError(f"{problem}, then train")
+    if (repo / "sql").is_dir() and not any((repo / "data" / path).exists() for path in SOURCES.values()):
+        raise ColdStartError(
+            f"{repo} has no sources yet; run `coldstart profiles --data {data} --repo {repo}`, `feast -c {repo} apply` "
+            f"and `feast -c {repo} materialize`, then train"
+        )
+
+
+def _check_descriptions(repo: Path, side: str, found: Entities, described: NDArray[np.bool_]) -> None:
+    """Compare the descriptions from Feast with those in the tables; all missing is an error, some are a warning."""
+    lost = [name for name, text, there in zip(found.ids, found.descriptions, described, strict=True)
+            if there and not text]  # fmt: skip
+    if not lost:
+        return
+    count = int(described.sum())
+    told = f"Feast returned no description for {len(lost):,} of {count:,} {side}s that have one, such as {lost[0]}"
+    if len(lost) < count:
+        warnings.warn(f"{told}; a view's ttl or sql/descriptions.sql may leave them out", UserWarning, stacklevel=2)
+        return
+    raise ColdStartError(
+        f"{told}; run `coldstart profiles` and `feast -c {repo} apply`, and see that the views have no ttl, then train"
+    )
+
+
+def _described(con: duckdb.DuckDBPyConnection, side: str, moment: datetime) -> NDArray[np.bool_]:
+    """Return which users, or items, have a description at a moment, in the order of their ids."""
+    query = f"""
+        SELECT event_timestamp <= $1 AND coalesce(regexp_matches(description, '\\S'), false) AS there
+        FROM {side}s ORDER BY {side}_id
+    """
+    return np.asarray(con.execute(query, [moment]).fetchnumpy()["there"], dtype=bool)
 
 
 def _came(con: duckdb.DuckDBPyConnection, side: str) -> NDArray[np.datetime64]:
@@ -246,12 +298,3 @@ def _as_datetime(moment: np.datetime64) -> datetime:
     microseconds = int(moment.astype("datetime64[us]").astype(np.int64))
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
-
-def _data_hash(data: Path) -> str:
-    digest = hashlib.sha256()
-    # A script can create the tables from files with any name.
-    for path in sorted(data.iterdir() if (data / "ingest.sql").is_file() else
-                       (path for table in TABLES for path in data.glob(f"{table.name}.*"))):  # fmt: skip
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.contract import RETURN
 from recommender.data.dataset import files_in, read_dataset, settings_of
@@ -69,7 +70,13 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     Raises:
         ColdStartError: the data break the contract, the repository does not exist, or there are too few held-out
             rankings; nothing is written.
+        InUseError: another process changes the repository.
     """
+    with writing(whole(repo / "data"), command="coldstart weigh"):
+        return _weigh(data, repo, report)
+
+
+def _weigh(data: Path, repo: Path, report: Report) -> Weighing:
     settings = settings_of(repo)
     tables = read_dataset(
         *files_in(data), model=settings.model, backend=settings.backend, weights=settings.event_weights, report=report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from recommender.model.parameters import Parameters
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
+# A trial of another version is another result.
+_PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy")
 _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
 
 
@@ -121,12 +124,16 @@ def _fingerprint(
     parameters: Parameters, train: Interactions, held_out: Interactions, seen: Interactions, users: Entities,
     items: Entities,
 ) -> str:
-    """Trials on other data or with other defaults are another study."""
-    digest = hashlib.blake2b(repr((parameters.as_json(), users.fingerprint)).encode(), digest_size=12)
+    """Trials on other data, with other defaults or by other versions are another study."""
+    versions = [version(package) for package in _PACKAGES]
+    digest = hashlib.blake2b(repr((parameters.as_json(), users.fingerprint, versions)).encode(), digest_size=12)
     for side in (users, items):
         labels = [list(one) for one in side.attributes]
         digest.update(repr((list(side.ids), list(side.descriptions), labels)).encode())
+        for values in (side.embeddings, side.profiles, side.evidence):
+            digest.update(np.ascontiguousarray(values).tobytes())
     for part in (train, held_out, seen):
-        for name in ("users", "items", "weights", "timestamps"):
+        digest.update(repr(list(part.event_types)).encode())
+        for name in ("users", "items", "weights", "timestamps", "events", "returned"):
             digest.update(np.ascontiguousarray(getattr(part, name)).tobytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-from feast import Entity, FeatureService, FeatureStore, FeatureView, OnDemandFeatureView
+from feast import Entity, FeatureService, FeatureStore, FeatureView, FeatureViewState, OnDemandFeatureView
 
 from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import init
@@ -55,6 +55,13 @@ def build(shop: Path) -> None:
         for table in ("users", "items", "interactions"):
             con.execute(f"COPY {table} TO '{data / table}.parquet' (FORMAT parquet, COMPRESSION zstd)")
     build_profiles(data, shop / "feature_repo")
+
+
+def stuck(store: FeatureStore, name: str) -> None:
+    """The registry as a `feast materialize` leaves it that is killed while it writes a view."""
+    view = store.get_feature_view(name)
+    view.state = FeatureViewState.MATERIALIZING
+    store.registry.apply_feature_view(view, store.project, commit=True)
 
 
 def online(store: FeatureStore, *names: str) -> dict[str, list[Any]]:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from feast.infra.registry.base_registry import BaseRegistry
 
 _logger = logging.getLogger(__name__)
+# The template sets this for a registry in a file. Feast warns that it has no effect there; it has (docs/upstream/22).
+logging.getLogger("feast.repo_config").addFilter(
+    lambda record: "`serve_features_while_materializing` is enabled but `registry_type` is 'file'" not in record.msg
+)
 
 
 class ColdStartDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # Feast is not typed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,14 +21,27 @@ from coldstart_udfs.encoder.cache.store import default_path, key_of
 from coldstart_udfs.encoder.derived import installed
 from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.feast.operations.stores import join_key, local_places, online_rows, open_store, parquet_files
+from coldstart_udfs.feast.operations.put import PUT
+from coldstart_udfs.feast.operations.quotes import quoting
+from coldstart_udfs.feast.operations.registry import materializing, never_materialized, wait_for_materialize
+from coldstart_udfs.feast.operations.stores import (
+    OnlineRow,
+    join_key,
+    local_places,
+    online_rows,
+    open_store,
+    parquet_files,
+)
 from coldstart_udfs.files import staged
+from coldstart_udfs.locks import whole, writing
+from coldstart_udfs.made_from import data_hash, erased
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from coldstart_udfs.text.cleaning import clean_text
 from coldstart_udfs.text.redaction import redact
 
-_LEFTOVERS = ".unfinished-*"
+_LEFTOVERS = (".unfinished-*", "*.unfinished")
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -64,12 +77,14 @@ class Forgotten:
 
 def forget(
     store: Any, entity: str, entity_id: str, *, data: str | Path | None = "data", cache: str | Path | None = None,
-    recommenders: Callable[[str, str], Sequence[Path]] | None = None, dry_run: bool = False,
+    recommenders: Callable[[str, str], Sequence[Path]] | None = None, dry_run: bool = False, patience: float = 60.0,
 ) -> Forgotten:
     """Erase an entity's texts, vectors and profile from all files and stores of a repository on this machine.
 
-    The vector cache is cleaned first and the sources last, because vectors can only be found by their texts. After an
-    interruption the same call continues; a second run finds nothing.
+    The vector cache is cleaned first, because vectors can only be found by their texts; then the tables and sources;
+    then the online store, where a materialisation that runs meanwhile is waited for, because it may have read the
+    sources before. All places are searched again until nothing is found. After an interruption the same call continues;
+    a second run finds nothing.
 
     Args:
         store: a FeatureStore, or the folder of its repository.
@@ -80,6 +95,7 @@ def forget(
         recommenders: gives the folders of trained recommenders that hold an entity; called with `entity` and
             `entity_id`. A note names each: it has to be trained again. None if there are none.
         dry_run: only count.
+        patience: for how many seconds to wait for a materialisation.
 
     Returns:
         What was removed, and what remains to be done by hand.
@@ -87,6 +103,7 @@ def forget(
     Raises:
         ColdStartError: the id is blank, `data` has no table, or data are in a place that this function cannot erase
             from: nothing was removed. Or a file is in use: the same call continues from there.
+        InUseError: another process changes the repository or the tables: nothing was removed.
     """
     if not has_text(entity_id):
         raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
@@ -94,31 +111,95 @@ def forget(
     repo, tables = Path(store.repo_path).resolve(), _tables(data)
     cache = default_path() if cache is None else Path(cache)
     key = join_key(store, entity)
-    files = _holders(_files(store, repo, tables), key, entity_id)
-    online = online_rows(store)
-    rows = online.find(key, entity_id) if online else []
-    values = online.values(rows) if online else []
-    texts = [*_texts_of_files(files, key, entity_id), *_texts_of_values(values, _fingerprints(files, repo))]
-    reports = _reports(repo, texts)
-    trained = recommenders(entity, entity_id) if recommenders else []
+    folders = list(dict.fromkeys(path.parent for path in tables))
+    places = [whole(repo / "data"), *map(whole, folders)]
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(writing(*places, command="coldstart forget"))
+            stack.enter_context(writing(repo / "data" / PUT, command="coldstart forget", wait=60))
+        hashes = {folder: data_hash(folder) for folder in folders}
+        erasure = _Erasure(store, repo, tables, cache, key, entity_id, dry_run, patience)
+        trained = recommenders(entity, entity_id) if recommenders else []
+        notes = []
+        whole_away = erasure.run()
+        for folder in folders if not dry_run else ():
+            erased(repo, folder, before=hashes[folder])
+        if not whole_away:
+            notes.append("rows came back while they were erased: stop what writes them, then run the same forget again")
+    busy = materializing(store)
+    if busy:
+        notes.append(
+            f"{', '.join(busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
+            f"{entity} before: when none is running any more, run `feast materialize`, then the same forget again"
+        )
+    first = never_materialized(store)
+    if first and not dry_run:
+        notes.append(
+            f"{', '.join(first)}: never materialised. If a first `feast materialize` is running now, which nobody can "
+            "see, run the same forget again when it has ended"
+        )
+    quotes, searched = quoting(repo, folders, entity_id, erasure.texts)
+    notes += _notes(entity, [repo, *folders], trained, quotes, searched, redis=erasure.redis)
+    return Forgotten(entity, entity_id, [row for row in erasure.removed() if row.count], notes)
 
-    vectors = cache_upkeep.forget(cache, _keys(repo, texts), dry_run=dry_run)
-    removed = [Removed(f"vector cache, {cache}", "vectors", vectors)]
-    if online:
-        if not dry_run:
-            online.erase(rows)
-        removed.append(Removed(online.name, "values", len(values)))
-    for path, count in reports.items():
-        removed.append(Removed(str(path), "rows of statistics that quote a text", count))
-        if not dry_run:
-            _rewrite(path, lambda table: pc.invert(_quoting(table, texts)))
-    for path, count in files.items():
-        removed.append(Removed(str(path), "rows", count))
-        if not dry_run:
-            _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
-    folders = [repo, *dict.fromkeys(path.parent for path in tables)]
-    notes = _notes(entity, folders, trained, redis=online is not None and "redis" in online.name)
-    return Forgotten(entity, entity_id, [row for row in removed if row.count], notes)
+
+class _Erasure:
+    """The search for an entity in all places, and its removal, until nothing is found."""
+
+    def __init__(
+        self, store: Any, repo: Path, tables: list[Path], cache: Path, key: str, entity_id: str, dry_run: bool,
+        patience: float,
+    ) -> None:  # fmt: skip
+        self._store, self._repo, self._tables, self._cache = store, repo, tables, cache
+        self._key, self._entity_id, self._dry_run, self._patience = key, entity_id, dry_run, patience
+        self._online = online_rows(store)
+        self._counts: dict[tuple[str, str], int] = {}
+        self.texts: list[str] = []
+        self.redis = self._online is not None and "redis" in self._online.name
+
+    def removed(self) -> list[Removed]:
+        return [Removed(place, what, count) for (place, what), count in self._counts.items()]
+
+    def run(self) -> bool:
+        """Whether nothing is left; a dry run looks once."""
+        return self._round(first=True) or self._dry_run or any(self._round() for _ in range(_ROUNDS))
+
+    def _round(self, *, first: bool = False) -> bool:
+        """Erase what is found; whether that was nothing."""
+        key, entity_id = self._key, self._entity_id
+        files = _holders(_files(self._store, self._repo, self._tables), key, entity_id)
+        rows, values = self._online_rows()
+        texts = [*_texts_of_files(files, key, entity_id)]
+        if values:
+            texts += _texts_of_values(values, _fingerprints(files, self._repo))
+        self.texts += texts
+        reports = _reports(self._repo, texts)
+        if first or texts:
+            vectors = cache_upkeep.forget(self._cache, _keys(self._repo, texts), dry_run=self._dry_run)
+            self._count(f"vector cache, {self._cache}", "vectors", vectors)
+        if self._online:
+            self._count(self._online.name, "values", len(values))
+        for path, count in reports.items():
+            self._count(str(path), "rows of statistics that quote a text", count)
+            if not self._dry_run:
+                _rewrite(path, lambda table: pc.invert(_quoting(table, texts)))
+        for path, count in files.items():
+            self._count(str(path), "rows", count)
+            if not self._dry_run:
+                _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
+        if self._online and not self._dry_run and (first or rows):
+            self._online.erase(rows)
+        if first and not self._dry_run:
+            # What was read before the sources were rewritten may be written until then; the next round erases it.
+            wait_for_materialize(self._store, self._patience)
+        return not (files or rows)
+
+    def _online_rows(self) -> tuple[list[OnlineRow], list[bytes]]:
+        rows = self._online.find(self._key, self._entity_id) if self._online else []
+        return rows, self._online.values(rows) if self._online else []
+
+    def _count(self, place: str, what: str, count: int) -> None:
+        self._counts[place, what] = self._counts.get((place, what), 0) + count
 
 
 def _tables(folder: str | Path | None) -> list[Path]:
@@ -280,7 +361,9 @@ def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
         path.unlink()
 
 
-def _notes(entity: str, folders: Sequence[Path], trained: Sequence[Path], *, redis: bool) -> list[str]:
+def _notes(
+    entity: str, folders: Sequence[Path], trained: Sequence[Path], quotes: Sequence[Path], searched: int, *, redis: bool
+) -> list[str]:
     shared = "item profiles are means over buyers" if entity == "user" else "user profiles are sums over items"
     notes = [
         f"raw files stay: the next `coldstart ingest` of them brings the {entity} back",
@@ -293,7 +376,21 @@ def _notes(entity: str, folders: Sequence[Path], trained: Sequence[Path], *, red
         notes.insert(0, f"the recommender in {folder} holds the {entity}'s text: run `coldstart train` again")
     if redis:
         notes.append("Redis' own files hold the keys until it rewrites them: redis-cli BGSAVE, BGREWRITEAOF")
-    left = [str(path) for folder in folders for path in folder.rglob(_LEFTOVERS)]
-    if left:
-        notes.insert(0, f"a write that was killed left {', '.join(left)}: delete it if nothing is being written there")
+    notes.append(
+        f"{searched:,} HTML and JSON files in and beside {', '.join(map(str, folders))} were searched; reports of "
+        "`coldstart evaluate` and results of `coldstart embed` elsewhere were not"
+    )
+    if quotes:
+        named = ", ".join(map(str, quotes))
+        notes.insert(0, f"{named}: quotes the {entity}; delete it, or write it again after the next training")
+    places = dict.fromkeys(path for folder in (*folders, folders[0].parent) for path in _leftovers(folder, folders))
+    if places:
+        left = ", ".join(map(str, places))
+        notes.insert(0, f"a write that was stopped left {left}, not searched: delete it if nothing is written there")
     return notes
+
+
+def _leftovers(folder: Path, searched: Sequence[Path]) -> Iterator[Path]:
+    """What stopped writes left in a folder; directly in it if it is not one of those to search as a whole."""
+    for pattern in _LEFTOVERS:
+        yield from folder.rglob(pattern) if folder in searched else folder.glob(pattern)

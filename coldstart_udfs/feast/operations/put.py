@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.offline.session import first_line
+from coldstart_udfs.feast.operations.registry import serving
 from coldstart_udfs.feast.operations.stores import join_key, local_places, open_store, parquet_files
 from coldstart_udfs.profile import band_label, has_text
 from coldstart_udfs.settings import Enrichment
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# What a `coldstart put` locks in the repository's data folder.
+PUT = "put"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BAND = re.compile(r"2\^-?[0-9]+")
@@ -273,5 +277,6 @@ def _read_back(
 
 
 def _online(store: Any, features: list[str], key: str, names: list[str]) -> dict[str, list[Any]]:
-    answer: dict[str, list[Any]] = store.get_online_features(features, [{key: name} for name in names]).to_dict()
+    with serving(store):
+        answer: dict[str, list[Any]] = store.get_online_features(features, [{key: name} for name in names]).to_dict()
     return answer

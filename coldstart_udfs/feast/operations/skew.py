@@ -11,6 +11,7 @@ import numpy as np
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.operations.registry import serving
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +217,8 @@ def _online(
     store: Any, view: str, names: Sequence[str], entities: pd.DataFrame
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
     """Values, and their event timestamps in seconds since 1970 (0 without a row), by feature."""
-    response = store.get_online_features([f"{view}:{name}" for name in names], entities.to_dict("records"))
+    with serving(store):
+        response = store.get_online_features([f"{view}:{name}" for name in names], entities.to_dict("records"))
     moments = {
         name: [moment.seconds + moment.nanos / 1e9 for moment in result.event_timestamps]
         for name, result in zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True)

@@ -21,20 +21,42 @@ def open_store(repo: str | Path) -> Any:
     """The Feast store of a repository that `feast apply` has seen.
 
     Raises:
-        ColdStartError: there is no repository, or it was never applied.
+        ColdStartError: there is no repository, it was never applied, or its registry was damaged while it was written.
     """
     repo = Path(repo)
     config = repo / "feature_store.yaml"
     if not config.is_file():
         raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
-    registry = yaml.safe_load(config.read_text(encoding="utf-8")).get("registry")
-    if isinstance(registry, str) and "://" not in registry and not (repo / registry).is_file():
-        raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
+    _check_registry(repo, yaml.safe_load(config.read_text(encoding="utf-8")).get("registry"))
     from feast import FeatureStore
 
     # ibis calls a method that DuckDB 1.5 deprecates; users cannot change that.
     warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     return FeatureStore(repo_path=str(repo))
+
+
+def _check_registry(repo: Path, registry: Any) -> None:
+    """Check the file of a registry, if it is one: Feast takes an empty file for a registry without views."""
+    if isinstance(registry, dict) and registry.get("registry_type", "file") == "file":
+        registry = registry.get("path")
+    if not isinstance(registry, str) or "://" in registry:
+        return
+    path = repo / registry
+    if not path.is_file():
+        raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
+    from feast.protos.feast.core.Registry_pb2 import Registry
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    content = path.read_bytes()
+    try:
+        Registry.FromString(content)
+    except DecodeError:
+        content = b""
+    if not content:
+        raise ColdStartError(
+            f"{path} is {'damaged' if path.stat().st_size else 'empty'}: a `feast` command was killed, or the disk was "
+            f"full, while it was written. Delete it, then run `feast -c {repo} apply` and `feast -c {repo} materialize`"
+        )
 
 
 def join_key(store: Any, entity: str) -> str:

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -15,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.encoder.bulk import embed_table
+from coldstart_udfs.encoder.bulk import embed_file, embed_table
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from tests.support.commands import RAW, must, run
+from tests.support.encoders import StubEncoder
 
 EMBED = ("coldstart", "embed", "items.parquet", "--text", "description", "--out", "embedded.parquet")
 
@@ -35,6 +39,12 @@ def lines() -> pa.Table:
 def folder(tmp_path: Path, lines: pa.Table) -> Path:
     pq.write_table(lines, tmp_path / "items.parquet", row_group_size=7_000)
     return tmp_path
+
+
+def bulk_stub() -> Any:
+    encoder: Any = StubEncoder()
+    encoder.files = SimpleNamespace(model="stub")
+    return encoder
 
 
 def column(path: Path, name: str) -> list[object]:
@@ -92,19 +102,20 @@ def test_a_killed_run_is_taken_up_by_the_same_command(folder: Path) -> None:
     running = subprocess.Popen(
         [program, *EMBED[1:], "--no-cache"], cwd=folder, stdout=subprocess.DEVNULL, env=os.environ
     )
-    first = folder / "embedded.parquet.unfinished" / "000000.arrow"
+    work = folder / "embedded.parquet.unfinished"
     deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
+    while not list(work.glob("000000-*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.02)
+    another = run(*EMBED, "--backend", "static", cwd=folder)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    assert first.exists()
+    assert another.returncode == 2
+    assert f"embedded.parquet is being written by `coldstart embed` (process {running.pid} on " in another.stderr
+    assert list(work.glob("000000-*.arrow"))
     assert not (folder / "embedded.parquet").exists()
-    made = first.stat().st_mtime_ns
     untouched = pq.read_table(folder / "items.parquet").num_rows - 16_384
     told = must(*EMBED, "--no-cache", cwd=folder)
     assert f"/{untouched}" in told  # the bar counts what is left
-    assert made
     assert column(folder / "embedded.parquet", "line") == column(folder / "items.parquet", "line")
 
 
@@ -115,6 +126,33 @@ def test_parts_of_another_input_are_not_taken_up(folder: Path, lines: pa.Table) 
     (work / "000000.arrow").write_bytes(b"not ours")
     must(*EMBED, "--backend", "static", cwd=folder)
     assert column(folder / "embedded.parquet", "line") == lines["line"].to_pylist()
+
+
+def test_a_part_counts_only_for_its_rows_even_if_the_file_looks_unchanged(tmp_path: Path) -> None:
+    """The same size and the same time of change, and other rows."""
+    source, out = tmp_path / "items.parquet", tmp_path / "out.parquet"
+    sizes = set()
+    for first, last in (("a lamp", "poison"), ("b lamp", "b lamp")):
+        texts = [first] * 16_384 + [last] * 10
+        plain = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+        pq.write_table(pa.table({"description": texts}), source, **plain)
+        os.utime(source, ns=(10**18, 10**18))
+        sizes.add(source.stat().st_size)
+        with pytest.raises(ValueError, match="cannot be encoded") if last == "poison" else nullcontext():
+            embed_file(source, out, text="description", encoder=bulk_stub())
+    assert len(sizes) == 1
+    assert set(column(out, "description")) == {"b lamp"}
+    np.testing.assert_allclose(pq.read_table(out)["embedding"][0].as_py(), StubEncoder.vector("b lamp"), atol=1e-6)
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    source, work = tmp_path / "items.parquet", tmp_path / "out.parquet.unfinished"
+    pq.write_table(pa.table({"description": ["lamp"]}), source)
+    work.mkdir()
+    (work / "novel.txt").write_text("chapter one")
+    with pytest.raises(ColdStartError, match=r"out\.parquet\.unfinished does not contain unfinished parts"):
+        embed_file(source, tmp_path / "out.parquet", text="description", encoder=bulk_stub())
+    assert (work / "novel.txt").exists()
 
 
 def test_texts_that_were_cut_are_counted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +24,7 @@ from recommender.data.contract import ContractError
 from recommender.data.dataset import Dataset, files_in, read_dataset
 from recommender.evaluation import baselines
 from recommender.evaluation.comparison import Evaluation, evaluate, measure
+from recommender.evaluation.resume import Finished
 from recommender.measure.splits import make_splits
 from tests.support.word_model import BACKEND, word_model
 from tests.support.world import world
@@ -356,6 +358,35 @@ def test_an_encoder_that_is_named_comes_before_the_repositorys(app, files, repo)
     assert "'./named' does not exist" in str(invoke(app, *asked, "--model", "./named").exception)
     (repo / "feature_store.yaml").unlink()
     assert "feature_store.yaml" in str(invoke(app, *asked).exception)
+
+
+def test_a_second_evaluation_into_one_file_is_refused_while_the_first_runs(app, files, repo, monkeypatch) -> None:
+    leave(monkeypatch, ["popularity"])
+    out, page = files / "out.json", files / "report.html"
+    asked = ("--data", files, "--seeds", "1", "--repo", repo, "--json")
+    refused = []
+
+    def fit_beside_another(split, seed):
+        for other in ((out,), (files / "other.json", "--html", page)):
+            refused.append(str(invoke(app, *asked, *other, "--split", "warm").exception))
+        return popularity(split, seed)
+
+    popularity = baselines.METHODS["popularity"]
+    monkeypatch.setitem(baselines.METHODS, "popularity", fit_beside_another)
+    result = invoke(app, *asked, out, "--html", page, "--split", "item_cold")
+    assert result.exit_code == 0, result.output + str(result.exception)
+    for said, path in zip(refused, (out, page), strict=True):
+        assert f"{path} is being written by `coldstart evaluate` (process {os.getpid()} on " in said
+    assert json.loads(out.read_text())["split"] == "item_cold"
+    assert sorted(path.name for path in files.iterdir() if "out" in path.name) == ["out.json"]
+
+
+def test_results_of_two_jobs_in_one_folder_are_never_mixed(tmp_path) -> None:
+    mine, other = Finished(tmp_path / "kept", "a"), Finished(tmp_path / "kept", "b")
+    made = [job.get("popularity", lambda value=value: {"x": np.array([value])})
+            for job, value in ((mine, 1), (other, 2), (mine, 3), (other, 4))]  # fmt: skip
+    assert [int(arrays["x"][0]) for arrays in made] == [1, 2, 1, 2]
+    assert mine.folder("model") != other.folder("model")
 
 
 def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch) -> None:

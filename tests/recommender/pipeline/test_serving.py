@@ -23,6 +23,7 @@ from recommender.model.bundle import read_manifest
 from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import online_item, online_user
+from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.skew import bundle_skew
 from recommender.pipeline.training import train
 from tests.support.searching import tried
@@ -161,6 +162,7 @@ def test_what_was_taken_back_is_not_validated_on(shop: Path, tmp_path: Path) -> 
     assert read_manifest(tmp_path / "bundle")["metrics"]["validation"]["rankings"] == 1
 
     take_back(copy / "data" / "interactions.parquet", *BOUGHT[0], LAST + timedelta(days=1))
+    build_profiles(copy / "data", copy / "feature_repo")
     train(copy / "data", copy / "feature_repo", tmp_path / "bundle", cutoff=cutoff)
     assert read_manifest(tmp_path / "bundle")["metrics"] == {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ import pytest
 from feast import FeatureService, FeatureStore
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.monitoring.monitoring_service import MonitoringService
 from feast.saved_dataset import SavedDataset
 from typer.testing import CliRunner
@@ -33,12 +35,13 @@ from coldstart_udfs.encoder.derived import MANIFEST, Manifest, models_folder
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations import forget as forget_module
+from coldstart_udfs.feast.operations import stores
 from coldstart_udfs.feast.operations.forget import Forgotten, forget
 from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
 from recommender.pipeline.profiles import build_profiles
-from tests.support.small_shop import LAST, USERS, history, online
+from tests.support.small_shop import LAST, USERS, history, online, stuck
 
 Traces = tuple[Path, list[str], list[np.ndarray]]
 WHO, OTHER = "cy", "ann"
@@ -441,3 +444,67 @@ def test_statistics_of_fingerprints_are_nobodys_text(small: Path) -> None:
     pq.write_table(table, folder / "of_fingerprints.parquet")
     forget(repo, "user", WHO, data=small / "data")
     assert pq.read_table(folder / "of_fingerprints.parquet").num_rows == 1
+
+
+def test_what_a_materialisation_had_read_before_does_not_come_back(
+    small: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the sources when the erasure begins, and writes after the online store was erased."""
+    has_read, erased, waited = threading.Event(), threading.Event(), threading.Event()
+    write, erase, wait = SqliteOnlineStore.online_write_batch, stores._Sqlite.erase, forget_module.wait_for_materialize
+
+    def write_late(*arguments: Any, **named: Any) -> None:
+        has_read.set()
+        assert erased.wait(60)
+        write(*arguments, **named)
+
+    def erase_and_tell(*arguments: Any) -> None:
+        erase(*arguments)
+        erased.set()
+
+    def wait_and_tell(*arguments: Any) -> None:
+        wait(*arguments)
+        waited.set()
+
+    monkeypatch.setattr(SqliteOnlineStore, "online_write_batch", write_late)
+    monkeypatch.setattr(stores._Sqlite, "erase", erase_and_tell)
+    monkeypatch.setattr(forget_module, "wait_for_materialize", wait_and_tell)
+    span = (LAST - timedelta(days=400), LAST + timedelta(days=1))
+    running = threading.Thread(target=store.materialize, args=span)
+    running.start()
+    assert has_read.wait(60)
+    done = forget(small / "feature_repo", "user", WHO, data=small / "data")
+    running.join()
+    assert waited.is_set()
+    assert not any("materialised" in note for note in done.notes)
+    unknown_everywhere(open_store(small / "feature_repo"))
+    assert forget(small / "feature_repo", "user", WHO, data=small / "data").total == 0
+
+
+def test_a_materialisation_that_was_killed_is_not_waited_for_long_and_named(small: Path, store: FeatureStore) -> None:
+    stuck(store, "user_profiles")
+    done = forget(small / "feature_repo", "user", WHO, data=small / "data", patience=0)
+    assert done.total
+    assert any(note.startswith("user_profiles: being materialised, or a `feast mat") for note in done.notes)
+
+
+def test_reports_and_stopped_writes_are_named(small: Path) -> None:
+    shop, repo = small, small / "feature_repo"
+    (shop / "reports").mkdir()
+    pages = {
+        shop / "report.html": f"<h3>{html.escape(FIRST)}</h3>",
+        shop / "data" / "ids.html": '<p class="id">cy · cold</p>',
+        shop / "data" / "fans.html": '<span class="id">user cy, place 3 of 4</span>',
+        repo / "data" / "log.jsonl": '{"user_id": "cy"}\n', repo / "exported.json": json.dumps({"words": FIRST}),
+    }  # fmt: skip
+    silent = {shop / "other.html": '<p class="id">cyd</p> party supplies', shop / "data" / "other.json": '["cyd"]'}
+    for path, content in {**pages, **silent}.items():
+        path.write_text(content)
+    (shop / "out.json.unfinished").mkdir()
+    dry = forget(repo, "user", WHO, data=shop / "data", dry_run=True)
+    for done in (dry, forget(repo, "user", WHO, data=shop / "data")):
+        (quoted,) = [note for note in done.notes if "quotes the user" in note]
+        assert all(str(path) in quoted for path in pages)
+        assert not any(str(path) in quoted for path in silent)
+        assert any("out.json.unfinished, not searched" in note for note in done.notes)
+        assert any("elsewhere were not" in note for note in done.notes)
