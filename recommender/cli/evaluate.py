@@ -14,6 +14,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import DATA, ModelOption, parse_date
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def evaluate(
     except KeyboardInterrupt:
         kept = f"finished parts are in {unfinished}, and the same command continues from there"
         console.print(f"stopped; {kept if unfinished else 'nothing was kept: give --json FILE to be able to continue'}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if json_file:
         from coldstart_udfs.files import write_text
 
