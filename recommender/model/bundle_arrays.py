@@ -87,13 +87,13 @@ def label_lists(name: str, arrays: Arrays) -> list[list[str]]:
     Raises:
         ColdStartError: one of them is no such list.
     """
-    found = []
+    found, decode, strings = [], json.JSONDecoder().decode, {str}
     for row, text in enumerate(texts(name, arrays)):
         try:
-            labels = json.loads(text)
+            labels = decode(text)
         except (ValueError, RecursionError) as error:
             raise ColdStartError(f"{name}, row {row}, is no JSON: {error}") from None
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        if not isinstance(labels, list) or not strings.issuperset(map(type, labels)):
             raise ColdStartError(f"{name}, row {row}, is no list of strings")
         found.append(labels)
     return found
