@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from filelock import FileLock
 
 from coldstart_udfs.console import Report
@@ -35,6 +34,7 @@ from coldstart_udfs.encoder.backends import (
     require,
 )
 from coldstart_udfs.encoder.model_files import ModelFiles, read_json, sha256
+from coldstart_udfs.encoder.places import make_private, own_folder, user_folder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
@@ -96,8 +96,14 @@ def fingerprint_of(files: ModelFiles, backend: str) -> str:
 
 
 def models_folder() -> Path:
-    """The folder of derived models: `models` in the user's cache directory."""
-    return platformdirs.user_cache_path("coldstart") / "models"
+    """The folder of derived models: `models` in the user's cache directory, even read-only if it holds any.
+
+    Where that cannot be written and holds none, see `places.own_folder`.
+    """
+    user = user_folder()
+    if user is not None and any((user / "models").glob(f"*/{MANIFEST}")):
+        return user / "models"
+    return own_folder() / "models"
 
 
 def installed() -> list[Manifest]:
@@ -149,7 +155,8 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
         )
     folder = models_folder() / fingerprint_of(files, backend)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private(folder.parent.parent)
+        folder.parent.mkdir(exist_ok=True)
         # Processes that start together build it once.
         with FileLock(folder.with_suffix(".lock")):
             if again or not (folder / MANIFEST).exists():

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 import coldstart_udfs.encoder.derived as derived
 from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, require
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
-from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, default_path, key_of
+from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, check_setting, key_of, open_cache
 from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
+from coldstart_udfs.encoder.places import can_keep
 from coldstart_udfs.encoder.progress import EncoderStats, add_to_progress
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.profile import Vectors
@@ -60,12 +61,13 @@ class Encoder:
             if there is one, else the first of onnx-int8, onnx and torch that is installed and close to the original.
         device: for the torch backends: "auto" (a GPU if there is one), "cpu", "cuda", "mps".
         cache: True for the machine's cache, a path to another cache file, or False for no cache on disk and in
-            memory. The static backend uses no cache: computing a vector is faster than a lookup.
+            memory. The static backend uses no cache: computing a vector is faster than a lookup. Where the machine's
+            cache cannot be written, vectors are kept in the temporary directory, or not at all, with a warning.
         threads: number of processors to encode with; None is all that this process may use.
 
     Raises:
-        ColdStartError: the model, backend or device does not exist, the backend's extra is not installed, or the
-            embedded weights are not the expected ones.
+        ColdStartError: the model, backend or device does not exist, the backend's extra is not installed, `cache` is
+            a folder or a file of something else, or the embedded weights are not the expected ones.
 
     >>> encoder = Encoder(backend="torch", cache=False)
     >>> encoder.dimensions, encoder.max_tokens
@@ -90,6 +92,7 @@ class Encoder:
                 raise ColdStartError(f"backend {backend!r} runs on the processor, not on {device!r}; take 'torch'")
         if threads is not None and threads < 1:
             raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
+        check_setting(cache)
         self.files = ModelFiles(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
         self._asked_backend = backend
@@ -215,8 +218,7 @@ class Encoder:
     def _disk(self) -> VectorCache | None:
         if self._cache_setting is False or not KINDS[self.backend].cached:
             return None
-        path = default_path() if self._cache_setting is True else Path(self._cache_setting)
-        return VectorCache(path, self.fingerprint, self.dimensions)
+        return open_cache(self._cache_setting, self.fingerprint, self.dimensions)
 
     @cached_property
     def _memory(self) -> MemoryLayer:
@@ -228,8 +230,11 @@ class Encoder:
                 return "torch"
             for backend in _AUTO[:-1]:
                 folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
+                built = (folder / derived.MANIFEST).exists()
+                if not built and not can_keep():
+                    continue
                 try:
-                    require(backend, build=not (folder / derived.MANIFEST).exists())
+                    require(backend, build=not built)
                 except ColdStartError:
                     continue  # not installed: the next
                 try:

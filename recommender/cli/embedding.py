@@ -13,6 +13,7 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from recommender.cli.command import Command, Group
+from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import CacheOption, ModelOption
 
 encoder_app = typer.Typer(
@@ -76,7 +77,7 @@ def embed(
             result = embed_file(Path(source), Path(out), text=text, encoder=encoder, report=report)
     except KeyboardInterrupt:
         console.print(f"stopped; finished parts are in {out}.unfinished, and the same command continues from there")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     details = [f"{result.rows:,} rows", f"{encoder.stats.encoded:,} texts encoded", f"{encoder.stats.hits:,} known"]
     if result.without_text:
         details.append(f"{result.without_text:,} without text (NULL)")

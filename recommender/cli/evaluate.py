@@ -16,6 +16,7 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import EVENT_WEIGHTS
+from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import DATA, DateOrderOption, EncodingOption, ModelOption, parse_date
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def evaluate(
             kept = f"finished parts are in {unfinished}, and the same command continues from there"
             nothing = "nothing was kept: give --json FILE to be able to continue"
             console.print(f"stopped; {kept if unfinished else nothing}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         if json_file:
             from coldstart_udfs.files import write_text
 

@@ -180,12 +180,15 @@ def cache_clear(
 
     path = _cache_path(path)
     with writing(path, command="coldstart cache clear"):
-        console.print(f"{clear(path, fingerprint):,} vectors removed")
+        removed = clear(path, fingerprint)
+    console.print("the damaged file is removed" if removed is None else f"{removed:,} vectors removed")
 
 
 @cache_app.command("verify", cls=Command)
 def cache_verify(path: CachePath = None) -> None:
-    """Check every vector in the cache and remove damaged ones.
+    """Check every vector in the cache. Nothing is changed.
+
+    A damaged vector is encoded again when it is next needed.
 
     Examples:
         coldstart cache verify
@@ -194,7 +197,8 @@ def cache_verify(path: CachePath = None) -> None:
     from coldstart_udfs.encoder.cache.upkeep import verify
 
     right, wrong = verify(_cache_path(path))
-    console.print(f"{right:,} vectors are right" + (f", {wrong:,} were damaged and are removed" if wrong else ""))
+    damaged = f", {wrong:,} are damaged and are encoded again when they are next needed" if wrong else ""
+    console.print(f"{right:,} vectors are right{damaged}")
 
 
 def _cache_path(path: Path | None) -> Path:

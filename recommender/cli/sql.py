@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
 from recommender.cli.checks import warn_of_repo
+from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import CacheOption, ModelOption
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
 from recommender.sql.catalogue import register as register_bundle
@@ -116,11 +116,7 @@ def sql(
             # Progress and rows would mix where both go to one terminal.
             silent = (as_csv or as_json) and sys.stdout.isatty()
             watched = Console(stderr=True, highlight=False, force_terminal=False if silent else None)
-            try:
-                run_script(Runner(con, watched), script, export)
-            except BrokenPipeError:  # the reader (`| head`) has left; flushing the buffer at exit must not fail too
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise typer.Exit(1) from None
+            run_script(Runner(con, watched), script, export)
 
 
 def run_script(runner: Runner, script: str, export: Export | None) -> None:
@@ -150,8 +146,11 @@ def run_script(runner: Runner, script: str, export: Export | None) -> None:
                 _run(runner, statement, export if number == last else drain)
             else:
                 _print_result(*_run(runner, statement, _read_page))
+            # Pressed too late for this statement, Ctrl-C is meant for the next one.
+            if runner.cancelled:
+                raise Cancelled
         except Cancelled:
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except StatementError as error:
             _fail(f"statement {number} of {len(statements)}: {error}")
 

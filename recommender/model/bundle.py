@@ -8,19 +8,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from recommender.data.entities import Entities
+from recommender.model.bundle_arrays import Arrays, label_lists, read_arrays, sparse, texts
 from recommender.model.feature_matrix import Vocabulary
 from recommender.model.fitted import Fitted
 from recommender.model.known import KnownEntities
@@ -36,7 +34,9 @@ _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_
 # The name of what is not whole yet; killed in the middle, a process leaves it behind.
 _UNFINISHED = "unfinished.npz"
 
-Arrays = dict[str, NDArray[Any]]
+# A manifest is a few kilobytes.
+_MOST_MANIFEST = 2**24
+_LONGEST_NAME = 100
 
 
 class BundleError(ColdStartError):
@@ -88,15 +88,7 @@ def _write(fitted: Fitted, path: Path, arrays: Arrays, about: dict[str, Any]) ->
             "sha256": digest,
             "bytes": scratch.stat().st_size,
             "embedding_fingerprint": fitted.items.fingerprint,
-            "users": len(fitted.users),
-            "items": len(fitted.items),
-            "warm_items": len(fitted.item_space.ids),
-            "interactions": int(fitted.history.whole.nnz),
-            "feature_space": {
-                side: {"identities": len(space.ids), "words": len(space.vocabulary.words),
-                       "attributes": len(space.vocabulary.attributes)}
-                for side, space in (("user", fitted.user_space), ("item", fitted.item_space))
-            },
+            **_counts(fitted),
             "parameters": fitted.parameters.as_json(),
             "versions": {package: version(package) for package in _PACKAGES},
             **about,
@@ -123,14 +115,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         BundleError: there is none, it is damaged, or of another format.
     """
+    file = path / _MANIFEST
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if file.stat().st_size > _MOST_MANIFEST:
+            raise ValueError(f"it has {file.stat().st_size:,} bytes")
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        digest = _manifest_digest(manifest) if isinstance(manifest, dict) else ""
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{path} holds no bundle ({_MANIFEST} is missing); `coldstart train` writes one") from None
     except OSError as error:
-        raise BundleError(f"{path / _MANIFEST} cannot be read: {error}; mend its permissions") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path / _MANIFEST} is damaged: {error}; train again with `coldstart train`") from None
+        raise BundleError(f"{file} cannot be read: {error}; mend its permissions") from None
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file} is damaged: {error}; train again with `coldstart train`") from None
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise BundleError(
@@ -140,10 +136,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     missing = [name for name in _NEEDED if name not in manifest]
     if missing:
         raise BundleError(f"{path / _MANIFEST} lacks {missing}; train again with `coldstart train`")
-    if _manifest_digest(manifest) != manifest["manifest_sha256"]:
+    if digest != manifest["manifest_sha256"]:
         raise BundleError(
             f"{path / _MANIFEST} was altered: it is not what `coldstart train` wrote; restore it, or train again"
         )
+    if not isinstance(manifest["arrays"], str) or len(manifest["arrays"]) > _LONGEST_NAME:
+        raise BundleError(f"{file} names no file of arrays; train again with `coldstart train`")
     return manifest
 
 
@@ -158,7 +156,7 @@ def verified(path: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _verified(path: Path, manifest: dict[str, Any]) -> Path:
-    file = path / Path(str(manifest["arrays"])).name
+    file = path / Path(manifest["arrays"]).name
     if not file.is_file():
         raise BundleError(f"{file} is missing; train again with `coldstart train`")
     try:
@@ -174,7 +172,11 @@ def _verified(path: Path, manifest: dict[str, Any]) -> Path:
 
 
 def read_bundle(path: Path) -> Fitted:
-    """Load a bundle after checking that its arrays are the ones that were written."""
+    """Load a bundle after checking that its arrays are the ones that were written, and all that they promise.
+
+    Raises:
+        BundleError: it is missing, altered, or contradicts itself; the message says what is wrong.
+    """
     manifest = read_manifest(path)
     try:
         return _assemble(path, manifest, _verified(path, manifest))
@@ -187,45 +189,63 @@ def read_bundle(path: Path) -> Fitted:
 
 def _assemble(path: Path, manifest: dict[str, Any], file: Path) -> Fitted:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (BadZipFile, ValueError, OSError) as error:
-        raise BundleError(f"{file} cannot be read: {error}; train again with `coldstart train`") from None
+        arrays = read_arrays(file)
+    except ColdStartError as error:
+        _refuse(file, error)
+    except MemoryError:
+        raise BundleError(f"{file} does not fit into memory: it has {file.stat().st_size:,} bytes") from None
     try:
-        fingerprint = str(manifest["embedding_fingerprint"])
-        users, items = (_unpack_entities(side, arrays, fingerprint) for side in ("user", "item"))
-        shape, labels = (len(users), len(items)), _unpack_texts("groups", arrays)
-        history, seen = (_unpack_sparse(name, arrays, shape) for name in ("history", "seen"))
-        fitted = Fitted(
-            parameters=Parameters.of_json(manifest["parameters"]),
-            users=KnownEntities(users),
-            items=KnownEntities(items),
-            history=SparseRows(history),
-            seen=SparseRows(seen),
-            user_space=_unpack_space("user", arrays),
-            item_space=_unpack_space("item", arrays),
-            factors=Factors(arrays["lightfm_users"], arrays["lightfm_items"], arrays["lightfm_biases"]),
-            item_metric=arrays["metric"],
-            item_item=_unpack_sparse("behaviour", arrays, (shape[1], shape[1])),
-            predicted_profiles=PredictedProfiles(arrays["taste"], labels),
-            attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
-            usual_deviations=arrays["scales"],
-        )
+        fitted = _fitted(manifest, arrays)
         _check_shapes(fitted)
     except ColdStartError as error:
-        raise BundleError(f"{path} is no bundle of this version: {error}; train again with `coldstart train`") from None
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise BundleError(
-            f"{path} is no bundle of this version: {error!r}; train again with `coldstart train`"
-        ) from None
+        _refuse(file, error)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        _refuse(file, error)
+    try:
+        _check_manifest(manifest, fitted, file)
+    except ColdStartError as error:
+        _refuse(path / _MANIFEST, error)
     return fitted
+
+
+def _refuse(file: Path, error: Exception) -> NoReturn:
+    what = str(error) if isinstance(error, ColdStartError) else repr(error)
+    raise BundleError(f"{file} is no bundle of this version: {what}; train again with `coldstart train`") from None
+
+
+def _fitted(manifest: dict[str, Any], arrays: Arrays) -> Fitted:
+    fingerprint = manifest["embedding_fingerprint"]
+    if not isinstance(fingerprint, str):
+        raise ColdStartError(f"the manifest's embedding_fingerprint is {fingerprint!r}, no text")
+    users, items = (_unpack_entities(side, arrays, fingerprint) for side in ("user", "item"))
+    user_space, item_space = (
+        _unpack_space(side, arrays, entities) for side, entities in (("user", users), ("item", items))
+    )
+    shape, labels = (len(users), len(items)), texts("groups", arrays, unique=True)
+    history, seen = (sparse(name, arrays, shape) for name in ("history", "seen"))
+    return Fitted(
+        parameters=Parameters.of_json(manifest["parameters"]),
+        users=KnownEntities(users),
+        items=KnownEntities(items),
+        history=SparseRows(history),
+        seen=SparseRows(seen),
+        user_space=user_space,
+        item_space=item_space,
+        factors=Factors(arrays["lightfm_users"], arrays["lightfm_items"], arrays["lightfm_biases"]),
+        item_metric=arrays["metric"],
+        item_item=sparse("behaviour", arrays, (shape[1], shape[1])),
+        predicted_profiles=PredictedProfiles(arrays["taste"], labels),
+        attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
+        usual_deviations=arrays["scales"],
+    )
 
 
 def _check_shapes(fitted: Fitted) -> None:
     """Arrays and feature spaces that belong together: a bundle put together by hand would score wrongly."""
     vocabulary, items, factors = fitted.item_space.vocabulary, len(fitted.items), fitted.factors
-    d = fitted.items.embeddings.shape[1]
+    d, groups = fitted.items.embeddings.shape[1], len(fitted.attribute_popularity.labels)
     columns = d + len(vocabulary.words) + len(vocabulary.attributes)
+    predicted = fitted.predicted_profiles.weights.shape
     for name, found, expected in (
         ("LightFM's user features", factors.users.shape, (fitted.user_space.width, factors.users.shape[-1])),
         ("LightFM's item features", factors.items.shape, (fitted.item_space.width, factors.users.shape[-1])),
@@ -234,14 +254,37 @@ def _check_shapes(fitted: Fitted) -> None:
         ("the users' vectors", fitted.users.embeddings.shape, (len(fitted.users), d)),
         ("the users' profiles", fitted.users.profiles.shape, (len(fitted.users), d)),
         ("the items' profiles", fitted.items.profiles.shape, (items, d)),
-        ("the attributes' popularity", fitted.attribute_popularity.lifts.shape,
-         (len(fitted.attribute_popularity.labels), items)),
+        ("the predicted profiles", predicted, (predicted[0] and d + groups, d)),
+        ("the attributes' popularity", fitted.attribute_popularity.lifts.shape, (groups, items)),
         ("the usual deviations", fitted.usual_deviations.shape, (2,)),
     ):  # fmt: skip
         if found != expected:
-            raise BundleError(f"the shape of {name} is {found}, the feature space has {expected}")
-    for matrix in (fitted.history.whole, fitted.seen.whole, fitted.item_item):
-        matrix.check_format(full_check=True)
+            raise ColdStartError(f"the shape of {name} is {found}, the feature space has {expected}")
+    if (fitted.item_metric != fitted.item_metric.T).any():
+        raise ColdStartError("the item metric is not symmetric")
+    if (fitted.usual_deviations < 0).any():
+        raise ColdStartError(f"the usual deviations are {fitted.usual_deviations.tolist()}, less than 0")
+
+
+def _check_manifest(manifest: dict[str, Any], fitted: Fitted, file: Path) -> None:
+    """The counts that a manifest gives are those of the arrays."""
+    for name, found in (*_counts(fitted).items(), ("bytes", file.stat().st_size)):
+        if manifest.get(name, found) != found:
+            raise ColdStartError(f"its {name} are {manifest[name]!r}, those of the arrays {found!r}")
+
+
+def _counts(fitted: Fitted) -> dict[str, Any]:
+    return {
+        "users": len(fitted.users),
+        "items": len(fitted.items),
+        "warm_items": len(fitted.item_space.ids),
+        "interactions": int(fitted.history.whole.nnz),
+        "feature_space": {
+            side: {"identities": len(space.ids), "words": len(space.vocabulary.words),
+                   "attributes": len(space.vocabulary.attributes)}
+            for side, space in (("user", fitted.user_space), ("item", fitted.item_space))
+        },
+    }  # fmt: skip
 
 
 def _manifest_digest(manifest: dict[str, Any]) -> str:
@@ -262,8 +305,8 @@ def _pack_entities(side: str, entities: Entities) -> Arrays:
 
 def _unpack_entities(side: str, arrays: Arrays, fingerprint: str) -> Entities:
     return Entities(
-        _unpack_texts(f"{side}_ids", arrays), _unpack_texts(f"{side}_descriptions", arrays),
-        [json.loads(labels) for labels in _unpack_texts(f"{side}_attributes", arrays)],
+        texts(f"{side}_ids", arrays, unique=True), texts(f"{side}_descriptions", arrays),
+        label_lists(f"{side}_attributes", arrays),
         arrays[f"{side}_embeddings"], arrays[f"{side}_profiles"], arrays[f"{side}_evidence"], fingerprint,
     )  # fmt: skip
 
@@ -278,19 +321,21 @@ def _pack_space(side: str, space: FeatureSpace) -> Arrays:
     }
 
 
-def _unpack_space(side: str, arrays: Arrays) -> FeatureSpace:
-    ids, words, attributes = (_unpack_texts(f"{side}_space_{part}", arrays) for part in ("ids", "words", "attributes"))
-    vocabulary = Vocabulary(words, arrays[f"{side}_space_idf"], attributes)
-    return FeatureSpace(ids, vocabulary, float(arrays[f"{side}_space_identity"]))
+def _unpack_space(side: str, arrays: Arrays, entities: Entities) -> FeatureSpace:
+    ids, words, attributes = (
+        texts(f"{side}_space_{part}", arrays, unique=True) for part in ("ids", "words", "attributes")
+    )
+    idf = arrays[f"{side}_space_idf"]
+    if len(idf) != len(words) or (idf <= 0).any():
+        raise ColdStartError(f"{side}_space_idf is not a positive number for each of {len(words):,} words")
+    unknown = set(ids) - set(entities.ids)
+    if unknown:
+        raise ColdStartError(f"{side}_space_ids names {len(unknown):,} that are not in {side}_ids")
+    return FeatureSpace(ids, Vocabulary(words, idf, attributes), float(arrays[f"{side}_space_identity"]))
 
 
 def _pack_sparse(name: str, matrix: sp.csr_matrix) -> Arrays:
     return {f"{name}_{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
-
-
-def _unpack_sparse(name: str, arrays: Arrays, shape: tuple[int, int]) -> sp.csr_matrix:
-    parts = tuple(arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
-    return sp.csr_matrix(parts, shape=shape)
 
 
 def _pack_texts(name: str, texts: Sequence[str]) -> Arrays:
@@ -298,11 +343,6 @@ def _pack_texts(name: str, texts: Sequence[str]) -> Arrays:
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     return {f"{name}.bytes": np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}.offsets": offsets}
-
-
-def _unpack_texts(name: str, arrays: Arrays) -> list[str]:
-    data, offsets = arrays[f"{name}.bytes"].tobytes(), arrays[f"{name}.offsets"].tolist()
-    return [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(offsets)]
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -87,15 +88,20 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in (one.name for one in fields(self) if one.name not in ("source", "seed")):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
                 raise ColdStartError(f"{name} is {value!r}; it must be a number")
-            if math.isinf(value) and name not in _MAY_BE_INFINITE:
+            if abs(value) > sys.float_info.max and (name not in _MAY_BE_INFINITE or isinstance(value, int)):
                 raise ColdStartError(f"{name} is infinite; it must be a finite number")
             if name == "cold_offset":
                 continue
             if value < 0 or (value == 0 and name in _POSITIVE) or (value < 1 and name in _AT_LEAST_ONE):
                 bound = "at least 1" if name in _AT_LEAST_ONE else "positive" if name in _POSITIVE else "at least 0"
                 raise ColdStartError(f"{name} is {value!r}; it must be {bound}")
+        texts = (*self.source, *self.source.values()) if isinstance(self.source, dict) else (None,)
+        if not all(isinstance(text, str) for text in texts):
+            raise ColdStartError("source must be a text for each name of a parameter")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ColdStartError(f"seed is {self.seed!r}; it must be a whole number from 0 to 2³² - 1")
 
     def alpha_of(self, n: ArrayLike) -> NDArray[np.float64]:
         """α(n), the weight of a user's description beside n interactions; of the shape of n."""

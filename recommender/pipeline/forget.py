@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+from coldstart_udfs.errors import ColdStartError
+from recommender.model.bundle_arrays import read_arrays, texts
 
 
 def bundles_with(folder: Path, entity: str, entity_id: str) -> list[Path]:
@@ -16,14 +17,15 @@ def bundles_with(folder: Path, entity: str, entity_id: str) -> list[Path]:
         entity_id: its id.
 
     Returns:
-        The folder, absolute, or nothing. Files of arrays that no manifest names any more count too.
+        The folder, absolute, or nothing. Files of arrays that no manifest names any more count too, and damaged ones.
     """
     folder = folder.resolve()
-    wanted = entity_id.encode("utf-8", "surrogatepass")
     for path in folder.glob("arrays-*.npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            names, offsets = arrays[f"{entity}_ids.bytes"].tobytes(), arrays[f"{entity}_ids.offsets"]
-        starts = offsets[:-1][np.diff(offsets) == len(wanted)]
-        if any(names[start : start + len(wanted)] == wanted for start in starts):
+        try:
+            arrays = read_arrays(path, [f"{entity}_ids.bytes", f"{entity}_ids.offsets"])
+            ids = texts(f"{entity}_ids", arrays)
+        except ColdStartError:
+            return [folder]  # damaged: it may hold the entity
+        if entity_id in ids:
             return [folder]
     return []

@@ -8,5 +8,6 @@ WIDTH = 8
 
 
 def vector(number: int) -> np.ndarray:
-    """The vector of a number, (WIDTH,), drawn from it."""
-    return np.random.default_rng(number).normal(size=WIDTH).astype(np.float32)
+    """The vector of a number, (WIDTH,) and of length 1, drawn from it."""
+    drawn = np.random.default_rng(number).normal(size=WIDTH).astype(np.float32)
+    return drawn / np.linalg.norm(drawn)

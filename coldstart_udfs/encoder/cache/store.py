@@ -17,37 +17,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from filelock import Timeout
+from numpy.typing import NDArray
 
 from coldstart_udfs.encoder.cache.file import (
-    DAMAGE,
     KEYS_PER_QUERY,
+    check_owner,
     checksum_of,
     connect,
+    default_path,
     encoder_id,
     inode_of,
+    is_damage,
+    is_intact,
     lock_of,
     seed_of,
     set_aside,
 )
+from coldstart_udfs.encoder.cache.salt import salt
+from coldstart_udfs.encoder.places import can_keep, make_private
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors
 
+__all__ = [
+    "CLAIMS", "VectorCache", "check_setting", "default_path", "key_of", "open_cache", "size_limit", "sound",
+]  # fmt: skip
+
 CLAIMS = 32
 
+# Of the squared length: half precision rounds to three digits.
+_TOLERANCE = 0.02
 _LIMIT_VARIABLE = "COLDSTART_CACHE_MB"
 _LIMIT_MB = 2048
 
 
-def default_path() -> Path:
-    """The machine's cache file: `embeddings.sqlite` in the user's cache directory (XDG_CACHE_HOME on Linux)."""
-    return platformdirs.user_cache_path("coldstart") / "embeddings.sqlite"
-
-
 def key_of(text: str) -> bytes:
-    """The key of a text: 16 bytes."""
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+    """The key of a text on this machine: 16 bytes, a hash with the machine's salt.
+
+    Raises:
+        OSError: the salt cannot be read or written.
+    """
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16, key=salt()).digest()
+
+
+def sound(vectors: Vectors) -> NDArray[np.bool_]:
+    """(n,), which rows of (n, dimensions) are finite and of unit length, as every vector of an encoder is."""
+    wide = vectors.astype(np.float32, copy=False)
+    return np.asarray(np.abs(np.einsum("ij,ij->i", wide, wide) - 1) < _TOLERANCE)  # False for NaN
 
 
 def size_limit() -> int:
@@ -62,13 +78,44 @@ def size_limit() -> int:
     return int(given) * 2**20
 
 
+def check_setting(setting: bool | str | os.PathLike[str]) -> None:
+    """Check the `cache` argument of an `Encoder`, as far as that can be done without using it.
+
+    Raises:
+        ColdStartError: the path is a folder or a file of something else.
+    """
+    if not isinstance(setting, bool):
+        with contextlib.suppress(OSError):  # told when it is used
+            check_owner(Path(setting))
+
+
+def open_cache(
+    setting: bool | str | os.PathLike[str], fingerprint: str, dimensions: int
+) -> VectorCache | None:
+    """The cache for the `cache` argument of an `Encoder`; None, with one warning, where no cache can be kept."""
+    if setting is False or (setting is True and not can_keep()):
+        return None
+    path = default_path() if isinstance(setting, bool) else Path(setting)
+    try:
+        salt()
+    except OSError as error:
+        warnings.warn(
+            f"the vector cache {path} cannot be used, because its key cannot be kept ({error}); encoding goes on "
+            "without it. Set XDG_CACHE_HOME to a folder that can be written, or pass cache=False.",
+            RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
+        return None
+    return VectorCache(path, fingerprint, dimensions)
+
+
 class VectorCache:
     """A persistent, bounded map from (fingerprint, key of a text) to a float32 vector.
 
-    Problems with the file raise no errors. If it cannot be read or written (disk full, no permission), the cache warns
-    once and the encoder continues without it; a damaged file is moved away and a new one created. Each vector has a
-    checksum over fingerprint, key and numbers; rows that do not match it are not used. Every call opens a connection of
-    its own, so threads and forked workers share nothing. At its size limit, the oldest tenth of the rows is deleted.
+    If the file cannot be read or written (disk full, no permission), the cache warns once and the encoder continues
+    without it; a damaged cache is moved away and a new one created. Each vector has a checksum over fingerprint, key
+    and numbers; rows that do not match it, are not finite or not of unit length are not used. Every call opens a
+    connection of its own, so threads and forked workers share nothing. At its size limit, the oldest tenth of the rows
+    is deleted.
     """
 
     def __init__(self, path: str | Path, fingerprint: str, dimensions: int) -> None:
@@ -89,15 +136,22 @@ class VectorCache:
         self._warned = False
 
     def get(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], Vectors]:
-        """Look keys up: the row of each key that was found, and the (found, dimensions) matrix of vectors."""
-        found: dict[bytes, int] = {}
-        blobs: list[bytes] = []
-        if keys and self.path.exists():
-            self._read(keys, found, blobs)
-        return found, np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), -1 if blobs else self._bytes // 4)
+        """Look keys up: the row of each key that was found, and the (rows, dimensions) matrix of vectors.
 
-    def _read(self, keys: Sequence[bytes], found: dict[bytes, int], blobs: list[bytes]) -> None:
-        with self._guarded(), closing(connect(self.path)) as connection:
+        Raises:
+            ColdStartError: the file is not a vector cache.
+        """
+        found: dict[bytes, int] = {}
+        vectors = np.zeros((0, self._bytes // 4), dtype=np.float32)
+        with self._guarded():
+            if keys and self.path.exists():
+                found, vectors = self._read(keys)
+        return found, vectors
+
+    def _read(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], Vectors]:
+        rows: dict[bytes, int] = {}
+        blobs: list[bytes] = []
+        with closing(connect(self.path)) as connection:
             encoder = encoder_id(connection, self._fingerprint)
             seed = seed_of(self._fingerprint)
             wrong = []
@@ -106,24 +160,39 @@ class VectorCache:
                 marks = ",".join("?" * len(part))
                 query = f"SELECT id, key, checksum, vector FROM vectors WHERE encoder = ? AND key IN ({marks})"
                 for row, key, checksum, vector in connection.execute(query, (encoder, *part)):
-                    if len(vector) == self._bytes and checksum_of(seed, key, vector) == checksum:
-                        found[key] = len(blobs)
+                    if is_intact(seed, key, checksum, vector) and len(vector) == self._bytes:
+                        rows[key] = row
                         blobs.append(vector)
                     else:
                         wrong.append((row,))
+            vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), self._bytes // 4)
+            found = {key: place for place, key in enumerate(rows)}
+            unsound = np.flatnonzero(~sound(vectors)).tolist()
+            for key in [list(rows)[place] for place in unsound]:
+                wrong.append((rows[key],))
+                del found[key]
             if wrong:
                 with connection:
                     connection.executemany("DELETE FROM vectors WHERE id = ?", wrong)
                 self._warn(f"{len(wrong)} vectors in {self.path} were damaged; they are encoded again")
+        return found, vectors
 
     def put(self, vectors: Mapping[bytes, Vectors]) -> None:
-        """Store vectors by key, all or none; existing keys keep their vectors."""
+        """Store vectors of unit length by key, all or none; existing keys keep their vectors.
+
+        Raises:
+            ColdStartError: the file is not a vector cache.
+        """
         if not vectors:
             return
         seed = seed_of(self._fingerprint)
-        blobs = {key: vector.astype("<f4").tobytes() for key, vector in vectors.items()}
+        kept = sound(np.stack(list(vectors.values())))
+        blobs = {
+            key: vector.astype("<f4").tobytes()
+            for (key, vector), keep in zip(vectors.items(), kept.tolist(), strict=True) if keep
+        }  # fmt: skip
         with self._guarded():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.path.parent)
             with closing(connect(self.path)) as connection, connection:
                 # IMMEDIATE, because two writers that both read first would wait for each other.
                 connection.execute("BEGIN IMMEDIATE")
@@ -162,7 +231,7 @@ class VectorCache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorcode", None) in DAMAGE:
+            if is_damage(error):
                 aside = set_aside(self.path, before)
                 self._warn(
                     f"the vector cache {self.path} is damaged ({error}); it was moved to {aside}, and a new one is "

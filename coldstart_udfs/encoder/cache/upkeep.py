@@ -9,18 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coldstart_udfs.encoder.cache.file import (
     KEYS_PER_QUERY,
+    Damage,
     aside_of,
-    checksum_of,
+    check_owner,
     connect,
     encoder_id,
+    examine,
     files_of,
+    is_intact,
+    old_version,
     readable,
     seed_of,
+    was_ours,
 )
-from coldstart_udfs.encoder.cache.store import size_limit
+from coldstart_udfs.encoder.cache.store import size_limit, sound
 from coldstart_udfs.errors import ColdStartError
+
+_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -41,35 +50,41 @@ class CacheStats:
 
 
 def stats(path: Path) -> CacheStats:
-    """Count the contents of a cache file.
+    """Count the contents of a cache file, which stays as it is.
 
     Raises:
         ColdStartError: the file is damaged or not a vector cache.
     """
-    counts: dict[str, int] = {}
-    if path.exists():
-        with readable(path), closing(connect(path)) as connection:
-            counts = dict(connection.execute(
-                "SELECT fingerprint, count(*) FROM vectors JOIN encoders ON encoder = encoders.id GROUP BY 1 ORDER BY 1"
-            ))  # fmt: skip
+    check_owner(path)
+    counts = examine(path, _counts) if path.exists() else {}
     size = sum(file.stat().st_size for file in files_of(path) if file.exists())
     return CacheStats(path, size, size_limit(), counts)
 
 
-def clear(path: Path, fingerprint: str | None = None) -> int:
-    """Delete the vectors of one encoder, or the file with all vectors.
+def _counts(connection: sqlite3.Connection) -> dict[str, int]:
+    if not _has_tables(connection):
+        return {}
+    return dict(connection.execute(
+        "SELECT fingerprint, count(*) FROM vectors JOIN encoders ON encoder = encoders.id GROUP BY 1 ORDER BY 1"
+    ))  # fmt: skip
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def clear(path: Path, fingerprint: str | None = None) -> int | None:
+    """Delete the vectors of one encoder, or the file with all vectors, even if it is damaged.
 
     Returns:
-        The number of vectors deleted.
+        The number of vectors deleted; None if the file was damaged, so that they could not be counted.
 
     Raises:
         ColdStartError: the file is not a vector cache, or has no vectors of `fingerprint`.
     """
-    held = stats(path).vectors
     if fingerprint is None:
-        for file in files_of(path):
-            file.unlink(missing_ok=True)
-        return sum(held.values())
+        return _clear_all(path)
+    held = stats(path).vectors
     if fingerprint not in held:
         raise ColdStartError(f"{path} holds nothing of {fingerprint!r}; it holds {sorted(held) or 'nothing at all'}")
     with closing(connect(path)) as connection:
@@ -80,10 +95,24 @@ def clear(path: Path, fingerprint: str | None = None) -> int:
     return held[fingerprint]
 
 
+def _clear_all(path: Path) -> int | None:
+    check_owner(path)
+    try:
+        held: int | None = sum(stats(path).vectors.values())
+    except ColdStartError:
+        if not was_ours(path):
+            raise
+        held = None
+    for file in files_of(path):
+        file.unlink(missing_ok=True)
+    return held
+
+
 def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
     """Erase the vectors of some texts, of every encoder, so that their bytes are not on the disk any more.
 
-    A file that was moved away as damaged is deleted as a whole, because its contents are unknown.
+    A cache that was moved away as damaged, or that an earlier version wrote, is deleted as a whole, because texts
+    cannot be found in it.
 
     Args:
         path: the cache file; it need not exist.
@@ -96,25 +125,36 @@ def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
     Raises:
         ColdStartError: the file is damaged, not a vector cache, or in use for more than a minute.
     """
-    if not path.exists():
-        if not dry_run:
-            aside_of(path).unlink(missing_ok=True)
-        return 0
-    wanted = list(dict.fromkeys(keys))
-    rows: list[tuple[int]] = []
-    with readable(path), closing(connect(path)) as connection:
-        encoders = [row for (row,) in connection.execute("SELECT id FROM encoders").fetchall()]
-        for start in range(0, len(wanted), KEYS_PER_QUERY):
-            part = wanted[start : start + KEYS_PER_QUERY]
-            marks = ",".join("?" * len(part))
-            for encoder in encoders:
-                query = f"SELECT id FROM vectors WHERE encoder = ? AND key IN ({marks})"
-                rows += connection.execute(query, (encoder, *part)).fetchall()
-    if not dry_run:
-        with closing(connect(path)) as connection:
-            erase(connection, path, [("DELETE FROM vectors WHERE id = ?", row) for row in rows])
+    check_owner(path)
+    if not dry_run and was_ours(aside_of(path)):
         aside_of(path).unlink(missing_ok=True)
+    if not path.exists():
+        return 0
+    if old_version(path):
+        held = sum(stats(path).vectors.values())
+        if not dry_run:
+            _clear_all(path)
+        return held
+    wanted = list(dict.fromkeys(keys))
+    if dry_run:
+        return len(examine(path, lambda connection: _rows_of(connection, wanted)))
+    with readable(path), closing(connect(path)) as connection:
+        rows = _rows_of(connection, wanted)
+        erase(connection, path, [("DELETE FROM vectors WHERE id = ?", row) for row in rows])
     return len(rows)
+
+
+def _rows_of(connection: sqlite3.Connection, keys: list[bytes]) -> list[tuple[int]]:
+    """The rows of some keys, of every encoder."""
+    rows: list[tuple[int]] = []
+    encoders = connection.execute("SELECT id FROM encoders").fetchall() if _has_tables(connection) else []
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        part = keys[start : start + KEYS_PER_QUERY]
+        marks = ",".join("?" * len(part))
+        for (encoder,) in encoders:
+            query = f"SELECT id FROM vectors WHERE encoder = ? AND key IN ({marks})"
+            rows += connection.execute(query, (encoder, *part)).fetchall()
+    return rows
 
 
 def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
@@ -150,29 +190,42 @@ def erase(connection: sqlite3.Connection, path: Path, deletes: Iterable[tuple[st
 
 
 def verify(path: Path) -> tuple[int, int]:
-    """Check the file's structure and every vector's checksum; damaged vectors are removed.
+    """Check the file's structure, and checksum, numbers and length of every vector. The file stays as it is.
 
     Returns:
-        The number of valid vectors, and the number of damaged ones.
+        The number of valid vectors, and the number of damaged ones, which are encoded again when they are next needed.
 
     Raises:
-        ColdStartError: the structure is damaged. The file was moved away, and the next use creates a new one.
+        ColdStartError: the structure is damaged, or the file is not a vector cache.
     """
-    if not path.exists():
+    check_owner(path)
+    return examine(path, _verify) if path.exists() else (0, 0)
+
+
+def _verify(connection: sqlite3.Connection) -> tuple[int, int]:
+    if not _has_tables(connection):
         return 0, 0
-    right, wrong = 0, []
-    with readable(path), closing(connect(path)) as connection:
-        state = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if state != "ok":
-            raise sqlite3.DatabaseError(state)
-        seeds = {row: seed_of(name) for row, name in connection.execute("SELECT id, fingerprint FROM encoders")}
-        for row, encoder, key, checksum, vector in connection.execute(
-            "SELECT id, encoder, key, checksum, vector FROM vectors"
-        ):
-            if encoder in seeds and checksum_of(seeds[encoder], key, vector) == checksum:
-                right += 1
-            else:
-                wrong.append((row,))
-        with connection:
-            connection.executemany("DELETE FROM vectors WHERE id = ?", wrong)
-    return right, len(wrong)
+    state = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if state != "ok":
+        raise Damage(state)
+    right = wrong = 0
+    seeds = {row: seed_of(name) for row, name in connection.execute("SELECT id, fingerprint FROM encoders")}
+    rows = connection.execute("SELECT encoder, key, checksum, vector FROM vectors")
+    while part := rows.fetchmany(_AT_ONCE):
+        whole = [
+            vector for encoder, key, checksum, vector in part
+            if encoder in seeds and is_intact(seeds[encoder], key, checksum, vector)
+        ]  # fmt: skip
+        found = _count_sound(whole)
+        right, wrong = right + found, wrong + len(part) - found
+    return right, wrong
+
+
+def _count_sound(vectors: list[bytes]) -> int:
+    by_length: dict[int, list[bytes]] = {}
+    for vector in vectors:
+        by_length.setdefault(len(vector), []).append(vector)
+    return sum(
+        int(sound(np.frombuffer(b"".join(same), dtype="<f4").reshape(len(same), -1)).sum())
+        for length, same in by_length.items() if length and length % 4 == 0
+    )  # fmt: skip

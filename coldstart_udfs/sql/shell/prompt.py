@@ -136,11 +136,11 @@ def _identifier(name: str) -> str:
 
 def _history() -> History:
     """Earlier input, in a file that only the user can read; in memory if it cannot be written."""
-    path = platformdirs.user_state_path("coldstart") / "sql_history"
     try:
+        path = platformdirs.user_state_path("coldstart") / "sql_history"
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
         path.chmod(0o600)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return InMemoryHistory()
     return FileHistory(str(path))

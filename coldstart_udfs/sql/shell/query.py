@@ -139,12 +139,15 @@ class Runner:
     Args:
         con: the connection.
         console: where progress is shown, if it is a terminal.
+
+    Attributes:
+        cancelled: whether Ctrl-C was pressed during the last work, be it too late to cancel it.
     """
 
     def __init__(self, con: Connection, console: Console) -> None:
         self.con = con
         self._console = console
-        self._cancelled = False
+        self.cancelled = False
         # Without the first, query_progress() returns -1; without the second, DuckDB prints its own progress bar.
         con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
 
@@ -153,13 +156,14 @@ class Runner:
 
         Raises:
             StatementError: DuckDB raised an error.
+            OSError: the output cannot be written.
             Cancelled: the user cancelled it with Ctrl-C.
         """
         # Not a threading.Event: the handler of a second Ctrl-C would wait for the lock that the first one holds.
-        self._cancelled = False
+        self.cancelled = False
 
         def cancel(signum: int, frame: FrameType | None) -> None:
-            self._cancelled = True
+            self.cancelled = True
 
         before = signal.signal(signal.SIGINT, cancel)
         try:
@@ -167,11 +171,12 @@ class Runner:
                 future = pool.submit(work)
                 self._watch(future, progress)
             return future.result()
-        except BrokenPipeError:
-            raise
-        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: an error in an Arrow stream
-            if self._cancelled:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if self.cancelled:
                 raise Cancelled from None
+            # An error in an Arrow stream is an OSError without a number; with one, the output cannot be written.
+            if getattr(error, "errno", None) is not None:
+                raise
             raise StatementError(error) from None
         finally:
             signal.signal(signal.SIGINT, before)
@@ -181,13 +186,13 @@ class Runner:
         live: Live | None = None
         try:
             while not wait([future], timeout=0.1).done:
-                if self._cancelled:
+                if self.cancelled:
                     # Repeatedly, because between two steps of the work there is nothing to interrupt.
                     self.con.interrupt()
                     # DuckDB checks for an interrupt only after a function has returned; this makes it return.
                     progress.cancel()
                 seconds = time.monotonic() - start
-                if not self._console.is_terminal or (seconds < _QUIET_SECONDS and not self._cancelled):
+                if not self._console.is_terminal or (seconds < _QUIET_SECONDS and not self.cancelled):
                     continue
                 if live is None:
                     # Rich would move what the work writes to stdout into the stream of the progress line.
@@ -206,5 +211,5 @@ class Runner:
         stats = progress.stats
         if stats.encoded or stats.hits:
             parts.append(f"{stats.encoded:,} texts encoded, {stats.hits:,} from the cache")
-        parts.append("cancelling …" if self._cancelled else "Ctrl-C cancels")
+        parts.append("cancelling …" if self.cancelled else "Ctrl-C cancels")
         return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")

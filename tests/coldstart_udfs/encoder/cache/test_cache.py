@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.encoder.cache.file import aside_of
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
-from coldstart_udfs.encoder.cache.store import VectorCache, key_of
+from coldstart_udfs.encoder.cache.store import VectorCache, default_path, key_of
 from coldstart_udfs.encoder.cache.upkeep import forget, stats, verify
 from coldstart_udfs.errors import ColdStartError
 from tests.support.commands import must, run
@@ -158,14 +159,15 @@ def test_a_truncated_store_is_named_set_aside_and_begun_anew(tmp_path: Path, sha
     assert verify(path) == (500, 0)
 
 
-def test_rubbish_in_place_of_the_store_costs_a_warning(tmp_path: Path) -> None:
-    path = tmp_path / "v.sqlite"
+def test_rubbish_in_place_of_the_machines_cache_costs_a_warning(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = default_path()
+    path.parent.mkdir()
     path.write_bytes(b"rubbish" * 1000)
-    encoder = Encoder(cache=path)
-    with pytest.warns(RuntimeWarning, match=r"v.sqlite is damaged .* moved to .*v.sqlite.damaged"):
-        assert encoder.encode(["red lamp"]).shape == (1, 384)
-    assert (tmp_path / "v.sqlite.damaged").read_bytes() == b"rubbish" * 1000
-    assert stats(path).vectors == {encoder.fingerprint: 1}
+    with pytest.warns(RuntimeWarning, match=r"sqlite is damaged .* moved to .*sqlite.damaged"):
+        filled(path)
+    assert aside_of(path).read_bytes() == b"rubbish" * 1000
+    assert len(served(filled(path).path)) == 500
 
 
 def test_a_vector_whose_numbers_changed_is_encoded_anew(tmp_path: Path) -> None:
@@ -221,9 +223,9 @@ print(len(told), told[0].message)
 def test_the_store_keeps_to_its_limit_and_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLDSTART_CACHE_MB", "1")
     path = tmp_path / "v.sqlite"
-    cache = VectorCache(path, "stub", 384)
+    cache, one = VectorCache(path, "stub", 384), np.full(384, 384**-0.5, np.float32)
     for start in range(0, 3_000, 100):
-        cache.put({key_of(str(number)): np.full(384, number, np.float32) for number in range(start, start + 100)})
+        cache.put({key_of(str(number)): one for number in range(start, start + 100)})
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -258,7 +260,7 @@ warnings.simplefilter("error")
 print("ready", flush=True)
 for path in map(str.strip, sys.stdin):
     cache = VectorCache(path, "stub", 4)
-    cache.put({key_of(sys.argv[1]): np.ones(4, dtype=np.float32)})
+    cache.put({key_of(sys.argv[1]): np.full(4, 0.5, dtype=np.float32)})
     print(len(cache.get([key_of(sys.argv[1])])[0]), flush=True)
 """
 
@@ -353,7 +355,10 @@ def test_forgetting_removes_a_file_that_was_set_aside_and_makes_none(tmp_path: P
     path = tmp_path / "v.sqlite"
     aside = tmp_path / "v.sqlite.damaged"
     for exists in (False, True):
-        aside.write_bytes(b"who knows")
+        filled(path)
+        for file in (path.with_name("v.sqlite-wal"), path.with_name("v.sqlite-shm")):
+            file.unlink(missing_ok=True)
+        path.replace(aside)
         if exists:
             filled(path)
         assert forget(path, [key_of("7")], dry_run=True) == exists
@@ -396,7 +401,7 @@ def test_the_commands_count_check_and_clear(tmp_path: Path) -> None:
         db.execute("UPDATE vectors SET checksum = checksum + 1 WHERE id IN (1, 2)")
     db.close()
     assert must("coldstart", "cache", "verify", "--path", path, cwd=tmp_path).split()[0] == "499"
-    assert "498 vectors removed" in must(
+    assert "500 vectors removed" in must(
         "coldstart", "cache", "clear", "--path", path, "--fingerprint", "stub", cwd=tmp_path
     )
     refused = run("coldstart", "cache", "clear", "--path", path, "--fingerprint", "stub", cwd=tmp_path)
