@@ -104,7 +104,8 @@ ingest` says what became what. An impression is an item in a list that nobody cl
 item can still be recommended. A page of search results is a search if the row has no item, otherwise an impression.
 
 A type that is not known is an error with the number of its rows and the line that helps: its weight under
-`event_weights` in enrichment.json, such as `"vote": 0.5`. A type with a weight of its own there keeps its name.
+`event_weights` in enrichment.json, such as `"vote": 0.5`. A type with a weight of its own there keeps its name. If it
+is another name for a purchase or a return, rename it in `ingest.sql` instead.
 """
 _RETURNS = """\
 ## Returns and removals

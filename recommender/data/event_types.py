@@ -91,6 +91,11 @@ _NAMES = {
 }
 # A page of results: a search if the row names no item, otherwise the impression of one.
 _RESULTS = ("view search results", "search results viewed", "search results view", "search response received")
+# In an unknown name these speak against the item; the proposed line leaves such a type out.
+_AGAINST = re.compile(
+    r"^(un|dis|down|de)|\b(no|not|never)\b|remov|delet|cancel|refund|return|hid|skip|abandon|fail|reject|declin|block|"
+    "report|revers|revok|negativ|expir"
+)
 
 
 def _squashed(name: str) -> str:
@@ -183,7 +188,8 @@ def unknown_types(types: Sequence[EventType], weights: Mapping[str, float], orig
         return []
     shown = ", ".join(f"{one.raw!r} ({one.count:,} {_rows(one.count)})" for one in unknown[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
-    line = json.dumps({**weights, **{one.raw: 1 for one in unknown[:_SHOWN]}}, ensure_ascii=False)
+    proposed = {one.raw: 0 if _AGAINST.search(one.raw) else 1 for one in unknown[:_SHOWN]}
+    line = json.dumps({**weights, **proposed}, ensure_ascii=False)
     which = "1 type is" if len(unknown) == 1 else f"{len(unknown):,} types are"
     return [
         f"{origin}: column {EVENT_TYPE!r}: {which} not known: {shown}{more}. Known are "

@@ -89,6 +89,12 @@ def read_interactions(
         ORDER BY {TIMESTAMP}, users, items, events
     """
     columns: dict[str, Any] = dict(con.execute(query, [event_types, int(_NEVER.astype(np.int64))]).fetchnumpy())
+    if not len(columns["users"]):
+        raise ContractError(
+            "no event speaks for an item: there are only " + ", ".join(
+                name for (name,) in con.execute(f"SELECT DISTINCT {EVENT_TYPE} FROM interactions ORDER BY 1").fetchall()
+            ) + "; add views, carts or purchases, or give a type a weight in event_weights"
+        )  # fmt: skip
     return Interactions(
         user_ids, item_ids, columns["users"].astype(np.int64), columns["items"].astype(np.int64),
         columns["timestamps"].astype("datetime64[us]"), columns["weights"].astype(np.float32), event_types,

@@ -91,6 +91,7 @@ u2,i2,2024-01-05,view_search_results,Red Lamp
 u2,i1,2024-01-07,,
 """
 UNKNOWN = "u2,i2,2024-01-06,vote,\nu2,i2,2024-01-07,VOTE,\nu2,i1,2024-01-06,Zap It,\n"
+AGAINST = "u2,i2,2024-01-06,dislike,\nu2,i2,2024-01-07,order line cancelled,\nu2,i2,2024-01-07,payment_failed,\n"
 
 
 @pytest.fixture
@@ -182,6 +183,21 @@ def test_the_line_keeps_the_weights_that_the_settings_have(raw: Path) -> None:
     line = r'"event_weights": {"view": 0.3, "vote": 1, "zap it": 1}'
     with duckdb.connect() as con, pytest.raises(ContractError, match=line):
         load(con, raw, {"view": 0.3})
+
+
+def test_the_line_leaves_out_what_speaks_against_an_item(raw: Path) -> None:
+    (raw / "interactions.csv").write_text(EVENTS + AGAINST)
+    line = r'"event_weights": {"dislike": 0, "order line cancelled": 0, "payment_failed": 0}'
+    with duckdb.connect() as con, pytest.raises(ContractError, match=line):
+        load(con, raw, {})
+
+
+def test_events_of_which_none_speaks_for_an_item_are_an_error(raw: Path) -> None:
+    (raw / "interactions.csv").write_text(EVENTS.splitlines()[0] + "\nu1,i2,2024-01-03,view_item_list,\n")
+    with duckdb.connect() as con:
+        load(con, raw)
+        with pytest.raises(ContractError, match="no event speaks for an item: there are only impression"):
+            read_interactions(con)
 
 
 def test_unknown_types_are_told_beside_other_breaches(raw: Path) -> None:

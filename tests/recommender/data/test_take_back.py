@@ -77,7 +77,9 @@ def stack(types: str) -> str:
     return "".join(answer)
 
 
-@pytest.mark.parametrize(("types", "weight"), [("cx", 0), ("cxx", 0), ("px", 1), ("cpx", 1.5), ("vcx", 0.1), ("x", 0)])
+@pytest.mark.parametrize(
+    ("types", "weight"), [("cx", 0), ("cxx", 0), ("px", 1), ("cpx", 1.5), ("vcx", 0.1), ("xv", 0.1)]
+)
 def test_what_takes_back_never_speaks_for_the_item(types: str, weight: float, tmp_path: Path) -> None:
     taken_back(tmp_path, {"ann": types})
     with duckdb.connect() as con:
