@@ -23,7 +23,7 @@ from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations.put import PUT
 from coldstart_udfs.feast.operations.quotes import quoting
-from coldstart_udfs.feast.operations.registry import materializing, never_materialized, wait_for_materialize
+from coldstart_udfs.feast.operations.registry import never_materialized, stored_views, wait_for_materialize
 from coldstart_udfs.feast.operations.stores import (
     OnlineRow,
     join_key,
@@ -126,10 +126,9 @@ def forget(
             erased(repo, folder, before=hashes[folder])
         if not whole_away:
             notes.append("rows came back while they were erased: stop what writes them, then run the same forget again")
-    busy = materializing(store)
-    if busy:
+    if erasure.busy:
         notes.append(
-            f"{', '.join(busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
+            f"{', '.join(erasure.busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
             f"{entity} before: when none is running any more, run `feast materialize`, then the same forget again"
         )
     first = never_materialized(store)
@@ -155,6 +154,7 @@ class _Erasure:
         self._online = online_rows(store)
         self._counts: dict[tuple[str, str], int] = {}
         self.texts: list[str] = []
+        self.busy: list[str] = []
         self.redis = self._online is not None and "redis" in self._online.name
 
     def removed(self) -> list[Removed]:
@@ -191,7 +191,7 @@ class _Erasure:
             self._online.erase(rows)
         if first and not self._dry_run:
             # What was read before the sources were rewritten may be written until then; the next round erases it.
-            wait_for_materialize(self._store, self._patience)
+            self.busy = wait_for_materialize(self._store, self._patience)
         return not (files or rows)
 
     def _online_rows(self) -> tuple[list[OnlineRow], list[bytes]]:
@@ -242,8 +242,7 @@ def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
     Raises:
         ColdStartError: a file that the registry names, or a table, cannot be rewritten here.
     """
-    views = [*store.list_feature_views(), *store.list_stream_feature_views()]
-    sources = [view.batch_source for view in views if view.batch_source is not None]
+    sources = [view.batch_source for view in stored_views(store) if view.batch_source is not None]
     others = [saved.storage.to_data_source() for saved in store.list_saved_datasets()]
     others += [service.logging_config.destination.to_data_source() for service in store.list_feature_services()
                if service.logging_config]  # fmt: skip

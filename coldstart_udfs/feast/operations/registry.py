@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from typing import Any
 
 from coldstart_udfs.errors import ColdStartError
 
-_PAUSE = 0.2
+_PAUSE = 0.1
+_ATTEMPTS = 20
 
 
 def materializing(store: Any) -> list[str]:
@@ -17,25 +19,36 @@ def materializing(store: Any) -> list[str]:
 
     The first materialisation of a view leaves no trace in the registry before it ends: see `never_materialized`.
     """
-    views = _views(store)
+    views = stored_views(store)
     return sorted(view.name for view in views if getattr(getattr(view, "state", None), "name", "") == "MATERIALIZING")
 
 
 def never_materialized(store: Any) -> list[str]:
     """The feature views of which the registry knows no materialisation; a first one may be running."""
-    return sorted(view.name for view in _views(store) if view.online and not view.materialization_intervals)
+    return sorted(view.name for view in stored_views(store) if view.online and not view.materialization_intervals)
 
 
-def _views(store: Any) -> list[Any]:
-    store.refresh_registry()
-    return [*store.list_feature_views(), *store.list_stream_feature_views()]
+def stored_views(store: Any) -> list[Any]:
+    """The views in the registry as it is now; read again if a `feast` command is just writing it."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-
-def wait_for_materialize(store: Any, seconds: float) -> None:
-    """Wait until no feature view is being materialised, at most for some seconds."""
-    until = time.monotonic() + seconds
-    while materializing(store) and time.monotonic() < until:
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(DecodeError):
+            store.refresh_registry()
+            if views := [*store.list_feature_views(), *store.list_stream_feature_views()]:
+                return views
         time.sleep(_PAUSE)
+    return []
+
+
+def wait_for_materialize(store: Any, seconds: float) -> list[str]:
+    """Wait, at most for some seconds, for the views that are being materialised now; return those that still are."""
+    until = time.monotonic() + seconds
+    waited_for = set(materializing(store))
+    while waited_for and time.monotonic() < until:
+        time.sleep(_PAUSE)
+        waited_for &= set(materializing(store))
+    return sorted(waited_for)
 
 
 def told(store: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable
 from contextlib import closing
@@ -15,6 +16,9 @@ import yaml
 from coldstart_udfs.encoder.cache.upkeep import erase
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name
+
+# For how many seconds a registry may be found empty: Feast empties the file before it writes it.
+_BEING_WRITTEN = 2.0
 
 
 def open_store(repo: str | Path) -> Any:
@@ -44,19 +48,26 @@ def _check_registry(repo: Path, registry: Any) -> None:
     path = repo / registry
     if not path.is_file():
         raise ColdStartError(f"{repo} has no registry yet; run `feast -c {repo} apply`")
+    until = time.monotonic() + _BEING_WRITTEN
+    while not _is_registry(path.read_bytes()):
+        if time.monotonic() > until:
+            raise ColdStartError(
+                f"{path} is {'damaged' if path.stat().st_size else 'empty'}: a `feast` command was killed, or the disk "
+                f"was full, while it was written. Delete it, then run `feast -c {repo} apply` and `feast -c {repo} "
+                "materialize`"
+            )
+        time.sleep(0.05)
+
+
+def _is_registry(content: bytes) -> bool:
     from feast.protos.feast.core.Registry_pb2 import Registry
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    content = path.read_bytes()
     try:
         Registry.FromString(content)
     except DecodeError:
-        content = b""
-    if not content:
-        raise ColdStartError(
-            f"{path} is {'damaged' if path.stat().st_size else 'empty'}: a `feast` command was killed, or the disk was "
-            f"full, while it was written. Delete it, then run `feast -c {repo} apply` and `feast -c {repo} materialize`"
-        )
+        return False
+    return bool(content)
 
 
 def join_key(store: Any, entity: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from feast import FeatureStore
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.operations import stores
 from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.registry import materializing, told
 from coldstart_udfs.feast.operations.stores import open_store
@@ -38,12 +40,27 @@ def test_a_repository_that_does_not_serve_meanwhile_says_so(small: Path, store: 
 
 
 @pytest.mark.parametrize(("kept", "state"), [(0, "empty"), (1_000, "damaged")])
-def test_a_registry_that_was_not_written_whole_is_named(small: Path, kept: int, state: str) -> None:
+def test_a_registry_that_was_not_written_whole_is_named(
+    small: Path, kept: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "_BEING_WRITTEN", 0.0)
     repo = small / "feature_repo"
     registry = repo / "data" / "registry.db"
     registry.write_bytes(registry.read_bytes()[:kept])
     with pytest.raises(ColdStartError, match=rf"registry\.db is {state}: .*Delete it, then run `feast -c .* apply`"):
         open_store(repo)
+
+
+def test_a_registry_that_is_just_being_written_is_read_when_it_is_whole(small: Path, store: FeatureStore) -> None:
+    registry = small / "feature_repo" / "data" / "registry.db"
+    stuck(store, "user_profiles")
+    content = registry.read_bytes()
+    for read in (lambda: open_store(small / "feature_repo"), lambda: store):
+        registry.write_bytes(b"")
+        timer = threading.Timer(0.3, registry.write_bytes, [content])
+        timer.start()
+        assert materializing(read()) == ["user_profiles"]
+        timer.join()
 
 
 def test_feasts_warning_about_the_template_is_not_shown(small: Path, caplog: pytest.LogCaptureFixture) -> None:
