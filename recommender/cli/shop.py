@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import staged
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.options import DATA, REPO, DataOption, ItemOption, RepoOption, UserOption, one_entity
 
@@ -30,8 +31,10 @@ def init(
     if target.exists():
         raise ColdStartError(f"{target} exists already; choose another folder")
     left_out = shutil.ignore_patterns("data", "feast_monitoring", "__pycache__", ".unfinished-*", ENRICHMENT_FILE)
-    shutil.copytree(_template(), target, ignore=left_out)
-    Enrichment.of_repo(target).write(target / ENRICHMENT_FILE)
+    with staged(directory) as scratch:
+        made = scratch / target.name
+        shutil.copytree(_template(), made, ignore=left_out)
+        Enrichment.of_repo(made).write(made / ENRICHMENT_FILE)
     console.print(
         f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.parquet or "
         ".csv), then run\n"
