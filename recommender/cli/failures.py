@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -50,6 +51,10 @@ _WORDS = {
 }  # fmt: skip
 
 
+_QUOTED = re.compile(r"file \"([^\"]+)\"|-> '([^']+)'")
+_UNFINISHED = re.compile(r"\.unfinished-[^/\\]*[/\\]")
+
+
 def run(command: Callable[[], int | None]) -> int:
     """Run a command and return the exit status of the process; its output is flushed.
 
@@ -85,7 +90,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "there is not enough memory; give the command less data or the machine more memory"
     if isinstance(error, OSError):
-        return _of_system(error.errno, _named(error), str(error))
+        return _of_system(error.errno, _named(error), _message(error))
     if _is_of(error, "duckdb", "IOException") or _is_of(error, "sqlite3", "OperationalError"):
         return _of_system(None, "", str(error))
     return sentence(error.__cause__) if error.__cause__ else None
@@ -96,14 +101,23 @@ def _named(error: OSError) -> str:
     return os.fsdecode(names[0]) if names else ""
 
 
+def _message(error: OSError) -> str:
+    # shutil.Error is a list of (source, destination, message): the first says enough.
+    first = error.args[0] if error.args else None
+    return str(first[0][2]) if isinstance(first, list) and first and len(first[0]) == 3 else str(error)
+
+
 def _of_system(number: int | None, file: str, message: str) -> str:
     text = " ".join(message.split())
     if number is None:
         number = next((one for words, one in _WORDS.items() if words in text.lower()), None)
     if number not in _SENTENCES:
         return f"{text}; make this possible, {_AGAIN}"
+    quoted = _QUOTED.search(text)
+    if quoted and not file:
+        # Where files are written before they get their names, the folder is what a user knows.
+        file, text = _UNFINISHED.sub("", quoted[1] or quoted[2]), ""
     what, remedy = _SENTENCES[number]
-    # Without a name, the library's own message may have one.
     shown = "" if file or not text else f" ({text})"
     return f"{what.format(file=file or 'a file')}{shown}; {remedy}"
 
