@@ -183,7 +183,7 @@ FUNCTIONS = (
     SqlFunction(
         "clean_text", ("text",), "VARCHAR",
         "The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation, in "
-        "Unicode NFKC. NULL where nothing is left.",
+        "Unicode NFKC (but 1½ and 10² stay). NULL where nothing is left.",
         "SELECT clean_text('<p>A &amp; B:  <b>red</b> lamp!!!</p>')",
         "_coldstart_clean_text(CAST(text AS VARCHAR))",
     ),
@@ -196,14 +196,16 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "tokens", ("text",), "VARCHAR[]",
-        "The words of a text, lower case; Chinese is cut into words by a dictionary. NULL gives NULL.",
+        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; Chinese is cut into words by a "
+        "dictionary. NULL gives NULL.",
         "SELECT tokens('6 HERB-POTS 红色的台灯')",
         "_coldstart_tokens(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
         "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
         "What an English product text states: price, size, quantity, colour, material, and brand from the given list. "
-        "text[start:stop] are the words.",
+        "text[start:stop] are the words. Prices are read as shops of many countries write them (€1.250,00 is "
+        "1250.00 EUR, A$25 is 25.00 AUD); what may be read in two ways, such as £1.250, is no price.",
         "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
         "_coldstart_entities(CAST(text AS VARCHAR), CAST(brands AS VARCHAR[]))",
     ),
