@@ -268,7 +268,7 @@ def band_label(name: str, number: float) -> str:
 
 
 def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
-    """Cosine of each pair of rows; NaN where either is a zero vector.
+    """Cosine of each pair of rows; NaN where either is a zero vector or holds NaN or infinity.
 
     Args:
         a: (n, d).
@@ -284,7 +284,8 @@ def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", a64, a64) * np.einsum("ij,ij->i", b64, b64))
     dots = np.einsum("ij,ij->i", a64, b64)
-    result: NDArray[np.float64] = np.divide(dots, norms, out=np.full(len(a), np.nan), where=norms > 0)
+    result: NDArray[np.float64] = np.full(len(a), np.nan)
+    np.divide(dots, norms, out=result, where=(norms > 0) & np.isfinite(norms))
     return result
 
 

@@ -21,6 +21,7 @@ from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
 from recommender.cli.options import CacheOption, ModelOption
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
+from recommender.sql.catalogue import hint
 from recommender.sql.catalogue import register as register_bundle
 
 # DuckDB, Arrow and the line editor are imported where they are used, for every command imports this module.
@@ -103,6 +104,8 @@ def sql(
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
         if bundle:
             register_bundle(con, bundle)
+        else:
+            hint(con)
         # DuckDB would take a table name for a Python variable of that name.
         con.execute("SET python_enable_replacements = false")
         if script is None:
