@@ -46,6 +46,21 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return np.arange(total, dtype=np.int64) + shift
 
 
+def is_constant(lists: Column) -> bool:
+    """Whether all rows have the same list, as with a literal argument; checked without Python objects."""
+    array = lists.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if not len(array) or array.null_count == len(array):
+        return True
+    offsets = array.offsets.to_numpy()
+    length = offsets[1] - offsets[0]
+    if array.null_count or (np.diff(offsets) != length).any():
+        return False
+    values = array.values.slice(offsets[0], offsets[-1] - offsets[0])
+    return bool(values.slice(length).equals(values.slice(0, len(values) - length)))
+
+
 class Lists:
     """A LIST column as flat values, with the start and length of each row."""
 

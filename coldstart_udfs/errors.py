@@ -11,6 +11,13 @@ class ColdStartError(ValueError):
     """
 
 
+class ColdStartWarning(UserWarning):
+    """An input is used, but not as its author may expect: the message says what is done with it, and how often.
+
+    `warnings.filterwarnings("ignore", category=ColdStartWarning)` silences them, `"error"` makes them errors.
+    """
+
+
 class FingerprintError(ColdStartError):
     """Vectors of two different encoders would be mixed."""
 

@@ -7,12 +7,13 @@ each of them. The module depends on none of DuckDB, Feast and LightFM.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from coldstart_udfs.settings import Enrichment as Enrichment  # users' code imports it from here
 
 Vectors = NDArray[np.float32]
@@ -31,6 +32,36 @@ def has_text(text: str | None) -> bool:
     (True, False, False)
     """
     return isinstance(text, str) and text != "" and not text.isspace()
+
+
+def finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
+    """(n,) whether each row of an (n, d) matrix is free of NaN and infinity.
+
+    >>> finite_rows(np.array([[1, 0], [np.nan, 0], [0, np.inf]], "f4")).tolist()
+    [True, False, False]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.add.reduce(vectors, axis=None)):  # one pass: NaN and infinity survive in a sum
+            return np.ones(len(vectors), dtype=bool)
+    return np.asarray(np.isfinite(vectors).all(axis=1))
+
+
+def usable_rows(vectors: Vectors, name: str) -> NDArray[np.bool_]:
+    """`finite_rows`, with a `ColdStartWarning` that counts the others, which the caller takes for missing.
+
+    Args:
+        vectors: (n, d) float32.
+        name: what the vectors are, for the warning.
+    """
+    usable = finite_rows(vectors)
+    if not usable.all():
+        warnings.warn(
+            f"{name}: {len(usable) - np.count_nonzero(usable):,} of {len(usable):,} vectors hold NaN or infinity and "
+            "count as missing; write them again, or NULL in their place",
+            ColdStartWarning,
+            stacklevel=2,
+        )
+    return usable
 
 
 def evidence_weight(
@@ -72,7 +103,7 @@ def enrich(profiles: Vectors, embeddings: Vectors, weights: ArrayLike) -> Vector
         (n, d) float32.
 
     Raises:
-        ColdStartError: the two widths differ.
+        ColdStartError: the two widths differ, or a weight is NaN or too large for float32.
 
     >>> enrich(np.array([[1, 0]], "f4"), np.array([[0, 1]], "f4"), 0.5).tolist()
     [[1.0, 0.5]]
@@ -83,7 +114,13 @@ def enrich(profiles: Vectors, embeddings: Vectors, weights: ArrayLike) -> Vector
             "they must come from the same encoder"
         )
     # Rounded to float32 before the product, so that every door multiplies the same numbers.
-    column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)
+    with np.errstate(over="ignore"):
+        column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)
+    if not np.isfinite(column).all():
+        wrong = np.asarray(weights, dtype=np.float64).reshape(-1)[~np.isfinite(column[:, 0])]
+        raise ColdStartError(
+            f"the weight of a description (alpha) is {wrong[0]:g}; it must be a finite number, such as alpha(n) or 1.0"
+        )
     return np.asarray(profiles + column * embeddings, dtype=np.float32)
 
 
@@ -231,7 +268,7 @@ def band_label(name: str, number: float) -> str:
 
 
 def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
-    """Cosine of each pair of rows; NaN where either is a zero vector.
+    """Cosine of each pair of rows; NaN where either is a zero vector or holds NaN or infinity.
 
     Args:
         a: (n, d).
@@ -247,7 +284,8 @@ def similarity(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", a64, a64) * np.einsum("ij,ij->i", b64, b64))
     dots = np.einsum("ij,ij->i", a64, b64)
-    result: NDArray[np.float64] = np.divide(dots, norms, out=np.full(len(a), np.nan), where=norms > 0)
+    result: NDArray[np.float64] = np.full(len(a), np.nan)
+    np.divide(dots, norms, out=result, where=(norms > 0) & np.isfinite(norms))
     return result
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
-from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text
+from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, usable_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,9 +73,11 @@ class Enricher:
         python view online when full names are asked for. Under its short name a profile is an `array` of 32-bit
         floats; all other values are plain Python values.
 
+        A stored vector with NaN or infinity counts as NULL; a `ColdStartWarning` says how many there are.
+
         Raises:
             FingerprintError: stored vectors are of another encoder than the view's.
-            ColdStartError: a stored vector is not `dimensions` long.
+            ColdStartError: a stored vector is not `dimensions` long, or a description is neither text nor NULL.
         """
         sample = self._is_feast_sample(inputs)
         rows, flags = self._enrich(inputs, sample)
@@ -89,7 +91,7 @@ class Enricher:
         return {**plain, **full}
 
     def frame(self, inputs: pd.DataFrame) -> pd.DataFrame:
-        """Enrich a data frame: the function of a view in `mode="pandas"`, for history. Raises as `columns`."""
+        """Enrich a data frame: the function of a view in `mode="pandas"`, for history. Otherwise as `columns`."""
         import pandas as pd
 
         rows, flags = self._enrich(inputs, self._is_feast_sample(inputs))
@@ -128,9 +130,9 @@ class Enricher:
             embeddings, described = self._stack(inputs[self.description], self.description)
         else:
             embeddings, described = np.zeros((rows, self.dimensions), dtype=np.float32), [False] * rows
-            texts = list(inputs[self.description])
+            texts = _texts(inputs[self.description], self.description)
         if self.request:
-            asked = inputs[REQUEST_DESCRIPTION]
+            asked = _texts(inputs[REQUEST_DESCRIPTION], REQUEST_DESCRIPTION)
             texts = [new if has_text(new) else old for new, old in zip(asked, texts, strict=True)]
         given = [row for row, text in enumerate(texts) if has_text(text)]
         if given:
@@ -158,7 +160,7 @@ class Enricher:
                 )  # fmt: skip
 
     def _stack(self, values: Sequence[Any], feature: str) -> tuple[Vectors, list[bool]]:
-        """(n, d) the vectors, zero for NULL, and whether each is not NULL."""
+        """(n, d) the vectors, zero for NULL, and whether each is neither NULL nor holds NaN or infinity."""
         # Some stores return an empty list for NULL.
         present = [not _is_null(value) and len(value) > 0 for value in values]
         vectors = list(values) if all(present) else list(compress(values, present))
@@ -172,11 +174,15 @@ class Enricher:
             known = np.frombuffer(packed, dtype=np.float32).reshape(len(vectors), self.dimensions)
         else:
             known = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), self.dimensions)
-        if len(known) == len(present):
+        usable = usable_rows(known, feature)
+        if len(known) == len(present) and usable.all():
             return known, present
         result = np.zeros((len(present), self.dimensions), dtype=np.float32)
-        result[present] = known
-        return result, present
+        rows = np.flatnonzero(present)[usable]
+        result[rows] = known[usable]
+        there = np.zeros(len(present), dtype=bool)
+        there[rows] = True
+        return result, there.tolist()
 
 
 def _cosines(profiles: Vectors, enriched: Vectors) -> list[float | None]:
@@ -188,9 +194,20 @@ def _cosines(profiles: Vectors, enriched: Vectors) -> list[float | None]:
     return [both / math.sqrt(one * other) if one and other else None for both, one, other in products]
 
 
+def _texts(values: Sequence[Any], name: str) -> list[Any]:
+    for row, value in enumerate(values):
+        if not (isinstance(value, str) or _is_null(value)):
+            raise ColdStartError(
+                f"{name} of row {row + 1} is {value!r:.80}, which is no text; give one string for each row, or None"
+            )
+    return list(values)
+
+
 def _is_null(value: Any) -> bool:
-    """Whether a value is None or NaN, which pandas uses for None."""
-    return value is None or (isinstance(value, float) and value != value)
+    """Whether a value is None, or what pandas uses for it: NaN, NA or NaT."""
+    if value is None or (isinstance(value, (float, np.floating)) and value != value):
+        return True
+    return type(value).__name__ in ("NAType", "NaTType")
 
 
 def _is_single(value: Any) -> bool:

@@ -8,13 +8,14 @@ globals and no closure, and `feast apply` shows a change of α or of the encoder
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coldstart_udfs.encoder.encoder import shared_encoder
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from coldstart_udfs.feast.transform import FINGERPRINT_SUFFIX, REQUEST_DESCRIPTION, Enricher
 from coldstart_udfs.settings import Enrichment
 
@@ -40,7 +41,8 @@ class EnrichedViews(NamedTuple):
         serving: `mode="python"`, fast for few rows: for online reads.
         training: `mode="pandas"`, fast for many rows: for history.
         request: as serving, but the `request_description` of a request replaces the stored description. Every request
-            must have this field, which may be NULL or blank. None if it was not asked for.
+            must have this field: a text, which may be NULL or blank; anything else is an error. None if it was not
+            asked for.
     """
 
     serving: OnDemandFeatureView
@@ -80,6 +82,8 @@ def enriched_views(
     Features of the source views whose names end in `_fingerprint` name the encoder of stored vectors. Reading features
     raises an error if it is not the encoder of the view.
 
+    A source view with a `ttl` causes a `ColdStartWarning`: Feast honours it in history but not online.
+
     Args:
         name: prefix of every feature and view, such as "user" or "item".
         source_view: one or several views with a schema that have the three features below.
@@ -107,6 +111,7 @@ def enriched_views(
 
     Enrichment(alpha=alpha, evidence_scale=evidence_scale)  # checks both
     found = _Features(name, list(source_view) if isinstance(source_view, Sequence) else [source_view])
+    found.warn_of_ttl()
     roles = {"description": description, "profile": profile, "evidence": evidence}
     encoder = shared_encoder(model, backend=backend)
     schema = [
@@ -209,6 +214,17 @@ class _Features:
             )
         parts = [(view, [field.name for field in view.features if field.name in wanted]) for view in self._sources]
         return [view[names] for view, names in parts if names]
+
+    def warn_of_ttl(self) -> None:
+        for view in self._sources:
+            if view.ttl:
+                warnings.warn(
+                    f"{view.name} has a ttl of {view.ttl}: Feast leaves older rows out of history but returns them "
+                    "online (feast-dev/feast#6821), so that training and serving differ for every entity without a "
+                    "newer row; remove the ttl. `coldstart skew` counts these entities",
+                    ColdStartWarning,
+                    stacklevel=4,  # the caller of enriched_views
+                )
 
     def refuse(self, taken: Sequence[str]) -> None:
         same = sorted(set(taken) & set(self._by_name))

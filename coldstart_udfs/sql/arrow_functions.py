@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
+from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, is_constant, ranges, scatter
 from coldstart_udfs.encoder.cache.store import default_path
 from coldstart_udfs.encoder.cache.upkeep import stats
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder, shared_encoders
 from coldstart_udfs.encoder.model_files import Prompt
 from coldstart_udfs.encoder.progress import reporting_to
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Vectors, enrich, evidence_weight, has_text, similarity, sum_profiles
+from coldstart_udfs.profile import Vectors, enrich, evidence_weight, finite_rows, has_text, similarity, sum_profiles
 from coldstart_udfs.sql.registration import GIVEN, Registration, find_registration
 from coldstart_udfs.text.cleaning import clean_text
 from coldstart_udfs.text.entities import entities
@@ -133,9 +133,23 @@ def _profile(vectors: Column, weights: Column) -> pa.Array:
         rows = np.flatnonzero(present & (widths == width))
         chosen = member_rows[widths[owner] == width]
         offsets = np.concatenate([[0], np.cumsum(counts[rows])])
-        parts.append(sum_profiles(members.take(chosen), factor[chosen], offsets))
+        taken = members.take(chosen)
+        _check_finite(taken, "vectors given to profile()")
+        _check_finite(factor[chosen, None], "weights given to profile()", "replace them by NULL")
+        with np.errstate(over="ignore"):
+            sums = sum_profiles(taken, factor[chosen], offsets)
+        _check_finite(sums, "sums of profile()", "they exceed FLOAT: scale the weights down")
+        parts.append(sums)
         order.append(rows)
     return scatter(len(vectors), parts, order)
+
+
+def _check_finite(
+    values: Vectors, what: str, remedy: str = "replace them by NULL, or filter them out: WHERE isfinite(list_sum(v))"
+) -> None:
+    bad = len(values) - np.count_nonzero(finite_rows(values))
+    if bad:
+        raise ColdStartError(f"{bad:,} of {len(values):,} {what} of one chunk hold NaN or infinity; {remedy}")
 
 
 def _weight(n: Column, weight: Column, scale: Column) -> pa.Array:
@@ -158,6 +172,7 @@ def _enrich(
                 f"enrich(): the profile is {vectors.shape[1]} wide, the encoder's embeddings "
                 f"{embeddings.shape[1]}; use the encoder that the profile was made with (model := …)"
             )
+        _check_finite(vectors, "profiles given to enrich()")
         profiles[rows] = vectors
     weights = weight.fill_null(0).to_numpy()
     return embeddings_to_arrow(enrich(profiles, embeddings, weights), np.ones(len(text), dtype=bool))
@@ -363,7 +378,7 @@ def _by_setting(
     text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
 ) -> pa.Array:
     """As `_distinct`, with a second argument: a list, in most calls the same for all rows."""
-    if _is_constant(setting):
+    if is_constant(setting):
         return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
     # One tuple for equal lists, or a long list of brands would be in memory once for each row.
     seen: dict[Any, Any] = {}
@@ -379,18 +394,3 @@ def _by_setting(
         for row, found in zip(rows, given.to_pylist(), strict=True):
             result[row] = found
     return pa.array(result, kind)
-
-
-def _is_constant(lists: Column) -> bool:
-    """Whether all rows have the same list, as with a literal argument; checked without Python objects."""
-    array = lists.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if not len(array) or array.null_count == len(array):
-        return True
-    offsets = array.offsets.to_numpy()
-    length = offsets[1] - offsets[0]
-    if array.null_count or (np.diff(offsets) != length).any():
-        return False
-    values = array.values.slice(offsets[0], offsets[-1] - offsets[0])
-    return bool(values.slice(length).equals(values.slice(0, len(values) - length)))

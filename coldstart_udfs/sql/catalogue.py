@@ -102,12 +102,27 @@ FROM (
                     SELECT _coldstart_row, _coldstart_query,
                         -- list_concat() with an empty list copies: DuckDB's list products fail on a NULL among the
                         -- numbers of any row of a chunk, even one that is filtered out.
-                        list_concat(CASE WHEN list_count(_coldstart_row.embedding) = len(_coldstart_row.embedding)
-                            THEN CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]) AS _coldstart_vector
-                    FROM query_table(table_name) AS _coldstart_row,
+                        list_concat(CASE
+                            WHEN NOT regexp_full_match(typeof(_coldstart_row.embedding), '[^][]+[[][0-9]*[]]')
+                                THEN CAST(error('nearest(): ' || table_name || CASE typeof(_coldstart_row.embedding)
+                                    WHEN '"NULL"' THEN ' has no column embedding; rename the one with its vectors: '
+                                        || 'WITH t AS (SELECT *, vectors AS embedding FROM …) FROM nearest(''t'', …)'
+                                    ELSE ': the column embedding is ' || typeof(_coldstart_row.embedding) || ', not a '
+                                        || 'FLOAT[]; convert it: WITH t AS (SELECT * REPLACE (embedding::FLOAT[] AS '
+                                        || 'embedding) FROM …) FROM nearest(''t'', …)' END) AS FLOAT[])
+                            WHEN list_count(TRY_CAST(_coldstart_row.embedding AS FLOAT[]))
+                                = len(TRY_CAST(_coldstart_row.embedding AS FLOAT[]))
+                                THEN TRY_CAST(_coldstart_row.embedding AS FLOAT[]) END, []::FLOAT[]
+                        ) AS _coldstart_vector
+                    -- By name: a table without the column gets one of type "NULL", for the error above.
+                    FROM (FROM query_table(table_name) UNION ALL BY NAME SELECT NULL AS embedding WHERE false)
+                        AS _coldstart_row,
                         (
-                            SELECT _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
-                                AS _coldstart_query
+                            SELECT _coldstart_embed_query(
+                                CASE WHEN CAST(k AS BIGINT) > 0 THEN {text}
+                                    ELSE CAST(error('nearest(): k is ' || coalesce(CAST(k AS VARCHAR), 'NULL')
+                                        || '; it is the number of rows, at least 1') AS VARCHAR) END,
+                                {model}, {backend}, {cache}, {connection}) AS _coldstart_query
                         )
                     WHERE _coldstart_query IS NOT NULL
                 )
@@ -119,7 +134,7 @@ FROM (
                         || len(_coldstart_query)
                         || ' numbers; the table must be embedded with the encoder of this connection') AS BOOLEAN) END
                 ORDER BY list_cosine_similarity(_coldstart_vector, _coldstart_query) DESC
-                LIMIT k
+                LIMIT greatest(CAST(k AS BIGINT), 1)
             )
         )
     )
@@ -166,15 +181,17 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "similarity", ("a", "b"), "DOUBLE",
-        "Cosine of two vectors. NULL for NULL or a zero vector; vectors of different length are an error.",
+        "Cosine of two vectors. NULL for NULL, a zero vector, or one with NaN or infinity; vectors of different length "
+        "are an error.",
         "SELECT similarity(embed('a red lamp'), embed('a crimson light'))",
         "_coldstart_similarity(CAST(a AS FLOAT[]), CAST(b AS FLOAT[]))",
     ),
     SqlFunction(
         "nearest", ("table_name", "text", "k := 10"), "TABLE",
         "The k rows of a table, view or CTE whose column `embedding` is most similar to a text: all columns, then "
-        "similarity and rank, in place of columns so called. Rows without a usable vector never appear; NULL or blank "
-        "text gives no rows.",
+        "similarity and rank, in place of columns so called. Rows without a usable vector (NULL, zero, with NaN or "
+        "infinity) never appear; NULL or blank text gives no rows. A table without lists of numbers in `embedding`, or "
+        "a k below 1, is an error.",
         "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
         _NEAREST,
         stub="SELECT *, 0::DOUBLE AS similarity, 0::BIGINT AS rank FROM query_table(table_name) "
@@ -183,7 +200,8 @@ FUNCTIONS = (
     SqlFunction(
         "clean_text", ("text",), "VARCHAR",
         "The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation, in "
-        "Unicode NFKC. NULL where nothing is left.",
+        "Unicode NFKC (but 1½ and 10² stay). NULL where nothing is left. To index the result, store it in a column: an "
+        "index on the function itself makes every later INSERT fail.",
         "SELECT clean_text('<p>A &amp; B:  <b>red</b> lamp!!!</p>')",
         "_coldstart_clean_text(CAST(text AS VARCHAR))",
     ),
@@ -196,14 +214,16 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "tokens", ("text",), "VARCHAR[]",
-        "The words of a text, lower case; Chinese is cut into words by a dictionary. NULL gives NULL.",
+        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; Chinese is cut into words by a "
+        "dictionary. NULL gives NULL.",
         "SELECT tokens('6 HERB-POTS 红色的台灯')",
         "_coldstart_tokens(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
         "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
         "What an English product text states: price, size, quantity, colour, material, and brand from the given list. "
-        "text[start:stop] are the words.",
+        "text[start:stop] are the words. Prices are read as shops of many countries write them (€1.250,00 is "
+        "1250.00 EUR, A$25 is 25.00 AUD); what may be read in two ways, such as £1.250, is no price.",
         "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
         "_coldstart_entities(CAST(text AS VARCHAR), CAST(brands AS VARCHAR[]))",
     ),
@@ -216,7 +236,8 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",
-        "The sum of weight × vector. NULL vectors and weights are skipped; nothing left gives NULL.",
+        "The sum of weight × vector. NULL vectors and weights are skipped; nothing left gives NULL. NaN and infinity "
+        "are an error.",
         "SELECT profile([[1, 0], [0, 1]], [2, 3])",
         "_coldstart_profile(CAST(vectors AS FLOAT[][]), CAST(weights AS FLOAT[]))",
     ),
@@ -235,7 +256,7 @@ FUNCTIONS = (
     SqlFunction(
         "enrich", ("profile", "text", "n := 0", "alpha := NULL", "model := NULL"), "FLOAT[]",
         "The enriched profile P' = P + alpha·M(text), alpha being alpha(n) unless given (items: alpha := beta(n)). "
-        "A NULL profile is zero, NULL or blank text adds nothing; never NULL.",
+        "A NULL profile is zero, NULL or blank text adds nothing; never NULL. NaN and infinity are an error.",
         "SELECT enrich(NULL, 'a red lamp', alpha := 2)",
         "_coldstart_enrich(CAST(profile AS FLOAT[]), {text}, "
         "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import duckdb
 
@@ -17,7 +18,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import Enrichment
 from coldstart_udfs.sql.catalogue import KERNEL, SETTINGS_VARIABLE, Catalogue, SqlFunction
-from coldstart_udfs.sql.registration import GIVEN, registration_of, registrations
+from coldstart_udfs.sql.registration import GIVEN, database_of, registration_of, registrations
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -31,14 +32,19 @@ def register(
     *,
     model: str | os.PathLike[str] | Encoder | None = None,
     backend: str | None = None,
-    cache: bool | str | os.PathLike[str] = True,
+    cache: bool | str | os.PathLike[str] | None = None,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
-    redact: bool = False,
+    redact: bool | None = None,
 ) -> None:
     """Add `embed()`, `enrich()` and the other functions of the catalogue to a connection.
 
     Nothing is written to the database file, so read-only databases work. The macros are visible to this connection
-    only: call `register` on every cursor that uses them. Calling it again replaces the settings.
+    only: call `register` on every cursor that uses them. A cursor, or another connection to the same database, takes
+    the settings that it is not given from the connection that was registered last: `model`, `backend` and `enrichment`
+    if none of the three is given, and `cache`. Calling it again on one connection replaces these settings.
+
+    Redaction stays on: once a connection of a database was registered with `redact=True`, it is on for all that are
+    registered later, unless they say `redact=False`.
 
     Args:
         con: an open connection. Keep it as long as its functions are used: on DuckDB 1.4 and 1.5 they must not
@@ -48,10 +54,10 @@ def register(
             again or released (see `coldstart_udfs.sql.registration`).
         backend: what runs it; None is the one that `enrichment` records, else "auto". See `Encoder`. With a given
             `Encoder`, `backend` and `cache` apply to models that a query names.
-        cache: True for the machine's vector cache, False for none, or a path.
+        cache: True (the default) for the machine's vector cache, False for none, or a path.
         enrichment: α, β and the evidence scale, or the path of an `enrichment.json`; None for the defaults.
         redact: replace private data in every text, as the SQL function `redact` does, before it is encoded, so that
-            encoder, cache and error messages never contain it.
+            encoder, cache and error messages never contain it. None is False, unless it is on in the database.
 
     Raises:
         ColdStartError: `enrichment` cannot be read, or the backend does not exist or is not installed.
@@ -61,6 +67,19 @@ def register(
     >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchone()
     (384, None, [2.0, 3.0])
     """
+    database, first = database_of(con), not is_registered(con)
+    inherited = database.given if first else {}
+    if inherited and model is None and backend is None and enrichment is None:
+        model, backend, enrichment = (inherited[name] for name in ("model", "backend", "enrichment"))
+        if model == GIVEN:
+            model = database.encoder() if database.encoder else None
+            if model is None:
+                raise ColdStartError(
+                    "the connection that this one belongs to was registered with an Encoder, which was released; pass "
+                    "model=… to register"
+                )
+    cache = inherited.get("cache", True) if cache is None else cache
+    redact = database.redact if redact is None else redact
     given = Enrichment() if enrichment is None else enrichment
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
@@ -87,6 +106,11 @@ def register(
         "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
     }
     add_catalogue(con, KERNEL, literals)
+    database.redact = database.redact or redact
+    database.encoder = ref(registration.encoder) if registration.encoder else None
+    database.given = {
+        "model": GIVEN if registration.encoder else model, "backend": backend, "enrichment": settings, "cache": cache,
+    }  # fmt: skip
     fields = ", ".join(f"'{name}': {literals[name]}" for name in ("model", "backend", "cache", "connection", "redact"))
     con.execute(f"SET VARIABLE {SETTINGS_VARIABLE} = {{{fields}}}")
 
@@ -152,12 +176,32 @@ def install_stubs(con: duckdb.DuckDBPyConnection, catalogue: Catalogue = KERNEL)
             "without stubs (register shadows them in its own connection)"
         )
     for macro in catalogue.functions:
-        failure = f"error({quote_text(macro.name + catalogue.stub_text)})"
-        body = macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
         try:
-            _create_macro(con, "MACRO", macro, body)
+            _create_macro(con, "MACRO", macro, _failing(macro, macro.name + catalogue.stub_text))
         except duckdb.InvalidInputException as error:
             raise ColdStartError(f"the stubs cannot be written: {error}; open the database for writing") from None
+
+
+def add_hints(con: duckdb.DuckDBPyConnection, catalogue: Catalogue, hint: str) -> None:
+    """Make the functions of a catalogue that is not registered fail with a hint, on this connection.
+
+    Functions and macros of the database with these names stay as they are.
+
+    Args:
+        con: an open connection.
+        catalogue: the functions.
+        hint: follows the name of the function in the error.
+    """
+    taken = {name for (name,) in con.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()}
+    for macro in catalogue.functions:
+        if macro.name not in taken:
+            _create_macro(con, "TEMP MACRO", macro, _failing(macro, macro.name + hint))
+
+
+def _failing(macro: SqlFunction, message: str) -> str:
+    """The body of a macro that fails with the message."""
+    failure = f"error({quote_text(message)})"
+    return macro.stub.format(failure=failure) if macro.is_table else f"CAST({failure} AS {macro.returns})"
 
 
 def _add_python_functions(con: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
@@ -201,9 +245,9 @@ def connect(
     read_only: bool = False,
     model: str | os.PathLike[str] | Encoder | None = None,
     backend: str | None = None,
-    cache: bool | str | os.PathLike[str] = True,
+    cache: bool | str | os.PathLike[str] | None = None,
     enrichment: str | os.PathLike[str] | Enrichment | None = None,
-    redact: bool = False,
+    redact: bool | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB database with the functions registered; the arguments are `register`'s.
 

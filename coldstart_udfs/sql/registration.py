@@ -15,7 +15,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary
 
 import duckdb
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
 
+_SHARED = "__coldstart_database_"
 # What macros pass as the model of a connection that was given an encoder.
 GIVEN = "(the encoder given to register)"
 
@@ -48,8 +49,24 @@ class Registration:
         self.progress: tuple[EncodingProgress, ...] = ()
 
 
+class Database:
+    """What the connections of one database share; made by `database_of`.
+
+    Attributes:
+        given: the arguments that `register` was last called with on one of them, by name.
+        encoder: the encoder among them, as long as somebody else holds it.
+        redact: whether any of them was registered with redaction.
+    """
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.encoder: ReferenceType[Encoder] | None = None
+        self.redact = False
+
+
 _owned: WeakKeyDictionary[duckdb.DuckDBPyConnection, Registration] = WeakKeyDictionary()
 _by_key: WeakValueDictionary[str, Registration] = WeakValueDictionary()
+_databases: WeakValueDictionary[str, Database] = WeakValueDictionary()
 _keys = itertools.count(1)
 _lock = threading.RLock()
 
@@ -64,6 +81,34 @@ def registration_of(con: duckdb.DuckDBPyConnection) -> Registration:
             registration = Registration(str(next(_keys)))
             _owned[con] = _by_key[registration.key] = registration
         return _owned[con]
+
+
+def database_of(con: duckdb.DuckDBPyConnection) -> Database:
+    """What the database of a connection shares with its cursors, made if there is nothing.
+
+    DuckDB does not say which connections belong to one database, but all of them see its Python functions. So a
+    function that is never called has the key of the record in its name, and holds the record.
+    """
+    with _lock:
+        found = con.execute(
+            "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, $1)", [_SHARED]
+        ).fetchall()
+        for (name,) in found:
+            known = _databases.get(name)
+            if known is not None:
+                return known
+        database, name = Database(), f"{_SHARED}{next(_keys)}"
+
+        def held() -> bool:
+            return database.redact
+
+        try:
+            con.create_function(name, held, [], con.type("BOOLEAN"))
+        except duckdb.NotImplementedException:  # registered in a transaction that was rolled back: `register` says so
+            return database
+        registration_of(con).functions.add(name)
+        _databases[name] = database
+        return database
 
 
 def find_registration(key: str) -> Registration | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 
 import regex
+
+from coldstart_udfs.text.characters import normalised
 
 # The placeholders of `redact` are not mark-up.
 PLACEHOLDERS = ("EMAIL", "PHONE", "CARD", "ACCOUNT", "ADDRESS", "SECRET")
@@ -62,7 +63,8 @@ _BOILERPLATE = regex.compile(
     regex.IGNORECASE,
 )  # fmt: skip
 _SPACE = regex.compile(r"\s+")
-_REPEATED = regex.compile(r"([!?.,;:~_=#|*+<>\\/-])(?:\s?\1)+")
+# Not the plus signs of "C++" and "A+++".
+_REPEATED = regex.compile(r"(?<=\w)(\+{2,3})(?!\+)|([!?.,;:~_=#|*+<>\\/-])(?:\s?\2)+")
 # A URL's "//" is not repeated punctuation.
 _KEEP_SLASHES = regex.compile(r"(\w:)//")
 # Characters that are removed at both ends, unless they touch a word ("-5 degrees", "lamp:").
@@ -75,8 +77,9 @@ _ROUNDS = 6
 def clean_text(text: str) -> str:
     """The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation.
 
-    Unicode is normalised to NFKC. Marks of HTML and Markdown are removed and their text kept; `<EMAIL>` and the other
-    placeholders of `redact` are kept. Lone surrogates are removed. Cleaning a cleaned text changes nothing.
+    Unicode is normalised to NFKC, but fractions and superscripts after a digit are kept (1½, 10²). Marks of HTML and
+    Markdown are removed and their text kept; `<EMAIL>` and the other placeholders of `redact` are kept. Lone surrogates
+    are removed. Cleaning a cleaned text changes nothing.
 
     Returns:
         The cleaned text, "" where nothing is left.
@@ -98,7 +101,7 @@ def _clean_once(text: str) -> str:
     if "&" in text:
         text = html.unescape(_NESTED_AMP.sub("&", text))
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+        text = _INVISIBLE.sub("", normalised(text))
     if "<" in text:
         text = _TAG.sub(" ", _INLINE.sub("", _without_hidden(text)))
     if "](" in text:
@@ -113,7 +116,7 @@ def _clean_once(text: str) -> str:
     text = _SPACE.sub(" ", text)
     if "//" in text:
         text = _KEEP_SLASHES.sub("\\1\x00", text)
-    text = _REPEATED.sub(r"\1", text).replace("\x00", "//")
+    text = _REPEATED.sub(r"\1\2", text).replace("\x00", "//")
     body = text.strip(_LOOSE)
     start = text.find(body)
     head, tail = text[:start].rpartition(" ")[2], text[start + len(body) :].partition(" ")[0]

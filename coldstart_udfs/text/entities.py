@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import regex
 
+from coldstart_udfs.text.prices import prices
 from coldstart_udfs.text.vocabulary import mentions
 
 KINDS = ("price", "size", "quantity", "brand", "colour", "material")
 
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+|\d+\s?/\s?\d+"
-_CURRENCIES = {
-    "£": "GBP", "$": "USD", "€": "EUR", "¥": "JPY", "₹": "INR", "us$": "USD", "gbp": "GBP", "usd": "USD", "eur": "EUR",
-    "euro": "EUR", "euros": "EUR", "pounds": "GBP", "pound": "GBP", "dollars": "USD", "dollar": "USD", "jpy": "JPY",
-    "inr": "INR", "chf": "CHF", "quid": "GBP", "p": "GBP",
-}  # fmt: skip
-_PRICE = regex.compile(
-    rf"(?P<sign>US\$|[£$€¥₹])\s?(?P<number>{_NUMBER})(?![\d])"
-    rf"|(?<![\w.,])(?P<number>{_NUMBER})\s?(?P<sign>[£€¥₹]|(?:gbp|usd|eur|euros?|jpy|inr|chf|quid|dollars?)\b)"
-    rf"|(?<!\w)(?P<sign>gbp|usd|eur|chf)\s?(?P<number>{_NUMBER})(?![\d])",
-    regex.I,
+_VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_NUMBER = (
+    r"(?:(?<!of\s)\d+[\s-])?\d+\s?[/⁄]\s?\d+"
+    rf"|\d*\s?[{_VULGAR}]|\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+"
 )
 
 _UNITS = (
@@ -31,9 +25,9 @@ _UNITS = (
     r"ounces?|lbs?|pounds?|kg|g|gr|grams?|mg|gal|gallons?|qts?|quarts?|pt|pts|pints?|sq\.?\s?ft|sqft|watts?|w|gb|tb|mb|ply"
 )
 _SIZE = regex.compile(
-    rf"(?<![\w.,/])(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|″)?\s?(?:x|×|by)\s?(?:{_NUMBER})){{1,2}}"
-    rf"(?:\s?(?:{_UNITS})\b|\s?(?:\"|”|''|″))?"
-    rf"|(?<![\w.,/£$€])(?:{_NUMBER})(?:\s?-\s?(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})\b\.?|\"|”|''|″)"
+    rf"(?<![\w.,/])(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|′′|″)?\s?(?:x|×|by)\s?(?:{_NUMBER})){{1,2}}"
+    rf"(?:\s?(?:{_UNITS})\b|\s?(?:\"|”|''|′′|″))?"
+    rf"|(?<![\w.,/£$€])(?:{_NUMBER})(?:\s?-\s?(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})\b\.?|\"|”|''|′′|″)"
     r"|\bsize\s(?:xx?s|xs|s|m|l|xl|x{2,3}l|\d{1,3})\b|(?<![\w&'])(?:x{1,3}s|x{1,3}l)(?![\w'])"
     r"|\b(?:extra[ -](?:small|large)|small|medium|large|mini|miniature|jumbo|giant|tiny|"
     r"(?:king|queen|travel)[ -]size)\b",
@@ -88,10 +82,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
         pattern, known = _brand_pattern(names)
         result += [Entity("brand", known.get(_folded(one[0]), one[0]), *one.span()) for one in pattern.finditer(text)]
     if any(character.isdigit() for character in text):
-        for one in _PRICE.finditer(text):
-            amount = _amount(one["number"])
-            if amount is not None:
-                result.append(Entity("price", f"{amount:.2f} {_CURRENCIES[one['sign'].lower()]}", *one.span()))
+        result += [Entity("price", f"{one.amount:.2f} {one.currency}", one.start, one.stop) for one in prices(text)]
     taken = bytearray(len(text))
     for entity in result:
         taken[entity.start : entity.stop] = b"\1" * (entity.stop - entity.start)
@@ -115,8 +106,7 @@ def stated_price(text: str) -> float | None:
     >>> stated_price("was £20, now only £15.50"), stated_price("a lamp")
     (15.5, None)
     """
-    amounts = [_amount(one["number"]) for one in _PRICE.finditer(text)]
-    known = [amount for amount in amounts if amount]
+    known = [one.amount for one in prices(text) if one.amount]
     return known[-1] if known else None
 
 
@@ -130,16 +120,6 @@ def _folded(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _amount(number: str) -> float | None:
-    if regex.fullmatch(r"\d+,\d{1,2}", number):
-        number = number.replace(",", ".")
-    try:
-        amount = float(number.replace(",", ""))
-    except ValueError:
-        return None
-    return amount if math.isfinite(amount) else None
-
-
 def _quantity(found: regex.Match[str]) -> str:
     if found["pair"]:
         return "2"
@@ -150,5 +130,7 @@ def _quantity(found: regex.Match[str]) -> str:
 
 
 def _size(found: regex.Match[str]) -> str:
-    words = regex.sub(r"\s*(?:\bby\b|x|×)\s*(?=[\d.])", " x ", found[0].lower())
+    words = regex.sub(rf"(?<=\d)(?=[{_VULGAR}])", " ", found[0].lower())  # 1½ is 1 1/2
+    words = unicodedata.normalize("NFKC", words).replace("⁄", "/").replace("′′", "″")
+    words = regex.sub(r"\s*(?:\bby\b|x|×)\s*(?=[\d.])", " x ", words)
     return " ".join(regex.sub(r"(?<=\d)(?=[a-z\"”″])", " ", words).split())

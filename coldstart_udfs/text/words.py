@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
 from functools import cache
 from typing import Any
 
 import regex
 
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+|(?<=\p{N})[.,](?=\p{N})\p{N}+)*")
+from coldstart_udfs.text.characters import normalised
+
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+|(?<=\p{N})[.,](?=\p{N})\p{N}+)*(?:\+{2,3}(?!\+))?")
 _HAN = regex.compile(r"\p{Han}+")
 
 
 def tokens(text: str) -> list[str]:
     """The words of a text, lower case, in order.
 
-    A word is a run of letters, marks and digits, including apostrophes inside words and points inside numbers. Runs of
-    Chinese characters are split with the dictionary of jieba.
+    A word is a run of letters, marks and digits, including apostrophes inside words, points inside numbers, and two or
+    three plus signs at the end (C++, A+++). Runs of Chinese characters are split with the dictionary of jieba.
 
     >>> tokens("SET OF 6 HERB-POTS, 10.5cm: I'm 红色的台灯")
     ['set', 'of', '6', 'herb', 'pots', '10.5', 'cm', "i'm", '红色', '的', '台灯']
@@ -24,7 +25,7 @@ def tokens(text: str) -> list[str]:
     if text.isascii():
         return _WORD.findall(text.lower())
     words: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+    for word in _WORD.findall(normalised(text).lower()):
         if _HAN.search(word):
             words += _segment(word)
         else:

@@ -23,6 +23,7 @@ from recommender.cli.checks import warn_of_repo
 from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import CacheOption, ModelOption
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
+from recommender.sql.catalogue import hint
 from recommender.sql.catalogue import register as register_bundle
 
 # DuckDB, Arrow and the line editor are imported where they are used, for every command imports this module.
@@ -107,6 +108,8 @@ def sql(
             register_bundle(con, bundle)
             if enrichment:
                 warn_of_repo(enrichment.absolute().parent, bundle)
+        else:
+            hint(con)
         # DuckDB would take a table name for a Python variable of that name.
         con.execute("SET python_enable_replacements = false")
         if script is None:

@@ -11,7 +11,7 @@ from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.operations.registry import serving
 from coldstart_udfs.feast.operations.stores import open_store as open_store
-from coldstart_udfs.profile import Vectors, has_text
+from coldstart_udfs.profile import Vectors, has_text, usable_rows
 from coldstart_udfs.settings import Enrichment
 from recommender.data.entities import Entities
 from recommender.model.recommender import HybridRecommender
@@ -47,10 +47,15 @@ def request_encoder(store: Any) -> Encoder:
     return shared_encoder(settings.model, backend=settings.backend)
 
 
-def as_vectors(values: Iterable[Any], width: int) -> Vectors:
-    """Return Feast's vectors as a matrix, with zero rows for missing ones."""
+def as_vectors(values: Iterable[Any], width: int, name: str) -> Vectors:
+    """Return Feast's vectors as a matrix, with zero rows for missing ones and for those with NaN or infinity.
+
+    A `ColdStartWarning` counts the latter.
+    """
     rows = [value if isinstance(value, (list, np.ndarray)) and len(value) else np.zeros(width) for value in values]
-    return np.asarray(rows, dtype=np.float32).reshape(len(rows), width)
+    vectors = np.asarray(rows, dtype=np.float32).reshape(len(rows), width)
+    vectors[~usable_rows(vectors, name)] = 0
+    return vectors
 
 
 def text_of(value: Any) -> str:
@@ -81,7 +86,8 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
             "`coldstart train` with one encoder.",
         )  # fmt: skip
     _same_as_trained(model, side, name, found, description)
-    text, embedding = text_of(found["description"]), as_vectors([found["embedding"]], width)
+    text, embedding = text_of(found["description"]), as_vectors([found["embedding"]], width, f"{side}_embedding")
+    profile = as_vectors([found["profile"]], width, f"{side}_profile")
     if description and has_text(description) and description != text:
         encoder = request_encoder(store)
         if encoder.fingerprint != fingerprint:
@@ -91,7 +97,7 @@ def _online(store: Any, model: HybridRecommender, side: str, name: str, descript
             )  # fmt: skip
         text, embedding = description, encoder.encode([description])
     return Entities(
-        [name], [text], [labels_of(found["attributes"])], embedding, as_vectors([found["profile"]], width),
+        [name], [text], [labels_of(found["attributes"])], embedding, profile,
         np.array([float(found["evidence"] or 0)]), fingerprint,
     )  # fmt: skip
 

@@ -244,7 +244,8 @@ def _entities(features: pd.DataFrame, side: str, ids: list[str]) -> Entities:
     attributes = [labels_of(value) for value in rows[f"{side}_attributes"]]
     return Entities(
         ids, [text_of(value) for value in rows[f"{side}_description"]], attributes,
-        as_vectors(rows[f"{side}_embedding"], width), as_vectors(rows[f"{side}_profile"], width),
+        as_vectors(rows[f"{side}_embedding"], width, f"{side}_embedding"),
+        as_vectors(rows[f"{side}_profile"], width, f"{side}_profile"),
         rows[f"{side}_evidence"].fillna(0).to_numpy(np.float64), fingerprint,
     )  # fmt: skip
 

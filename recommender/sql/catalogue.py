@@ -94,9 +94,10 @@ CATALOGUE = Catalogue(FUNCTIONS, _python_functions, "recommender.register(con, b
 def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> None:
     """Add `recommend()`, `audience()`, `score()` and `explain()` to a connection.
 
-    If the connection lacks `embed()` and the other functions, they are registered first, with defaults. The encoder and
-    the redaction of descriptions are those of `coldstart_udfs.register`, also if it is called later. As there, nothing
-    is written to the database, each cursor registers for itself, and another call replaces the bundle.
+    If the connection lacks `embed()` and the other functions, they are registered first: a cursor with the settings of
+    its connection, others with defaults. The encoder and the redaction of descriptions are those of
+    `coldstart_udfs.register`, also if it is called later. As there, nothing is written to the database, each cursor
+    registers for itself, and another call replaces the bundle.
 
     Args:
         con: an open connection.
@@ -118,6 +119,16 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
     if not is_registered(con):
         register_kernel(con)
     add_catalogue(con, CATALOGUE, {"bundle": quote_text(key)})
+
+
+def hint(con: duckdb.DuckDBPyConnection) -> None:
+    """Make `recommend()` and the other functions of a bundle fail with how to open one, on a connection without one."""
+    from coldstart_udfs.sql.connection import add_hints
+
+    add_hints(
+        con, CATALOGUE, "() needs a trained recommender: run `coldstart sql --bundle data/bundle`, or "
+        "recommender.register(con, bundle='data/bundle') in Python; `coldstart train` makes the bundle",
+    )  # fmt: skip
 
 
 def install_stubs(con: duckdb.DuckDBPyConnection) -> None:

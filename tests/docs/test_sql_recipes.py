@@ -54,7 +54,7 @@ def test_only_what_is_new_or_changed_is_encoded(
 
 
 def test_neighbours_and_scores_are_what_a_reader_expects(results: Results) -> None:
-    _, (_, _, _, _, _, nearest, beside, renamed, _, scores, tagged, stated) = results
+    _, (_, _, _, _, _, nearest, beside, renamed, _, scores, tagged, stated, *_) = results
     assert (nearest[0][0], nearest[0][3]) == ("1", 1)
     assert len(nearest) == 3
     assert [(user, item) for user, item, rank in beside if rank == 1] == [("anna", "1"), ("bert", "2")]

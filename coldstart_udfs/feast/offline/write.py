@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -43,7 +45,8 @@ def append(config: RepoConfig, source: FileSource, rows: pa.Table) -> None:
     named as features, as Feast names them before it calls a store, even if the source's files have other names.
 
     Raises:
-        ColdStartError: the columns are not those of the source, or values do not fit its types.
+        ColdStartError: the columns are not those of the source, values do not fit its types, or a vector holds NaN or
+            infinity.
     """
     virtual = {name for one in embeddings(source) for name in (one.vector, one.fingerprint)}
     kept = [name for name in rows.column_names if name not in virtual and not name.startswith("__index_level_")]
@@ -110,7 +113,24 @@ def _fit(rows: pa.Table, schema: pa.Schema, source: FileSource) -> pa.Table:
                 f"source {source.name} ({source.path}): column {field.name} is {field.type}, and the rows to write "
                 f"have {rows[field.name].type}: {first_line(error)}"
             ) from None
+        bad = _not_finite(columns[-1])
+        if bad:
+            raise ColdStartError(
+                f"source {source.name} ({source.path}): {bad:,} of {len(rows):,} vectors of column {field.name} hold "
+                "NaN or infinity; write NULL for a vector that is missing. Nothing was written"
+            )
     return pa.table(columns, schema=schema)
+
+
+def _not_finite(column: pa.ChunkedArray) -> int:
+    """How many rows of a column of float lists hold NaN, infinity, or NULL, which pandas makes of NaN."""
+    kind = column.type
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(test(kind) for test in lists) or not pa.types.is_floating(kind.value_type):
+        return 0
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
+    finite = pc.is_finite(pc.list_flatten(array).cast(pa.float64()).fill_null(math.nan))
+    return len(pc.list_parent_indices(array).filter(pc.invert(finite)).unique())
 
 
 def _write_beside(place: Path, schema: pa.Schema, tables: Iterable[pa.Table | pa.RecordBatch]) -> None:

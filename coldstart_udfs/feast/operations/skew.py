@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -27,6 +29,7 @@ _EXAMPLES = 3
 NEWER = "the online row is newer than what training read"
 MISSING = "not in the online store: run `feast materialize` (or its ttl has passed)"
 LATE = "the source got the row after training read it"
+EXPIRED = "past the ttl of its view, which history honours and the online store does not: remove the ttl"
 REWRITTEN = "the source was rewritten since training read it"
 BEHIND = "the online store is behind the source: run `feast materialize`"
 INPUTS = "its inputs differ"
@@ -114,7 +117,7 @@ def measure_skew(
             continue
         online, moments = _online(store, projection.name, names, rows[keys])
         if projection.name in on_demand:
-            explain = _computed(on_demand[projection.name], training, differing)
+            explain = _computed(store, on_demand[projection.name], training, rows, keys, differing)
         else:
             explain = _stored(store, projection.name, names, rows, keys, moments)
         for name in names:
@@ -159,10 +162,9 @@ def _stored(
     store: Any, view: str, names: list[str], rows: pd.DataFrame, keys: list[str], moments: dict[str, list[float]]
 ) -> Callable[[str, int, Entity, Any, Any], str]:
     """Reasons for differences of a stored feature. History is read again, at the same moments, if it is needed."""
-    import pandas as pd
-
     again: dict[str, list[Any]] = {}
-    read_at = (rows["event_timestamp"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds().tolist()
+    read_at = _seconds(rows)
+    ttl = _ttl(store, view)
 
     def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
         if given is None:
@@ -170,7 +172,7 @@ def _stored(
         if moments[name][row] > read_at[row]:
             return NEWER
         if read is None:
-            return LATE
+            return EXPIRED if read_at[row] - moments[name][row] > ttl else LATE
         if not again:
             frame = _history(store, [f"{view}:{feature}" for feature in names], rows, keys)
             again.update((feature, frame[feature].tolist()) for feature in names)
@@ -180,21 +182,51 @@ def _stored(
 
 
 def _computed(
-    view: Any, training: pd.DataFrame, differing: dict[str, set[Entity]]
+    store: Any, view: Any, training: pd.DataFrame, rows: pd.DataFrame, keys: list[str],
+    differing: dict[str, set[Entity]],
 ) -> Callable[[str, int, Entity, Any, Any], str]:
-    """Reasons for differences of an on-demand feature: its inputs, else its parameters."""
+    """Reasons for differences of an on-demand feature: the ttl of a source, its inputs, else its parameters."""
     inputs = [
         feature.name for projection in view.source_feature_view_projections.values() for feature in projection.features
     ]
     # Fingerprints are left out: a change of the encoder shows in the vectors.
     known = {name for name in inputs if not name.endswith("_fingerprint")} <= set(training.columns)
 
+    @cache
+    def expired() -> list[bool]:
+        """Whether each row is older than a source's ttl, but still online."""
+        read_at, result = _seconds(rows), [False] * len(rows)
+        for source in view.source_feature_view_projections.values():
+            ttl = _ttl(store, source.name)
+            if math.isfinite(ttl) and source.features:
+                feature = source.features[0].name
+                _, moments = _online(store, source.name, [feature], rows[keys])
+                ages = [at - moment if moment else 0 for at, moment in zip(read_at, moments[feature], strict=True)]
+                result = [known or age > ttl for known, age in zip(result, ages, strict=True)]
+        return result
+
     def explain(name: str, row: int, entity: Entity, read: Any, given: Any) -> str:
+        if expired()[row]:
+            return EXPIRED
         if any(one <= entity for name in inputs for one in differing.get(name, ())):
             return INPUTS
         return PARAMETERS if known else UNEXPLAINED
 
     return explain
+
+
+def _ttl(store: Any, view: str) -> float:
+    """The greatest age of a row in history, in seconds; infinity without a ttl."""
+    ttl = store.get_feature_view(view).ttl
+    return float(ttl.total_seconds()) if ttl else math.inf
+
+
+def _seconds(rows: pd.DataFrame) -> list[float]:
+    """The event timestamps in seconds since 1970."""
+    import pandas as pd
+
+    found: list[float] = (rows["event_timestamp"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds().tolist()
+    return found
 
 
 def _join_keys(store: Any, view: str, on_demand: dict[str, Any]) -> list[str]:

@@ -310,3 +310,14 @@ def test_registering_in_a_transaction_that_is_rolled_back_says_what_to_do(stub: 
         with con.cursor() as cursor:
             register(cursor)
             assert cursor.sql("SELECT tokens('a b')").fetchall() == [(["a", "b"],)]
+
+
+def test_an_index_on_a_function_stops_all_inserts_and_a_column_does_not(con: Connection) -> None:
+    # DuckDB computes the keys of an index when it commits, where it has no connection for a Python function.
+    con.execute("CREATE TABLE t (d VARCHAR); INSERT INTO t VALUES ('a!!'); CREATE INDEX i ON t(clean_text(d))")
+    with pytest.raises(duckdb.Error, match=r"Cannot use .*_coldstart_clean_text.* in this context"):
+        con.execute("INSERT INTO t VALUES ('b!!')")
+    con.execute("DROP INDEX i; ALTER TABLE t ADD COLUMN cleaned VARCHAR; UPDATE t SET cleaned = clean_text(d)")
+    con.execute("CREATE INDEX i ON t(cleaned)")
+    con.execute("INSERT INTO t SELECT d, clean_text(d) FROM (VALUES ('b!!')) v(d)")
+    assert con.sql("SELECT d FROM t WHERE cleaned = 'b!'").fetchall() == [("b!!",)]

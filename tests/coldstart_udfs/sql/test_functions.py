@@ -212,6 +212,67 @@ def test_nearest_reads_a_view_a_cte_and_an_array_column(con: Connection) -> None
     assert con.sql(cte.replace("AS v", "AS embedding")).fetchall() == [(2,), (1,)]
 
 
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        ("embed('a') AS vectors", r"nearest\(\): items has no column embedding; rename the one with its vectors: WITH"),
+        ("CAST(embed('a') AS VARCHAR) AS embedding", r"the column embedding is VARCHAR, not a FLOAT\[\]; convert it"),
+        ("1.5 AS embedding", r"the column embedding is DECIMAL\(2,1\), not"),
+        ("{'v': embed('a')} AS embedding", r"the column embedding is STRUCT\(v FLOAT\[\]\), not"),
+        ("[embed('a')] AS embedding", r"the column embedding is FLOAT\[\]\[\], not"),
+    ],
+)
+def test_nearest_in_a_table_without_vectors_says_what_to_do(con: Connection, column: str, problem: str) -> None:
+    con.execute(f"CREATE TABLE items AS SELECT 1 AS id, {column}")
+    for query in (
+        "FROM nearest('items', 'a')", "SELECT n.id FROM (VALUES ('a')) AS q(t), nearest('items', q.t, k := 2) AS n",
+    ):  # fmt: skip
+        with pytest.raises(duckdb.Error, match=problem):
+            con.sql(query).fetchall()
+
+
+def test_what_the_errors_of_nearest_advise_works(con: Connection) -> None:
+    con.execute("CREATE TABLE items AS SELECT 1 AS id, embed('a') AS vectors, embed('a')::VARCHAR AS embedding")
+    named = "WITH t AS (SELECT * EXCLUDE (embedding), vectors AS embedding FROM items) SELECT id FROM nearest('t', 'a')"
+    read = "WITH t AS (SELECT * REPLACE (embedding::FLOAT[] AS embedding) FROM items) SELECT id FROM nearest('t', 'a')"
+    assert con.sql(named).fetchall() == con.sql(read).fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("k", ["NULL", "0", "-1"])
+def test_nearest_of_no_rows_is_an_error(con: Connection, k: str) -> None:
+    nearest_table(con)
+    with pytest.raises(duckdb.Error, match=rf"nearest\(\): k is {k}; it is the number of rows, at least 1"):
+        con.sql(f"FROM nearest('items', 'a', k := {k})").fetchall()
+
+
+@pytest.mark.parametrize("alpha", ["'inf'::DOUBLE", "'-inf'::DOUBLE", "'nan'::DOUBLE", "1e39"])
+def test_enrich_with_a_weight_that_is_no_number_is_an_error(con: Connection, alpha: str) -> None:
+    for text in ("'a'", "NULL"):
+        with pytest.raises(duckdb.Error, match=r"the weight of a description \(alpha\) is .*must be a finite number"):
+            one(con, f"enrich([1, 0, 0, 0], {text}, alpha := {alpha})")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_nan_and_infinity_never_get_into_a_new_vector(con: Connection, number: str) -> None:
+    bad = f"['{number}'::FLOAT, 0, 0, 0]"
+    with pytest.raises(duckdb.Error, match=r"1 of 1 profiles given to enrich\(\) of one chunk hold NaN or infinity"):
+        one(con, f"enrich({bad}, 'a')")
+    with pytest.raises(duckdb.Error, match=r"1 of 2 vectors given to profile\(\) of one chunk hold NaN or infinity"):
+        one(con, f"profile([{bad}, [1, 0, 0, 0]])")
+    with pytest.raises(duckdb.Error, match=r"1 of 2 weights given to profile\(\) of one chunk"):
+        one(con, f"profile([[1, 0], [1, 0]], [1, '{number}'::FLOAT])")
+    assert one(con, f"similarity({bad}, [1, 0, 0, 0])") is None
+    assert one(con, f"similarity([1, 0, 0, 0], {bad})") is None
+    con.execute(f"CREATE TABLE t AS SELECT * FROM (VALUES (1, {bad}), (2, [1, 0, 0, 0]), (3, NULL)) v(id, p)")
+    kept = con.sql("SELECT id, enrich(p, 'a') FROM (FROM t WHERE p IS NULL OR isfinite(list_sum(p))) ORDER BY id")
+    assert [row[0] for row in kept.fetchall()] == [2, 3]
+
+
+def test_sums_beyond_all_numbers_are_an_error(con: Connection) -> None:
+    with pytest.raises(duckdb.Error, match=r"1 of 1 sums of profile\(\) .* they exceed FLOAT: scale the weights down"):
+        one(con, "profile([[3e38, 0], [3e38, 1]])")
+
+
 def test_nearest_in_a_table_of_another_encoder_names_both_widths(con: Connection) -> None:
     con.execute("CREATE TABLE items AS SELECT i AS id, [1, i]::FLOAT[] AS embedding FROM range(20) r(i)")
     with pytest.raises(duckdb.Error, match="vectors of 2 and 4 numbers"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import duckdb
@@ -13,7 +14,9 @@ import pytest
 
 from coldstart_udfs import Encoder, connect, register
 from coldstart_udfs.encoder.encoder import shared_encoder
-from coldstart_udfs.sql.registration import connection_progress
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import Enrichment
+from coldstart_udfs.sql.registration import connection_progress, registration_of
 from tests.support.encoders import StubEncoder
 
 
@@ -101,6 +104,51 @@ def test_a_closed_connection_releases_its_encoder_when_another_registers() -> No
     with connect(cache=False):
         gc.collect()
         assert released() is None
+
+
+def test_a_cursor_registers_with_redaction_and_the_other_settings_of_its_connection() -> None:
+    stub, private = StubEncoder(), "ring 020 7946 0958"
+    given = {"enrichment": Enrichment(alpha=7, beta=3, evidence_scale=10), "redact": True, "cache": False}
+    with connect(model=stub, **given) as con, con.cursor() as cursor, cursor.cursor() as further:  # type: ignore[arg-type]
+        for one in (cursor, further):
+            register(one)
+            query = "SELECT alpha(0), beta(10), embed_info().model, embed($1) FROM range(1)"
+            alpha, beta, model, vector = one.execute(query, [private]).fetchall()[0]
+            assert (alpha, beta, model) == (7, 1.5, "stub")
+            assert vector == pytest.approx(StubEncoder.vector("ring <PHONE>").tolist())
+            assert one.sql("SELECT getvariable('coldstart_settings').cache").fetchall() == [("0",)]
+        register(further, enrichment=Enrichment(alpha=2), cache=False)
+        query = "SELECT alpha(0), getvariable('coldstart_settings').redact"
+        assert further.sql(query).fetchall() == [(2, "1")]  # replaced, but for redaction
+        assert cursor.sql(query).fetchall() == [(7, "1")]
+    assert set(stub.seen) == {"ring <PHONE>"}
+
+
+def test_redaction_ends_where_it_is_said(stub: StubEncoder) -> None:
+    query = "SELECT getvariable('coldstart_settings').redact"
+    with connect(model=stub, redact=True) as con, con.cursor() as cursor:  # type: ignore[arg-type]
+        register(cursor, redact=False)
+        assert cursor.sql(query).fetchall() == [("0",)]
+        register(con, model=stub)  # type: ignore[arg-type]
+        assert con.sql(query).fetchall() == [("1",)]
+    with connect(model=stub) as other:  # type: ignore[arg-type]  # another database
+        assert other.sql(query).fetchall() == [("0",)]
+
+
+def test_another_connection_to_the_file_is_redacted_too(stub: StubEncoder, tmp_path: Path) -> None:
+    path = tmp_path / "shop.duckdb"
+    with connect(path, model=stub, redact=True), connect(path) as other:  # type: ignore[arg-type]
+        assert other.sql("SELECT getvariable('coldstart_settings').redact").fetchall() == [("1",)]
+    with connect(path, model=stub) as later:  # type: ignore[arg-type]  # opened anew
+        assert later.sql("SELECT getvariable('coldstart_settings').redact").fetchall() == [("0",)]
+
+
+def test_a_cursor_whose_encoder_was_released_says_so() -> None:
+    with connect(model=StubEncoder()) as con, con.cursor() as cursor:  # type: ignore[arg-type]
+        registration_of(con).encoder = None
+        gc.collect()
+        with pytest.raises(ColdStartError, match="registered with an Encoder, which was released; pass model=…"):
+            register(cursor)
 
 
 def test_a_result_that_outlives_the_given_encoder_says_what_to_do() -> None:

@@ -36,7 +36,7 @@ from recommender.model.bundle import BundleError
 from recommender.model.recommender import HybridRecommender, Parameters
 from recommender.sql import bundles as sql_bundles
 from recommender.sql.arrow_functions import PYTHON_FUNCTIONS
-from recommender.sql.catalogue import FUNCTIONS
+from recommender.sql.catalogue import FUNCTIONS, hint
 from tests.support.commands import must
 from tests.support.encoders import StubEncoder
 
@@ -631,6 +631,19 @@ def test_the_shell_has_the_functions_of_a_bundle(stub: StubEncoder, app: typer.T
     with duckdb.connect() as con:
         assert shell_commands.obey(con, KERNEL.functions + FUNCTIONS, ".functions audience")
     assert "FROM audience(" in completer_input.getvalue()
+
+
+def test_without_a_bundle_its_functions_say_how_to_open_one(stub: StubEncoder) -> None:
+    with coldstart_udfs.connect(model=stub) as con:  # type: ignore[arg-type]
+        con.execute("CREATE MACRO score(a, b) AS a + b")
+        hint(con)
+        for name, query in (
+            ("recommend", "FROM recommend('anna', k := 3)"), ("audience", "FROM audience('lamp')"),
+            ("explain", "FROM explain('anna', 'lamp')"), ("recommend", "SELECT * FROM range(2), recommend() AS r"),
+        ):  # fmt: skip
+            with pytest.raises(duckdb.Error, match=rf"{name}\(\) needs a trained recommender.*coldstart sql --bundle"):
+                con.sql(query).fetchall()
+        assert con.sql("SELECT score(1, 2)").fetchall() == [(3,)]
 
 
 def test_coldstart_sql_with_a_bundle(bundle: Path, tmp_path: Path) -> None:
