@@ -134,10 +134,14 @@ class TorchBackend:
         Raises:
             ColdStartError: the model does not load on this device.
         """
+        if half and files.modules[0].chat_template is not None:
+            raise ColdStartError(f"'torch-fp16' does not fill in the chat template of {files.name}; take 'torch'")
         self._network = open_network(files, device)
-        if half:
+        # A static model only adds: nothing is gained in half precision.
+        self._half = half and not files.is_static
+        if self._half:
             self._network.half()
-        self._files, self._half, self._threads = files, half, threads
+        self._files, self._threads = files, threads
         self._on_cpu = self._network.device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -145,7 +149,7 @@ class TorchBackend:
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
         out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
         with _torch_threads(self._threads):
-            if self._half and not self._files.is_static:
+            if self._half:
                 for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
                     out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
                 return out

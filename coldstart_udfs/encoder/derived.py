@@ -41,8 +41,8 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
 
-# A derived model is also compared on texts longer than its token limit, up to this many tokens.
-_LONG = 1_024
+# A derived model is also compared on texts of more words than its token limit, or than this.
+_LONG = 512
 
 MANIFEST = "manifest.json"
 _WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
@@ -176,6 +176,11 @@ def check_derivable(files: ModelFiles, backend: str) -> None:
         raise ColdStartError(
             f"{files.name} is a static model already, so {backend!r} cannot be derived from it; take 'torch' or 'auto'"
         )
+    if files.modules[0].chat_template is not None:
+        raise ColdStartError(
+            f"the texts of {files.name} go through its chat template, which {backend!r} does not fill in; take "
+            "'torch', or remove the template from the folder"
+        )
     others = [one.kind for one in files.modules if one.kind not in ("Transformer", "Pooling", "Normalize")]
     if backend == "static" and (others or files.truncate_dim):
         what = f"the module {others[0]}" if others else f"truncate_dim {files.truncate_dim}"
@@ -251,11 +256,6 @@ def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
 
     # Eager attention is exported as plain matrix products, which onnxruntime fuses when it loads the model.
     network = open_network(files, "cpu", attn_implementation="eager")
-    if "message" in getattr(network[0], "modality_config", {}):
-        raise ColdStartError(
-            f"sentence-transformers writes the texts of {files.name} into a chat template, which {path.name} cannot; "
-            "take the backend 'torch', or remove the template from the model's folder"
-        )
     example = network.tokenizer(["a red lamp", "a"], padding=True, return_tensors="pt")
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in example]
 

@@ -95,7 +95,7 @@ class Encoder:
         self.stats = EncoderStats()
         self._asked_backend = backend
         self._device = device
-        self._cache_setting = cache
+        self._cache_setting = cache if isinstance(cache, bool) else os.path.abspath(cache)
         self._asked_threads = threads
         self._threads = threads or available_threads()
         self._lock = threading.RLock()
@@ -104,13 +104,12 @@ class Encoder:
     def __getstate__(self) -> dict[str, object]:
         """The settings, by which a copy, or another process, opens the model itself.
 
-        A resolved "auto" travels as what it was resolved to, so that all make the same vectors; paths are absolute.
+        A resolved "auto" travels as what it was resolved to, so that all make the same vectors.
         """
-        model, cache = self.files.model, self._cache_setting
+        backend = self.__dict__.get("backend", self._asked_backend)
         return {
-            "model": os.path.abspath(model) if model and os.path.isdir(model) else model,
-            "backend": self.__dict__.get("backend", self._asked_backend), "device": self._device,
-            "cache": cache if isinstance(cache, bool) else os.path.abspath(cache), "threads": self._asked_threads,
+            "model": self.files.source, "backend": backend, "device": self._device, "cache": self._cache_setting,
+            "threads": self._asked_threads,
         }  # fmt: skip
 
     def __setstate__(self, settings: dict[str, Any]) -> None:

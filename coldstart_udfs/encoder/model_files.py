@@ -55,6 +55,8 @@ class ModelFiles:
 
     def __init__(self, model: str | None) -> None:
         self.model = model
+        # Absolute, so that it is still found from another working directory.
+        self.source = os.path.abspath(model) if model and os.path.isdir(model) else model
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ class ModelFiles:
     @cached_property
     def folder(self) -> Path:
         """The folder with the files; a name is looked up in the hub's local cache, then on the hub."""
-        return _default_folder() if self.model is None else _find_folder(self.model)
+        return _default_folder() if self.source is None else _find_folder(self.source)
 
     @cached_property
     def modules(self) -> list[Module]:
@@ -121,7 +123,7 @@ class ModelFiles:
         What most models do not have, such as `truncate_dim`, is an entry only of the models that have it.
         """
         first = self.modules[0]
-        further: dict[str, Any] = {"truncate_dim": self.truncate_dim}
+        further: dict[str, Any] = {"truncate_dim": self.truncate_dim, "chat_template": first.chat_template}
         if self.max_tokens != first.settings.get("max_seq_length"):
             further["max_tokens"] = self.max_tokens
         tokenizer = read_json(first.folder / "tokenizer_config.json")
@@ -175,9 +177,24 @@ class ModelFiles:
 
     def token_counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """(n,) number of tokens of each text, special ones included, without truncation."""
-        # sentence-transformers gives a static model no special tokens.
-        encodings = self._counter.encode_batch_fast(list(texts), add_special_tokens=not self.is_static)
-        return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+        # sentence-transformers gives a static model no special tokens, and others those of the chat template, if any.
+        usual = not self.is_static and self.modules[0].chat_template is None
+        encodings = self._counter.encode_batch_fast(list(texts), add_special_tokens=usual)
+        return np.array([len(encoding.ids) + self._template_tokens for encoding in encodings], dtype=np.int64)
+
+    @cached_property
+    def _template_tokens(self) -> int:
+        """The number of tokens that the chat template puts around a text; 0 without one."""
+        first = self.modules[0]
+        if first.chat_template is None:
+            return 0
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(first.folder, local_files_only=True, **first.tokenizer_settings)
+        text = "\N{LOZENGE}"  # in no template
+        filled = str(tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False))
+        around = self._counter.encode_batch_fast(filled.split(text), add_special_tokens=False)
+        return sum(len(encoding.ids) for encoding in around)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -216,7 +233,7 @@ def _default_folder() -> Path:
 
 def _find_folder(model: str) -> Path:
     if Path(model).is_dir():
-        return Path(os.path.abspath(model))
+        return Path(model)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ColdStartError(f"the model folder {model!r} does not exist")
     from huggingface_hub import snapshot_download

@@ -40,10 +40,12 @@ class Module:
     Attributes:
         kind: name of its class, for example "Transformer", "Pooling", "StaticEmbedding".
         folder: where its files are; the folder may be missing.
+        plain: whether transformers saved it, so that sentence-transformers has no settings for it.
     """
 
     kind: str
     folder: Path
+    plain: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -106,6 +108,17 @@ class Module:
         given = dict(settings.get("processor_kwargs") or settings.get("tokenizer_args") or {})
         return {name: value for name, value in given.items() if name != "trust_remote_code"}
 
+    @property
+    def chat_template(self) -> str | None:
+        """The template into which sentence-transformers writes every text before it is split; None if it does not."""
+        if not self.plain and "message" not in self.settings.get("modality_config", {}):
+            return None
+        file = self.folder / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        template = read_json(self.folder / "tokenizer_config.json").get("chat_template")
+        return None if template is None else str(template)
+
     def _positions(self, config: dict[str, Any]) -> int | None:
         if "max_position_embeddings" not in config and config.get("model_type") not in (None, *_UNLIMITED):
             from transformers import AutoConfig
@@ -122,7 +135,9 @@ class Module:
 
 def modules_of(folder: Path) -> list[Module]:
     """The modules of a model, in order; of a plain transformers folder, which has no list of them, the Transformer."""
-    listed = read_json(folder / "modules.json") or [{"type": "Transformer", "path": ""}]
+    listed = read_json(folder / "modules.json")
+    if not listed:
+        return [Module("Transformer", folder, plain=True)]
     return [Module(str(one["type"]).rpartition(".")[2], folder / one["path"]) for one in listed]
 
 
