@@ -83,7 +83,10 @@ class Backend(Protocol):
     """A loaded model."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimensions) unit-length rows for n texts, which already have their prompts."""
+        """(n, dimensions) unit-length rows for n texts, which already have their prompts.
+
+        The row of a text without tokens is zero.
+        """
         ...
 
 
@@ -147,7 +150,7 @@ class TorchBackend:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As `Backend.encode`."""
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
-        out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
+        out = np.zeros((len(texts), self._files.dimensions), dtype=np.float32)
         with _torch_threads(self._threads):
             if self._half:
                 for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
@@ -271,11 +274,11 @@ class OnnxBackend:
         cut = [_Tokens(one.ids, one.type_ids) for one in self._tokenizer.encode_batch_fast(list(texts))]
         lengths = np.array([len(tokens.ids) for tokens in cut], dtype=np.int64)
         if self._singly:
-            batches = [np.array([row]) for row in np.argsort(-lengths, kind="stable")]
+            batches = list(pack(lengths, 1))
         else:
             # At least one batch for each thread.
             batches = list(pack(lengths, min(_CPU_TOKENS, -(-int(lengths.sum()) // self._pool.threads))))
-        out = np.empty((len(texts), self._width), dtype=np.float32)
+        out = np.zeros((len(texts), self._width), dtype=np.float32)
         for rows, vectors in zip(batches, self._pool.map(lambda rows: self._run(rows, cut), batches), strict=True):
             out[rows] = vectors
         return out
@@ -334,10 +337,13 @@ class StaticBackend:
 def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
     """Rows in batches of similar length, longest first, of at most `budget` tokens each, padding included.
 
-    >>> [rows.tolist() for rows in pack(np.array([2, 9, 3, 2]), 6)]
-    [[1], [2, 0], [3]]
+    A row without tokens is in no batch.
+
+    >>> [rows.tolist() for rows in pack(np.array([2, 9, 0, 3, 2]), 6)]
+    [[1], [3, 0], [4]]
     """
     order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
     start = 0
     while start < len(order):
         stop = start + max(1, budget // max(1, int(lengths[order[start]])))
@@ -348,7 +354,7 @@ def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]
 def _same_shape(lengths: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
     """Rows of equal padded length, `rows` at a time."""
     padded = lengths if rows == 1 else -(-lengths // _HALF_STEP)
-    for value in np.unique(padded):
+    for value in np.unique(padded[padded > 0]):
         members = np.flatnonzero(padded == value)
         for start in range(0, len(members), rows):
             yield members[start : start + rows]

@@ -229,6 +229,16 @@ def test_texts_are_cut_and_padded_on_the_side_that_gives_one_vector(
         np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+def test_a_text_without_tokens_has_a_zero_vector(plain: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(plain("llama"), tmp_path / "own"))
+    change_json(folder / "tokenizer.json", post_processor=None)
+    for backend in ("torch", "torch-fp16", "onnx"):
+        empty, alone = ours(folder, backend, ["", "red lamp"])
+        assert not empty.any()
+        same(alone[None], theirs(folder, ["red lamp"]))
+        assert not ours(folder, backend, [""]).any()
+
+
 def test_weights_in_half_precision_are_computed_in_float32(plain: Callable[[str], Path], tmp_path: Path) -> None:
     saved = saved_by_sentence_transformers(tmp_path / "saved", plain("bert"))
     model = reference(saved).bfloat16()
