@@ -27,3 +27,7 @@ class FingerprintError(ColdStartError):
             f"{found_in} holds embeddings of encoder {found!r}, but {expected_by} uses encoder {expected!r}; "
             f"vectors of two encoders cannot be compared. {remedy}"
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """By its message, in which all is said: a process pool sends it back to who called."""
+        return FingerprintError.__new__, (FingerprintError, str(self))

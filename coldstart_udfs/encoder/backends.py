@@ -7,13 +7,14 @@ batches.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors
 
 T = TypeVar("T")
+
+# The file of the tokenizer in the folder of a derived model.
+TOKENIZER = "tokenizer.json"
 
 # Tokens of a batch, padding included. Small batches keep a layer's activations in the processor's cache: on two cores,
 # 1,024 tokens were a third faster than 4,096. A GPU needs more.
@@ -45,8 +49,8 @@ class Kind:
         built_with: further modules needed to build its model.
         extra: the extra of the distribution that installs them.
         cached: whether a lookup in the vector cache is faster than computing a vector.
-        same_space: whether vectors should equal those of the original model, so that the cosine to them measures
-            quality.
+        least_cosine: the mean cosine of vectors to those of the original model under which a derived model is refused;
+            None if its vectors lie in another space.
     """
 
     label: str
@@ -55,7 +59,7 @@ class Kind:
     built_with: tuple[str, ...] = ()
     extra: str = ""
     cached: bool = True
-    same_space: bool = True
+    least_cosine: float | None = None
 
     @property
     def derived(self) -> bool:
@@ -66,10 +70,12 @@ class Kind:
 KINDS = {
     "torch": Kind("torch-float32"),
     "torch-fp16": Kind("torch-float16"),
-    "onnx": Kind("onnx-float32", "torchscript-eager-1", ("onnxruntime",), ("onnx",), "fast"),
-    "onnx-int8": Kind("onnx-int8", "per-channel-reduced-1", ("onnxruntime",), ("onnx",), "fast"),
+    "onnx": Kind("onnx-float32", "torchscript-eager-1", ("onnxruntime",), ("onnx",), "fast",
+                 least_cosine=0.9999),
+    "onnx-int8": Kind("onnx-int8", "per-channel-reduced-1", ("onnxruntime",), ("onnx",), "fast",
+                      least_cosine=0.98),
     "static": Kind("static-float32", "model2vec-pca-sif-1", (), ("model2vec", "skeletoken"), "static",
-                   cached=False, same_space=False),
+                   cached=False),
 }  # fmt: skip
 
 
@@ -77,7 +83,10 @@ class Backend(Protocol):
     """A loaded model."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimensions) unit-length rows for n texts, which already have their prompts."""
+        """(n, dimensions) unit-length rows for n texts, which already have their prompts.
+
+        The row of a text without tokens is zero.
+        """
         ...
 
 
@@ -107,6 +116,18 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpu() -> str | None:
+    """The device of torch that is a GPU, "cuda" or "mps"; None if there is none."""
+    # Importing torch takes seconds, so it is done only where there may be a GPU.
+    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
 class TorchBackend:
     """sentence-transformers, in float32 or in float16."""
 
@@ -116,26 +137,20 @@ class TorchBackend:
         Raises:
             ColdStartError: the model does not load on this device.
         """
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning in forked workers
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            self._network = SentenceTransformer(
-                str(files.folder), device=None if device == "auto" else device, local_files_only=True
-            )
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ColdStartError(f"encoder {files.name} does not load on device {device!r}: {error}") from error
-        if half:
+        if half and files.modules[0].chat_template is not None:
+            raise ColdStartError(f"'torch-fp16' does not fill in the chat template of {files.name}; take 'torch'")
+        self._network = open_network(files, device)
+        # A static model only adds: nothing is gained in half precision.
+        self._half = half and not files.is_static
+        if self._half:
             self._network.half()
-        self._files, self._half, self._threads = files, half, threads
+        self._files, self._threads = files, threads
         self._on_cpu = self._network.device.type == "cpu"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As `Backend.encode`."""
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
-        out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
+        out = np.zeros((len(texts), self._files.dimensions), dtype=np.float32)
         with _torch_threads(self._threads):
             if self._half:
                 for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
@@ -162,8 +177,51 @@ class TorchBackend:
         with torch.inference_mode():
             features = self._network({name: tensor.to(self._network.device) for name, tensor in inputs.items()})
             # Normalised again in float32, because a float16 row has unit length only approximately.
-            vectors = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
+            pooled = features["sentence_embedding"][:, : self._files.dimensions].float()
+            vectors = torch.nn.functional.normalize(pooled, dim=1)
         return np.asarray(vectors.cpu().numpy()[: len(texts)], dtype=np.float32)
+
+
+def open_network(files: ModelFiles, device: str, **model_settings: Any) -> Any:
+    """Load a model as a `SentenceTransformer` in float32, with the token limit and the width of `files`.
+
+    Args:
+        files: of the model.
+        device: a device of torch, or "auto".
+        model_settings: arguments for the network's `from_pretrained`.
+
+    Raises:
+        ColdStartError: the model does not load on this device, encodes no text, or is of a kind that is not supported.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning in forked workers
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    files.check_prompts()
+    try:
+        network = SentenceTransformer(
+            str(files.folder), device=None if device == "auto" else device, local_files_only=True,
+            truncate_dim=files.truncate_dim, model_kwargs=model_settings,
+        ).eval()  # fmt: skip
+        # The weights may be saved in half precision, in which sentence-transformers would compute.
+        network.float()
+        if not files.is_static:
+            # With the padding on the left, the positions of a text's tokens would depend on the other texts.
+            network.tokenizer.padding_side = "right"
+            if files.max_tokens is not None:
+                network.max_seq_length = files.max_tokens
+        width = network.encode(["a"], prompt="", show_progress_bar=False).shape[1]
+    except Exception as error:  # whatever is wrong with a folder that others made
+        raise ColdStartError(
+            f"encoder {files.name} does not run on device {device!r}: {type(error).__name__}: {error}"
+        ) from error
+    if width != files.dimensions:
+        raise ColdStartError(
+            f"encoder {files.name} makes vectors of {width} dimensions, its files say {files.dimensions}; "
+            "save the model with sentence-transformers 5 or later"
+        )
+    return network
 
 
 @contextmanager
@@ -179,6 +237,13 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class _Tokens(NamedTuple):
+    """A text's tokens, and which of its segments each belongs to."""
+
+    ids: list[int]
+    types: list[int]
+
+
 class OnnxBackend:
     """onnxruntime on the CPU.
 
@@ -188,40 +253,52 @@ class OnnxBackend:
     """
 
     def __init__(self, files: ModelFiles, model: Path, threads: int, *, singly: bool) -> None:
-        """Load an exported model."""
+        """Load an exported model and the tokenizer beside it."""
         import onnxruntime
+        from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self._inputs = [node.name for node in self._session.get_inputs()]
-        self._files, self._singly = files, singly
+        self._name, self._width, self._singly = files.name, files.dimensions, singly
+        beside = model.with_name(TOKENIZER)
+        self._tokenizer = Tokenizer.from_file(str(beside)) if beside.is_file() else files.open_tokenizer()
+        self._pad_id = (self._tokenizer.padding or {"pad_id": 0})["pad_id"]
+        self._tokenizer.no_padding()
         self._pool = _Pool(threads)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As `Backend.encode`."""
-        cut = _truncate(self._files, self._files.token_ids(texts))
-        lengths = np.array([len(ids) for ids in cut], dtype=np.int64)
+        cut = [_Tokens(one.ids, one.type_ids) for one in self._tokenizer.encode_batch_fast(list(texts))]
+        lengths = np.array([len(tokens.ids) for tokens in cut], dtype=np.int64)
         if self._singly:
-            batches = [np.array([row]) for row in np.argsort(-lengths, kind="stable")]
+            batches = list(pack(lengths, 1))
         else:
             # At least one batch for each thread.
             batches = list(pack(lengths, min(_CPU_TOKENS, -(-int(lengths.sum()) // self._pool.threads))))
-        out = np.empty((len(texts), self._files.dimensions), dtype=np.float32)
+        out = np.zeros((len(texts), self._width), dtype=np.float32)
         for rows, vectors in zip(batches, self._pool.map(lambda rows: self._run(rows, cut), batches), strict=True):
             out[rows] = vectors
         return out
 
-    def _run(self, rows: NDArray[np.int64], texts: list[list[int]]) -> Vectors:
-        width = max(len(texts[row]) for row in rows)
-        ids = np.full((len(rows), width), self._files.pad_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
+    def _run(self, rows: NDArray[np.int64], texts: Sequence[_Tokens]) -> Vectors:
+        width = max(len(texts[row].ids) for row in rows)
+        ids = np.full((len(rows), width), self._pad_id, dtype=np.int64)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
         for place, row in enumerate(rows):
-            ids[place, : len(texts[row])] = texts[row]
-            mask[place, : len(texts[row])] = 1
-        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        result = self._session.run(None, {name: inputs[name] for name in self._inputs})[0]
+            tokens = texts[row]
+            ids[place, : len(tokens.ids)] = tokens.ids
+            types[place, : len(tokens.ids)] = tokens.types
+            mask[place, : len(tokens.ids)] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        try:
+            result = self._session.run(None, {name: inputs[name] for name in self._inputs})[0]
+        except Exception as error:  # onnxruntime's own errors
+            raise ColdStartError(
+                f"the derived model of {self._name} fails on texts of {width} tokens; take the backend 'torch': {error}"
+            ) from error
         return np.asarray(result, dtype=np.float32)
 
 
@@ -234,7 +311,7 @@ class StaticBackend:
         from tokenizers import Tokenizer
 
         self._vectors = load_file(folder / "model.safetensors")["embeddings"].astype(np.float32)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(files.max_tokens or 2**31 - 1)
         self._unknown = self._tokenizer.token_to_id("[UNK]")
@@ -260,10 +337,13 @@ class StaticBackend:
 def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
     """Rows in batches of similar length, longest first, of at most `budget` tokens each, padding included.
 
-    >>> [rows.tolist() for rows in pack(np.array([2, 9, 3, 2]), 6)]
-    [[1], [2, 0], [3]]
+    A row without tokens is in no batch.
+
+    >>> [rows.tolist() for rows in pack(np.array([2, 9, 0, 3, 2]), 6)]
+    [[1], [3, 0], [4]]
     """
     order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
     start = 0
     while start < len(order):
         stop = start + max(1, budget // max(1, int(lengths[order[start]])))
@@ -274,19 +354,10 @@ def pack(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]
 def _same_shape(lengths: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
     """Rows of equal padded length, `rows` at a time."""
     padded = lengths if rows == 1 else -(-lengths // _HALF_STEP)
-    for value in np.unique(padded):
+    for value in np.unique(padded[padded > 0]):
         members = np.flatnonzero(padded == value)
         for start in range(0, len(members), rows):
             yield members[start : start + rows]
-
-
-def _truncate(files: ModelFiles, texts: list[list[int]]) -> list[list[int]]:
-    limit = files.max_tokens
-    if limit is None:
-        return texts
-    # The special tokens at the end of every text ("[SEP]") are kept.
-    tail = files.special_tail
-    return [ids if len(ids) <= limit else ids[: limit - len(tail)] + tail for ids in texts]
 
 
 class _Pool:

@@ -26,11 +26,13 @@ from filelock import FileLock
 from coldstart_udfs.console import Report
 from coldstart_udfs.encoder.backends import (
     KINDS,
+    TOKENIZER,
     Backend,
     OnnxBackend,
     StaticBackend,
     TorchBackend,
     available_threads,
+    open_network,
     require,
 )
 from coldstart_udfs.encoder.model_files import ModelFiles, read_json, sha256
@@ -39,8 +41,8 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
 
-# A derived model is refused if the mean cosine of its vectors to those of the original is less than this.
-LEAST_COSINE = 0.98
+# A derived model is also compared on texts of more words than its token limit, or than this.
+_LONG = 512
 
 MANIFEST = "manifest.json"
 _WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
@@ -119,6 +121,7 @@ def load(files: ModelFiles, backend: str, device: str, threads: int, report: Rep
             too far from its original.
     """
     require(backend)
+    check_derivable(files, backend)
     if not KINDS[backend].derived:
         return TorchBackend(files, device, threads, half=backend == "torch-fp16")
     folder = models_folder() / fingerprint_of(files, backend)
@@ -153,6 +156,7 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
         raise ColdStartError(
             f"the backend {backend!r} runs the original model, there is nothing to build; possible are {list(_WEIGHTS)}"
         )
+    check_derivable(files, backend)
     folder = models_folder() / fingerprint_of(files, backend)
     try:
         make_private(folder.parent.parent)
@@ -167,6 +171,29 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
         raise ColdStartError(f"the model for {backend!r} cannot be built in {folder.parent}: {error}") from error
 
 
+def check_derivable(files: ModelFiles, backend: str) -> None:
+    """Check that a backend's model can be derived from a model of this kind.
+
+    Raises:
+        ColdStartError: it cannot.
+    """
+    if not KINDS[backend].derived:
+        return
+    if files.is_static:
+        raise ColdStartError(
+            f"{files.name} is a static model already, so {backend!r} cannot be derived from it; take 'torch' or 'auto'"
+        )
+    if files.modules[0].chat_template is not None:
+        raise ColdStartError(
+            f"the texts of {files.name} go through its chat template, which {backend!r} does not fill in; take "
+            "'torch', or remove the template from the folder"
+        )
+    others = [one.kind for one in files.modules if one.kind not in ("Transformer", "Pooling", "Normalize")]
+    if backend == "static" and (others or files.truncate_dim):
+        what = f"the module {others[0]}" if others else f"truncate_dim {files.truncate_dim}"
+        raise ColdStartError(f"'static' cannot be derived from {files.name}, which has {what}; take 'onnx' or 'torch'")
+
+
 def sample_descriptions() -> list[str]:
     """The fixed sample for comparing models with their originals: texts of Online Retail (CC BY 4.0)."""
     text = (resources("coldstart_udfs.encoder") / "sample_descriptions.json").read_text(encoding="utf-8")
@@ -175,21 +202,30 @@ def sample_descriptions() -> list[str]:
 
 def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> None:
     report(f"building {backend}: from {files.name}", 0, 2)
-    with _quiet():
-        if backend == "static":
-            _distil(files, folder)
-        else:
-            _export(files, folder / _WEIGHTS[backend], quantise=backend == "onnx-int8")
+    try:
+        with _quiet():
+            if backend == "static":
+                _distil(files, folder)
+            else:
+                _export(files, folder / _WEIGHTS[backend], quantise=backend == "onnx-int8")
+    except (ColdStartError, OSError):
+        raise
+    except Exception as error:  # whatever an exporter says of a network that it does not know
+        raise ColdStartError(
+            f"{backend!r} cannot be derived from {files.name}; take 'torch': {type(error).__name__}: {error}"
+        ) from error
     report(f"building {backend}: comparing with the original", 1, 2)
     texts = [files.prompts["document"] + text for text in sample_descriptions()]
     threads = available_threads()
-    expected = TorchBackend(files, "cpu", threads).encode(texts)
+    original = TorchBackend(files, "cpu", threads)
+    expected = original.encode(texts)
     derived = _open(files, backend, folder, threads)
+    _check_long_texts(files, backend, derived, original)
     derived.encode(texts[:8])
     began = time.perf_counter()
     vectors = derived.encode(texts)
     seconds = time.perf_counter() - began
-    cosines = (vectors * expected).sum(axis=1) if KINDS[backend].same_space else None
+    cosines = None if KINDS[backend].least_cosine is None else (vectors * expected).sum(axis=1)
     manifest = Manifest(
         fingerprint=fingerprint_of(files, backend), model=files.name, source=fingerprint_of(files, "torch"),
         backend=backend, dimensions=vectors.shape[1], max_tokens=files.max_tokens,
@@ -206,14 +242,27 @@ def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> Non
     write_text(folder / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
 
 
+def _check_long_texts(files: ModelFiles, backend: str, derived: Backend, original: Backend) -> None:
+    """Compare on two texts past the token limit, of which the longer one has other words where it is cut."""
+    least = KINDS[backend].least_cosine
+    if least is None:
+        return
+    words = " ".join(sample_descriptions()).split()
+    long = min(files.max_tokens or _LONG, _LONG)
+    texts = [" ".join(words[: long + 8]), " ".join(words[8 : 2 * long])]
+    cosines = (derived.encode(texts) * original.encode(texts)).sum(axis=1)
+    if not cosines.min() >= least:
+        raise ColdStartError(
+            f"{backend} of {files.name} has a cosine of {cosines.min():.3f} to its original for a text of "
+            f"{long} tokens, less than {least}, and is not used; take the backend 'torch'"
+        )
+
+
 def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
     import torch
-    from sentence_transformers import SentenceTransformer
 
     # Eager attention is exported as plain matrix products, which onnxruntime fuses when it loads the model.
-    network = SentenceTransformer(
-        str(files.folder), device="cpu", local_files_only=True, model_kwargs={"attn_implementation": "eager"}
-    ).eval()
+    network = open_network(files, "cpu", attn_implementation="eager")
     example = network.tokenizer(["a red lamp", "a"], padding=True, return_tensors="pt")
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in example]
 
@@ -228,8 +277,9 @@ def _export(files: ModelFiles, path: Path, *, quantise: bool) -> None:
             features: dict[str, Any] = dict(zip(names, inputs, strict=True))
             for module in self.modules_in_order:
                 features = module(features)
-            return torch.nn.functional.normalize(features["sentence_embedding"], dim=1)
+            return torch.nn.functional.normalize(features["sentence_embedding"][:, : files.dimensions], dim=1)
 
+    files.open_tokenizer().save(str(path.with_name(TOKENIZER)))
     exported = path.with_suffix(".float32") if quantise else path
     # onnxruntime's fusion does not support the graph of the newer exporter (1.32, torch 2.13).
     torch.onnx.export(
@@ -250,19 +300,25 @@ def _distil(files: ModelFiles, folder: Path) -> None:
     from safetensors.numpy import save_file
     from transformers import AutoModel, AutoTokenizer
 
+    network = files.modules[0].folder
     # PCA at full width centres the token vectors; similarities are then much closer to those of the original.
     model = distill_from_model(
-        AutoModel.from_pretrained(files.folder, local_files_only=True),
-        AutoTokenizer.from_pretrained(files.folder, local_files_only=True),
+        AutoModel.from_pretrained(network, local_files_only=True),
+        AutoTokenizer.from_pretrained(network, local_files_only=True),
         pca_dims="auto", quantize_to="float32", device="cpu",
     )  # fmt: skip
     vectors = model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
+    if vectors.shape[1] != files.dimensions:
+        raise ColdStartError(
+            f"'static' makes vectors of {vectors.shape[1]} dimensions of {files.name}, which has {files.dimensions}; "
+            "take 'onnx' or 'torch'"
+        )
     weights = 1.0 if model.weights is None else model.weights[:, None]
     save_file({"embeddings": np.asarray(vectors * weights, dtype=np.float32)}, folder / _WEIGHTS["static"])
     # The original's tokenizer may pad to a fixed length, and model2vec 0.8 counts padding as words.
     model.tokenizer.no_padding()
     model.tokenizer.no_truncation()
-    model.tokenizer.save(str(folder / "tokenizer.json"))
+    model.tokenizer.save(str(folder / TOKENIZER))
 
 
 def _open(files: ModelFiles, backend: str, folder: Path, threads: int) -> Backend:
@@ -279,10 +335,12 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _check_quality(manifest: Manifest) -> None:
-    if manifest.cosine_mean is not None and not manifest.cosine_mean >= LEAST_COSINE:
+    least = KINDS[manifest.backend].least_cosine
+    if least is not None and manifest.cosine_mean is not None and not manifest.cosine_mean >= least:
+        other = "'onnx' or 'torch'" if manifest.backend == "onnx-int8" else "'torch'"
         raise ColdStartError(
             f"{manifest.backend} of {manifest.model} has a mean cosine of {manifest.cosine_mean:.3f} to its original, "
-            f"less than {LEAST_COSINE}, and is not used; take the backend 'onnx' or 'torch'"
+            f"less than {least}, and is not used; take the backend {other}"
         )
 
 

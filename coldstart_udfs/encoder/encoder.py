@@ -13,12 +13,13 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import coldstart_udfs.encoder.derived as derived
-from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, require
+from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, gpu, require
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
 from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, check_setting, key_of, open_cache
 from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
@@ -97,10 +98,25 @@ class Encoder:
         self.stats = EncoderStats()
         self._asked_backend = backend
         self._device = device
-        self._cache_setting = cache
+        self._cache_setting = cache if isinstance(cache, bool) else os.path.abspath(cache)
+        self._asked_threads = threads
         self._threads = threads or available_threads()
         self._lock = threading.RLock()
         self._counting = threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        """The settings, by which a copy, or another process, opens the model itself.
+
+        A resolved "auto" travels as what it was resolved to, so that all make the same vectors.
+        """
+        backend = self.__dict__.get("backend", self._asked_backend)
+        return {
+            "model": self.files.source, "backend": backend, "device": self._device, "cache": self._cache_setting,
+            "threads": self._asked_threads,
+        }  # fmt: skip
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        Encoder.__init__(self, **settings)
 
     @classmethod
     def of_parquet(cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True) -> Encoder:
@@ -169,8 +185,10 @@ class Encoder:
         rows = self._prefixed(texts, prompt)
         if self.max_tokens is None or not rows:
             return np.zeros(len(rows), dtype=bool)
-        # A character is at most four tokens (bytes of UTF-8), so short texts need no tokenizer.
-        result = np.array([4 * len(text) + 8 > self.max_tokens for text in rows], dtype=bool)
+        # Short texts need no tokenizer: a character is at most four tokens (bytes of UTF-8), unless it is one that
+        # normalisation writes out, as the ligature "ﷺ" (33 bytes).
+        limit = self.max_tokens - 8
+        result = np.array([(4 if text.isascii() else 33) * len(text) > limit for text in rows], dtype=bool)
         result[result] = self.files.token_counts([rows[row] for row in np.flatnonzero(result)]) > self.max_tokens
         return result
 
@@ -208,7 +226,7 @@ class Encoder:
         """The device: "cpu"; for the torch backends also "cuda" or "mps" if there is such a device."""
         if not self.backend.startswith("torch"):
             return "cpu"
-        return self._device if self._device != "auto" else _gpu() or "cpu"
+        return self._device if self._device != "auto" else gpu() or "cpu"
 
     @cached_property
     def _loaded(self) -> Backend:
@@ -226,7 +244,7 @@ class Encoder:
 
     def _resolve_auto(self) -> str:
         with self._lock:
-            if self._device not in ("auto", "cpu") or (self._device == "auto" and _gpu()):
+            if self.files.is_static or self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
                 return "torch"
             for backend in _AUTO[:-1]:
                 folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
@@ -380,17 +398,6 @@ def _runs(texts: Sequence[str], rows: Sequence[int]) -> Iterator[list[int]]:
     ordered = sorted(rows, key=lambda row: len(texts[row]), reverse=True)
     for start in range(0, len(ordered), _RUN):
         yield ordered[start : start + _RUN]
-
-
-def _gpu() -> str | None:
-    # Importing torch takes seconds, so it is done only where there may be a GPU.
-    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():
-        return None
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else None
 
 
 def _announce(stage: str, done: int, total: int) -> None:

