@@ -115,6 +115,27 @@ def read_file(con: duckdb.DuckDBPyConnection, path: Path, table: str, *, encodin
         raise FileError(f"{path} cannot be read: {error}") from None
 
 
+@contextmanager
+def as_parquet(path: Path, *, encoding: str | None = None) -> Iterator[Path]:
+    """Yield a file as Parquet: the file itself, or a copy that is removed afterwards.
+
+    Args:
+        path: as for `read_file`.
+        encoding: as for `read_file`.
+
+    Raises:
+        FileError: as `read_file`.
+    """
+    if kind_of(path) in (None, *_PARQUET) and path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="coldstart-") as folder, duckdb.connect(f"{folder}/rows.duckdb") as con:
+        copy = Path(folder) / "rows.parquet"
+        read_file(con, path, "file_rows", encoding=encoding)
+        con.execute(f"COPY file_rows TO {quote_text(str(copy))} (FORMAT parquet)")
+        yield copy
+
+
 def sheets_of(path: Path) -> list[str]:
     """Return the names of the sheets of a workbook.
 

@@ -25,6 +25,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.locks import writing
 from coldstart_udfs.profile import has_text
+from coldstart_udfs.tabular import as_parquet
 
 EMBEDDING, FINGERPRINT = "embedding", "embedding_fingerprint"
 
@@ -68,34 +69,37 @@ def embed_table(table: pa.Table, text: str, encoder: Encoder) -> pa.Table:
     return _with_embeddings(table, text, encoder)[0]
 
 
-def embed_file(source: Path, out: Path, *, text: str, encoder: Encoder, report: Report = no_report) -> Embedded:
-    """Embed a column of a parquet file into another parquet file.
+def embed_file(
+    source: Path, out: Path, *, text: str, encoder: Encoder, encoding: str | None = None, report: Report = no_report
+) -> Embedded:
+    """Embed a column of a file into a parquet file.
 
     Finished parts are kept in `OUT.unfinished`. After a stop the same call continues from there; a part is taken up
     only if its rows, the column and the encoder are the same. `out` is written, or replaced, when all rows are done.
 
     Args:
-        source: the parquet file.
+        source: a parquet file, or another of `coldstart_udfs.tabular.read_file`.
         out: the parquet file to write, with the columns of the input and those of `embed_table`.
         text: the column with the texts.
         encoder: the encoder.
+        encoding: of CSV and JSON files, see `read_file`.
         report: called with the rows embedded so far; rows that an earlier run embedded are left out of both counts.
 
     Raises:
-        ColdStartError: `source` is not a parquet file, `out` is `source`, or the column cannot be used.
+        ColdStartError: `source` cannot be read, `out` is `source`, or the column cannot be used.
         InUseError: another process writes `out`.
     """
-    with writing(out, command="coldstart embed"):
-        return _embed_file(source, out, text, encoder, report)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ColdStartError(f"{out} is the input; choose another --out")
+    with writing(out, command="coldstart embed"), as_parquet(source, encoding=encoding) as rows:
+        return _embed_file(source, rows, out, text, encoder, report)
 
 
-def _embed_file(source: Path, out: Path, text: str, encoder: Encoder, report: Report) -> Embedded:
-    file = open_parquet(source)
+def _embed_file(source: Path, rows: Path, out: Path, text: str, encoder: Encoder, report: Report) -> Embedded:
+    file = open_parquet(rows)
     check_schema(file.schema_arrow, text, str(source))
     if out.is_dir():
         raise ColdStartError(f"{out} is a folder; name a file, such as {out / 'embeddings.parquet'}")
-    if out.exists() and out.samefile(source):
-        raise ColdStartError(f"{out} is the input; choose another --out")
     total = file.metadata.num_rows
     status = source.stat()
     job = {

@@ -14,7 +14,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from recommender.cli.command import Command, Group
 from recommender.cli.failures import INTERRUPTED
-from recommender.cli.options import CacheOption, ModelOption
+from recommender.cli.options import CacheOption, EncodingOption, ModelOption
 
 encoder_app = typer.Typer(
     name="encoder", cls=Group, no_args_is_help=True, help="Build and list faster variants of the encoder."
@@ -30,13 +30,18 @@ class Engine(StrEnum):
 
 def embed(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="A Parquet file; with --engine ray also a folder or a URI.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A Parquet, CSV, JSON lines or Excel file; with --engine ray a Parquet file, a folder or a URI.",
+        ),
     ],
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")],
     out: Annotated[
         str,
         typer.Option(metavar="FILE", help="The Parquet file to write; with --engine ray a folder or a URI."),
     ],
+    encoding: EncodingOption = None,
     model: ModelOption = None,
     backend: Annotated[
         str, typer.Option(help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static.")
@@ -54,7 +59,7 @@ def embed(
     After an interruption the same command continues where it stopped.
 
     Examples:
-        coldstart embed items.parquet --text description --out embedded.parquet
+        coldstart embed items.csv --text description --out embedded.parquet
         coldstart embed raw --text title --out embedded --engine ray
     """
     if engine is Engine.ray:
@@ -74,7 +79,9 @@ def embed(
     encoder = Encoder(model, backend=backend, cache=cache)
     try:
         with progress(remaining=True) as report:
-            result = embed_file(Path(source), Path(out), text=text, encoder=encoder, report=report)
+            result = embed_file(
+                Path(source), Path(out), text=text, encoder=encoder, encoding=encoding, report=report
+            )
     except KeyboardInterrupt:
         console.print(f"stopped; finished parts are in {out}.unfinished, and the same command continues from there")
         raise typer.Exit(INTERRUPTED) from None

@@ -185,6 +185,17 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     assert "items.parquet cannot be read as parquet" in done.stderr
 
 
+def test_a_csv_file_in_any_encoding_is_embedded_with_its_other_columns_as_text(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_bytes("id;name\n007;Küche\n008;\n".encode("latin-1"))
+    with pytest.raises(ColdStartError, match=r"is not UTF-8 \(line 2\)"):
+        embed_file(tmp_path / "items.csv", tmp_path / "out.parquet", text="name", encoder=bulk_stub())
+    assert [path.name for path in tmp_path.iterdir()] == ["items.csv"]
+    embed_file(tmp_path / "items.csv", tmp_path / "out.parquet", text="name", encoder=bulk_stub(), encoding="latin-1")
+    assert column(tmp_path / "out.parquet", "id") == ["007", "008"]
+    assert column(tmp_path / "out.parquet", "name") == ["Küche", None]
+    assert [vector is not None for vector in column(tmp_path / "out.parquet", "embedding")] == [True, False]
+
+
 def test_the_input_is_never_the_output(folder: Path) -> None:
     before = (folder / "items.parquet").read_bytes()
     done = run(*EMBED[:-1], "items.parquet", cwd=folder)
