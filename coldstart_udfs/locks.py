@@ -139,13 +139,15 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _release(handle: int, path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if sys.platform == "win32":  # an open file cannot be deleted there, nor one that another process has opened
-            _close(handle)
+    if sys.platform == "win32":  # an open file cannot be deleted there, nor one that another process has opened
+        _close(handle)
+        with contextlib.suppress(OSError):
             path.unlink()
-            return
-        path.unlink()
-    with contextlib.suppress(OSError):
+        return
+    try:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    finally:  # Ctrl-C can come at any moment
         _close(handle)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from coldstart_udfs.files import write_text
 
 _FILE = "made_from.json"
+_WRITTEN = (".html", ".json", ".search.jsonl")
 _TABLES = ("items", "users", "interactions")
 
 
@@ -62,12 +63,16 @@ class MadeFrom:
 
 
 def data_hash(folder: Path) -> str:
-    """The sha256 over the files of the tables of the data contract, in hexadecimal digits."""
+    """The sha256 over the files of the tables of the data contract, in hexadecimal digits.
+
+    A folder with an `ingest.sql` can make the tables of files with any name: then all count, except reports, hidden
+    files and the journals of searches.
+    """
     digest = hashlib.sha256()
-    # A script can create the tables from files with any name.
-    for path in sorted(folder.iterdir() if (folder / "ingest.sql").is_file() else
-                       (path for table in _TABLES for path in folder.glob(f"{table}.*"))):  # fmt: skip
-        if path.is_file() and not path.name.startswith("."):
+    scripted = (folder / "ingest.sql").is_file()
+    found = folder.iterdir() if scripted else (path for table in _TABLES for path in folder.glob(f"{table}.*"))
+    for path in sorted(found):
+        if path.is_file() and not path.name.startswith(".") and not (scripted and path.name.endswith(_WRITTEN)):
             with path.open("rb") as file:
                 while part := file.read(1 << 20):
                     digest.update(part)

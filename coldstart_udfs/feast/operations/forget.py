@@ -120,12 +120,14 @@ def forget(
         hashes = {folder: data_hash(folder) for folder in folders}
         erasure = _Erasure(store, repo, tables, cache, key, entity_id, dry_run, patience)
         trained = recommenders(entity, entity_id) if recommenders else []
-        notes = []
-        whole_away = erasure.run()
-        for folder in folders if not dry_run else ():
-            erased(repo, folder, before=hashes[folder])
-        if not whole_away:
-            notes.append("rows came back while they were erased: stop what writes them, then run the same forget again")
+        try:
+            nothing_left = erasure.run()
+        finally:
+            for folder in folders if not dry_run else ():
+                erased(repo, folder, before=hashes[folder])
+    notes = []
+    if not nothing_left:
+        notes.append("rows came back while they were erased: stop what writes them, then run the same forget again")
     if erasure.busy:
         notes.append(
             f"{', '.join(erasure.busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
@@ -162,7 +164,8 @@ class _Erasure:
 
     def run(self) -> bool:
         """Whether nothing is left; a dry run looks once."""
-        return self._round(first=True) or self._dry_run or any(self._round() for _ in range(_ROUNDS))
+        self._round(first=True)
+        return self._dry_run or any(self._round() for _ in range(_ROUNDS))
 
     def _round(self, *, first: bool = False) -> bool:
         """Erase what is found; whether that was nothing."""
