@@ -16,7 +16,7 @@ import pytest
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.encoder import derived, places
-from coldstart_udfs.encoder.cache.salt import salt
+from coldstart_udfs.encoder.cache.salt import salt, salt_id
 from coldstart_udfs.encoder.cache.store import default_path, open_cache
 from tests.support.commands import ROOT
 
@@ -35,8 +35,10 @@ def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(places, "_told", set())
     salt.cache_clear()
+    salt_id.cache_clear()
     yield tmp_path
     salt.cache_clear()
+    salt_id.cache_clear()
 
 
 def warned(told: list[warnings.WarningMessage]) -> list[str]:
