@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from coldstart_udfs.encoder.cache.salt import salt_id
 from coldstart_udfs.encoder.places import make_private, own_folder
 from coldstart_udfs.errors import ColdStartError
 
@@ -30,11 +31,11 @@ _APPLICATION_ID = 0x436F6C64  # "Cold": marks our files
 _VERSION = 1  # with salted keys
 _PATIENCE = 60  # seconds that a process waits for another
 
-_ENCODERS = "CREATE TABLE encoders (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE)"
+_ENCODERS = "CREATE TABLE encoders (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL"  # in every version
 _SCHEMA = f"""
     PRAGMA application_id = {_APPLICATION_ID};
     PRAGMA user_version = {_VERSION};
-    {_ENCODERS};
+    {_ENCODERS}, salt BLOB NOT NULL, UNIQUE (fingerprint, salt));
     -- Rows are only appended, so that a commit touches few pages; the oldest are deleted first when the file is full.
     CREATE TABLE vectors (
         id INTEGER PRIMARY KEY,
@@ -293,8 +294,13 @@ def inode_of(path: Path) -> int:
 
 
 def encoder_id(connection: sqlite3.Connection, fingerprint: str) -> int:
-    """The id of an encoder; -1 if the file has none of its vectors."""
-    row = connection.execute("SELECT id FROM encoders WHERE fingerprint = ?", [fingerprint]).fetchone()
+    """The id of an encoder on this machine; -1 if the file has none of its vectors.
+
+    Raises:
+        OSError: the machine's salt cannot be read.
+    """
+    query = "SELECT id FROM encoders WHERE fingerprint = ? AND salt = ?"
+    row = connection.execute(query, [fingerprint, salt_id()]).fetchone()
     return int(row[0]) if row else -1
 
 

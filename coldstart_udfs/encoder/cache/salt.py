@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -38,6 +39,16 @@ def salt() -> bytes:
     finally:
         Path(name).unlink(missing_ok=True)
     return _read(path)
+
+
+@lru_cache(maxsize=1)
+def salt_id() -> bytes:
+    """8 bytes that tell salts apart and do not give them away; a cache file has them beside the keys of each.
+
+    Raises:
+        OSError: the salt cannot be read or written.
+    """
+    return hashlib.blake2b(b"id", digest_size=8, key=salt()).digest()
 
 
 def _publish(name: str, path: Path) -> None:

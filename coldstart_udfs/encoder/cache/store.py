@@ -34,7 +34,7 @@ from coldstart_udfs.encoder.cache.file import (
     seed_of,
     set_aside,
 )
-from coldstart_udfs.encoder.cache.salt import salt
+from coldstart_udfs.encoder.cache.salt import salt, salt_id
 from coldstart_udfs.encoder.places import can_keep, make_private
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors
@@ -196,7 +196,8 @@ class VectorCache:
             with closing(connect(self.path)) as connection, connection:
                 # IMMEDIATE, because two writers that both read first would wait for each other.
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute("INSERT OR IGNORE INTO encoders (fingerprint) VALUES (?)", [self._fingerprint])
+                known = "INSERT OR IGNORE INTO encoders (fingerprint, salt) VALUES (?, ?)"
+                connection.execute(known, [self._fingerprint, salt_id()])
                 encoder = encoder_id(connection, self._fingerprint)
                 connection.executemany(
                     "INSERT OR IGNORE INTO vectors (encoder, key, checksum, vector) VALUES (?, ?, ?, ?)",

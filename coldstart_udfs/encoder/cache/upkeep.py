@@ -17,7 +17,6 @@ from coldstart_udfs.encoder.cache.file import (
     aside_of,
     check_owner,
     connect,
-    encoder_id,
     examine,
     files_of,
     is_intact,
@@ -26,6 +25,7 @@ from coldstart_udfs.encoder.cache.file import (
     seed_of,
     was_ours,
 )
+from coldstart_udfs.encoder.cache.salt import salt_id
 from coldstart_udfs.encoder.cache.store import size_limit, sound
 from coldstart_udfs.errors import ColdStartError
 
@@ -89,7 +89,8 @@ def clear(path: Path, fingerprint: str | None = None) -> int | None:
         raise ColdStartError(f"{path} holds nothing of {fingerprint!r}; it holds {sorted(held) or 'nothing at all'}")
     with closing(connect(path)) as connection:
         with connection:
-            connection.execute("DELETE FROM vectors WHERE encoder = ?", [encoder_id(connection, fingerprint)])
+            these = "SELECT id FROM encoders WHERE fingerprint = ?"
+            connection.execute(f"DELETE FROM vectors WHERE encoder IN ({these})", [fingerprint])
             connection.execute("DELETE FROM encoders WHERE fingerprint = ?", [fingerprint])
         connection.execute("VACUUM")
     return held[fingerprint]
@@ -111,8 +112,8 @@ def _clear_all(path: Path) -> int | None:
 def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
     """Erase the vectors of some texts, of every encoder, so that their bytes are not on the disk any more.
 
-    A cache that was moved away as damaged, or that an earlier version wrote, is deleted as a whole, because texts
-    cannot be found in it.
+    A cache that was moved away as damaged, or that an earlier version wrote, is deleted as a whole, and so are vectors
+    of another machine, or of a salt that was lost, because texts cannot be found among them.
 
     Args:
         path: the cache file; it need not exist.
@@ -145,9 +146,14 @@ def forget(path: Path, keys: Iterable[bytes], *, dry_run: bool = False) -> int:
 
 
 def _rows_of(connection: sqlite3.Connection, keys: list[bytes]) -> list[tuple[int]]:
-    """The rows of some keys, of every encoder."""
-    rows: list[tuple[int]] = []
-    encoders = connection.execute("SELECT id FROM encoders").fetchall() if _has_tables(connection) else []
+    """The rows of some keys, of every encoder, and all rows whose keys have another salt."""
+    if not _has_tables(connection):
+        return []
+    others = "SELECT id FROM encoders WHERE salt != ?"
+    rows: list[tuple[int]] = connection.execute(
+        f"SELECT id FROM vectors WHERE encoder IN ({others})", [salt_id()]
+    ).fetchall()
+    encoders = connection.execute("SELECT id FROM encoders WHERE salt = ?", [salt_id()]).fetchall()
     for start in range(0, len(keys), KEYS_PER_QUERY):
         part = keys[start : start + KEYS_PER_QUERY]
         marks = ",".join("?" * len(part))

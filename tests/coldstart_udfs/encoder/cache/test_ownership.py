@@ -19,7 +19,7 @@ import pytest
 from coldstart_udfs import Encoder
 from coldstart_udfs.encoder.cache import store
 from coldstart_udfs.encoder.cache.file import aside_of, checksum_of, default_path, seed_of
-from coldstart_udfs.encoder.cache.salt import salt
+from coldstart_udfs.encoder.cache.salt import salt, salt_id
 from coldstart_udfs.encoder.cache.store import VectorCache, key_of
 from coldstart_udfs.encoder.cache.upkeep import clear, forget, stats, verify
 from coldstart_udfs.errors import ColdStartError
@@ -169,9 +169,14 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def forget_salt() -> None:
+    salt.cache_clear()
+    salt_id.cache_clear()
+
+
 def test_only_the_user_can_read_what_is_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    salt.cache_clear()
+    forget_salt()
     (tmp_path / "home" / "coldstart").mkdir(parents=True, mode=0o755)
     before = os.umask(0o022)
     try:
@@ -181,7 +186,7 @@ def test_only_the_user_can_read_what_is_created(monkeypatch: pytest.MonkeyPatch,
         filled(tmp_path / "given" / "v.sqlite")
     finally:
         os.umask(before)
-        salt.cache_clear()
+        forget_salt()
     for path in (default_path(), default_path().with_name("cache.key"), tmp_path / "new" / "v.sqlite",
                  tmp_path / "given" / "v.sqlite"):  # fmt: skip
         assert mode(path) == 0o600
@@ -222,6 +227,10 @@ def of_an_earlier_version(path: Path) -> None:
     filled(path, 20)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 0")
+        db.execute("CREATE TABLE before (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE)")
+        db.execute("INSERT INTO before SELECT id, fingerprint FROM encoders")
+        db.execute("DROP TABLE encoders")
+        db.execute("ALTER TABLE before RENAME TO encoders")
 
 
 def test_a_cache_of_an_earlier_version_is_begun_anew_with_a_word(tmp_path: Path) -> None:
@@ -239,6 +248,21 @@ def test_forgetting_in_a_cache_of_an_earlier_version_deletes_it(tmp_path: Path) 
     of_an_earlier_version(path)
     assert (forget(path, [key_of("a")], dry_run=True), path.exists()) == (20, True)
     assert (forget(path, [key_of("a")]), path.exists()) == (20, False)
+
+
+def test_forgetting_erases_what_another_machine_or_a_lost_salt_left(tmp_path: Path) -> None:
+    path = tmp_path / "v.sqlite"
+    filled(path, 3)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE encoders SET salt = x'00'")
+    assert VectorCache(path, "stub", WIDTH).get([key_of("1")])[0] == {}
+    filled(path, 2)
+    assert (stats(path).vectors, verify(path)) == ({"stub": 5}, (5, 0))
+    assert (forget(path, [key_of("1")], dry_run=True), forget(path, [key_of("1")])) == (4, 4)
+    assert stats(path).vectors == {"stub": 1}
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE encoders SET salt = randomblob(8)")
+    assert clear(path, "stub") == 1
 
 
 def test_a_cache_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
