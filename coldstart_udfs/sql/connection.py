@@ -18,7 +18,14 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import Enrichment
 from coldstart_udfs.sql.catalogue import KERNEL, SETTINGS_VARIABLE, Catalogue, SqlFunction
-from coldstart_udfs.sql.registration import GIVEN, database_of, registration_of, registrations
+from coldstart_udfs.sql.registration import (
+    GIVEN,
+    database_of,
+    is_redacted,
+    mark_redacted,
+    registration_of,
+    registrations,
+)
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -79,7 +86,7 @@ def register(
                     "model=… to register"
                 )
     cache = inherited.get("cache", True) if cache is None else cache
-    redact = database.redact if redact is None else redact
+    redact = is_redacted(con) if redact is None else redact
     given = Enrichment() if enrichment is None else enrichment
     settings = given if isinstance(given, Enrichment) else Enrichment.read(Path(given))
     if backend not in (None, "auto"):
@@ -106,7 +113,8 @@ def register(
         "scale": f"'{settings.evidence_scale!r}'::DOUBLE",
     }
     add_catalogue(con, KERNEL, literals)
-    database.redact = database.redact or redact
+    if redact:
+        mark_redacted(con)
     database.encoder = ref(registration.encoder) if registration.encoder else None
     database.given = {
         "model": GIVEN if registration.encoder else model, "backend": backend, "enrichment": settings, "cache": cache,

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
 
-_SHARED = "__coldstart_database_"
+# Names of functions that are notes on a database.
+_NOTE = "__coldstart_note_"
 # What macros pass as the model of a connection that was given an encoder.
 GIVEN = "(the encoder given to register)"
 
@@ -55,13 +56,11 @@ class Database:
     Attributes:
         given: the arguments that `register` was last called with on one of them, by name.
         encoder: the encoder among them, as long as somebody else holds it.
-        redact: whether any of them was registered with redaction.
     """
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.encoder: ReferenceType[Encoder] | None = None
-        self.redact = False
 
 
 _owned: WeakKeyDictionary[duckdb.DuckDBPyConnection, Registration] = WeakKeyDictionary()
@@ -90,25 +89,44 @@ def database_of(con: duckdb.DuckDBPyConnection) -> Database:
     function that is never called has the key of the record in its name, and holds the record.
     """
     with _lock:
-        found = con.execute(
-            "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, $1)", [_SHARED]
-        ).fetchall()
-        for (name,) in found:
+        for name in _notes(con):
             known = _databases.get(name)
             if known is not None:
                 return known
-        database, name = Database(), f"{_SHARED}{next(_keys)}"
-
-        def held() -> bool:
-            return database.redact
-
-        try:
-            con.create_function(name, held, [], con.type("BOOLEAN"))
-        except duckdb.NotImplementedException:  # registered in a transaction that was rolled back: `register` says so
-            return database
-        registration_of(con).functions.add(name)
+        database = Database()
+        name = _note(con, str(next(_keys)), database)
         _databases[name] = database
         return database
+
+
+def is_redacted(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a connection to this database was ever registered with redaction, even if it is gone."""
+    return f"{_NOTE}redacted" in _notes(con)
+
+
+def mark_redacted(con: duckdb.DuckDBPyConnection) -> None:
+    """Let `is_redacted` be true for the database from now on."""
+    with _lock:
+        if not is_redacted(con):
+            _note(con, "redacted")
+
+
+def _notes(con: duckdb.DuckDBPyConnection) -> list[str]:
+    query = "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, $1)"
+    return [name for (name,) in con.execute(query, [_NOTE]).fetchall()]
+
+
+def _note(con: duckdb.DuckDBPyConnection, what: str, held: object = None) -> str:
+    """Add a function that is never called, whose name is the note and which holds an object."""
+
+    def note() -> bool:
+        return held is not None
+
+    # In a transaction that was rolled back this fails, and `register` says so when it adds the other functions.
+    with contextlib.suppress(duckdb.NotImplementedException):
+        con.create_function(f"{_NOTE}{what}", note, [], con.type("BOOLEAN"))
+        registration_of(con).functions.add(f"{_NOTE}{what}")
+    return f"{_NOTE}{what}"
 
 
 def find_registration(key: str) -> Registration | None:

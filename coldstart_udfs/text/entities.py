@@ -132,5 +132,6 @@ def _quantity(found: regex.Match[str]) -> str:
 def _size(found: regex.Match[str]) -> str:
     words = regex.sub(rf"(?<=\d)(?=[{_VULGAR}])", " ", found[0].lower())  # 1½ is 1 1/2
     words = unicodedata.normalize("NFKC", words).replace("⁄", "/").replace("′′", "″")
+    words = regex.sub(r"(?<![/\d])(\d+)-(?=\d+/\d)", r"\1 ", words)
     words = regex.sub(r"\s*(?:\bby\b|x|×)\s*(?=[\d.])", " x ", words)
     return " ".join(regex.sub(r"(?<=\d)(?=[a-z\"”″])", " ", words).split())

@@ -59,7 +59,7 @@ _OLD, _NEW, _SIGN = "|".join(_OLD_CODES), "|".join(_CODES), f"[{''.join(_SIGNS)}
 _BEFORE = (
     rf"(?<!\w)(?:(?i:{_OLD})|{_NEW})\s?{_SIGN}?"
     rf"|(?<!\w)(?:{'|'.join(_DOLLARS)})\$|(?<!\w)(?:US|AU|CA|NZ|HK|SG|NT|MX)\s\$"
-    rf"|(?<!(?<!\p{{Lu}})\p{{Lu}}{{1,3}})\$|(?!\$){_SIGN}"  # an unknown dollar is not the American one
+    rf"|(?<!(?<!\p{{L}})\p{{Lu}}\p{{L}}{{0,2}})\$|(?!\$){_SIGN}"  # an unknown dollar is not the American one
     rf"|(?<!\w)(?i:kr\.?|rp\.?)"
 )
 # After a space and before a digit, a sign belongs to the number that follows.
@@ -71,7 +71,7 @@ _SCALE = rf"(?:k(?![\w-])|\s?(?:{'|'.join(name for name in _SCALES if name != 'k
 _NO_CENTS = r"[.,:]\s?[-–—]{1,2}(?!\w)"  # 19,- and 199:-
 _CANDIDATE = regex.compile(
     rf"(?P<sign>{_BEFORE})\s?(?P<run>{_RUN})"
-    rf"|(?<![\w.,٬])(?:\G|(?<!\d[{_SPACES}'’]))(?:(?P<low>{_RUN})\s?(?:[-–—]|to)\s?)?(?P<run>{_RUN})(?:{_NO_CENTS})?"
+    rf"|(?<![\w.,٬])(?:\G|(?<!\d[{_SPACES}'’]))(?:(?P<low>{_RUN})\s?(?:[-–—]|to|bis|à)\s?)?(?P<run>{_RUN})(?:{_NO_CENTS})?"
     rf"(?:\s?(?P<scale>(?i:{_SCALE})))?\s?(?P<sign>{_AFTER})"
 )
 _HINT = regex.compile(rf"{_SIGN}|[円元]|(?:{_OLD}|{_NEW}|TRY|TL|kr|rp|z[łl]|kč|quid|dollar)", regex.I)

@@ -265,9 +265,11 @@ def _history(store: Any, features: list[str], rows: pd.DataFrame, keys: list[str
 
 
 def _plain(value: Any) -> Any:
-    """None for NaN and empty lists; vectors and lists as arrays."""
+    """None for what counts as missing: NaN, empty lists, vectors with NaN or infinity. Vectors and lists as arrays."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return np.asarray(value) if len(value) else None
+        array = np.asarray(value)
+        numeric = np.issubdtype(array.dtype, np.floating)
+        return array if len(value) and not (numeric and not np.isfinite(array).all()) else None
     return None if value is None or value != value else value
 
 

@@ -126,6 +126,16 @@ def test_the_offline_store_takes_no_vector_with_nan(store: FeatureStore, tmp_pat
     assert history(store, "b")["member_is_cold"].tolist() == [True]
 
 
+def test_skew_takes_a_vector_with_nan_for_missing_as_reading_does(store: FeatureStore) -> None:
+    with pytest.warns(ColdStartWarning):
+        trained = history(store, "warm", *BAD)
+    with pytest.warns(ColdStartWarning):
+        measured = measure_skew(store, trained, service="both")
+    found = {one.feature: one for one in measured}
+    assert {name: one.reasons for name, one in found.items() if one.different} == {}
+    assert (found["taste"].compared, found["member_enriched_profile"].compared) == (1, 3)
+
+
 def test_a_ttl_is_warned_of_where_the_views_are_made() -> None:
     with pytest.warns(ColdStartWarning, match=r"members has a ttl of 30 days.*remove the ttl") as warned:
         enriched_views("member", members(timedelta(days=30)), description="bio", profile="taste", evidence="n")

@@ -143,6 +143,14 @@ def test_another_connection_to_the_file_is_redacted_too(stub: StubEncoder, tmp_p
         assert later.sql("SELECT getvariable('coldstart_settings').redact").fetchall() == [("0",)]
 
 
+def test_redaction_outlives_the_connection_that_asked_for_it(stub: StubEncoder) -> None:
+    cursor = connect(model=stub, redact=True).cursor()  # type: ignore[arg-type]
+    gc.collect()
+    register(cursor, model=stub)  # type: ignore[arg-type]
+    assert cursor.sql("SELECT getvariable('coldstart_settings').redact").fetchall() == [("1",)]
+    cursor.close()
+
+
 def test_a_cursor_whose_encoder_was_released_says_so() -> None:
     with connect(model=StubEncoder()) as con, con.cursor() as cursor:  # type: ignore[arg-type]
         registration_of(con).encoder = None

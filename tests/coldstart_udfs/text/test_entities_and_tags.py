@@ -27,6 +27,8 @@ Connection = duckdb.DuckDBPyConnection
         ("only 4,99 EUR", [("price", "4.99 EUR")]),
         ("1½ inch pipe", [("size", "1 1/2 inch")]),
         ("1 1/2 inch pipe", [("size", "1 1/2 inch")]),
+        ("1-1/2 inch pipe", [("size", "1 1/2 inch")]),
+        ("3/8-1/2 inch pipe", [("size", "3/8-1/2 inch")]),
         ("½ inch pipe, 1/4 oz", [("size", "1/2 inch"), ("size", "1/4 oz")]),
         ("2½ litre kettle", [("size", "2 1/2 litre")]),
         ('3¼" board', [("size", '3 1/4 "')]),

@@ -77,7 +77,7 @@ def test_a_dollar_is_the_one_that_was_written(text: str, currency: str) -> None:
     [
         "£1.250", "$1.250", "€ 1 250.000", "€1.50.00",  # decimals, or thousands
         "£5 100 beads", "set of 2 500 €",  # a price and a number, or one price
-        "£1.5m", "£1.5K-cup", "£5,100g", "Z$5", "£1½",  # of what?
+        "£1.5m", "£1.5K-cup", "£5,100g", "Z$5", "Mex$5", "£1½",  # of what?
         "for $n \\times 4$ systems", "10 Ft hose", "TRY 3 NEW FLAVOURS", "version 1.250.000",
     ],
 )  # fmt: skip
@@ -86,7 +86,9 @@ def test_what_can_be_read_in_two_ways_is_no_price(text: str) -> None:
     assert stated_price(text) is None
 
 
-@pytest.mark.parametrize("text", ["10–15 €", "10-15 EUR", "€10-15", "€10 - €15", "10 to 15 euros", "EUR 10–15 each"])
+@pytest.mark.parametrize(
+    "text", ["10–15 €", "10-15 EUR", "€10-15", "€10 - €15", "10 to 15 euros", "10 bis 15 €", "EUR 10–15 each"]
+)
 def test_both_ends_of_a_range_are_prices(text: str) -> None:
     assert values(text) == ["10.00 EUR", "15.00 EUR"]
 

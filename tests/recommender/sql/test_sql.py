@@ -646,6 +646,15 @@ def test_without_a_bundle_its_functions_say_how_to_open_one(stub: StubEncoder) -
         assert con.sql("SELECT score(1, 2)").fetchall() == [(3,)]
 
 
+def test_a_cursor_with_a_bundle_keeps_the_redaction_and_the_encoder_of_its_connection(
+    stub: StubEncoder, bundle: Path
+) -> None:
+    with coldstart_udfs.connect(model=stub, redact=True) as con, con.cursor() as cursor:  # type: ignore[arg-type]
+        recommender.register(cursor, bundle)
+        assert cursor.sql("FROM recommend(description := 'lamp, ring 020 7946 0958', k := 1)").fetchall()
+    assert stub.seen == ["lamp, ring <PHONE>"]
+
+
 def test_coldstart_sql_with_a_bundle(bundle: Path, tmp_path: Path) -> None:
     told = must("coldstart", "sql", "--bundle", bundle, "-c", "FROM recommend(100, k := 2)", "--json", cwd=tmp_path)
     assert [set(row) for row in json.loads(told)] == [set(COLUMNS["recommend"])] * 2
