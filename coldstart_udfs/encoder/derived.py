@@ -323,7 +323,7 @@ def _open(files: ModelFiles, backend: str, folder: Path, threads: int) -> Backen
 def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest(**read_json(folder / MANIFEST))
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, ColdStartError) as error:
         raise ColdStartError(f"{folder / MANIFEST} is damaged ({error}); delete the folder to build it again") from None
 
 

@@ -242,14 +242,15 @@ class Encoder:
 
     def _resolve_auto(self) -> str:
         with self._lock:
-            if self.files.is_static or self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
+            if self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
                 return "torch"
             for backend in _AUTO[:-1]:
                 folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
                 try:
                     require(backend, build=not (folder / derived.MANIFEST).exists())
+                    derived.check_derivable(self.files, backend)
                 except ColdStartError:
-                    continue  # not installed: the next
+                    continue  # not installed, or not made of such a model: the next
                 try:
                     derived.load(self.files, backend, "cpu", 1, _announce)
                 except ColdStartError as error:

@@ -272,6 +272,7 @@ def test_a_decoder_with_a_chat_template_is_run_by_torch_only(plain: Callable[[st
     assert Encoder(folder).files.token_counts(TEXTS[3:]).tolist() == counted
     with pytest.raises(ColdStartError, match="go through its chat template, which 'onnx' does not fill in; take 'tor"):
         ours(folder, "onnx")
+    assert Encoder(folder, device="cpu").backend == "torch"
     assert Encoder(folder, backend="torch").fingerprint != Encoder(plain("llama"), backend="torch").fingerprint
 
 
@@ -319,10 +320,25 @@ def test_a_network_that_cannot_be_exported_says_so(
         same(ours(folder, "auto"), theirs(folder))
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_with_a_damaged_file_is_an_error_of_ours(name: str, bert: Path) -> None:
-    (bert / name).write_text("{}")
-    with pytest.raises(ColdStartError):
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", "{", r"config\.json is not valid JSON .*; restore the file"),
+        ("config.json", "{}", "does not say how long its vectors are"),
+        ("tokenizer.json", "{}", "does not run on device 'cpu': ValueError"),
+        ("model.safetensors", "{}", "does not run on device 'cpu': SafetensorError"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: str, reason: str, bert: Path) -> None:
+    (bert / name).write_text(content)
+    with pytest.raises(ColdStartError, match=reason):
+        ours(bert, "torch")
+
+
+def test_code_in_a_models_folder_is_never_run(bert: Path) -> None:
+    change_json(bert / "config.json", model_type="own", auto_map={"AutoModel": "own.Own", "AutoConfig": "own.Config"})
+    (bert / "own.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(ColdStartError, match="needs code from its own folder, which is never run"):
         ours(bert, "torch")
 
 
