@@ -14,6 +14,7 @@ import pytest
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.encoder import derived
+from coldstart_udfs.encoder.backends import OnnxBackend
 from coldstart_udfs.errors import ColdStartError
 from tests.support.tiny_models import (
     ARCHITECTURES,
@@ -302,6 +303,24 @@ def test_auto_runs_a_model_of_ones_own_past_its_limit(plain: Callable[[str], Pat
     encoder = Encoder(plain("bert"), device="cpu", cache=False)
     assert (encoder.encode(TEXTS) * theirs(plain("bert"))).sum(axis=1).min() > 0.95
     assert encoder.backend.startswith("onnx")
+
+
+def test_a_derived_model_that_strays_on_long_texts_is_refused_and_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_model(tmp_path / "own", "bert", limit=46)
+    whole = OnnxBackend.encode
+
+    def wrong_on_long_texts(self: OnnxBackend, texts: list[str]) -> np.ndarray:
+        return whole(self, [text[:20] if len(text) > 200 else text for text in texts])
+
+    monkeypatch.setattr(OnnxBackend, "encode", wrong_on_long_texts)
+    for built in (True, False):
+        with pytest.raises(ColdStartError, match=r"for a text longer than its token limit, less than 0\.9997"):
+            ours(folder, "onnx")
+        assert ("building onnx" in capsys.readouterr().err) is built
+    (kept,) = (derived.models_folder() / Encoder(folder, backend="onnx").fingerprint).iterdir()
+    assert kept.name == derived.MANIFEST
 
 
 def test_a_network_that_cannot_be_exported_says_so(
