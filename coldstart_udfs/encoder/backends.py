@@ -206,16 +206,17 @@ def open_network(files: ModelFiles, device: str, **model_settings: Any) -> Any:
         ).eval()  # fmt: skip
         # The weights may be saved in half precision, in which sentence-transformers would compute.
         network.float()
-        if not files.is_static:
+        if files.modules[0].kind == "Transformer":
             # With the padding on the left, the positions of a text's tokens would depend on the other texts.
             network.tokenizer.padding_side = "right"
             if files.max_tokens is not None:
                 network.max_seq_length = files.max_tokens
         width = network.encode(["a"], prompt="", show_progress_bar=False).shape[1]
     except Exception as error:  # whatever is wrong with a folder that others made
-        raise ColdStartError(
-            f"encoder {files.name} does not run on device {device!r}: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        if "trust_remote_code" in reason:
+            reason = "the model needs code from its own folder, which is never run; take another model"
+        raise ColdStartError(f"encoder {files.name} does not run on device {device!r}: {reason}") from error
     if width != files.dimensions:
         raise ColdStartError(
             f"encoder {files.name} makes vectors of {width} dimensions, its files say {files.dimensions}; "

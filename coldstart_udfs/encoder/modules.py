@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coldstart_udfs.errors import ColdStartError
+
 # The names under which releases of sentence-transformers save the settings of a Transformer module.
 _SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
@@ -142,8 +144,15 @@ def modules_of(folder: Path) -> list[Module]:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file; {} if the file does not exist."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The JSON in a file; {} if the file does not exist.
+
+    Raises:
+        ColdStartError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ColdStartError(f"{path} is not valid JSON ({error}); restore the file") from error
 
 
 def _table_width(path: Path) -> int | None:

@@ -14,6 +14,7 @@ import pytest
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.encoder import derived
+from coldstart_udfs.encoder.backends import OnnxBackend
 from coldstart_udfs.errors import ColdStartError
 from tests.support.tiny_models import (
     ARCHITECTURES,
@@ -272,6 +273,7 @@ def test_a_decoder_with_a_chat_template_is_run_by_torch_only(plain: Callable[[st
     assert Encoder(folder).files.token_counts(TEXTS[3:]).tolist() == counted
     with pytest.raises(ColdStartError, match="go through its chat template, which 'onnx' does not fill in; take 'tor"):
         ours(folder, "onnx")
+    assert Encoder(folder, device="cpu").backend == "torch"
     assert Encoder(folder, backend="torch").fingerprint != Encoder(plain("llama"), backend="torch").fingerprint
 
 
@@ -303,6 +305,24 @@ def test_auto_runs_a_model_of_ones_own_past_its_limit(plain: Callable[[str], Pat
     assert encoder.backend.startswith("onnx")
 
 
+def test_a_derived_model_that_strays_on_long_texts_is_refused_and_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_model(tmp_path / "own", "bert", limit=46)
+    whole = OnnxBackend.encode
+
+    def wrong_on_long_texts(self: OnnxBackend, texts: list[str]) -> np.ndarray:
+        return whole(self, [text[:20] if len(text) > 200 else text for text in texts])
+
+    monkeypatch.setattr(OnnxBackend, "encode", wrong_on_long_texts)
+    for built in (True, False):
+        with pytest.raises(ColdStartError, match=r"for a text longer than its token limit, less than 0\.9997"):
+            ours(folder, "onnx")
+        assert ("building onnx" in capsys.readouterr().err) is built
+    (kept,) = (derived.models_folder() / Encoder(folder, backend="onnx").fingerprint).iterdir()
+    assert kept.name == derived.MANIFEST
+
+
 def test_a_network_that_cannot_be_exported_says_so(
     plain: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,10 +339,25 @@ def test_a_network_that_cannot_be_exported_says_so(
         same(ours(folder, "auto"), theirs(folder))
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_with_a_damaged_file_is_an_error_of_ours(name: str, bert: Path) -> None:
-    (bert / name).write_text("{}")
-    with pytest.raises(ColdStartError):
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", "{", r"config\.json is not valid JSON .*; restore the file"),
+        ("config.json", "{}", "does not say how long its vectors are"),
+        ("tokenizer.json", "{}", "does not run on device 'cpu': ValueError"),
+        ("model.safetensors", "{}", "does not run on device 'cpu': SafetensorError"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: str, reason: str, bert: Path) -> None:
+    (bert / name).write_text(content)
+    with pytest.raises(ColdStartError, match=reason):
+        ours(bert, "torch")
+
+
+def test_code_in_a_models_folder_is_never_run(bert: Path) -> None:
+    change_json(bert / "config.json", model_type="own", auto_map={"AutoModel": "own.Own", "AutoConfig": "own.Config"})
+    (bert / "own.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(ColdStartError, match="needs code from its own folder, which is never run"):
         ours(bert, "torch")
 
 
