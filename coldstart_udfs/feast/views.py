@@ -218,10 +218,11 @@ class _Features:
     def warn_of_ttl(self) -> None:
         for view in self._sources:
             if view.ttl:
+                age = str(view.ttl).removesuffix(", 0:00:00")
                 warnings.warn(
-                    f"{view.name} has a ttl of {view.ttl}: Feast leaves older rows out of history but returns them "
-                    "online (feast-dev/feast#6821), so that training and serving differ for every entity without a "
-                    "newer row; remove the ttl. `coldstart skew` counts these entities",
+                    f"{view.name} has a ttl of {age}: Feast leaves older rows out of history but returns them online "
+                    "(feast-dev/feast#6821), so that training and serving differ for every entity without a newer row; "
+                    "remove the ttl. `coldstart skew` counts these entities",
                     ColdStartWarning,
                     stacklevel=4,  # the caller of enriched_views
                 )

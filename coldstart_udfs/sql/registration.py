@@ -112,8 +112,8 @@ def mark_redacted(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _notes(con: duckdb.DuckDBPyConnection) -> list[str]:
-    query = "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, $1)"
-    return [name for (name,) in con.execute(query, [_NOTE]).fetchall()]
+    query = f"SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, '{_NOTE}')"
+    return [name for (name,) in con.execute(query).fetchall()]
 
 
 def _note(con: duckdb.DuckDBPyConnection, what: str, held: object = None) -> str:

@@ -67,7 +67,7 @@ _AFTER = (
     rf"(?:US|AU|CA|NZ|HK|SG|A|C|S|R)\$(?!\d)|(?:(?<!\s){_SIGN}|{_SIGN}(?!\d))"
     rf"|(?:(?i:{_OLD}|kr|z[łl]|kč|euros?|quid|dollars?)|{_NEW}|TRY|TL)(?!\w)|[円元]"
 )
-_SCALE = rf"(?:k(?![\w-])|\s?(?:{'|'.join(name for name in _SCALES if name != 'k')})\b)"
+_SCALE = rf"(?:k(?!\w|-\p{{L}})|\s?(?:{'|'.join(name for name in _SCALES if name != 'k')})\b)"
 _NO_CENTS = r"[.,:]\s?[-–—]{1,2}(?!\w)"  # 19,- and 199:-
 _CANDIDATE = regex.compile(
     rf"(?P<sign>{_BEFORE})\s?(?P<run>{_RUN})"
@@ -86,7 +86,9 @@ _TRAILING = {
 }
 _CENTS = regex.compile(r"\d\d(?![\w.,€])")
 _UPPER = regex.compile(rf"[-–—](?P<run>{_RUN})(?:(?P<scale>(?i:{_SCALE})))?")
-_UNCLEAR_SCALE = regex.compile(r"m(?!\w)|k-", regex.I)  # £5m: millions, or per metre
+_UNCLEAR_SCALE = regex.compile(r"m(?!\w)|k-\p{L}", regex.I)  # £5m: millions, or per metre
+# Prices with three decimals: fuel, electricity, telephone.
+_PER_UNIT = regex.compile(r"\s?(?:/|per\s|pro\s)\s?(?:l|lit(?:re|er)|kwh|gal|gallon|min|minute|km|g|ml)(?!\w)", regex.I)
 _FRACTION = regex.compile(r"\p{No}")
 _UNIT = regex.compile(r"(?:mm|cm|m|ml|cl|l|kg|g|gr|mg|oz|lbs?)(?!\w)", regex.I)
 # What follows a number that is not the first part of another statement.
@@ -179,6 +181,8 @@ def _after_sign(text: str, found: regex.Match[str]) -> list[Price]:
     amount = read_number(run, currency)
     stop = first + len(run)
     grouped = amount is not None and amount >= 1000 and "," in run and "." not in run
+    if _is_per_unit(text, run, stop):
+        return []
     if amount is None or _UNCLEAR_SCALE.match(text, stop) or _FRACTION.match(text, stop):
         return []
     if grouped and _UNIT.match(text, stop):  # "£5,100g"
@@ -207,7 +211,7 @@ def _before_sign(text: str, found: regex.Match[str]) -> list[Price]:
     ):
         return []  # "set of 2 500 €", "pack of 6 EUR 12"
     amount, factor = read_number(run, currency), _factor(found["scale"])
-    if amount is None:
+    if amount is None or _is_per_unit(text, run, stop):
         return []
     low = read_number(found["low"], currency) if found["low"] and whole else None
     cents = _CENTS.match(text, stop) if found["sign"] == "€" and run.isdigit() else None
@@ -215,6 +219,11 @@ def _before_sign(text: str, found: regex.Match[str]) -> list[Price]:
         amount, stop = amount + int(cents[0]) / 100, cents.end()
     known = [] if low is None or low >= amount else [Price(low * factor, currency, *found.span("low"))]
     return _with_code(text, [*known, Price(amount * factor, currency, start, stop)])
+
+
+def _is_per_unit(text: str, run: str, stop: int) -> bool:
+    """Whether a number with one separator before three digits is the price of a unit: "1.659 €/l" has decimals."""
+    return bool(regex.fullmatch(r"\d{1,3}[.,]\d{3}", run) and _PER_UNIT.match(text, stop))
 
 
 def _with_code(text: str, known: list[Price]) -> list[Price]:

@@ -76,6 +76,7 @@ def test_a_dollar_is_the_one_that_was_written(text: str, currency: str) -> None:
     "text",
     [
         "£1.250", "$1.250", "€ 1 250.000", "€1.50.00",  # decimals, or thousands
+        "1.659 €/l", "€1,250 per litre",
         "£5 100 beads", "set of 2 500 €",  # a price and a number, or one price
         "£1.5m", "£1.5K-cup", "£5,100g", "Z$5", "Mex$5", "£1½",  # of what?
         "for $n \\times 4$ systems", "10 Ft hose", "TRY 3 NEW FLAVOURS", "version 1.250.000",
@@ -95,6 +96,7 @@ def test_both_ends_of_a_range_are_prices(text: str) -> None:
 
 def test_both_ends_of_a_range_have_its_thousands() -> None:
     assert values("5-10k €") == values("€5-10k") == ["5000.00 EUR", "10000.00 EUR"]
+    assert values("£1k-£2k") == ["1000.00 GBP", "2000.00 GBP"]
     assert values("€5-10 mugs") == ["5.00 EUR"]
 
 
