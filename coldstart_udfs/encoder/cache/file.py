@@ -52,6 +52,7 @@ _SCHEMA = f"""
 _MAGIC = b"SQLite format 3\0"
 _OWNER = slice(68, 72)
 _ROOT = slice(100, 105)  # kind of the first page, and its number of cells at the end: entries of the schema
+_ENTRY = b"table" + 2 * b"encoders"  # an entry of the schema: its kind, its name, its table
 _NO_TABLES = b"\x0d\0\0\0\0"
 
 
@@ -89,7 +90,8 @@ def was_ours(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         page = file.read(65_536)
-    return page[_OWNER] == _APPLICATION_ID.to_bytes(4, "big") or _ENCODERS.encode() in page
+    marked = page.startswith(_MAGIC) and page[_OWNER] == _APPLICATION_ID.to_bytes(4, "big")
+    return marked or (_ENTRY in page and _ENCODERS.encode() in page)
 
 
 def _may_be_new(path: Path) -> bool:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.encoder.cache import file as cache_file
 from coldstart_udfs.encoder.cache import store
 from coldstart_udfs.encoder.cache.file import aside_of, checksum_of, default_path, seed_of
 from coldstart_udfs.encoder.cache.salt import salt, salt_id
@@ -63,6 +64,8 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("ids\n1\n"),
     "rubbish": lambda path: path.write_bytes(b"rubbish" * 1000),
     "one byte": lambda path: path.write_bytes(b"S"),
+    "our own source": lambda path: shutil.copy(str(cache_file.__file__), path),
+    "our mark in a text": lambda path: path.write_text("x" * 68 + "Cold"),
     "another database": database,
     "another database, cut": cut_database,
 }
