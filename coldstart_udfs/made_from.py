@@ -91,7 +91,7 @@ def warn_of_changed_data(repo: Path) -> None:
     known = MadeFrom.of_repo(repo)
     if known is None or not (folder := repo / known.data).is_dir():
         return
-    shown = Path(os.path.relpath(folder))
-    problem = known.problem(Path(os.path.relpath(repo)), shown, data_hash(folder))
+    # Whole paths: Feast works in the folder of the repository, and the user does not.
+    problem = known.problem(repo.resolve(), folder.resolve(), data_hash(folder))
     if problem:
         warnings.warn(problem, UserWarning, stacklevel=2)

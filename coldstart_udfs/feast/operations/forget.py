@@ -133,11 +133,11 @@ def forget(
             f"{', '.join(erasure.busy)}: being materialised, or a `feast materialize` was killed. It may have read the "
             f"{entity} before: when none is running any more, run `feast materialize`, then the same forget again"
         )
-    first = never_materialized(store)
+    first = never_materialized(store, key)
     if first and not dry_run:
         notes.append(
-            f"{', '.join(first)}: never materialised. If a first `feast materialize` is running now, which nobody can "
-            "see, run the same forget again when it has ended"
+            f"{', '.join(first)}: never materialised. If a first `feast materialize` is running now, which no "
+            "registry shows, run the same forget again when it has ended"
         )
     quotes, searched = quoting(repo, folders, entity_id, erasure.texts)
     notes += _notes(entity, [repo, *folders], trained, quotes, searched, redis=erasure.redis)

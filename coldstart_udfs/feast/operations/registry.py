@@ -23,9 +23,10 @@ def materializing(store: Any) -> list[str]:
     return sorted(view.name for view in views if getattr(getattr(view, "state", None), "name", "") == "MATERIALIZING")
 
 
-def never_materialized(store: Any) -> list[str]:
-    """The feature views of which the registry knows no materialisation; a first one may be running."""
-    return sorted(view.name for view in stored_views(store) if view.online and not view.materialization_intervals)
+def never_materialized(store: Any, key: str) -> list[str]:
+    """The feature views with a join key of which the registry knows no materialisation; a first one may be running."""
+    views = [view for view in stored_views(store) if view.online and key in view.join_keys]
+    return sorted(view.name for view in views if not view.materialization_intervals)
 
 
 def stored_views(store: Any) -> list[Any]:

@@ -41,7 +41,7 @@ from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
 from recommender.pipeline.profiles import build_profiles
-from tests.support.small_shop import LAST, USERS, history, online, stuck
+from tests.support.small_shop import LAST, USERS, apply, history, online, stuck
 
 Traces = tuple[Path, list[str], list[np.ndarray]]
 WHO, OTHER = "cy", "ann"
@@ -486,6 +486,14 @@ def test_a_materialisation_that_was_killed_is_not_waited_for_long_and_named(smal
     done = forget(small / "feature_repo", "user", WHO, data=small / "data", patience=0)
     assert done.total
     assert any(note.startswith("user_profiles: being materialised, or a `feast mat") for note in done.notes)
+
+
+def test_views_whose_first_materialisation_may_be_running_are_named(unapplied_shop: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(unapplied_shop, shop)
+    apply(shop / "feature_repo")
+    done = forget(shop / "feature_repo", "user", WHO, data=shop / "data")
+    assert any(note.startswith("user_descriptions, user_profiles: never materialised.") for note in done.notes)
 
 
 def test_reports_and_stopped_writes_are_named(small: Path) -> None:

@@ -11,7 +11,7 @@ from feast import FeatureStore
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations import stores
 from coldstart_udfs.feast.operations.put import put
-from coldstart_udfs.feast.operations.registry import materializing, told
+from coldstart_udfs.feast.operations.registry import materializing, never_materialized, told
 from coldstart_udfs.feast.operations.stores import open_store
 from tests.support.small_shop import stuck
 
@@ -19,7 +19,7 @@ SERVES = "serve_features_while_materializing: true"
 
 
 def test_the_template_serves_while_views_are_materialised(small: Path, store: FeatureStore) -> None:
-    assert (materializing(store), told(store)) == ([], None)
+    assert (materializing(store), told(store), never_materialized(store, "user_id")) == ([], None, [])
     stuck(store, "user_profiles")
     repo = small / "feature_repo"
     assert put(repo, "user", "ann", "brass lamps").retrievable.all()
