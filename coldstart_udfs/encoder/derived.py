@@ -36,7 +36,7 @@ from coldstart_udfs.encoder.backends import (
     require,
 )
 from coldstart_udfs.encoder.model_files import ModelFiles, read_json, sha256
-from coldstart_udfs.encoder.places import make_private, own_folder, user_folder
+from coldstart_udfs.encoder.places import own_folder, user_folder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
@@ -162,8 +162,7 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
     check_derivable(files, backend)
     folder = models_folder() / fingerprint_of(files, backend)
     try:
-        make_private(folder.parent.parent)
-        folder.parent.mkdir(exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         # Processes that start together build it once.
         with FileLock(folder.with_suffix(".lock")):
             if again or not (folder / MANIFEST).exists():
@@ -373,6 +372,7 @@ def _beside(folder: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         yield scratch
+        scratch.chmod(0o755)  # models that root builds into an image are for all users
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
     finally:

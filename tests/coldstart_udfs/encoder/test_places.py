@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.console import no_report
 from coldstart_udfs.encoder import derived, places
 from coldstart_udfs.encoder.cache.salt import salt, salt_id
 from coldstart_udfs.encoder.cache.store import default_path, open_cache
+from coldstart_udfs.encoder.model_files import ModelFiles
 from tests.support.commands import ROOT
 
 
@@ -87,6 +89,25 @@ def test_models_in_a_cache_directory_that_cannot_be_written_are_used(
     assert derived.models_folder() == built.parent
     with pytest.warns(RuntimeWarning, match="home/coldstart cannot be written: vectors and derived models are kept in"):
         assert default_path().parent == homeless / f"coldstart-{os.getuid()}"
+
+
+def test_models_that_root_builds_into_an_image_can_be_read_by_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(files: ModelFiles, backend: str, folder: Path, report: object) -> None:
+        (folder / derived.MANIFEST).write_text("{}")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(derived, "_build", build)
+    monkeypatch.setattr(derived, "_read_manifest", lambda folder: folder)
+    before = os.umask(0o022)
+    try:
+        made = derived.build(ModelFiles(None), "onnx", report=no_report)
+    finally:
+        os.umask(before)
+    assert isinstance(made, Path)
+    for folder in (made, made.parent, made.parent.parent):
+        assert folder.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
