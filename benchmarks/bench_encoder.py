@@ -119,7 +119,9 @@ def stores() -> list[Row]:
     import lmdb
 
     count = 50_000
-    blobs = {key_of(str(number)): np.full(384, number, np.float32) for number in range(count)}
+    drawn = np.random.default_rng(0).normal(size=(count, 384)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    blobs = {key_of(str(number)): vector for number, vector in enumerate(drawn)}
     keys = list(blobs)
     order = random.Random(0).sample(keys, count)
     with tempfile.TemporaryDirectory() as folder:
