@@ -180,11 +180,13 @@ def read_bundle(path: Path) -> Fitted:
     manifest = read_manifest(path)
     try:
         return _assemble(path, manifest, _verified(path, manifest))
-    except BundleError:
+    except (BundleError, OSError) as error:
         # Whoever saves meanwhile takes the old arrays away: then there is a new manifest.
-        if read_manifest(path)["sha256"] == manifest["sha256"]:
+        if read_manifest(path)["sha256"] != manifest["sha256"]:
+            return read_bundle(path)
+        if isinstance(error, BundleError):
             raise
-        return read_bundle(path)
+        raise BundleError(f"{path} cannot be read: {error}; train again with `coldstart train`") from None
 
 
 def _assemble(path: Path, manifest: dict[str, Any], file: Path) -> Fitted:

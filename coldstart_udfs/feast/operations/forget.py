@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -328,7 +328,9 @@ def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
     settings = Enrichment.of_repo(repo)
     encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
     prefixes = {"", *(prefix for manifest in installed() for prefix in manifest.prompts.values())}
-    prefixes |= {prefix for encoder in encoders for prefix in encoder.files.prompts.values()}
+    for encoder in encoders:
+        with suppress(ColdStartError):  # its folder is gone or was never there
+            prefixes |= set(encoder.files.prompts.values())
     keys = []
     for text in set(texts):
         clean, safe = clean_text(text), redact(text)

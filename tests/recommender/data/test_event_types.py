@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from coldstart_udfs.settings import ENRICHMENT_FILE, EVENT_WEIGHTS, Enrichment
-from recommender.cli.app import main
+from recommender.cli import main
 from recommender.data.contract import TAKE_BACK, ContractError
 from recommender.data.dataset import read_dataset
 from recommender.data.event_types import kind_of, told

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.files import staged
-from recommender.cli import app as cli
+from recommender.cli import main
 from recommender.data import tables as data
 from recommender.data.contract import ContractError
 from recommender.data.interactions import Interactions
@@ -49,7 +49,7 @@ def ingest(raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     def call() -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["coldstart", "ingest", str(raw), "--data", str(raw.parent / "out")])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         return int(stopped.value.code or 0), capsys.readouterr().err
 
     return call

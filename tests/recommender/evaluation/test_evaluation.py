@@ -249,7 +249,7 @@ def test_users_are_those_of_the_interactions_where_there_is_no_file_of_them(file
     assert read.name == files.name
     assert list(read.users.ids) == [f"{user:03}" for user in range(25)]
     assert not any(read.users.descriptions)
-    assert list(read.items.attributes[0]) == ["stem<=0", "colour=blue"]
+    assert list(read.items.attributes[0]) == ["stem=0", "colour=blue"]
     assert len(read.interactions) == 200
     assert read.groups is None
     assert read.searchers is None
@@ -285,10 +285,11 @@ def test_what_is_wrong_with_a_file_is_said_of_the_users_own_file(files) -> None:
         read_dataset(*files_in(files))
     with pytest.raises(ContractError, match=r"gone\.csv does not exist"):
         read_dataset(files / "gone.csv", None, path)
-    with pytest.raises(ContractError, match=r"neither \.parquet nor \.csv; pass items"):
-        read_dataset(files / "items.json", None, path)
+    (files / "items.doc").write_text("no table")
+    with pytest.raises(ContractError, match=r"items\.doc has an unknown ending; possible are \.parquet, \.csv"):
+        read_dataset(files / "items.doc", None, path)
     path.unlink()
-    with pytest.raises(ContractError, match=r"has neither interactions\.parquet nor interactions\.csv"):
+    with pytest.raises(ContractError, match=r"has no interactions\.parquet \(or \.csv, \.jsonl, \.xlsx\)"):
         files_in(files)
 
 

@@ -21,7 +21,7 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from coldstart_udfs.settings import Enrichment
-from recommender.data.contract import normalise
+from recommender.data.tables import load
 from recommender.pipeline.profiles import build_profiles
 from tests.support.small_shop import LAST, USERS, apply, history, online
 
@@ -82,18 +82,18 @@ def test_attributes_that_are_not_given_stay_and_an_empty_list_clears_them(store:
     assert not len(history(store, ("ann", last.event_timestamp)).user_attributes[0])
 
 
-def test_a_number_falls_into_the_band_that_the_tables_give_it(store: FeatureStore) -> None:
+def test_a_number_falls_into_the_band_that_the_tables_give_it(store: FeatureStore, tmp_path: Path) -> None:
     prices = {"a": 3.5, "b": 0.3, "c": 4, "d": 1000, "e": 0, "f": -2, "g": 1e-12}
     labels = [["price=2^1", f"price={price}", "size=10"] for price in prices.values()]
     put(store, "item", list(prices), [f"a vase, number {name}" for name in prices], labels)
-    rows = [{"item_id": name} for name in (*prices, "lamp")]
-    found = store.get_online_features(["item_descriptions:item_attributes"], rows).to_dict()["item_attributes"]
+    asked = [{"item_id": name} for name in (*prices, "lamp")]
+    found = store.get_online_features(["item_descriptions:item_attributes"], asked).to_dict()["item_attributes"]
+    rows = "".join(f"{name},x,{price}\n" for name, price in prices.items())
+    (tmp_path / "items.csv").write_text(f"item_id,description,price\n{rows}")
+    (tmp_path / "users.csv").write_text("user_id,description\nu,x\n")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,event_timestamp\nu,a,2024-01-01\n")
     with duckdb.connect() as con:
-        con.execute("CREATE TABLE items (item_id VARCHAR, description VARCHAR, price DOUBLE)")
-        con.executemany("INSERT INTO items VALUES ($1, 'x', $2)", [list(row) for row in prices.items()])
-        con.execute("CREATE TABLE users AS SELECT 'u' AS user_id, 'x' AS description")
-        con.execute("CREATE TABLE interactions AS SELECT 'u' AS user_id, 'a' AS item_id, now() AS event_timestamp")
-        normalise(con)
+        load(con, tmp_path)
         bands = [row[0][0] for row in con.sql("SELECT attributes FROM items ORDER BY item_id").fetchall()]
     assert found == [*(["price=2^1", band, "size=10"] for band in bands), ["price=2^1", "size=10"]]
 
