@@ -11,8 +11,9 @@ DUCKDB_NEWEST := 2.0.1
 SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
 	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
-# What runs everywhere and within minutes.
-EVERYDAY := -m "not slow and not service"
+# What runs everywhere and within minutes, in WORKERS processes; the tests of a file stay in one of them.
+WORKERS := 2
+EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-newest \
 	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender docs docs-serve check clean

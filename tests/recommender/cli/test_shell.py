@@ -345,11 +345,12 @@ def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     # Neither colours nor questions to the terminal, which nobody here would answer.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     quiet = {"NO_COLOR": "1", "PROMPT_TOOLKIT_COLOR_DEPTH": "DEPTH_1_BIT", "PROMPT_TOOLKIT_NO_CPR": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", _LOGIN, Path(sys.executable).with_name("coldstart"), "sql", *arguments],
         stdin=slave, stdout=slave, stderr=slave,
-        env={**os.environ, **quiet, "TERM": "xterm", "XDG_STATE_HOME": str(home)},
+        env={**inherited, **quiet, "TERM": "xterm", "XDG_STATE_HOME": str(home)},
     ) as process:  # fmt: skip
         os.close(slave)
         screen = fdspawn(master, timeout=60, encoding="utf-8")
