@@ -56,7 +56,7 @@ def type_attributes(con: duckdb.DuckDBPyConnection, table: str, columns: list[st
         columns: the columns that the contract does not name.
 
     Returns:
-        For each column whose values are all written as numbers or were changed: its kind and a note.
+        For each column with something to say: its kind and a note.
     """
     types = {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
     found = {}
@@ -68,6 +68,10 @@ def type_attributes(con: duckdb.DuckDBPyConnection, table: str, columns: list[st
             kind = _type_lists(con, table, name) or _type_numbers(con, table, column)
             if kind:
                 found[column] = kind
+        elif types[column] in ("FLOAT", "DOUBLE"):
+            odd = con.execute(f"SELECT count(*) FROM {table} WHERE NOT isfinite({name})").fetchall()[0][0]
+            if odd:
+                found[column] = "number", f"{odd:,} value{'s' if odd > 1 else ''} NaN or infinite"
     return found
 
 

@@ -122,7 +122,8 @@ def prepare(
 
 def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: str) -> None:
     """Turn ids that a tool stored as floats, because some are NULL, back into whole numbers."""
-    wrong = count(con, f"SELECT count(*) FROM {table.name} WHERE {name} <> floor({name}) OR abs({name}) > {2**53}")
+    exact = f"isfinite({name}) AND {name} = floor({name}) AND abs({name}) <= {2**53}"
+    wrong = count(con, f"SELECT count(*) FROM {table.name} WHERE {name} IS NOT NULL AND NOT ({exact})")
     if wrong:
         raise ContractError(
             f"{origin}: column {name!r} has the type DOUBLE, and {wrong:,} of its ids are not exact as such; store ids "

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from recommender.data.contract import ContractError
 from recommender.data.tables import ingest, load, load_files
 from recommender.data.understood import Understood
 
@@ -133,3 +134,16 @@ def test_ids_that_a_tool_made_floats_are_whole_numbers_again(tmp_path: Path) -> 
         files = {name: next(raw.glob(f"{name}.parquet"), None) for name in ("items", "users", "interactions")}
         load_files(con, files)
         assert con.execute("SELECT item_id FROM interactions").fetchall() == [("108775015",)]
+
+
+def test_ids_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
+    for odd in ("'nan'::DOUBLE", "1.5::DOUBLE", "1e17"):
+        raw = folder_of(tmp_path / "raw", f"SELECT {odd} AS item_id, 'lamp' AS description")
+        with pytest.raises(ContractError, match="'item_id' has the type DOUBLE, and 1 of its ids are not exact"):
+            labels(raw)
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    values = "(VALUES ('i0', 'a', 1.5::DOUBLE), ('i1', 'b', 'nan'), ('i2', 'c', '-inf')) AS t(item_id, description, size)"
+    raw = folder_of(tmp_path / "raw", f"FROM {values}")
+    assert meaning(ingest(raw, tmp_path / "data"), "size") == ("number, 1 band", "2 values NaN or infinite")
