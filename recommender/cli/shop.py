@@ -49,8 +49,8 @@ def init(
         shutil.copytree(_template(), scratch / target.name, ignore=left_out)
         Enrichment.of_repo(scratch / target.name).write(scratch / target.name / ENRICHMENT_FILE)
     console.print(
-        f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.parquet or "
-        ".csv), then run\n"
+        f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.csv, "
+        ".parquet, .jsonl or .xlsx), then run\n"
         "  coldstart ingest raw && coldstart profiles && feast -c feature_repo apply\n"
         "  feast -c feature_repo materialize 2010-01-01T00:00:00 $(date -u +%FT%T)\n"
         "  coldstart train && feast -c feature_repo apply"
