@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,27 @@ _FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL")
 _AS_TEXT = ("VARCHAR", "BOOLEAN", "UUID", "ENUM")
 # A text column is one of numbers if this share of its values are numbers.
 _MOST = 0.9
-# Whole numbers in text are codes, such as those of categories, unless the last word of the column's name is here.
+# Whole numbers in text are codes, such as those of categories, unless a word of the column's name is here.
 _QUANTITIES = frozenset(
     "price prices cost amount weight height width length depth volume area power age duration pages preis kosten "
     "gewicht prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
 )
-_CURRENCY = r"[$€£¥₹₩₽₺₴₫฿]|\p{Lu}{3}|kr|zł|Kč|Ft|лв|руб\.?"
+_CURRENCY = (
+    "[$€£¥₹₩₽₺₴₫฿]|USD|EUR|GBP|JPY|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|INR|CNY|KRW|BRL|MXN|ARS|CLP|COP|PEN|CAD|"
+    "AUD|NZD|SGD|HKD|TWD|THB|IDR|MYR|PHP|VND|ZAR|ILS|AED|SAR|EGP|NGN|KES|kr|zł|Kč|Ft|лв|руб[.]?"
+)
+_CODES = frozenset("id code class group category band type".split())
 # The name of an element in a lambda; a column of the same name would hide it.
 _EACH = "coldstart_element"
 # What stands for a missing number.
 _MISSING = r"(?i)[-–—.?]+|#?n/?a|nan|null|none|[-+]?inf(inity)?"
 # With a point as decimal mark, and with a comma.
-_POINT = r"[-+]?(\d+|\d{1,3}([, '’]\d{3})+)(\.\d+)?([eE][-+]?\d+)?|[-+]?\.\d+"
-_COMMA = r"[-+]?(\d+|\d{1,3}([. '’]\d{3})+)(,\d+)?"
+_POINT = r"[-+]?(\d+|[1-9]\d{0,2}([, '’]\d{3})+)(\.\d+)?([eE][-+]?\d+)?|[-+]?\.\d+"
+_COMMA = r"[-+]?(\d+|[1-9]\d{0,2}([. '’]\d{3})+)(,\d+)?"
+# A number that is no whole one; tools write the whole number 10 as 10.0 too.
+_FRACTION = r".*[.,](\d*[1-9]\d*|\d\d+)"
+# A number whose mark may stand for thousands or for decimals.
+_EITHER = r"[-+]?[1-9]\d{0,2}[.,]\d{3}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,18 @@ def _type_json(con: duckdb.DuckDBPyConnection, table: str, name: str) -> str:
     return "JSON"
 
 
+def as_plain_text(con: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+    """Turn a column of JSON texts, or of lists of texts, into text; the elements of a list are joined by spaces.
+
+    A column of anything else stays as it is.
+    """
+    name = quote_name(column)
+    if dict(con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall())[column] == "JSON":
+        _type_json(con, table, name)
+    if dict(con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall())[column] == "VARCHAR[]":
+        con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR USING nullif(array_to_string({name}, ' '), '')")
+
+
 def _type_lists(con: duckdb.DuckDBPyConnection, table: str, name: str) -> tuple[str, str] | None:
     """Turn texts such as [oak, outdoor] and ["oak", "outdoor"] into lists, if all values are such."""
     text = f"nullif(trim({name}), '')"
@@ -167,20 +188,26 @@ def _type_lists(con: duckdb.DuckDBPyConnection, table: str, name: str) -> tuple[
     """).fetchall()[0]
     if other or not total:
         return None
-    con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR[] USING TRY_CAST({text} AS VARCHAR[])")
+    # TRY_CAST knows no escapes of JSON.
+    parsed = f"json_extract_string({text}, '$[*]')"
+    listed = f"CASE WHEN json_valid({text}) THEN {parsed} ELSE TRY_CAST({text} AS VARCHAR[]) END"
+    con.execute(f"ALTER TABLE {table} ALTER {name} TYPE VARCHAR[] USING {listed}")
     return "list", ""
 
 
 def _type_numbers(con: duckdb.DuckDBPyConnection, table: str, column: str) -> tuple[str, str] | None:
     """Turn a text column of quantities into DOUBLE; values that are not numbers become NULL and are counted."""
     name = quote_name(column)
-    text = f"nullif(regexp_replace(trim({name}), '^({_CURRENCY})\\s*|\\s*({_CURRENCY})$', '', 'g'), '')"
+    bare = f"regexp_replace(trim({name}), '^({_CURRENCY})\\s*|\\s*({_CURRENCY})$', '', 'g')"
+    # A currency alone is no missing number.
+    text = f"coalesce(nullif({bare}, ''), nullif(trim({name}), ''))"
     # Spaces of every kind group digits.
     text = rf"regexp_replace({text}, '[\x{{00a0}}\x{{2009}}\x{{202f}}]', ' ', 'g')"
     row: Any = con.execute(f"""
         SELECT count(*), count(*) FILTER (point), count(*) FILTER (comma),
-            count(*) FILTER (regexp_matches(value, '^[-+]?0[0-9]')),
-            count(*) FILTER ((point OR comma) AND NOT regexp_full_match(value, '[-+]?[0-9]+'))
+            count(*) FILTER ((point OR comma) AND regexp_matches(value, '^[-+]?0[0-9]')),
+            count(*) FILTER ((point OR comma) AND regexp_full_match(value, {quote_text(_FRACTION)})),
+            count(*) FILTER (regexp_full_match(value, {quote_text(_EITHER)}))
         FROM (
             SELECT value, regexp_full_match(value, {quote_text(_POINT)}) AS point,
                 regexp_full_match(value, {quote_text(_COMMA)}) AS comma
@@ -188,12 +215,13 @@ def _type_numbers(con: duckdb.DuckDBPyConnection, table: str, column: str) -> tu
             WHERE value IS NOT NULL AND NOT regexp_full_match(value, {quote_text(_MISSING)})
         )
     """).fetchall()[0]
-    total, point, comma, padded, fractions = row
+    total, point, comma, padded, fractions, either = row
     numbers = max(point, comma)
     if not total or numbers < _MOST * total:
         return None
-    last = column.lower().replace("-", "_").replace(" ", "_").split("_")[-1]
-    if padded or (not fractions and last not in _QUANTITIES):
+    # Some values do not make quantities of codes, nor a few zeros codes of quantities.
+    measured = fractions > (1 - _MOST) * numbers
+    if not measured and (padded or not _is_quantity(column)):
         return "code", ""
     pattern, groups, mark = (_POINT, "[, '’]", ".") if point >= comma else (_COMMA, "[. '’]", ",")
     digits = f"replace(regexp_replace({text}, {quote_text(groups)}, '', 'g'), '{mark}', '.')"
@@ -203,7 +231,21 @@ def _type_numbers(con: duckdb.DuckDBPyConnection, table: str, column: str) -> tu
         "GROUP BY 1 ORDER BY 2 DESC, 1"
     ).fetchall()
     con.execute(f"ALTER TABLE {table} ALTER {name} TYPE DOUBLE USING {as_number}")
-    if not others:
-        return "number", ""
-    wrong = sum(count for _, count in others)
-    return "number", f"{wrong:,} value{'s' if wrong > 1 else ''} not a number, such as {others[0][0]!r}"
+    notes = []
+    if others:
+        wrong = sum(count for _, count in others)
+        notes.append(f"{wrong:,} value{'s' if wrong > 1 else ''} not a number, such as {others[0][0]!r}")
+    if either == numbers == point == comma:
+        notes.append("marks are read as in English: 1,250 is 1250, and 1.250 is 1.25")
+    return "number", "; ".join(notes)
+
+
+def _is_quantity(column: str) -> bool:
+    """Whether the words of a name say that its whole numbers are quantities.
+
+    >>> [_is_quantity(name) for name in ("unitPrice", "Price (EUR)", "weight_kg", "price_code")]
+    [True, True, True, False]
+    """
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ")
+    found = [word.lower() for word in re.findall(r"[^\W\d]+", words)]
+    return not _QUANTITIES.isdisjoint(found) and _CODES.isdisjoint(found)

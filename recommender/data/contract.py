@@ -15,7 +15,7 @@ import duckdb
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name
-from recommender.data.attributes import Attribute, attributes_of, type_attributes
+from recommender.data.attributes import Attribute, as_plain_text, attributes_of, type_attributes
 from recommender.data.timestamps import Moments, implausible, read_moments
 
 ITEM_ID = "item_id"
@@ -101,7 +101,8 @@ def name_columns(con: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def prepare(
-    con: duckdb.DuckDBPyConnection, table: Table, origin: str, date_order: str | None = None
+    con: duckdb.DuckDBPyConnection, table: Table, origin: str, date_order: str | None = None,
+    as_text: str | None = None,
 ) -> Prepared:
     """Decide by all values how the timestamps and attributes of a table are read.
 
@@ -110,24 +111,27 @@ def prepare(
     """
     for name, sql_type in _columns(con, table.name):
         if name in (USER_ID, ITEM_ID) and sql_type in ("FLOAT", "DOUBLE"):
-            _whole_ids(con, table, origin, name)
+            _whole_ids(con, table, origin, name, sql_type)
+        if name == DESCRIPTION and sql_type in ("JSON", "VARCHAR[]"):
+            as_plain_text(con, table.name, name)
     prepared = Prepared(table, origin, dict(_columns(con, table.name)))
     if table.key:
-        prepared.kinds = type_attributes(con, table.name, prepared.extra)
+        prepared.kinds = type_attributes(con, table.name, [name for name in prepared.extra if name != as_text])
         prepared.columns = dict(_columns(con, table.name))
     if TIMESTAMP in prepared.columns:
         prepared.moments = read_moments(con, table.name, TIMESTAMP, prepared.columns[TIMESTAMP], date_order)
     return prepared
 
 
-def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: str) -> None:
-    """Turn ids that a tool stored as floats, because some are NULL, back into whole numbers."""
-    exact = f"isfinite({name}) AND {name} = floor({name}) AND abs({name}) <= {2**53}"
+def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: str, sql_type: str) -> None:
+    """Turn ids that a tool stored as floats, because some are missing, back into whole numbers."""
+    con.execute(f"UPDATE {table.name} SET {name} = NULL WHERE isnan({name})")
+    exact = f"isfinite({name}) AND {name} = floor({name}) AND abs({name}) < {2**24 if sql_type == 'FLOAT' else 2**53}"
     wrong = count(con, f"SELECT count(*) FROM {table.name} WHERE {name} IS NOT NULL AND NOT ({exact})")
     if wrong:
         raise ContractError(
-            f"{origin}: column {name!r} has the type DOUBLE, and {wrong:,} of its ids are not exact as such; store ids "
-            "as text"
+            f"{origin}: column {name!r} has the type {sql_type}, and {wrong:,} of its ids are not exact as such; store "
+            "ids as text"
         )
     con.execute(f"ALTER TABLE {table.name} ALTER {name} TYPE BIGINT")
 
@@ -165,9 +169,16 @@ def _breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> Iterator[st
     if not count(con, f"SELECT count(*) FROM {table.name}"):
         yield f"{origin}: column {table.required[0]!r}: the table has no rows"
         return
-    binary = [name for name, sql_type in columns.items() if sql_type == "BLOB"]
-    if binary:
-        yield f"{origin}: column {', '.join(map(repr, binary))} is binary and not UTF-8; decode it in ingest.sql"
+    for name in table.required:
+        if columns[name] == "BLOB":
+            yield f"{origin}: column {name!r} is binary and not UTF-8; decode it in ingest.sql"
+            return
+        if columns[name].endswith(("]", ")")) and not columns[name].startswith(("DECIMAL", "ENUM")):
+            yield f"{origin}: column {name!r} has the type {columns[name]}, not text; choose a part of it in ingest.sql"
+            return
+    unions = [name for name, sql_type in columns.items() if sql_type.startswith("UNION")]
+    if unions:
+        yield f"{origin}: column {', '.join(map(repr, unions))} is a UNION, which Parquet cannot hold; cast it"
         return
     searched = f"({_TYPE} = '{SEARCH}')" if EVENT_TYPE in columns and table.key is None else "false"
     for name in (USER_ID, ITEM_ID):
@@ -186,7 +197,8 @@ def _breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> Iterator[st
         yield from _timestamp_breaches(con, prepared, prepared.moments)
     if table.key is None and WEIGHT in columns:
         number = f"TRY_CAST({WEIGHT} AS FLOAT)"
-        wrong = f"NOT coalesce(isfinite({number}) AND {number} > 0, false)"
+        given = f"nullif(trim({WEIGHT}::VARCHAR), '') IS NOT NULL"
+        wrong = f"{given} AND NOT coalesce(isfinite({number}) AND {number} > 0, false)"
         yield from _wrong(con, prepared, WEIGHT, wrong, "a weight that is not a positive number below 3.4e38")
     if table.key is None:
         empty = f"{searched} AND {_QUERY} IS NULL" if QUERY in columns else searched
@@ -222,8 +234,11 @@ def _wrong(
         return
     names = [name for name in prepared.columns if name in (*table.required, *table.optional)]
     shown = ", ".join(f"left({name}::VARCHAR, 40)" for name in names)
+    # A table may have a column called rowid.
+    numbered = f"(SELECT *, row_number() OVER () AS coldstart_row FROM {table.name})"
     rows = con.execute(
-        f"SELECT rowid + 1, {shown} FROM {table.name} WHERE {condition} ORDER BY {column}::VARCHAR, rowid LIMIT 3"
+        f"SELECT coldstart_row, {shown} FROM {numbered} WHERE {condition} "
+        f"ORDER BY {column}::VARCHAR, coldstart_row LIMIT 3"
     ).fetchall()
     examples = "; ".join(
         f"row {row:,} {json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False)}" for row, *values in rows
@@ -248,7 +263,7 @@ def _normalise(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> list[Attri
     columns = [pair for pair in zip(given.columns, given.types, strict=True) if pair[0] in prepared.extra]
     attributes, labels = attributes_of(columns, prepared.kinds)
     # A column with the name of the labels keeps another one until `ingest` writes it.
-    extra = [f"{quote_name(name)} AS {quote_name(GIVEN_ATTRIBUTES if name == ATTRIBUTES else name)}"
+    extra = [f"{quote_name(name)} AS {quote_name(GIVEN_ATTRIBUTES if name.lower() == ATTRIBUTES else name)}"
              for name in prepared.extra]  # fmt: skip
     fields = [
         f"{key}::VARCHAR AS {key}", f"{DESCRIPTION}::VARCHAR AS {DESCRIPTION}",
@@ -275,7 +290,7 @@ def _normalise_interactions(con: duckdb.DuckDBPyConnection, prepared: Prepared) 
         f"CASE WHEN trim({ITEM_ID}::VARCHAR) <> '' THEN {ITEM_ID}::VARCHAR END AS {ITEM_ID}",
         f"{moment} AS {TIMESTAMP}",
         f"{_TYPE if EVENT_TYPE in present else repr(INTERACTION)} AS {EVENT_TYPE}",
-        f"{f'{WEIGHT}::FLOAT' if WEIGHT in present else '1::FLOAT'} AS {WEIGHT}",
+        f"{f'coalesce(TRY_CAST({WEIGHT} AS FLOAT), 1)' if WEIGHT in present else '1::FLOAT'} AS {WEIGHT}",
         f"{_QUERY if QUERY in present else 'NULL::VARCHAR'} AS {QUERY}",
         f"NULL::TIMESTAMPTZ AS {RETURNED}",
         f"NULL AS {ATTRIBUTES}",

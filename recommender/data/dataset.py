@@ -18,8 +18,9 @@ from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, Contract
 from recommender.data.entities import Entities, describe
 from recommender.data.event_types import told
 from recommender.data.interactions import Interactions
+from recommender.data.raw_files import tables_of
 from recommender.data.searches import Searchers, read_searches
-from recommender.data.tables import load_files, read_interactions, tables_of
+from recommender.data.tables import load_files, read_interactions
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def read_dataset(
     files = {"items": items, "users": users, "interactions": interactions}
     encoder = shared_encoder(model, backend=backend)
     with duckdb.connect() as con:
-        loaded = load_files(con, files, weights, encoding=encoding, date_order=date_order)
+        loaded = load_files(
+            con, files, weights, encoding=encoding, date_order=date_order, as_text=group_column
+        )
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con, weights)
         searches = read_searches(con)

@@ -14,7 +14,7 @@ from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import EVENT_WEIGHTS
-from coldstart_udfs.tabular import FileError, kind_of, read_file, sheets_of, table_name
+from coldstart_udfs.tabular import kind_of
 from recommender.data.attributes import Attribute
 from recommender.data.contract import (
     ATTRIBUTES,
@@ -40,6 +40,7 @@ from recommender.data.contract import (
 )
 from recommender.data.event_types import EventType, read_event_types, rename, told, unknown_types
 from recommender.data.interactions import Interactions
+from recommender.data.raw_files import read_contract_files, read_table, run_script
 from recommender.data.take_back import take_back
 from recommender.data.timestamps import moment_without_time, time_note
 from recommender.data.understood import Understood, understand
@@ -181,12 +182,12 @@ def load(
             f"{source} is not a folder; run `coldstart ingest RAW --data {source}` with the folder of your raw files, "
             "or pass the folder that an earlier run wrote"
         )
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
     script = source / "ingest.sql"
     if script.is_file():
-        origins = _run_script(con, source, script, encoding)
+        origins = run_script(con, source, script, encoding)
     else:
-        origins = _read_contract_files(con, source, encoding)
+        origins = read_contract_files(con, source, encoding)
     missing = [table.name for table in TABLES if table.name not in origins]
     if missing:
         found = sorted(path.name for path in source.iterdir() if kind_of(path))
@@ -199,7 +200,7 @@ def load(
 
 def load_files(
     con: duckdb.DuckDBPyConnection, files: Mapping[str, Path | None], weights: Mapping[str, float] = EVENT_WEIGHTS, *,
-    encoding: str | None = None, date_order: str | None = None,
+    encoding: str | None = None, date_order: str | None = None, as_text: str | None = None,
 ) -> Loaded:
     """Load the tables of the data contract from three files, see `load`.
 
@@ -209,6 +210,7 @@ def load_files(
         weights: as for `load`.
         encoding: as for `ingest`.
         date_order: as for `ingest`.
+        as_text: a column of items whose texts stay as they are, whatever they are.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
@@ -216,7 +218,7 @@ def load_files(
     con.execute("SET TimeZone = 'UTC'")
     for name, path in files.items():
         if path is not None:
-            _read(con, path, name, encoding)
+            read_table(con, path, name, encoding)
     origins = {name: str(path or files["interactions"]) for name, path in files.items()}
     if files["users"] is None:
         given = {name.lower() for name in con.table("interactions").columns}
@@ -228,11 +230,12 @@ def load_files(
             f"CREATE TABLE users AS SELECT DISTINCT {USER_ID}, NULL::VARCHAR AS {DESCRIPTION} FROM interactions "
             f"WHERE trim({USER_ID}::VARCHAR) <> ''"
         )
-    return _understand(con, origins, weights, date_order)
+    return _understand(con, origins, weights, date_order, as_text)
 
 
 def _understand(
-    con: duckdb.DuckDBPyConnection, origins: Mapping[str, str], weights: Mapping[str, float], date_order: str | None
+    con: duckdb.DuckDBPyConnection, origins: Mapping[str, str], weights: Mapping[str, float],
+    date_order: str | None, as_text: str | None = None,
 ) -> Loaded:
     for table in TABLES:
         name_columns(con, table)
@@ -245,7 +248,7 @@ def _understand(
             con.execute(f"UPDATE {table.name} SET {TIMESTAMP} = {moment}")
             origin = origins[table.name]
             notes.append(f"{origin}: there is no column {TIMESTAMP!r}; all interactions count as of one moment")
-        tables[table.name] = prepare(con, table, origins[table.name], date_order)
+        tables[table.name] = prepare(con, table, origins[table.name], date_order, as_text)
     types = read_event_types(con, weights)
     rename(con, types)
     check(con, tables, unknown_types(types, weights, origins["interactions"]))
@@ -253,92 +256,3 @@ def _understand(
     take_back(con)
     doubts = [doubt for prepared in tables.values() for doubt in prepared.doubts]
     return Loaded(tables, attributes, types, [*notes, *time_note(con, TIMESTAMP), *doubts])
-
-
-def _read_contract_files(con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None) -> dict[str, str]:
-    files = tables_of(source)
-    origins = {}
-    for table in TABLES:
-        if table.name in files:
-            path = files[table.name]
-            _read(con, path, table.name, encoding)
-            origins[table.name] = str(path)
-    return origins
-
-
-def _run_script(con: duckdb.DuckDBPyConnection, source: Path, script: Path, encoding: str | None) -> dict[str, str]:
-    """Read every file that can be read, run the script, and keep the tables of the contract that it leaves."""
-    unread = []
-    for name, path in tables_of(source).items():
-        try:
-            _read(con, path, name, encoding)
-        except ContractError as error:
-            # The script may read this file itself.
-            unread.append(str(error))
-    con.execute(f"SET file_search_path = {quote_text(str(source.absolute()))}")
-    try:
-        con.execute(script.read_text(encoding="utf-8-sig"))
-    except (duckdb.Error, UnicodeDecodeError) as error:
-        raise ContractError("\n".join([f"{script} failed: {error}", *unread])) from None
-    finally:
-        con.execute("RESET file_search_path")
-    _keep_contract_tables(con)
-    left = {name for (name,) in con.execute("SELECT table_name FROM information_schema.tables").fetchall()}
-    if unread and not left >= {table.name for table in TABLES}:
-        raise ContractError("\n".join(unread))
-    return {table.name: f"{script} (table {table.name})" for table in TABLES if table.name in left}
-
-
-def _keep_contract_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Make plain tables of the contract's tables, which a script may leave as views, and drop everything else."""
-    names = [table.name for table in TABLES]
-    query = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables"
-    entries = con.execute(query).fetchall()
-    for *_, name, kind in entries:
-        if name in names and kind != "BASE TABLE":
-            con.execute(f"CREATE TABLE {quote_name(f'{name} of the script')} AS FROM {name}")
-    entries = con.execute(query).fetchall()
-    # Views first: they may depend on tables.
-    for catalog, schema, name, kind in sorted(entries, key=lambda entry: entry[3] != "VIEW"):
-        if kind == "BASE TABLE" and (name in names or name.endswith(" of the script")):
-            continue
-        what = "VIEW" if kind == "VIEW" else "TABLE"
-        con.execute(f"DROP {what} IF EXISTS {'.'.join(map(quote_name, (catalog, schema, name)))} CASCADE")
-    for *_, name, _kind in con.execute(query).fetchall():
-        if name.endswith(" of the script"):
-            con.execute(f"ALTER TABLE {quote_name(name)} RENAME TO {quote_name(name.removesuffix(' of the script'))}")
-
-
-def _read(con: duckdb.DuckDBPyConnection, path: Path, name: str, encoding: str | None) -> None:
-    try:
-        read_file(con, path, name, encoding=encoding)
-    except FileError as error:
-        raise ContractError(str(error)) from None
-
-
-def tables_of(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder that can be read, by the names of their tables; a workbook may hold several.
-
-    Raises:
-        ContractError: two files are the same table.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        kind = kind_of(path)
-        if kind is None or not path.is_file() or path.name.startswith((".", "~$")):
-            continue
-        names = [table_name(path)]
-        if kind == ".xlsx" and len(sheets := _sheets(path)) > 1:
-            names = sheets
-        for name in names:
-            if name in found:
-                raise ContractError(f"{found[name]} and {path} are both table {name!r}; keep one")
-            found[name] = path
-    return found
-
-
-def _sheets(path: Path) -> list[str]:
-    try:
-        return sheets_of(path)
-    except FileError as error:
-        raise ContractError(str(error)) from None

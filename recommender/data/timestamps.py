@@ -23,12 +23,13 @@ _FIRST_YEAR = 1000
 _YEAR_FIRST = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(\D.*)?"
 _PARTS = r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(\D.*)?"
 _NUMBER = r"[-+]?\d+(\.\d+)?"
-_COMPACT = r"(19|20)\d{6}(\d{6})?"
+_COMPACT = r"(19|20)\d{6}(T?\d{6}Z?)?"
 # Units of time since 1970, each with the numbers that lie between 1973 and 5138.
 _EPOCHS = (("seconds", 1e8, 1_000_000), ("milliseconds", 1e11, 1_000), ("microseconds", 1e14, 1),
            ("nanoseconds", 1e17, 0.001))  # fmt: skip
-_DAYS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y", "%d-%b-%y",
-         "%d/%b/%Y", "%Y-%b-%d", "%a, %d %b %Y", "%a %b %d %Y")  # fmt: skip
+# Years of two digits first: %Y takes 24 for the year 24.
+_DAYS = ("%d-%b-%y", "%d %b %y", "%d/%b/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y",
+         "%d-%b-%Y", "%d/%b/%Y", "%Y-%b-%d", "%a, %d %b %Y", "%a %b %d %Y")  # fmt: skip
 _TIMES = ("", " %H:%M:%S", " %H:%M", ":%H:%M:%S", " %I:%M:%S %p", " %I:%M %p")
 
 
@@ -63,9 +64,9 @@ def read_moments(
         date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24; None: the only order that fits all values.
     """
     name = quote_name(column)
-    if sql_type.startswith(("TIMESTAMP", "DATE")):
+    if sql_type.startswith(("TIMESTAMP", "DATE")) and not sql_type.endswith("]"):
         return Moments(f"{name}::TIMESTAMPTZ")
-    if sql_type != "VARCHAR" and not sql_type.startswith(_NUMERIC_TYPES):
+    if sql_type != "VARCHAR" and (sql_type.endswith("]") or not sql_type.startswith(_NUMERIC_TYPES)):
         return Moments("NULL::TIMESTAMPTZ", problem=f"has the type {sql_type}; it must contain timestamps, dates, "
                        "ISO 8601 text, or numbers of seconds since 1970")  # fmt: skip
     text = f"nullif(trim({name}::VARCHAR), '')"
@@ -78,19 +79,31 @@ def read_moments(
         f"WHEN regexp_full_match({text}, '{_PARTS}') THEN 'parts' ELSE 'words' END"
     )
     rows = con.execute(
-        f"SELECT {shape} AS shape FROM {table} WHERE {text} IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
+        f"SELECT {shape} AS shape FROM {table} WHERE {text} IS NOT NULL GROUP BY 1 "
+        "ORDER BY count(*) DESC, shape = 'words', 1 LIMIT 1"
     ).fetchall()
     if not rows or rows[0][0] == "year first":
         dashed = f"regexp_replace({text}, '^(\\d+)[.](\\d+)[.]', '\\1-\\2-')"
-        return Moments(f"TRY_CAST({dashed} AS TIMESTAMPTZ)", "ISO 8601")
+        # What DuckDB does not take: 10:30:00 -0500 and 10:30Z.
+        zoned = f"regexp_replace({dashed}, '(:\\d\\d(?:[.]\\d+)?) ?([-+]\\d\\d):?(\\d\\d)$', '\\1\\2:\\3')"
+        zoned = f"regexp_replace({zoned}, '([T ]\\d\\d:\\d\\d)Z$', '\\1:00Z')"
+        # An abbreviation such as BST or IST stands for several zones.
+        known = f"NOT regexp_matches({text}, '\\d ?[A-Z]{{2,5}}$') OR regexp_matches({text}, ' ?(UTC|GMT)$')"
+        return Moments(f"CASE WHEN {known} THEN TRY_CAST({zoned} AS TIMESTAMPTZ) END", "ISO 8601")
     if rows[0][0] == "compact":
-        return Moments(f"{_strptime(text, ('%Y%m%d', '%Y%m%d%H%M%S'))}", "year, month and day without separators")
+        formats = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ")
+        return Moments(_strptime(text, formats), "year, month and day without separators")
     if rows[0][0] == "number":
         return _since_1970(con, table, text)
     if rows[0][0] == "parts":
         return _in_order(con, table, text, date_order)
     bare = f"regexp_replace({text}, ' *(GMT|UTC|Z|\\+0000)$', '')"
-    return Moments(_strptime(bare, tuple(day + time for day in _DAYS for time in _TIMES)), "with the name of the month")
+    moment = _strptime(bare, tuple(day + time for day in _DAYS for time in _TIMES))
+    if not con.execute(f"SELECT count({moment}) FROM {table}").fetchall()[0][0]:
+        (example,) = con.execute(f"SELECT min({text}) FROM {table}").fetchall()[0]
+        what = f"contains {example!r}, which is no timestamp of a known format"
+        return Moments("NULL::TIMESTAMPTZ", problem=f"{what}; make timestamps of it in ingest.sql")
+    return Moments(moment, "with the name of the month")
 
 
 def implausible(con: duckdb.DuckDBPyConnection, table: str, moments: Moments) -> tuple[list[str], list[str]]:
@@ -132,13 +145,14 @@ def moment_without_time(con: duckdb.DuckDBPyConnection, others: dict[str, Moment
 def time_note(con: duckdb.DuckDBPyConnection, column: str) -> list[str]:
     """Return one sentence if all normalised interactions have one timestamp, otherwise none."""
     row: Any = con.execute(
-        f"SELECT count(*), min({column})::TIMESTAMP, max({column})::TIMESTAMP FROM interactions"
+        f"SELECT count(*), strftime(min({column}), '%Y-%m-%d %H:%M:%S'), strftime(max({column}), '%Y-%m-%d %H:%M:%S') "
+        "FROM interactions"
     ).fetchall()[0]
     rows, low, high = row
     if low != high or rows < 2:
         return []
     return [
-        f"all {rows:,} interactions have the timestamp {low:%Y-%m-%d %H:%M:%S}: the data have no time. `coldstart "
+        f"all {rows:,} interactions have the timestamp {low}: the data have no time. `coldstart "
         "train` and `weigh` choose on interactions drawn by chance, and nothing ages"
     ]
 
@@ -175,8 +189,14 @@ def _since_1970(con: duckdb.DuckDBPyConnection, table: str, text: str) -> Moment
 
 def _in_order(con: duckdb.DuckDBPyConnection, table: str, text: str, date_order: str | None) -> Moments:
     tried = {order: _ordered(text, order) for order in ([date_order] if date_order else DATE_ORDERS)}
-    fits = [f"count(*) FILTER ({sql} <= now() + INTERVAL 1 DAY)" for sql in tried.values()]
     marks = f"regexp_full_match({text}, '{_PARTS}')"
+    # With slashes nobody writes a year of two digits first. With other marks the years tell: not in the future.
+    slashes = f"contains({text}, '/')"
+    fits = [
+        f"count({sql}) FILTER ({f'NOT {slashes} AND ' if order == 'ymd' else f'{slashes} OR '}"
+        f"{sql} <= now() + INTERVAL 1 DAY)"
+        for order, sql in tried.items()
+    ]
     row: Any = con.execute(
         f"SELECT count(*) FILTER ({marks}), count(*) FILTER (contains({text}, '.')), {', '.join(fits)} FROM {table}"
     ).fetchall()[0]
@@ -190,7 +210,7 @@ def _in_order(con: duckdb.DuckDBPyConnection, table: str, text: str, date_order:
     if len(possible) == 1 or date_order:
         order = date_order or possible[0]
         return Moments(tried[order], _ORDER_WORDS[order])
-    example = con.execute(f"SELECT {text} FROM {table} WHERE {marks} ORDER BY rowid LIMIT 1").fetchall()[0][0]
+    example = con.execute(f"SELECT {text} FROM {table} WHERE {marks} LIMIT 1").fetchall()[0][0]
     if possible:
         orders = " or ".join(f"{_ORDER_WORDS[order]} ({order})" for order in possible)
         why = f"contains dates such as {example!r}, which are {orders}"

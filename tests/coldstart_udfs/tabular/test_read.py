@@ -36,15 +36,15 @@ def read(path: Path, content: str | bytes, encoding: str | None = None, table: s
         ("a.tsv", PLAIN.replace(",", "\t"), None),
         ("a.csv", "sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n"), None),
         ("a.csv", PLAIN.replace("Küche\n", "Küche\r\n"), None),
-        ("a.csv.gz", gzip.compress(PLAIN.encode()), None),
+        ("a.csv.gz", gzip.compress(PLAIN.encode(), mtime=0), None),
         ("a.csv", PLAIN.encode("utf-16"), None),
         ("a.csv", PLAIN.encode("utf-16-le"), "utf-16-le"),
         ("a.csv", PLAIN.encode("latin-1"), "latin-1"),
-        ("a.csv.gz", gzip.compress(PLAIN.encode("cp1252")), "cp1252"),
+        ("a.csv.gz", gzip.compress(PLAIN.encode("cp1252"), mtime=0), "cp1252"),
         ("a.jsonl", '{"id": "007", "name": "Küche"}\n{"id": "2", "name": "Lampe"}\n', None),
         ("a.ndjson", '{"id": "007", "name": "Küche"}\n{"id": 2, "name": "Lampe"}\n', None),
         ("a.json", '[{"id": "007", "name": "Küche"}, {"id": "2", "name": "Lampe"}]', None),
-        ("a.jsonl.gz", gzip.compress('{"id": "007", "name": "Küche"}\n{"id": "2", "name": "Lampe"}\n'.encode()), None),
+        ("a.jsonl.gz", gzip.compress('{"id": "007", "name": "Küche"}\n{"id": "2", "name": "Lampe"}\n'.encode(), mtime=0), None),
         ("a.jsonl", '{"id": "007", "name": "Küche"}\n{"id": "2", "name": "Lampe"}\n'.encode("latin-1"), "latin-1"),
     ],
 )
@@ -99,10 +99,10 @@ def test_a_row_that_does_not_fit_is_refused_with_its_line(content: str, message:
     [
         ("a.xls", b"", "unknown ending; possible are .parquet, .csv"),
         ("a.csv.gz", PLAIN.encode(), "Not a gzipped file"),
-        ("a.csv.gz", gzip.compress(MANY.encode())[:-30], "ended before the end-of-stream"),
+        ("a.csv.gz", gzip.compress(MANY.encode(), mtime=0)[:-30], "ended before the end-of-stream"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
         ("a.xlsx", b"no", "cannot be read as xlsx"),
-        ("a.jsonl", b'{"id": 1}\n{"id":\n', "cannot be read as jsonl: .*line 3"),
+        ("a.jsonl", b'{"id": 1}\n{"id":\n', "cannot be read as JSON lines: line 2: Expecting value"),
     ],
 )
 def test_a_file_of_another_format_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
