@@ -35,8 +35,8 @@ TAKE_BACK = (RETURN, CART_REMOVAL, WISHLIST_REMOVAL)
 # Events that can lead to a purchase. Every other type can be returned.
 FAINT = (IMPRESSION, "view", "wishlist", "cart", "checkout", SEARCH)
 
-# The name of a column called "attributes" in a normalised table.
-GIVEN_ATTRIBUTES = "attributes (given)"
+# What a column called "attributes" has at the end of its name in a normalised table.
+GIVEN = " (given)"
 # The normalised text of a search, NULL if it is blank; and the normalised type of an event.
 _QUERY = f"nullif(trim(regexp_replace(lower({QUERY}::VARCHAR), '\\s+', ' ', 'g')), '')"
 _TYPE = f"coalesce(nullif(lower(trim({EVENT_TYPE}::VARCHAR)), ''), '{INTERACTION}')"
@@ -263,7 +263,7 @@ def _normalise(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> list[Attri
     columns = [pair for pair in zip(given.columns, given.types, strict=True) if pair[0] in prepared.extra]
     attributes, labels = attributes_of(columns, prepared.kinds)
     # A column with the name of the labels keeps another one until `ingest` writes it.
-    extra = [f"{quote_name(name)} AS {quote_name(GIVEN_ATTRIBUTES if name.lower() == ATTRIBUTES else name)}"
+    extra = [f"{quote_name(name)} AS {quote_name(name + GIVEN if name.lower() == ATTRIBUTES else name)}"
              for name in prepared.extra]  # fmt: skip
     fields = [
         f"{key}::VARCHAR AS {key}", f"{DESCRIPTION}::VARCHAR AS {DESCRIPTION}",
@@ -309,10 +309,15 @@ def numeric_attributes(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
     own = {name for spec in TABLES for name in (*spec.required, *spec.optional) if spec.name == table}
     given = con.table(table)
     columns = [
-        (ATTRIBUTES if name == GIVEN_ATTRIBUTES else name, sql_type)
+        (given_name(name), sql_type)
         for name, sql_type in zip(given.columns, given.types, strict=True) if name not in (*own, ATTRIBUTES)
     ]  # fmt: skip
     return [attribute.name for attribute in attributes_of(columns, {})[0] if attribute.kind == "number"]
+
+
+def given_name(name: str) -> str:
+    """The name that a column of a normalised table had in the table that was given."""
+    return name.removesuffix(GIVEN) if name.lower() == ATTRIBUTES + GIVEN else name
 
 
 def _columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:

@@ -20,7 +20,6 @@ from recommender.data.contract import (
     ATTRIBUTES,
     DESCRIPTION,
     EVENT_TYPE,
-    GIVEN_ATTRIBUTES,
     IMPRESSION,
     ITEM_ID,
     QUERY,
@@ -34,6 +33,7 @@ from recommender.data.contract import (
     Prepared,
     check,
     count,
+    given_name,
     name_columns,
     normalise,
     prepare,
@@ -147,7 +147,7 @@ def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
                 order += "" if QUERY in derived else f", {QUERY}"
             columns = con.table(table.name).columns
             shown = ", ".join(
-                quote_name(name) + (f" AS {ATTRIBUTES}" if name == GIVEN_ATTRIBUTES else "")
+                f"{quote_name(name)} AS {quote_name(given_name(name))}"
                 for name in columns if name not in left_out
             )  # fmt: skip
             con.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,90 @@ def test_of_several_sheets_the_one_with_the_name_of_the_table_is_read(tmp_path: 
         assert con.execute("FROM users").fetchall() == [("y",)]
         with pytest.raises(FileError, match=r"has the sheets \['items', 'users'\], and none is called 'orders'"):
             read_file(con, tmp_path / "a.xlsx", "orders")
+
+
+@pytest.mark.parametrize("folder", ["plain", "data[12]", "shop*", "what?", "description=foo", "raw=2", "a,b", "it's"])
+def test_a_path_is_one_file_and_adds_no_columns(folder: str, tmp_path: Path) -> None:
+    for other in ("data1", "shop1", "whatx"):
+        (tmp_path / other).mkdir()
+        (tmp_path / other / "a.csv").write_text("id,name\nother,WRONG\n")
+    (tmp_path / folder).mkdir()
+    assert read(tmp_path / folder / "a.csv", PLAIN) == ROWS
+    assert read(tmp_path / folder / "a[1].jsonl", '{"id": "1"}\n') == [("1",)]
+    with duckdb.connect() as con:
+        con.execute("COPY (SELECT 1 AS id) TO '{}'".format(str(tmp_path / folder / "b.parquet").replace("'", "''")))
+        read_file(con, tmp_path / folder / "b.parquet", "t")
+        assert con.execute("FROM t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": 1, "Price": 1}\n{"id": 2, "price": 2}\n', r"differ in letter case alone: \['Price', 'price'\]"),
+        ('{"id": 1}\n5\n', "must hold objects, .* and has 1 other values"),
+        ("", "must hold objects"),
+        ('{"id": 1}\n{"id": 2}\n{"id"\n', "line 3: Expecting"),
+    ],
+)
+def test_json_that_is_no_table_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=message):
+        read(tmp_path / "a.jsonl", content)
+
+
+def test_texts_and_long_numbers_within_json_objects_stay_as_they_are(tmp_path: Path) -> None:
+    inner = {"id": 123456789012345678901, "when": "05-01-2024", "at": "2024-01-05T10:00:00+02:00",
+             "uuid": "550E8400-E29B-41D4-A716-446655440000", "days": ["2024-01-05"]}  # fmt: skip
+    assert read(tmp_path / "a.jsonl", json.dumps({"x": inner}) + "\n") == [({**inner, "id": str(inner["id"])},)]
+
+
+def test_many_and_rare_keys_are_columns(tmp_path: Path) -> None:
+    rows = [{"id": str(row), **{f"k{row}_{key}": "x" for key in range(30)}} for row in range(20)]
+    found = read(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [sum(value is not None for value in row) for row in found] == [31] * 20
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "message"),
+    [
+        (PLAIN.encode("utf-16-le"), None, "contains NUL bytes; it may be UTF-16"),
+        (gzip.compress(b"id\n1\n", mtime=0), None, "compressed with gzip; name it with .gz at the end"),
+        (PLAIN.encode(), "rot13", "'rot13' is not known"),
+        ("id,name\n1,a,b\n".encode("utf-16"), None, "line 2: .*2 Found: 3"),
+        (b"id,name\n" + b"1,lamp\n" * 20_000 + "2,Niño pequeño\n".encode("cp1252"), None,
+         "line 20,002.*'2,Niño pequeño' as cp1252"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_encoding_is_named(
+    content: bytes, encoding: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FileError, match=message):
+        read(tmp_path / "a.csv", content, encoding)
+
+
+def test_a_byte_order_mark_wins_over_a_given_encoding(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", b"\xef\xbb\xbf" + PLAIN.encode(), "cp1252") == ROWS
+
+
+def test_mixed_line_ends_with_quoted_fields_are_read(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", 'id,name\n1,a\n2,"b"\r\n3,c\n') == [("1", "a"), ("2", "b"), ("3", "c")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["id", "Id"], ["1", "2"]], r"names \['Id', 'id'\] more than once"),
+        ([["id"], ["<c><v>123456789012345678</v></c>"]], "row 2 has the number 123456789012345680"),
+    ],
+)
+def test_a_sheet_that_would_lose_data_is_refused(rows: list[list[str]], message: str, tmp_path: Path) -> None:
+    cells = [[cell if cell.startswith("<") else text(cell) for cell in row] for row in rows]
+    workbook(tmp_path / "a.xlsx", {"Sheet1": cells})
+    with duckdb.connect() as con, pytest.raises(FileError, match=message):
+        read_file(con, tmp_path / "a.xlsx", "t")
+
+
+def test_an_empty_sheet_does_not_count(tmp_path: Path) -> None:
+    workbook(tmp_path / "a.xlsx", {"Sheet1": [[text("id ")], [text("1")]], "Sheet2": []})
+    with duckdb.connect() as con:
+        read_file(con, tmp_path / "a.xlsx", "anything")
+        assert con.execute("SELECT id FROM anything").fetchall() == [("1",)]

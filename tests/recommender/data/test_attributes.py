@@ -92,13 +92,21 @@ def test_one_value_that_is_no_number_costs_its_own_band_only(odd: str, tmp_path:
         (["CHF 1'250.50", "CHF 12.50"], ["2^10", "2^3"]),
         (["12", "1250", "3"], ["2^3", "2^10", "2^1"]),
         (["1e3", "12.5"], ["2^9", "2^3"]),
+        (["0,500", "1,250", "2,000"], ["2^-1", "2^0", "2^1"]),
+        (["9.50"] * 30 + ["07.99"], ["2^3"] * 30 + ["2^2"]),
     ],
 )
 def test_prices_are_numbers_as_shops_write_them(rows: list[str], bands: list[str], tmp_path: Path) -> None:
     assert labels(folder_of(tmp_path / "raw", rows=rows)) == [[f"price={band}"] for band in bands]
 
 
-@pytest.mark.parametrize("rows", [["00123", "10115", "00124"], ["small", "large", "12"]])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["00123", "10115", "00124"], ["small", "large", "12"], ["USB 2.0", "USB 3.0", "USB 3.1"], ["XXL"] * 9 + ["38.5"],
+        ["USD", "EUR", "12.50"],
+    ],
+)  # fmt: skip
 def test_leading_zeros_and_words_make_labels(rows: list[str], tmp_path: Path) -> None:
     assert labels(folder_of(tmp_path / "raw", rows=rows)) == [[f"price={value}"] for value in rows]
 
@@ -109,7 +117,45 @@ def test_whole_numbers_are_codes_unless_the_column_is_named_like_a_quantity(tmp_
     assert labels(raw) == [["department=10", "list_price=2^3"], ["department=20", "list_price=2^4"]]
 
 
-@pytest.mark.parametrize("name", ["id", "seen", "rowid", "similarity", "attributes", "labels", "given", "first", "select", "t"])
+def test_one_value_does_not_make_numbers_of_codes(tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", rows=["5"])
+    values = [*map(str, range(10, 30)), "1E5"]
+    rows = "".join(f"i{number},lamp,{value},{value}.0\n" for number, value in enumerate(values[:-1]))
+    (raw / "items.csv").write_text(f"item_id,description,department,floor\n{rows}i99,lamp,1E5,\n")
+    assert labels(raw)[0] == ["department=10", "floor=10.0"]
+
+
+def test_a_mark_that_may_mean_thousands_is_told(tmp_path: Path) -> None:
+    understood = ingest(folder_of(tmp_path / "raw", rows=["1.250", "2.500", "12.000"]), tmp_path / "data")
+    assert "1.250 is 1.25" in meaning(understood, "price")[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("['A lamp', 'Nice']", "A lamp Nice"), ("[]::VARCHAR[]", None), ("""'"a lamp"'::JSON""", "a lamp")],
+)
+def test_a_description_of_several_texts_is_joined(value: str, found: str | None, tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", f"SELECT 'i0' AS item_id, {value} AS description")
+    with duckdb.connect() as con:
+        load(con, raw)
+        assert con.execute("SELECT description FROM items").fetchall() == [(found,)]
+
+
+@pytest.mark.parametrize("column", ["item_id", "description"])
+def test_a_struct_is_no_text(column: str, tmp_path: Path) -> None:
+    other = {"item_id": "description", "description": "item_id"}[column]
+    raw = folder_of(tmp_path / "raw", f"SELECT {{'en': 'a'}} AS {column}, 'x' AS {other}")
+    with pytest.raises(ContractError, match=f"column '{column}' has the type STRUCT.*, not text; choose a part of it"):
+        labels(raw)
+
+
+def test_escapes_of_json_in_a_csv_file_are_read(tmp_path: Path) -> None:
+    raw = folder_of(tmp_path / "raw", rows=["5"])
+    (raw / "items.csv").write_text('item_id,description,tags\ni0,lamp,"[""caf\\u00e9""]"\n')
+    assert labels(raw) == [["tags=café"]]
+
+
+@pytest.mark.parametrize("name", ["id", "seen", "rowid", "similarity", "attributes", "Attributes", "labels", "given", "first", "select", "t"])
 def test_a_column_may_have_any_name(name: str, tmp_path: Path) -> None:
     raw = folder_of(tmp_path / "raw", f"""SELECT 'i0' AS item_id, 'lamp' AS description, 'oak' AS "{name}" """)
     (raw / "users.csv").write_text(f"{name},user_id,description\nyes,u,\n")

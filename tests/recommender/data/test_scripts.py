@@ -71,6 +71,24 @@ def test_a_script_may_read_what_no_reader_can(raw: Path) -> None:
     assert [row[1] for row in tables(raw)["items"]] == ["Küche", "Größe"]
 
 
+def test_a_database_that_a_script_attaches_stays_as_it_is(raw: Path, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as con:
+        con.execute("CREATE TABLE kept AS SELECT 1 AS a; CREATE TABLE items AS SELECT 'their own' AS item_id")
+    (raw / "ingest.sql").write_text(f"ATTACH '{tmp_path}/shop.duckdb' AS shop; USE shop; USE memory;" + SCRIPT)
+    assert [row[0] for row in tables(raw)["items"]] == ["0108775015", "108775015"]
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as con:
+        assert con.execute("SHOW TABLES").fetchall() == [("items",), ("kept",)]
+
+
+def test_a_view_over_a_file_beside_the_script_and_a_table_with_an_index_are_read(raw: Path) -> None:
+    expected = tables(raw)
+    view = "CREATE VIEW interactions AS SELECT customer AS user_id, sku AS item_id, day AS event_timestamp FROM "
+    script = SCRIPT[: SCRIPT.index("CREATE TABLE interactions")] + "CREATE INDEX i ON items (zip);"
+    read = "read_csv('orders.csv', all_varchar = true); SET TimeZone = 'Asia/Tokyo'"
+    (raw / "ingest.sql").write_text(script + view + read)
+    assert tables(raw) == expected
+
+
 def test_without_a_script_other_files_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,description\ni,lamp\n")
     (tmp_path / "users.csv").write_text("user_id,description\nu,\n")
