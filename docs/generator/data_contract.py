@@ -12,10 +12,10 @@ _ID_RULE = "text; a number is read as text. No two rows share an id, and none is
 # What each column of each table holds; the tables of the contract say which there are.
 _COLUMNS = {
     ("items", "item_id"): _ID_RULE,
-    ("items", "description"): "text; NULL or blank for an item without one",
+    ("items", "description"): "text, or a list of texts; NULL or blank for an item without one",
     ("items", "event_timestamp"): "timestamp from which the item is known; default: its first interaction",
     ("users", "user_id"): _ID_RULE,
-    ("users", "description"): "text; NULL or blank for a user without one",
+    ("users", "description"): "text, or a list of texts; NULL or blank for a user without one",
     ("users", "event_timestamp"): "timestamp from which the user is known; default: their first interaction",
     ("interactions", "user_id"): "an id of the table users",
     ("interactions", "item_id"): "an id of the table items; NULL or blank only for a search",
@@ -81,9 +81,10 @@ label; the report of `coldstart ingest` names them.
 
 A column of text is taken for what all of its values are:
 
-- Numbers, if nine tenths of the values are numbers and the column holds quantities: some have a fraction, or the last
-  word of the column's name is one such as `price`, `weight` or `age`. Currency signs, thousands separators and decimal
-  commas are understood, the same for the whole column. The other values have no band and are counted in the report.
+- Numbers, if nine tenths of the values are numbers and the column holds quantities: more than a tenth of them have a
+  fraction, or a word of the column's name is one such as `price`, `weight` or `age`. Currency signs, thousands
+  separators and decimal commas are understood, the same for the whole column; marks that leave it open are read as in
+  English, and the report says so. The other values have no band and are counted in the report.
 - Codes, one label for each, if they are whole numbers otherwise, such as `department` or `zip`, or begin with zeros. To
   make a quantity of them, cast them in `ingest.sql`: `stock::DOUBLE AS stock`.
 - Lists, if all values are such as `[oak, outdoor]` or `["oak", "outdoor"]`.

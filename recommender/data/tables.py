@@ -42,7 +42,7 @@ from recommender.data.event_types import EventType, read_event_types, rename, to
 from recommender.data.interactions import Interactions
 from recommender.data.raw_files import read_contract_files, read_table, run_script
 from recommender.data.take_back import take_back
-from recommender.data.timestamps import moment_without_time, time_note
+from recommender.data.timestamps import Moments, moment_without_time, time_note
 from recommender.data.understood import Understood, understand
 
 _NEVER = np.datetime64("NaT", "us")
@@ -242,13 +242,16 @@ def _understand(
     tables: dict[str, Prepared] = {}
     notes: list[str] = []
     for table in TABLES:
-        if table.key is None and TIMESTAMP not in con.table(table.name).columns:
+        without_time = table.key is None and TIMESTAMP not in con.table(table.name).columns
+        if without_time:
             moment = moment_without_time(con, {name: one.moments for name, one in tables.items()})
             con.execute(f"ALTER TABLE {table.name} ADD COLUMN {TIMESTAMP} TIMESTAMPTZ")
             con.execute(f"UPDATE {table.name} SET {TIMESTAMP} = {moment}")
             origin = origins[table.name]
             notes.append(f"{origin}: there is no column {TIMESTAMP!r}; all interactions count as of one moment")
         tables[table.name] = prepare(con, table, origins[table.name], date_order, as_text)
+        if without_time:
+            tables[table.name].moments = Moments(TIMESTAMP, "none given, one moment for all")
     types = read_event_types(con, weights)
     rename(con, types)
     check(con, tables, unknown_types(types, weights, origins["interactions"]))
