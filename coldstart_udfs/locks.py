@@ -81,7 +81,7 @@ def _acquired(path: Path, place: Path, until: float) -> int | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = _open(path)
-        except FileNotFoundError:  # whoever had made the folder has just removed it
+        except FileNotFoundError:  # another process made the folder and has just removed it
             time.sleep(_PAUSE)
             continue
         except OSError:

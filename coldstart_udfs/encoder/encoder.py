@@ -78,14 +78,9 @@ class Encoder:
     """
 
     def __init__(
-        self,
-        model: str | os.PathLike[str] | None = None,
-        *,
-        backend: str = "auto",
-        device: str = "auto",
-        cache: bool | str | os.PathLike[str] = True,
-        threads: int | None = None,
-    ) -> None:
+        self, model: str | os.PathLike[str] | None = None, *, backend: str = "auto", device: str = "auto",
+        cache: bool | str | os.PathLike[str] = True, threads: int | None = None,
+    ) -> None:  # fmt: skip
         if backend != "auto":
             require(backend)
             if not backend.startswith("torch") and device not in ("auto", "cpu"):
