@@ -1,7 +1,7 @@
 """Files as DuckDB tables: Parquet, CSV, JSON and Excel, without guesses from a sample.
 
-A CSV file is split by the separator of its header and read as text. What a column means is decided where it is known: by
-the data contract, or by the user's script.
+A CSV file is split by the separator of its header and read as text. What a column means is decided where it is known:
+by the data contract, or by the user's script.
 """
 
 from __future__ import annotations
