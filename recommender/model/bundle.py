@@ -178,15 +178,25 @@ def read_bundle(path: Path) -> Fitted:
         BundleError: it is missing, altered, or contradicts itself; the message says what is wrong.
     """
     manifest = read_manifest(path)
+    before = _identity(path, manifest)
     try:
         return _assemble(path, manifest, _verified(path, manifest))
     except (BundleError, OSError) as error:
-        # Whoever saves meanwhile takes the old arrays away: then there is a new manifest.
-        if read_manifest(path)["sha256"] != manifest["sha256"]:
+        # A process that saves meanwhile takes the old arrays away; the new ones may have the same name.
+        if _identity(path, read_manifest(path)) != before:
             return read_bundle(path)
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{path} cannot be read: {error}; train again with `coldstart train`") from None
+
+
+def _identity(path: Path, manifest: dict[str, Any]) -> tuple[Any, ...]:
+    """What differs between two savings of a bundle, also of the same arrays."""
+    try:
+        status = (path / Path(manifest["arrays"]).name).stat()
+    except OSError:
+        return (manifest["sha256"],)
+    return manifest["sha256"], status.st_ino, status.st_mtime_ns
 
 
 def _assemble(path: Path, manifest: dict[str, Any], file: Path) -> Fitted:
