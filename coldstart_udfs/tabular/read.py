@@ -183,8 +183,10 @@ def _separator(head: str) -> str:
         # The last row may be cut.
         alike = sum(len(row) == len(rows[0]) for row in rows[: max(1, len(rows) - 1)]) if rows else 0
         if rows and len(rows[0]) > 1:
-            found.append((alike, len(rows[0]), separator))
-    return max(found, key=lambda one: one[:2])[2] if found else ","
+            # A comma before a space is one of a text.
+            spaced = sum(field.startswith(" ") for field in rows[0])
+            found.append((alike, -spaced, len(rows[0]), separator))
+    return max(found, key=lambda one: one[:3])[3] if found else ","
 
 
 def _reason(error: duckdb.Error) -> str:
