@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Feast works with.
 DUCKDB_OLDEST := 1.4.5
 DUCKDB_NEWEST := 2.0.1
-SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/text/test_generated_texts.py \
+SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/tabular tests/recommender/data tests/coldstart_udfs/text/test_generated_texts.py \
 	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
 # What runs everywhere and within minutes, in WORKERS processes; the tests of a file stay in one of them.
