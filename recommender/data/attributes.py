@@ -9,10 +9,8 @@ from typing import Any
 import duckdb
 
 from coldstart_udfs.quoting import quote_name, quote_text
+from recommender.data.sql_types import FRACTIONAL_NUMBERS, WHOLE_NUMBERS
 
-_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
-          "UHUGEINT")  # fmt: skip
-_FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL")
 _AS_TEXT = ("VARCHAR", "BOOLEAN", "UUID", "ENUM")
 # A text column is one of numbers if this share of its values are numbers.
 _MOST = 0.9
@@ -119,14 +117,14 @@ def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, lis
     """The attributes of one column, or field, each with SQL for lists of its labels."""
     kind, text = sql_type.id, str(sql_type)
     prefix = quote_text(f"{name}=")
-    if text.startswith((*_WHOLE, *_FRACTIONAL)) and not text.endswith("]"):
+    if text.startswith((*WHOLE_NUMBERS, *FRACTIONAL_NUMBERS)) and not text.endswith("]"):
         return [(Attribute(name, "number"), [f"[{band_sql(value, name)}]"])]
     if text.startswith(_AS_TEXT) and kind != "list":
         shown = "yes or no" if text == "BOOLEAN" else "text"
         return [(Attribute(name, shown), [f"[{prefix} || nullif(trim({value}::VARCHAR), '')]"])]
     if kind == "list":
         element = str(sql_type.children[0][1])
-        if element.startswith((*_AS_TEXT, *_WHOLE)) and not element.endswith("]"):
+        if element.startswith((*_AS_TEXT, *WHOLE_NUMBERS)) and not element.endswith("]"):
             labels = f"list_transform({value}::VARCHAR[], lambda {_EACH}: {prefix} || nullif(trim({_EACH}), ''))"
             return [(Attribute(name, "list"), [labels])]
     if kind == "struct":
@@ -135,7 +133,7 @@ def _labelled(name: str, value: str, sql_type: Any) -> list[tuple[Attribute, lis
         return [one for field in fields for one in field]
     if kind == "map":
         held = str(dict(sql_type.children)["value"])
-        if held.startswith((*_AS_TEXT, *_WHOLE)) and not held.endswith("]"):
+        if held.startswith((*_AS_TEXT, *WHOLE_NUMBERS)) and not held.endswith("]"):
             start = quote_text(f"{name}.")
             labels = (f"list_transform(map_entries({value}), lambda {_EACH}: {start} || {_EACH}.key::VARCHAR || '=' || "
                       f"nullif(trim({_EACH}.value::VARCHAR), ''))")  # fmt: skip

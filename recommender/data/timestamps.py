@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 
 from coldstart_udfs.quoting import quote_name, quote_text
+from recommender.data.sql_types import FRACTIONAL_NUMBERS, WHOLE_NUMBERS
 
 # Order of day, month and year in dates such as 03/04/24.
 DATE_ORDERS = ("dmy", "mdy", "ymd")
@@ -66,7 +67,8 @@ def read_moments(
     name = quote_name(column)
     if sql_type.startswith(("TIMESTAMP", "DATE")) and not sql_type.endswith("]"):
         return Moments(f"{name}::TIMESTAMPTZ")
-    if sql_type != "VARCHAR" and (sql_type.endswith("]") or not sql_type.startswith(_NUMERIC_TYPES)):
+    numeric = sql_type.startswith((*WHOLE_NUMBERS, *FRACTIONAL_NUMBERS)) and not sql_type.endswith("]")
+    if sql_type != "VARCHAR" and not numeric:
         return Moments("NULL::TIMESTAMPTZ", problem=f"has the type {sql_type}; it must contain timestamps, dates, "
                        "ISO 8601 text, or numbers of seconds since 1970")  # fmt: skip
     text = f"nullif(trim({name}::VARCHAR), '')"
@@ -159,10 +161,6 @@ def time_note(con: duckdb.DuckDBPyConnection, column: str) -> list[str]:
 
 def _of(some: int, total: int) -> str:
     return f"{some:,} of {total:,} timestamps {'is' if some == 1 else 'are'}"
-
-
-_NUMERIC_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
-                  "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
 
 
 def _strptime(text: str, formats: tuple[str, ...]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from recommender.cli import options
+from recommender.data import timestamps
 from recommender.data.contract import ContractError
 from recommender.data.tables import Loaded, load_files, read_interactions
 
@@ -97,3 +99,7 @@ def test_one_date_that_does_not_fit_does_not_change_the_order_of_the_others(tmp_
     given = [f"{day:02}/03/2024" for day in range(1, 31)]
     with pytest.raises(ContractError, match=r"1 row has a timestamp that cannot be parsed like the others \(day, month, year\)"):
         load(tmp_path, [*given, "31/02/2024"])
+
+
+def test_the_command_offers_the_orders_that_can_be_read() -> None:
+    assert options.DATE_ORDERS == timestamps.DATE_ORDERS
