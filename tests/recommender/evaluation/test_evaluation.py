@@ -22,7 +22,7 @@ from recommender.cli.evaluate import evaluate as command
 from recommender.cli.evaluate import show_evaluation
 from recommender.data.contract import ContractError
 from recommender.data.dataset import Dataset, files_in, read_dataset
-from recommender.evaluation import baselines
+from recommender.evaluation import baselines, comparison
 from recommender.evaluation.comparison import Evaluation, evaluate, measure
 from recommender.evaluation.resume import Finished
 from recommender.measure.splits import make_splits
@@ -318,10 +318,13 @@ def repo(tmp_path, model) -> Path:
 
 
 def leave(monkeypatch, methods: list[str]) -> None:
-    """No other methods than these to compare with."""
-    for name in list(baselines.METHODS):
-        if name not in methods:
-            monkeypatch.delitem(baselines.METHODS, name)
+    """No other methods than these to compare with.
+
+    The table of methods is replaced, not changed: an entry that is deleted and put back stands at the end of it.
+    """
+    left = {name: fit for name, fit in baselines.METHODS.items() if name in methods}
+    for module in (baselines, comparison):
+        monkeypatch.setattr(module, "METHODS", left)
 
 
 def test_the_command_prints_the_table_and_writes_the_json(app, files, repo, monkeypatch) -> None:
