@@ -18,8 +18,11 @@ from coldstart_udfs.settings import Enrichment as Enrichment  # users' code impo
 
 Vectors = NDArray[np.float32]
 
-# Number of vectors gathered at once; 16,384 vectors of 384 floats are 25 MB.
-_BLOCK = 16_384
+# Number of vectors gathered at once; 16,384 vectors of 384 floats are 25 MB. A slice of them stays in a processor's cache.
+_BLOCK, _SLICE = 16_384, 1_024
+
+# The share of |P|² + |w·x|² below which |P - w·x|² is computed from the difference of the vectors.
+_CANCELLED = 0.05
 
 # A vector that is not longer than this is zero up to rounding, and has no direction.
 _SHORTEST = 1e-6
@@ -148,7 +151,7 @@ def sum_profiles(vectors: Vectors, weights: NDArray[np.float32], offsets: NDArra
 
 
 def user_profiles(
-    users: NDArray[np.int64], items: NDArray[np.int64], weights: NDArray[np.float32], embeddings: Vectors,
+    users: NDArray[np.integer], items: NDArray[np.integer], weights: NDArray[np.floating], embeddings: Vectors,
     n_users: int,
 ) -> Vectors:
     """P_u = Σ w·x_i over each user's interactions.
@@ -156,24 +159,27 @@ def user_profiles(
     Args:
         users: (n,) row numbers of the interactions' users.
         items: (n,) row numbers of their items in `embeddings`.
-        weights: (n,) float32.
+        weights: (n,) of floats.
         embeddings: (items, d) float32.
         n_users: how many rows the result has.
 
     Returns:
-        (n_users, d) float32, zero for a user without interactions.
+        (n_users, d) float32, summed in float64; zero for a user without interactions.
     """
     order, offsets = _group(users, n_users)
     result = np.zeros((n_users, embeddings.shape[1]), dtype=np.float32)
     for groups in _blocks(offsets):
-        rows = order[offsets[groups.start] : offsets[groups.stop]]
-        local = offsets[groups.start : groups.stop + 1] - offsets[groups.start]
-        result[groups] = sum_profiles(embeddings[items[rows]], weights[rows], local)
+        sums = np.zeros((groups.stop - groups.start, embeddings.shape[1]))
+        for rows, local in _slices(offsets, groups):
+            chosen = order[rows]
+            vectors = embeddings[items[chosen]].astype(np.float64)
+            _add_products(sums, local, weights[chosen].astype(np.float64), vectors)
+        result[groups] = sums
     return result
 
 
 def item_profiles(
-    users: NDArray[np.int64], items: NDArray[np.int64], weights: NDArray[np.float32], embeddings: Vectors,
+    users: NDArray[np.integer], items: NDArray[np.integer], weights: NDArray[np.floating], embeddings: Vectors,
     profiles: Vectors,
 ) -> Vectors:
     """P_i = the mean of the unit profiles of the item's buyers, each without the item itself.
@@ -184,7 +190,7 @@ def item_profiles(
     Args:
         users: (n,) row numbers of the interactions' users in `profiles`.
         items: (n,) row numbers of their items in `embeddings`.
-        weights: (n,) float32; one row per pair of user and item (add up repeated interactions first).
+        weights: (n,) of floats; one row per pair of user and item (add up repeated interactions first).
         embeddings: (items, d) float32.
         profiles: (users, d) float32, P_u.
 
@@ -193,18 +199,55 @@ def item_profiles(
     """
     per_user = np.bincount(users, minlength=len(profiles))
     informative = per_user[users] > 1
-    users, items, weights = users[informative], items[informative], weights[informative]
-    order, offsets = _group(items, len(embeddings))
+    order, offsets = _group(items[informative], len(embeddings))
+    buyers, weights = users[informative][order], weights[informative][order]
     result = np.zeros_like(embeddings)
-    for groups in _blocks(offsets):
-        rows = order[offsets[groups.start] : offsets[groups.stop]]
-        local = offsets[groups.start : groups.stop + 1] - offsets[groups.start]
-        rest, norms = _without(items[rows], weights[rows], embeddings, profiles[users[rows]])
-        buyers = np.repeat(np.diff(local), np.diff(local))
-        # A buyer whose other items have no vectors has a zero profile: it has no direction, but counts in the mean.
-        scale = np.divide(1.0, norms * buyers, out=np.zeros(len(rows), np.float32), where=norms > _SHORTEST)
-        result[groups] = sum_profiles(rest, scale.astype(np.float32), local)
+    for rows, means in item_profile_blocks(buyers, weights, offsets, embeddings, profiles):
+        result[rows] = means
     return result
+
+
+def item_profile_blocks(
+    buyers: NDArray[np.integer], weights: NDArray[np.floating], offsets: NDArray[np.int64], embeddings: Vectors,
+    profiles: Vectors,
+) -> Iterator[tuple[slice, Vectors]]:
+    """P_i of all items, some at a time, so that memory does not grow with the number of items.
+
+    With the rest r = P_u - w·x_i of each buyer, P_i = mean(r / |r|) = Σ P_u/(m·|r|) - Σ w/(m·|r|)·x_i. The first sum is a
+    product of a sparse matrix with the profiles.
+
+    Args:
+        buyers: (n,) row numbers in `profiles` of the users that count, item by item, once for each item.
+        weights: (n,) of floats, what the item adds to the buyer's profile.
+        offsets: (items + 1,) increasing; the buyers of item k are the rows offsets[k]:offsets[k + 1], perhaps none.
+        embeddings: (items, d) float32.
+        profiles: (users, d) float32, P_u.
+
+    Yields:
+        A slice of the items and their (k, d) float32 profiles; the slices cover all items in their order.
+    """
+    squares, item_squares = (np.vecdot(vectors, vectors).astype(np.float64) for vectors in (profiles, embeddings))
+    for groups in _blocks(offsets):
+        n_items = groups.stop - groups.start
+        sums, own = np.zeros((n_items, embeddings.shape[1])), np.zeros(n_items)
+        for rows, local in _slices(offsets, groups):
+            counts = np.diff(local)
+            items = groups.start + np.repeat(np.arange(n_items), counts)
+            chosen, w = buyers[rows], weights[rows].astype(np.float64)
+            found, vectors = profiles[chosen], embeddings[items]
+            whole = squares[chosen] + w * w * item_squares[items]
+            squared = whole - 2 * w * np.vecdot(found, vectors)
+            # Where the item is nearly the whole profile, the difference of squares loses its digits.
+            near = np.flatnonzero(squared < _CANCELLED * whole)
+            rest = found[near] - w[near, None].astype(np.float32) * vectors[near]
+            squared[near] = np.vecdot(rest, rest)
+            norms = np.sqrt(squared)
+            # A buyer whose other items have no vectors has a zero profile: it has no direction, but counts in the mean.
+            scale = np.divide(1.0, norms, out=np.zeros(len(norms)), where=norms > _SHORTEST)
+            _add_products(sums, local, scale.astype(np.float32), found)
+            own += np.bincount(items - groups.start, scale * w, n_items)
+        buyers_of = np.maximum(np.diff(offsets[groups.start : groups.stop + 1]), 1)[:, None]
+        yield groups, ((sums - own[:, None] * embeddings[groups]) / buyers_of).astype(np.float32)
 
 
 def updated_item_profiles(
@@ -298,13 +341,33 @@ def _group(keys: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _blocks(offsets: NDArray[np.int64]) -> Iterator[slice]:
-    """Cut the groups into runs of about _BLOCK rows; a larger group is a run of its own."""
+    """Cut the groups into runs of about _BLOCK rows and at most as many groups; a larger group is a run of its own."""
     start, groups = 0, len(offsets) - 1
     while start < groups:
         stop = int(np.searchsorted(offsets, offsets[start] + _BLOCK, side="right")) - 1
-        stop = min(max(stop, start + 1), groups)
+        stop = min(max(stop, start + 1), start + _BLOCK, groups)
         yield slice(start, stop)
         start = stop
+
+
+def _slices(offsets: NDArray[np.int64], groups: slice) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Cut the rows of some groups into slices of _SLICE rows, each with the offsets of these groups in it."""
+    own = offsets[groups.start : groups.stop + 1]
+    for first in range(int(own[0]), int(own[-1]), _SLICE):
+        last = min(first + _SLICE, int(own[-1]))
+        yield slice(first, last), np.clip(own, first, last) - first
+
+
+def _add_products(
+    sums: NDArray[np.float64], offsets: NDArray[np.int64], weights: NDArray[np.floating], vectors: NDArray[np.floating]
+) -> None:
+    """Add the weighted sum of the vectors of each group to its row of `sums`."""
+    from scipy.sparse import csr_matrix
+
+    filled = np.flatnonzero(np.diff(offsets))
+    bounds = np.append(offsets[filled], offsets[-1])
+    products = csr_matrix((weights, np.arange(len(weights)), bounds), shape=(len(filled), len(weights)))
+    sums[filled] += products @ vectors
 
 
 def _reduce(rows: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
