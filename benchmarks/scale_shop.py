@@ -37,7 +37,8 @@ def write_shop(folder: Path, interactions: int, *, seed: int = 0) -> tuple[int, 
     item_ids = pa.array([f"i{row:06}" for row in range(n_items)])
     _write(folder / "items.parquet", {
         "item_id": item_ids, "description": pa.array(texts),
-        "price": pa.array(np.round(rng.lognormal(1.0, 0.8, n_items), 2)), "event_timestamp": pa.array([start] * n_items),
+        "price": pa.array(np.round(rng.lognormal(1.0, 0.8, n_items), 2)),
+        "event_timestamp": pa.array([start] * n_items),
     })  # fmt: skip
     favourites = rng.integers(n_items, size=(n_users, _FAVOURITES))
     described = rng.random(n_users) < _DESCRIBED
@@ -49,9 +50,12 @@ def write_shop(folder: Path, interactions: int, *, seed: int = 0) -> tuple[int, 
         "country": pa.array([f"country {row}" for row in rng.integers(20, size=n_users).tolist()]),
         "event_timestamp": pa.array([start] * n_users),
     })  # fmt: skip
-    activity, popularity = (np.cumsum(rng.lognormal(sigma=sigma, size=n)) for sigma, n in ((0.8, n_users), (1.2, n_items)))
-    schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("event_timestamp", pa.timestamp("us", "UTC")),
-                        ("event_type", pa.string())])  # fmt: skip
+    activity = np.cumsum(rng.lognormal(sigma=0.8, size=n_users))
+    popularity = np.cumsum(rng.lognormal(sigma=1.2, size=n_items))
+    schema = pa.schema([
+        ("user_id", pa.string()), ("item_id", pa.string()), ("event_timestamp", pa.timestamp("us", "UTC")),
+        ("event_type", pa.string()),
+    ])  # fmt: skip
     with pq.ParquetWriter(folder / "interactions.parquet", schema, compression="zstd") as writer:
         for first in range(0, interactions, _CHUNK):
             n = min(_CHUNK, interactions - first)

@@ -1,7 +1,7 @@
 -- Descriptions and their embeddings, as sources for Feast: one row for each item and each user.
 --
--- `coldstart profiles` runs this file once, then searches.sql, then profiles.sql for each snapshot. The connection has
--- the tables of the data contract (items, users, interactions; `attributes` contains every column that the contract
+-- `coldstart profiles` runs this file, then searches.sql if there are searches, then profiles.sql. The connection has the
+-- tables of the data contract (items, users, interactions; `attributes` contains every column that the contract
 -- does not name) and the SQL functions of coldstart_udfs. A row is valid from its event_timestamp on.
 
 CREATE TABLE item_descriptions AS
@@ -41,20 +41,3 @@ UNION ALL
 SELECT user_id, item_id, returned, event_timestamp, -weight * share, -(share >= 1)::INTEGER
 FROM events
 WHERE weight > 0 AND share > 0 AND returned IS NOT NULL;
-
--- profiles.sql inserts the rows.
-CREATE TABLE user_profiles (
-    user_id VARCHAR,
-    user_profile FLOAT[],
-    user_evidence BIGINT,
-    embedding_fingerprint VARCHAR,
-    event_timestamp TIMESTAMPTZ
-);
-
-CREATE TABLE item_profiles (
-    item_id VARCHAR,
-    item_profile FLOAT[],
-    item_evidence BIGINT,
-    embedding_fingerprint VARCHAR,
-    event_timestamp TIMESTAMPTZ
-);

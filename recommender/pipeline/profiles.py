@@ -27,17 +27,23 @@ from recommender.data.contract import CART_REMOVAL, TABLES, WISHLIST_REMOVAL, nu
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
+from recommender.pipeline.profile_sums import CHANGES, Changes, read_changes, write_profiles
 
 # The path of each source in the repository's data folder. `coldstart put` and users' searches add files to folders.
-SOURCES = {
+DESCRIPTIONS = {
     "item_descriptions": "item_descriptions/part-0.parquet",
     "user_descriptions": "user_descriptions/part-0.parquet",
+}
+SOURCES = {
+    **DESCRIPTIONS,
     "item_profiles": "item_profiles.parquet",
     "user_profiles": "user_profiles.parquet",
 }
 SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
 _AGEING_MONTHS = 12
+# 8,192 vectors of 384 floats are 13 MB; whoever reads the file holds a row group at a time.
+_ROW_GROUP = 8_192
 
 
 def build_profiles(
@@ -45,9 +51,10 @@ def build_profiles(
 ) -> dict[str, int]:
     """Write the Parquet sources of a Feast repository from the tables of the data contract.
 
-    Runs the repository's `sql/descriptions.sql` once, `sql/searches.sql` if there are searches, and `sql/profiles.sql`
-    for each snapshot. Rows pushed since the last run (`coldstart put`) are kept and embedded again, unless the tables
-    have a new description of the id. Event weights come from the repository's `enrichment.json`.
+    Runs the repository's `sql/descriptions.sql`, `sql/searches.sql` if there are searches, and `sql/profiles.sql`, and
+    sums what its view `profile_changes` returns for each snapshot. Rows pushed since the last run (`coldstart put`) are
+    kept and embedded again, unless the tables have a new description of the id. Event weights come from the
+    repository's `enrichment.json`.
 
     Args:
         data: the folder of items, users and interactions.
@@ -73,64 +80,88 @@ def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
     settings = replace(settings, backend=encoder.backend)
     fingerprint = encoder.fingerprint
     read = data_hash(data) if data.is_dir() else ""
-    with connect(enrichment=settings) as con:
-        load(con, data, settings.event_weights)
-        if data_hash(data) != read:
-            raise ColdStartError(f"{data} was written while it was read; nothing was changed. Run the command again")
-        rows = {table.name: _count(con, table.name) for table in TABLES}
-        made_from = MadeFrom.of_data(repo, data, rows, sha256=read)
-        # Each thread holds its own lists of vectors; one thread needs less memory than two and is as fast.
-        con.execute("SET threads = 1; SET preserve_insertion_order = false")
-        moments = snapshots(con, settings.half_life_days)
-        _set_variables(con, fingerprint, settings, moments)
-        texts = _distinct_descriptions(con)
-        pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in SOURCES}
-        tables = dict(SOURCES)
-
-        def encoded(stats: EncoderStats) -> None:
-            done = stats.hits + stats.encoded
-            # `texts` does not count the words of searches that are joined to descriptions.
-            report("embeddings", done, max(texts, done))
-
-        with connection_progress(con, encoded):
-            _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
-            for source, files in pushed.items():
-                if files:
-                    _keep_pushed(con, source, files, repo / "data" / SOURCES[source])
-            if _count(con, "interactions WHERE query IS NOT NULL"):
-                kept = " UNION ALL BY NAME FROM kept_user_descriptions" if pushed["user_descriptions"] else ""
-                con.execute(f"CREATE VIEW own_words AS FROM user_descriptions{kept}")
-                _run(con, repo / "sql" / "searches.sql", scripts["searches"])
-                tables["user_searches"] = SEARCHES
-        previous = datetime(1, 1, 1, tzinfo=UTC)
-        for number, moment in enumerate(moments):
-            report("profiles as of each month", number, len(moments))
-            con.execute("SET VARIABLE previous = $1::TIMESTAMPTZ", [previous])
-            con.execute("SET VARIABLE as_of = $1::TIMESTAMPTZ", [moment])
-            _run(con, repo / "sql" / "profiles.sql", scripts["profiles"])
-            previous = moment
-        report("profiles as of each month", len(moments), len(moments))
-        counts = {source: _count(con, source) for source in tables}
-        with ExitStack() as stack:
-            replace(made_from, complete=False).write(repo)
-            for source, path in tables.items():
-                target = repo / "data" / path
-                scratch = stack.enter_context(staged(target.parent))
-                _copy(con, source, source, scratch / target.name, fingerprint)
-            # Written before the tables' own files, so that a repeated run after an interruption has the same result.
-            for source, files in pushed.items():
-                if files:
-                    counts[f"{source} since puts"] = _count(con, f"kept_{source}")
-                    with staged((repo / "data" / SOURCES[source]).parent) as scratch:
+    pushed = {source: sorted((repo / "data" / source).glob(PUSHED)) for source in DESCRIPTIONS}
+    counts: dict[str, int] = {}
+    with ExitStack() as tables:
+        # These files are moved into place first, so that a repeated run after an interruption has the same result.
+        with ExitStack() as kept:
+            with connect(enrichment=settings) as con:
+                load(con, data, settings.event_weights)
+                if data_hash(data) != read:
+                    raise ColdStartError(
+                        f"{data} was written while it was read; nothing was changed. Run the command again"
+                    )
+                made_from = MadeFrom.of_data(
+                    repo, data, {table.name: _count(con, table.name) for table in TABLES}, sha256=read
+                )
+                moments = snapshots(con, settings.half_life_days)
+                _set_variables(con, fingerprint, settings, moments)
+                for source, path in _describe(con, repo, scripts, pushed, report).items():
+                    scratch = tables.enter_context(staged((repo / "data" / path).parent))
+                    counts[source] = _copy(con, source, source, scratch / Path(path).name, fingerprint)
+                for source, files in pushed.items():
+                    if files:
+                        scratch = kept.enter_context(staged(repo / "data" / source))
                         name = f"pushed-{uuid.uuid4().hex}.parquet"
-                        _copy(con, f"kept_{source}", source, scratch / name, fingerprint)
-                    for file in files:
-                        file.unlink()
-        if SEARCHES not in tables.values():
-            (repo / "data" / SEARCHES).unlink(missing_ok=True)
-        settings.write(repo / ENRICHMENT_FILE)
-        made_from.write(repo)
-        return counts
+                        counts[f"{source} since puts"] = _copy(
+                            con, f"kept_{source}", source, scratch / name, fingerprint
+                        )
+                changes = _changes(con, repo / "sql" / "profiles.sql", scripts["profiles"], moments, report)
+            scratch = tables.enter_context(staged(repo / "data"))
+            counts |= write_profiles(changes, moments, settings.half_life_days, fingerprint, scratch, report=report)
+            replace(made_from, complete=False).write(repo)
+        for files in pushed.values():
+            for file in files:
+                file.unlink()
+    if "user_searches" not in counts:
+        (repo / "data" / SEARCHES).unlink(missing_ok=True)
+    settings.write(repo / ENRICHMENT_FILE)
+    made_from.write(repo)
+    return counts
+
+
+def _describe(
+    con: duckdb.DuckDBPyConnection, repo: Path, scripts: dict[str, str], pushed: dict[str, list[Path]], report: Report
+) -> dict[str, str]:
+    """Create the tables of descriptions with their embeddings; returns the path of each in the data folder."""
+    texts = _distinct_descriptions(con)
+    tables = dict(DESCRIPTIONS)
+
+    def encoded(stats: EncoderStats) -> None:
+        done = stats.hits + stats.encoded
+        # `texts` does not count the words of searches that are joined to descriptions.
+        report("embeddings", done, max(texts, done))
+
+    # While a text is encoded, a thread of DuckDB that waits would take time from the encoder.
+    con.execute("SET threads = 1; SET preserve_insertion_order = false")
+    with connection_progress(con, encoded):
+        _run(con, repo / "sql" / "descriptions.sql", scripts["descriptions"])
+        for source, files in pushed.items():
+            if files:
+                _keep_pushed(con, source, files, repo / "data" / SOURCES[source])
+        if _count(con, "interactions WHERE query IS NOT NULL"):
+            kept = " UNION ALL BY NAME FROM kept_user_descriptions" if pushed["user_descriptions"] else ""
+            con.execute(f"CREATE VIEW own_words AS FROM user_descriptions{kept}")
+            _run(con, repo / "sql" / "searches.sql", scripts["searches"])
+            tables["user_searches"] = SEARCHES
+    con.execute("RESET threads")
+    return tables
+
+
+def _changes(
+    con: duckdb.DuckDBPyConnection, path: Path, script: str, moments: list[datetime], report: Report
+) -> Changes:
+    _run(con, path, script)
+    if not con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = $1", [CHANGES]).fetchall():
+        raise ColdStartError(
+            f"{path} creates no view {CHANGES} with user_id, item_id, times and weight, which are summed to profiles; "
+            "it may be of an earlier version. Take the file that `coldstart init` writes, and repeat your own changes "
+            "in it"
+        )
+    try:
+        return read_changes(con, moments, report=report)
+    except duckdb.Error as error:
+        raise ColdStartError(f"{path} failed: {error}") from None
 
 
 def _set_variables(
@@ -146,9 +177,12 @@ def _set_variables(
     con.execute("SET VARIABLE half_life_days = $1::DOUBLE", [weights.half_life_days])
     con.execute("SET VARIABLE max_searches = $1::BIGINT", [MAX_SEARCHES])
     con.execute("SET VARIABLE snapshots = $1::TIMESTAMPTZ[]", [moments])
+    for name in ("previous", "as_of"):  # set for each snapshot later; a view needs their type
+        con.execute(f"SET VARIABLE {name} = $1::TIMESTAMPTZ", [moments[0]])
 
 
-def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> None:
+def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, fingerprint: str) -> int:
+    """Write a table as the file of a source; returns its number of rows."""
     side = source.partition("_")[0]
     about = f"embedding_fingerprint: '{fingerprint}'"
     if source.endswith("_descriptions") and (numeric := numeric_attributes(con, f"{side}s")):
@@ -156,8 +190,9 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, f
         about += f", numeric_attributes: {quote_text(json.dumps(numeric))}"
     con.execute(
         f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {quote_text(str(path))} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{about}}})"
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}, KV_METADATA {{{about}}})"
     )
+    return _count(con, table)
 
 
 def _keep_pushed(con: duckdb.DuckDBPyConnection, source: str, pushed: list[Path], written: Path) -> None:
@@ -200,8 +235,10 @@ def snapshots(con: duckdb.DuckDBPyConnection, half_life_days: float = math.inf) 
     """
     months = 1 if math.isinf(half_life_days) else _AGEING_MONTHS
     rows = con.execute(f"""
-        WITH starts AS (
-            SELECT DISTINCT date_trunc('month', event_timestamp) + INTERVAL 1 MONTH AS start FROM interactions
+        -- The calendar is slow: it is asked for each day, and not for each event.
+        WITH days AS (SELECT DISTINCT floor(epoch(event_timestamp) / 86400) AS day FROM interactions),
+        starts AS (
+            SELECT DISTINCT date_trunc('month', to_timestamp(day * 86400)) + INTERVAL 1 MONTH AS start FROM days
         ),
         months AS (SELECT unnest(range(start, start + INTERVAL {months} MONTH, INTERVAL 1 MONTH)) AS moment FROM starts)
         SELECT DISTINCT moment FROM months

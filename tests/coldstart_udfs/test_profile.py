@@ -6,6 +6,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from coldstart_udfs import profile
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import band_label, evidence_weight, item_profiles, updated_item_profiles, user_profiles
 from coldstart_udfs.settings import Enrichment
@@ -26,6 +27,27 @@ def test_an_item_profile_is_the_mean_of_its_buyers_without_the_item_itself() -> 
     profiles = item_profiles(USERS, ITEMS, WEIGHTS, X, user_profiles(USERS, ITEMS, WEIGHTS, X, 2))
     # Item 0: user 0 without it is [0, 2], unit [0, 1]; user 1 bought nothing else and is not counted.
     np.testing.assert_array_equal(profiles, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("rows", [2_048, 3])
+def test_sums_are_those_of_a_plain_loop_however_they_are_cut(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "_SLICE", rows)
+    monkeypatch.setattr(profile, "_BLOCK", 2 * rows)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(7, 5)).astype(np.float32)
+    users, items = np.nonzero(rng.random((40, 7)) < 0.4)
+    weights = rng.uniform(0.1, 2, len(users))
+    weights[rng.random(len(users)) < 0.1] = 500  # the rest of such a profile is a small difference of large numbers
+    found = user_profiles(users, items, weights, x, 40)
+    wanted = np.zeros((40, 5))
+    np.add.at(wanted, users, weights[:, None] * x[items].astype(np.float64))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    means = np.zeros((7, 5))
+    for item in range(7):
+        buyers = [row for row in np.flatnonzero(items == item) if np.sum(users == users[row]) > 1]
+        rests = np.array([found[users[row]].astype(np.float64) - weights[row] * x[item] for row in buyers])
+        means[item] = (rests / np.linalg.norm(rests, axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(item_profiles(users, items, weights, x, found), means, atol=2e-6)
 
 
 def test_running_means_from_nothing_are_the_item_profiles() -> None:

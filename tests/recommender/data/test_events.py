@@ -323,7 +323,7 @@ def test_sql_and_the_recommender_weigh_events_alike_at_every_snapshot(
                 for row, key in enumerate(entities.ids):
                     profile, n = stored.get(key, (0 * embeddings[0], 0))
                     assert n == entities.evidence[row], (moment, key)
-                    np.testing.assert_allclose(profile, entities.profiles[row], atol=1e-5)
+                    np.testing.assert_allclose(profile, entities.profiles[row], atol=1e-6)
                     compared += n > 0
     assert compared > 20
     assert emptied or weights.of("return") < 1  # all that fay had was taken back

@@ -96,13 +96,14 @@ def test_training_before_any_profiles_is_refused(shop: Path) -> None:
 def test_profiles_that_were_killed_while_they_wrote_are_named(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recommender.pipeline import profiles
+    replace = os.replace
 
-    def killed(*arguments: Any) -> None:
-        if arguments[1] == "user_profiles":
+    def killed(source: Path, target: Path) -> None:
+        if target.name == "user_profiles.parquet":
             raise KeyboardInterrupt
+        replace(source, target)
 
-    monkeypatch.setattr(profiles, "_copy", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         build_profiles(shop / "data", shop / "feature_repo")
     with pytest.raises(ColdStartError, match="was stopped while it wrote the sources .* " + MENDED.format(shop=shop)):

@@ -1,4 +1,4 @@
-"""The snapshots of profiles: only months with something new, and the same profiles at every moment."""
+"""The snapshots of profiles: what they are sums of, only months with something new, the same at every moment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.app import init
 from recommender.data.tables import load
-from recommender.pipeline import profiles
+from recommender.pipeline import profile_sums, profiles
 from recommender.pipeline.profiles import build_profiles, snapshots
 from tests.support.word_model import BACKEND, word_model
 
@@ -116,3 +118,107 @@ def test_reads_at_any_moment_are_those_of_a_snapshot_each_month(
                 np.testing.assert_allclose(profile, dense[key][0], atol=1e-6)
                 compared += 1
     assert compared > 200
+
+
+def shop(folder: Path, model: str, settings: dict[str, Any], rows: Sequence[str]) -> Path:
+    """A repository and, beside it, tables with these interactions: user, item, day, type of event."""
+    write(folder / "data", ["2024-01-01"])
+    lines = ["user_id,item_id,event_timestamp,event_type", *(row.replace(" ", ",") for row in rows)]
+    (folder / "data" / "interactions.csv").write_text("\n".join(lines) + "\n")
+    init(folder)
+    Enrichment(model=model, backend=BACKEND, **settings).write(folder / "feature_repo" / ENRICHMENT_FILE)
+    return folder / "feature_repo"
+
+
+SHORT = ["u0 i1 2024-01-05 view", "u0 i1 2024-01-09 purchase", "u0 i2 2024-02-03 purchase", "u0 i2 2024-02-20 return",
+         "u1 i2 2024-02-01 cart", "u1 i3 2024-03-05 purchase", "u1 i2 2024-03-06 impression"]  # fmt: skip
+
+
+def test_the_sql_says_which_events_count_in_which_snapshot(model: str, tmp_path: Path) -> None:
+    repo = shop(tmp_path, model, {"half_life_days": 10}, SHORT)
+    with duckdb.connect() as con:
+        load(con, tmp_path / "data")
+        con.execute("SET VARIABLE event_weights = MAP {'view': 0.1, 'cart': 0.5, 'purchase': 1.0, 'impression': 0.0, "
+                    "'return': 1.0}; SET VARIABLE half_life_days = 10.0; SET VARIABLE fingerprint = 'f'")  # fmt: skip
+        con.execute("CREATE MACRO embed(text) AS [1.0::FLOAT]")
+        found = []
+        for previous, as_of in (("2024-01-01", "2024-02-01"), ("2024-02-01", "2024-03-01")):
+            con.execute(f"SET VARIABLE previous = TIMESTAMPTZ '{previous}'; SET VARIABLE as_of = TIMESTAMPTZ '{as_of}'")
+            if not found:
+                con.execute((repo / "sql" / "descriptions.sql").read_text())
+                con.execute((repo / "sql" / "profiles.sql").read_text())
+            found.append(con.sql("SELECT user_id, item_id, times, round(weight, 9) FROM profile_changes ORDER BY ALL"))
+            found[-1] = found[-1].fetchall()
+    assert found == [
+        [("u0", "i1", 2, round(0.1 * 0.5**2.7 + 0.5**2.3, 9))],
+        # Bought and returned in one month: the event and its return cancel out.
+        [("u0", "i2", 0, 0.0), ("u1", "i2", 1, round(0.5 * 0.5**2.9, 9))],
+    ]
+
+
+@pytest.mark.parametrize("half_life", [float("inf"), 25.0])
+@pytest.mark.parametrize("rows", [8_192, 3])
+def test_profiles_are_those_of_a_plain_loop(
+    half_life: float, rows: int, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile_sums, "_ROWS", rows)
+    draw = random.Random(5)
+    kinds = ["purchase"] * 4 + ["view", "cart", "return"]
+    events = [f"u{draw.randrange(5)} i{draw.randrange(1, 5)} {datetime(2024, 1, 1) + timedelta(days=day):%Y-%m-%d} "
+              f"{draw.choice(kinds)}" for day in range(100)]  # fmt: skip
+    repo = shop(tmp_path, model, {"half_life_days": half_life}, events)
+    counts = build_profiles(tmp_path / "data", repo)
+    with duckdb.connect() as con:
+        load(con, tmp_path / "data")
+        known = con.sql("SELECT user_id, item_id, event_type, event_timestamp, returned FROM interactions").fetchall()
+        moments = snapshots(con, half_life)
+        described = con.sql(f"SELECT item_id, item_embedding FROM '{repo}/data/item_descriptions/part-0.parquet'")
+        x = {key: np.array(vector) for key, vector in described.fetchall()}
+    weights = {"purchase": 1.0, "view": 0.1, "cart": 0.5}
+    compared = 0
+    for moment in moments:
+        pairs: dict[tuple[str, str], list[float]] = {}
+        for user, item, kind, happened, returned in known:
+            if kind == "return" or happened >= moment or (returned and returned < moment):
+                continue
+            pair = pairs.setdefault((user, item), [0.0, 0])
+            pair[0] += weights[kind] * 0.5 ** ((moment - happened).total_seconds() / 86_400 / half_life)
+            pair[1] += 1
+        users: dict[str, tuple[np.ndarray, int]] = {}
+        for (user, item), (weight, times) in pairs.items():
+            profile, n = users.get(user, (np.zeros(8), 0))
+            users[user] = (profile + weight * x[item], n + int(times))
+        items: dict[str, tuple[np.ndarray, int]] = {}
+        for item, vector in x.items():
+            rests = [users[user][0] - weight * vector for (user, other), (weight, times) in pairs.items()
+                     if other == item and users[user][1] > times]  # fmt: skip
+            n = sum(int(times) for (_, other), (_, times) in pairs.items() if other == item)
+            units = [rest / np.linalg.norm(rest) for rest in rests if np.linalg.norm(rest) > 1e-6]
+            items[item] = (np.sum(units, axis=0) / len(rests) if units else np.zeros(8), n)
+        for side, expected in (("user", users), ("item", items)):
+            for key, (profile, n) in read(repo, side, moment).items():
+                wanted = expected.get(key, (np.zeros(8), 0))
+                assert n == wanted[1]
+                np.testing.assert_allclose(profile, wanted[0], atol=1e-6)
+                compared += n > 0
+    assert compared > 25
+    for side in ("user", "item"):
+        file = pq.ParquetFile(repo / "data" / f"{side}_profiles.parquet")
+        assert file.metadata.num_rows == counts[f"{side}_profiles"]
+        assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) <= rows
+
+
+def test_items_without_descriptions_have_no_profiles(model: str, tmp_path: Path) -> None:
+    repo = shop(tmp_path, model, {}, SHORT)
+    (tmp_path / "data" / "items.csv").write_text("item_id,description\n" + "".join(f"{name},\n" for name in ITEMS))
+    counts = build_profiles(tmp_path / "data", repo)
+    assert (counts["user_profiles"], counts["item_profiles"]) == (0, 0)
+    assert read(repo, "user", datetime(2030, 1, 1, tzinfo=UTC)) == {}
+
+
+def test_a_profiles_sql_of_an_earlier_version_is_named(model: str, tmp_path: Path) -> None:
+    repo = shop(tmp_path, model, {}, SHORT)
+    (repo / "sql" / "profiles.sql").write_text("SELECT 1")
+    with pytest.raises(ColdStartError, match=r"profiles\.sql creates no view profile_changes .* `coldstart init`"):
+        build_profiles(tmp_path / "data", repo)
+    assert list((repo / "data").glob("**/*.parquet")) == []
