@@ -16,7 +16,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-newest \
-	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender docs docs-serve check clean
+	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender bench-scale docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -59,6 +59,10 @@ bench-text: $(VENV)/.installed
 
 bench-feast: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_feast.py
+
+# The whole path at growing sizes; SIZES="100000 1000000" chooses them. An interrupted run continues.
+bench-scale: $(VENV)/.installed
+	@$(BIN)/python benchmarks/bench_scale.py $(SIZES)
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
