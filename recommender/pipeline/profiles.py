@@ -74,6 +74,12 @@ def build_profiles(
 
 def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
+    if CHANGES not in scripts["profiles"]:  # said before the texts are encoded
+        raise ColdStartError(
+            f"{repo / 'sql' / 'profiles.sql'} creates no view {CHANGES} with user_id, item_id, times and weight, which "
+            "are summed to profiles; it may be of an earlier version. Take the file that `coldstart init` writes, and "
+            "repeat your own changes in it"
+        )
     settings = Enrichment.of_repo(repo)
     encoder = shared_encoder(settings.model, backend=settings.backend)
     # Every reader of these vectors uses the backend that "auto" chose here.
@@ -152,12 +158,6 @@ def _changes(
     con: duckdb.DuckDBPyConnection, path: Path, script: str, moments: list[datetime], report: Report
 ) -> Changes:
     _run(con, path, script)
-    if not con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = $1", [CHANGES]).fetchall():
-        raise ColdStartError(
-            f"{path} creates no view {CHANGES} with user_id, item_id, times and weight, which are summed to profiles; "
-            "it may be of an earlier version. Take the file that `coldstart init` writes, and repeat your own changes "
-            "in it"
-        )
     try:
         return read_changes(con, moments, report=report)
     except duckdb.Error as error:
