@@ -189,7 +189,7 @@ class _Prepared:
         selected = ", ".join(
             f"{column.sql} AS {quote_name(label)}" for label, column in self._columns.items()
         )
-        read = con.execute(f"SELECT {selected} FROM {self.source.scan}").to_arrow_table().to_pandas()
+        read = con.sql(f"SELECT {selected} FROM {self.source.scan}").to_arrow_table().to_pandas()
         given: Any = self._view.feature_transformation.udf(read)
         if not isinstance(given, pd.DataFrame):
             raise ColdStartError(
@@ -233,7 +233,7 @@ def _entities_of_frame(frame: pd.DataFrame) -> tuple[pa.Table, str]:
 def _entities_of_sql(config: RepoConfig, query: str) -> tuple[pa.Table, str]:
     try:
         with open_connection(config, functions=True) as con:
-            rows = con.execute(query).to_arrow_table()
+            rows = con.sql(query).to_arrow_table()
     except duckdb.Error as error:
         raise ColdStartError(
             f"entity_df as SQL failed: {first_line(error)}; it must give entity keys and event_timestamp, as in "

@@ -156,24 +156,22 @@ def gathered(con: duckdb.DuckDBPyConnection, entity_columns: Sequence[str], view
     """The result of `sorted_query` in half the time: each matched row is read once and copied to its positions."""
     names = [f"e{number}" for number in range(len(entity_columns))]
     ids = [f"id{number}" for number in range(len(views))]
-    rows = con.execute(f"SELECT {', '.join([*names, *ids])} FROM {_MATCHED} ORDER BY row_number").to_arrow_table()
+    rows = con.sql(f"SELECT {', '.join([*names, *ids])} FROM {_MATCHED} ORDER BY row_number").to_arrow_table()
     columns = rows.columns[: len(names)]
     for view, wanted in zip(views, ids, strict=True):
         made = "".join(f", {view.relation.columns[name].sql}" for name in view.features)
-        found = stream(
-            con.execute(
-                f"SELECT {view.relation.row_id}{made} FROM {view.relation.scan} "
-                f"WHERE {view.relation.row_id} IN (SELECT {wanted} FROM {_MATCHED})"
-            ),
-            _AT_ONCE,
+        matched = con.sql(
+            f"SELECT {view.relation.row_id}{made} FROM {view.relation.scan} "
+            f"WHERE {view.relation.row_id} IN (SELECT {wanted} FROM {_MATCHED})"
         )
-        columns += gather(rows[wanted], found, found.schema)
+        with stream(matched, _AT_ONCE) as found:
+            columns += gather(rows[wanted], found, found.schema)
     return pa.table(columns, names=[f"c{number}" for number in range(len(columns))])
 
 
-def stream(result: duckdb.DuckDBPyConnection, batch_size: int) -> pa.RecordBatchReader:
-    """A result in batches; DuckDB 1.4 only has the older name of the method."""
-    read = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch
+def stream(relation: duckdb.DuckDBPyRelation, batch_size: int) -> pa.RecordBatchReader:
+    """A relation's rows in batches; DuckDB 1.4 only has the older name of the method."""
+    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
     return read(batch_size)
 
 
@@ -228,5 +226,10 @@ def _microseconds(ttl: timedelta) -> int:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without a dictionary, which DuckDB would return as an ENUM."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    """A column without a dictionary, which DuckDB would return as an ENUM, and with instants in microseconds."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type)
+    if pa.types.is_timestamp(kind) and kind.tz and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
+    return column

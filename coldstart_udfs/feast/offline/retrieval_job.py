@@ -202,9 +202,9 @@ class _Execution:
     def __enter__(self) -> _Execution:
         return self
 
-    def result(self) -> duckdb.DuckDBPyConnection:
-        """Run the query; the caller fetches the rows."""
-        return self._con.execute(self.plan.query(self._prepared()))
+    def result(self) -> duckdb.DuckDBPyRelation:
+        """The query, which runs when its rows are read."""
+        return self._con.sql(self.plan.query(self._prepared()))
 
     def table(self) -> pa.Table:
         """The whole result, computed in the faster way."""
