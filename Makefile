@@ -4,10 +4,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The SQL tests run on the long-term release of DuckDB and on the newest too; constraints.txt has the one between, which
-# Feast works with.
+# The SQL tests run on older releases of DuckDB too: the long-term one, which is the oldest that works, and the last of 1.x.
 DUCKDB_OLDEST := 1.4.5
-DUCKDB_NEWEST := 2.0.1
+DUCKDB_BEFORE := 1.5.6
 SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/tabular tests/recommender/data tests/coldstart_udfs/text/test_generated_texts.py \
 	tests/coldstart_udfs/text/test_coverage.py tests/docs/test_sql_recipes.py tests/recommender/sql tests/recommender/cli/test_shell.py
 
@@ -34,13 +33,13 @@ test-services: $(VENV)/.installed $(VENV)/dbt/.installed
 test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest
 
-test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-newest
+test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-before
 	@$(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
 test-duckdb-oldest: $(VENV)/duckdb-$(DUCKDB_OLDEST)/.installed
 	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
-test-duckdb-newest: $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
+test-duckdb-before: $(VENV)/duckdb-$(DUCKDB_BEFORE)/.installed
 	@PYTHONPATH=$(CURDIR)/$(<D) $(BIN)/python -m pytest $(EVERYDAY) $(SQL_TESTS)
 
 # Feast's own tests of offline stores, with its DuckDB store and with ours: make test-feast-universal SUITE=a checkout of Feast
@@ -51,8 +50,8 @@ test-feast-universal: $(VENV)/feast-universal/.installed
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
 
-bench-sql: $(VENV)/.installed-all $(VENV)/duckdb-$(DUCKDB_NEWEST)/.installed
-	@$(BIN)/python benchmarks/bench_sql.py $(CURDIR)/$(VENV)/duckdb-$(DUCKDB_NEWEST)
+bench-sql: $(VENV)/.installed-all $(VENV)/duckdb-$(DUCKDB_BEFORE)/.installed
+	@$(BIN)/python benchmarks/bench_sql.py $(CURDIR)/$(VENV)/duckdb-$(DUCKDB_BEFORE)
 
 bench-text: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_text.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from typing import TYPE_CHECKING, Any
 
 from coldstart_udfs.feast.transform import REQUEST_DESCRIPTION, Enricher
@@ -27,3 +29,13 @@ def __getattr__(name: str) -> Any:
 
         return getattr(offline_store, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@atexit.register
+def _close_ibis() -> None:
+    """Close and drop the DuckDB connection that Feast's `duckdb` store leaves open in ibis (docs/upstream/25)."""
+    ibis = sys.modules.get("ibis")
+    backend = ibis.options.default_backend if ibis else None
+    if ibis and backend and backend.name == "duckdb":
+        backend.disconnect()
+        ibis.options.default_backend = None

@@ -214,9 +214,8 @@ def open_source(config: RepoConfig, source: FileSource) -> ParquetSource:
         except duckdb.Error as error:
             raise ColdStartError(f"{bare.label} cannot be read as parquet: {first_line(error)}") from None
     # DuckDB 2.0 has a type for instants in nanoseconds, which cannot be compared with those in microseconds.
-    columns = {
-        name: Column(quote_name(name) + ("::TIMESTAMPTZ" if kind == "TIMESTAMPTZ_NS" else "")) for name, kind, *_ in rows
-    }
+    casts = {"TIMESTAMPTZ_NS": "::TIMESTAMPTZ"}
+    columns = {name: Column(quote_name(name) + casts.get(kind, "")) for name, kind, *_ in rows}
     for one in asked:
         check_embedding(source, one, columns)
         columns[one.vector] = Column(quote_name(one.text), "embed({})")

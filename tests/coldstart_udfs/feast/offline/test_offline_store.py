@@ -18,7 +18,7 @@ import pytest
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.offline.gather import gather
 from coldstart_udfs.feast.offline.session import open_connection
-from tests.support.commands import must
+from tests.support.commands import run
 from tests.support.encoders import StubEncoder
 
 feast = pytest.importorskip("feast")
@@ -44,7 +44,7 @@ from feast.infra.offline_stores.file_source import (  # noqa: E402
     FileLoggingDestination,
     SavedDatasetFileStorage,
 )  # fmt: skip
-from feast.types import Array, Float32, Int64, String  # noqa: E402
+from feast.types import Array, Float32, Int64, String, UnixTimestamp  # noqa: E402
 
 OURS = "coldstart_udfs.feast.ColdStartDuckDBOfflineStore"
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
@@ -324,6 +324,21 @@ def test_timestamps_of_sql_may_be_dates_or_strings_as_those_of_a_frame_may(tmp_p
         store.get_historical_features("SELECT 'a' AS user_id, 'soon' AS event_timestamp", ["users:n"])
     with pytest.raises(ColdStartError, match="must be a SELECT"):
         store.get_historical_features("", ["users:n"])
+
+
+def test_instants_in_nanoseconds_are_returned_in_microseconds(tmp_path: Path) -> None:
+    """On DuckDB 2.0 they have a type of their own."""
+    instants = pa.array([1_704_844_800_123_456_789], pa.timestamp("ns", tz="UTC"))
+    rows = pa.table({"user_id": ["a"], "n": [1], "event_timestamp": instants, "seen": instants})
+    pq.write_table(rows, tmp_path / "users.parquet")
+    store = open_repo(tmp_path, USER, view(source("users.parquet"), Field(name="seen", dtype=UnixTimestamp)))
+    asked = pd.DataFrame({"user_id": ["a"], "event_timestamp": instants.to_pandas(), "asked": instants.to_pandas()})
+    found = store.get_historical_features(asked, ["users:seen"]).to_arrow()
+    for name in ("event_timestamp", "asked", "seen"):
+        assert found.schema.field(name).type == pa.timestamp("us", tz="UTC")
+        assert found[name].cast(pa.int64()).to_pylist() == [1_704_844_800_123_456]
+    store.materialize(START, END)
+    assert store.get_online_features(["users:seen"], [{"user_id": "a"}]).to_dict()["seen"][0].year == 2024
 
 
 def test_an_error_about_a_secret_does_not_tell_it(tmp_path: Path) -> None:
@@ -808,4 +823,35 @@ job = FeatureStore(config=config).get_historical_features(asked, ["users:embeddi
 reader = job.to_arrow_reader()
 print(len(job.to_df()["embedding"][0]))
 """
-    assert must("python", "-W", "ignore", "-c", script, cwd=tmp_path).strip() == "384"
+    done = run("python", "-W", "ignore", "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, "384"), done.stderr
+    assert "leaked" not in done.stderr
+
+
+def test_a_process_that_used_feasts_own_store_closes_the_connection_of_ibis_and_prints_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "users.parquet", {"user_id": ["a"], "n": [1], "event_timestamp": days(0)})
+    open_repo(tmp_path, USER, view(source(tmp_path / "users.parquet"), N), kind="duckdb")
+    (tmp_path / "feature_store.yaml").write_text(
+        "project: shop\nprovider: local\nregistry: registry.db\noffline_store: {type: duckdb}\n"
+        "online_store: {type: sqlite, path: online.db}\nentity_key_serialization_version: 3\n"
+    )
+    script = """
+import atexit
+
+@atexit.register  # the first one runs last
+def tell():
+    try:
+        print(kept.con.execute("SELECT 'still open'").fetchall())
+    except duckdb.ConnectionException:
+        print("closed")
+
+import duckdb
+import ibis
+import pandas as pd
+from coldstart_udfs.feast.operations.stores import open_store
+asked = pd.DataFrame({"user_id": ["a"], "event_timestamp": [pd.Timestamp("2024-01-11", tz="UTC")]})
+print(open_store(".").get_historical_features(asked, ["users:n"]).to_df()["n"].tolist())
+kept = ibis.options.default_backend
+"""
+    done = run("python", "-W", "ignore", "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, ["[1]", "closed"], "")
