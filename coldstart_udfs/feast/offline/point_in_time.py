@@ -64,7 +64,13 @@ def add_entity_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, event_timest
     )
     instant = f"e{rows.column_names.index(event_timestamp)}"
     con.register("entity_arrow", numbered)
-    con.execute(f"CREATE TEMP TABLE {ENTITIES} AS SELECT *, {_utc(instant)} AS instant FROM entity_arrow")
+    # In microseconds, converted by DuckDB as the columns of sources are: `open_source`.
+    selected = [
+        f"{_utc(name)} AS {name}" if pa.types.is_timestamp(kind) and kind.tz and kind.unit == "ns" else name
+        for name, kind in zip(numbered.column_names, numbered.schema.types, strict=True)
+    ]
+    selected.append(f"{_utc(instant)} AS instant")
+    con.execute(f"CREATE TEMP TABLE {ENTITIES} AS SELECT {', '.join(selected)} FROM entity_arrow")
     con.unregister("entity_arrow")
 
 
@@ -226,10 +232,5 @@ def _microseconds(ttl: timedelta) -> int:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without a dictionary, which DuckDB would return as an ENUM, and with instants in microseconds."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return column.cast(kind.value_type)
-    if pa.types.is_timestamp(kind) and kind.tz and kind.unit == "ns":
-        return column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    return column
+    """A column without a dictionary, which DuckDB would return as an ENUM."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
