@@ -31,12 +31,9 @@ def main() -> None:
     if sys.argv[1:] == ["encoding"]:
         print(json.dumps(encoding()))
         return
-    rows: list[Row] = []
-    rows += encoding()
-    # In DuckDB 1.x, the thread that runs the query waits for worker threads by spinning.
-    rows += [*repeats(threads=1), *filtered(threads=1)]
-    for newest in sys.argv[1:]:
-        rows += on(newest)
+    rows = encoding()
+    for other in sys.argv[1:]:
+        rows += on(other)
     for measure in (text_functions, nearest, prompt, peers):
         print(f"{measure.__name__} …", file=sys.stderr, flush=True)
         rows += measure()
@@ -54,7 +51,11 @@ def main() -> None:
 
 def encoding() -> list[Row]:
     """Measurements that depend on how DuckDB calls a function."""
-    return [*repeats(), *warm(), *filtered()]
+    rows = [*repeats(), *warm(), *filtered()]
+    if duckdb.__version__.startswith("1."):
+        # The thread that runs the query waits for worker threads by spinning.
+        rows += [*repeats(threads=1), *filtered(threads=1)]
+    return rows
 
 
 def on(folder: str) -> list[Row]:
