@@ -14,7 +14,7 @@ SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/tabular tests/recomme
 WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
-.PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-newest \
+.PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
 	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender bench-scale docs docs-serve check clean
 
 setup: $(VENV)/.installed
