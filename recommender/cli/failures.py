@@ -51,7 +51,8 @@ _WORDS = {
 }  # fmt: skip
 
 
-_QUOTED = re.compile(r"file \"([^\"]+)\"|-> '([^']+)'")
+# DuckDB 2 gives some of its messages as JSON, with escaped quotes.
+_QUOTED = re.compile(r"file \\?\"([^\"]+?)\\?\"|-> '([^']+)'")
 _UNFINISHED = re.compile(r"\.unfinished-[^/\\]*[/\\]")
 
 

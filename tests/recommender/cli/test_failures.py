@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -87,6 +87,14 @@ def test_an_error_of_the_program_keeps_its_traceback() -> None:
 # -- Ctrl-C --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as in a terminal: tests that run in the background of a shell (`&`, nohup) inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(1)  # until the handler has run
@@ -108,6 +116,7 @@ def turned_into_another() -> int:
     return 1
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("command", [press, swallowed, turned_into_another, raising(KeyboardInterrupt())])
 def test_ctrl_c_ends_with_130_whatever_a_library_makes_of_it(
     capsys: pytest.CaptureFixture[str], command: Callable[[], int | None]
@@ -118,6 +127,7 @@ def test_ctrl_c_ends_with_130_whatever_a_library_makes_of_it(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("heard")  # which the process inherits
 @pytest.mark.parametrize("seconds", [0.1, 0.3])
 def test_ctrl_c_while_modules_are_imported_ends_with_130(tmp_path: Path, seconds: float) -> None:
     # The signal waits for Python itself to have started, and for the first module.
