@@ -71,8 +71,8 @@ def register(
 
     >>> con = duckdb.connect()
     >>> register(con, cache=False)
-    >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchone()
-    (384, None, [2.0, 3.0])
+    >>> con.sql("SELECT len(embed('a red lamp')), embed(NULL), profile([[1, 0], [0, 1]], [2, 3])").fetchall()
+    [(384, None, [2.0, 3.0])]
     """
     database, first = database_of(con), not is_registered(con)
     inherited = database.given if first else {}
@@ -259,8 +259,8 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB database with the functions registered; the arguments are `register`'s.
 
-    >>> connect(cache=False).sql("SELECT similarity([1, 0], [2, 0])").fetchone()
-    (1.0,)
+    >>> connect(cache=False).sql("SELECT similarity([1, 0], [2, 0])").fetchall()
+    [(1.0,)]
     """
     con = duckdb.connect(str(database), read_only=read_only)
     register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
