@@ -111,7 +111,7 @@ def described(shop: Path) -> str:
     """A user who wrote something."""
     with duckdb.connect() as con:
         users = f"'{shop}/data/users.parquet'"
-        found = con.sql(f"SELECT min(user_id) FROM {users} WHERE description IS NOT NULL").fetchone()
+        found = con.execute(f"SELECT min(user_id) FROM {users} WHERE description IS NOT NULL").fetchone()
     assert found
     return str(found[0])
 
