@@ -20,8 +20,8 @@ from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.profile import Vectors, item_profile_blocks, user_profiles
 
 CHANGES = "profile_changes"
-# Rows of a row group, and users that are summed at once; 8,192 vectors of 384 floats are 13 MB.
-_ROWS = 8_192
+# Rows of a row group, which a reader holds at a time, and users that are summed at once: 13 MB of 384 floats each.
+ROW_GROUP = 8_192
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -142,8 +142,8 @@ def write_profiles(
             profiles[user_evidence == 0] = 0  # exactly, without rounding errors
             written = known_users if math.isfinite(half_life_days) else np.bincount(users, minlength=n_users) > 0
             rows = np.flatnonzero(written)
-            for first in range(0, len(rows), _ROWS):
-                chosen = rows[first : first + _ROWS]
+            for first in range(0, len(rows), ROW_GROUP):
+                chosen = rows[first : first + ROW_GROUP]
                 user_file.add(chosen, profiles[chosen], user_evidence, moment)
             user_file.flush(user_evidence, moment)
 
@@ -161,12 +161,12 @@ def write_profiles(
 def _user_sums(
     users: NDArray[np.int32], items: NDArray[np.int32], weights: NDArray[np.float64], embeddings: Vectors
 ) -> Iterator[tuple[NDArray[np.integer], Vectors]]:
-    """The users with changes, _ROWS at a time, and the sums of their changes."""
+    """The users with changes, ROW_GROUP at a time, and the sums of their changes."""
     order = np.argsort(users, kind="stable")
     found, starts = np.unique(users[order], return_index=True)
     starts = np.append(starts, len(order))
-    for first in range(0, len(found), _ROWS):
-        chosen = found[first : first + _ROWS]
+    for first in range(0, len(found), ROW_GROUP):
+        chosen = found[first : first + ROW_GROUP]
         rows = order[starts[first] : starts[first + len(chosen)]]
         local = np.searchsorted(chosen, users[rows])
         yield chosen, user_profiles(local, items[rows], weights[rows], embeddings, len(chosen))
@@ -188,8 +188,8 @@ class _ProfileFile:
             store_schema=False,
         )  # fmt: skip
         self._writer.add_key_value_metadata({"embedding_fingerprint": fingerprint})
-        self._matrix = np.empty((_ROWS, width), dtype=np.float32)
-        self._chosen = np.empty(_ROWS, dtype=np.int64)
+        self._matrix = np.empty((ROW_GROUP, width), dtype=np.float32)
+        self._chosen = np.empty(ROW_GROUP, dtype=np.int64)
         self._filled = 0
 
     def __enter__(self) -> _ProfileFile:
@@ -203,11 +203,11 @@ class _ProfileFile:
     def add(self, rows: NDArray[np.int64], profiles: Vectors, evidence: NDArray[np.int64], moment: datetime) -> None:
         """Add the profiles of these rows of the ids, as of a moment."""
         while len(rows):
-            n = min(len(rows), _ROWS - self._filled)
+            n = min(len(rows), ROW_GROUP - self._filled)
             until = self._filled + n
             self._chosen[self._filled : until], self._matrix[self._filled : until] = rows[:n], profiles[:n]
             self._filled, rows, profiles = until, rows[n:], profiles[n:]
-            if self._filled == _ROWS:
+            if self._filled == ROW_GROUP:
                 self.flush(evidence, moment)
 
     def flush(self, evidence: NDArray[np.int64], moment: datetime) -> None:
@@ -246,4 +246,4 @@ def _embeddings(con: duckdb.DuckDBPyConnection, n_items: int) -> Vectors:
 def _stream(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
     # DuckDB 1.4 only has fetch_record_batch, which warns from 1.5 on.
     read = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_record_batch
-    return read(_ROWS)
+    return read(ROW_GROUP)

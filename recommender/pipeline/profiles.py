@@ -27,7 +27,7 @@ from recommender.data.contract import CART_REMOVAL, TABLES, WISHLIST_REMOVAL, nu
 from recommender.data.events import EventWeights
 from recommender.data.searches import MAX_SEARCHES
 from recommender.data.tables import load
-from recommender.pipeline.profile_sums import CHANGES, Changes, read_changes, write_profiles
+from recommender.pipeline.profile_sums import CHANGES, ROW_GROUP, Changes, read_changes, write_profiles
 
 # The path of each source in the repository's data folder. `coldstart put` and users' searches add files to folders.
 DESCRIPTIONS = {
@@ -42,8 +42,6 @@ SOURCES = {
 SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
 _AGEING_MONTHS = 12
-# 8,192 vectors of 384 floats are 13 MB; whoever reads the file holds a row group at a time.
-_ROW_GROUP = 8_192
 
 
 def build_profiles(
@@ -190,7 +188,7 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, source: str, path: Path, f
         about += f", numeric_attributes: {quote_text(json.dumps(numeric))}"
     con.execute(
         f"COPY (FROM {table} ORDER BY event_timestamp, {side}_id) TO {quote_text(str(path))} "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}, KV_METADATA {{{about}}})"
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{about}}})"
     )
     return _count(con, table)
 

@@ -161,7 +161,7 @@ def test_the_sql_says_which_events_count_in_which_snapshot(model: str, tmp_path:
 def test_profiles_are_those_of_a_plain_loop(
     half_life: float, rows: int, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile_sums, "_ROWS", rows)
+    monkeypatch.setattr(profile_sums, "ROW_GROUP", rows)
     draw = random.Random(5)
     kinds = ["purchase"] * 4 + ["view", "cart", "return"]
     events = [f"u{draw.randrange(5)} i{draw.randrange(1, 5)} {datetime(2024, 1, 1) + timedelta(days=day):%Y-%m-%d} "
