@@ -1,13 +1,14 @@
 """The methods that the recommender is compared with, each fitted on the training part of a split only.
 
-A method is `fit(split, seed) -> scorer`. The scorer takes row numbers of users and returns scores, shape (rows, all
-items); higher is better. Items and users without training interactions do not take part in fitting: their words are not
-in a vocabulary, and they are not negative examples.
+A method is `fit(split, seed, **settings) -> scorer`. The scorer takes row numbers of users and returns scores, shape
+(rows, all items); higher is better. The settings have defaults; `recommender.evaluation.tuned` chooses them. Items and
+users without training interactions do not take part in fitting: their words are not in a vocabulary, and they are not
+negative examples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,8 +18,15 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
 from recommender.evaluation import rectools as rectools_door
-from recommender.evaluation.plain_lightfm import COMPONENTS, EPOCHS, LEARNING_RATE, Factors, bags, with_identity
-from recommender.measure.metrics import rank_metrics
+from recommender.evaluation.plain_lightfm import (
+    COMPONENTS,
+    EPOCHS,
+    LEARNING_RATE,
+    Factors,
+    bags,
+    with_identity,
+    word_features,
+)
 from recommender.measure.splits import Split, pair_matrix
 
 if TYPE_CHECKING:
@@ -28,14 +36,10 @@ if TYPE_CHECKING:
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.floating[Any]]
 Scorer: TypeAlias = Callable[[Rows], Scores]
-Fit: TypeAlias = Callable[[Split, int], Scorer]
+Fit: TypeAlias = Callable[..., Scorer]
 
 OURS = "coldstart"
-_RIDGES = (50.0, 200.0, 800.0)
-_CONFIDENCES = (1.0, 5.0, 20.0)
-_TEXT_RIDGES = (0.3, 1.0, 3.0)
-_CHECKED = 0.2
-_VALIDATION_SHARE, _VALIDATION_USERS = 0.1, 1_000
+_ITERATIONS = 15
 
 
 def random(split: Split, seed: int) -> Scorer:
@@ -49,11 +53,18 @@ def popularity(split: Split, seed: int) -> Scorer:
     return lambda rows: np.tile(counts, (len(rows), 1))
 
 
-def tfidf_cosine(split: Split, seed: int) -> Scorer:
-    """TF-IDF cosine of an item and a user, who is the sum of their items' vectors and their description's vector."""
+def tfidf_cosine(split: Split, seed: int, *, ngrams: int = 1, sublinear: bool = True) -> Scorer:
+    """TF-IDF cosine of an item and a user, who is the sum of their items' vectors and their description's vector.
+
+    Args:
+        split: what is learned from.
+        seed: nothing is drawn.
+        ngrams: the most words in a term.
+        sublinear: whether a term counts 1 + log(times) instead of its times.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors, said = bags(split, TfidfVectorizer)
+    vectors, said = bags(split, TfidfVectorizer, ngram_range=(1, ngrams), sublinear_tf=sublinear)
     profiles = pair_matrix(split.train) @ vectors + said
     transposed = vectors.T.tocsc()
     return lambda rows: (profiles[rows] @ transposed).toarray()
@@ -66,38 +77,49 @@ def encoder_cosine(split: Split, seed: int) -> Scorer:
     return lambda rows: profiles[rows] @ vectors.T
 
 
-def lightfm_ids(split: Split, seed: int) -> Scorer:
+def lightfm_ids(split: Split, seed: int, *, components: int = COMPONENTS, epochs: int = EPOCHS) -> Scorer:
     """LightFM on identities: matrix factorisation with WARP."""
-    return Factors.fit(split, seed).score
+    return Factors.fit(split, seed, components=components, epochs=epochs).score
 
 
-def lightfm_tokens(split: Split, seed: int) -> Scorer:
+def lightfm_tokens(split: Split, seed: int, *, components: int = COMPONENTS, epochs: int = EPOCHS) -> Scorer:
     """LightFM on identities of users and words of items."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    bought, _ = bags(split, CountVectorizer)
-    return Factors.fit(split, seed, item_features=bought).score
+    bought, _ = word_features(split)
+    return Factors.fit(split, seed, item_features=bought, components=components, epochs=epochs).score
 
 
-def lightfm_ids_and_tokens(split: Split, seed: int) -> Scorer:
-    """LightFM on identities and words of both sides."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    bought, said = bags(split, CountVectorizer, own_words=True)
+def lightfm_ids_and_tokens(
+    split: Split, seed: int, *, components: int = COMPONENTS, epochs: int = EPOCHS, identity: float = 1.0
+) -> Scorer:
+    """LightFM on identities and words of both sides; `identity` is the value of an identity, the words have 1."""
+    bought, said = word_features(split, own_words=True)
     warm_users = np.bincount(split.train.users, minlength=len(split.users)) > 0
-    return Factors.fit(split, seed, with_identity(said, warm_users), with_identity(bought, split.warm)).score
+    return Factors.fit(
+        split, seed, with_identity(said, warm_users, identity), with_identity(bought, split.warm, identity),
+        components=components, epochs=epochs,
+    ).score  # fmt: skip
 
 
-def ease(split: Split, seed: int) -> Scorer:
-    """EASE (Steck 2019), with the best λ of three on a tenth of the training pairs."""
-    X = pair_matrix(split.train)
-    return _ease(X, _best(X, _RIDGES, _ease, seed))
+def ease(split: Split, seed: int, *, ridge: float = 300.0, half_life: float | None = None) -> Scorer:
+    """EASE (Steck 2019).
+
+    Args:
+        split: what is learned from.
+        seed: nothing is drawn.
+        ridge: λ.
+        half_life: see `aged_pairs`.
+    """
+    return _ease(aged_pairs(split, half_life), ridge)
 
 
-def ridge_map(split: Split, seed: int) -> Scorer:
-    """LightFM on identities; a ridge regression from texts (TF-IDF or vectors) predicts the factors of cold items.
+def ridge_map(split: Split, seed: int, *, text: str = "words", ridge: float = 1.0) -> Scorer:
+    """LightFM on identities; a ridge regression from texts predicts the factors of cold items.
 
-    The kind of text and λ are chosen on a fifth of the warm items, by the squared error of their factors.
+    Args:
+        split: what is learned from.
+        seed: LightFM's seed.
+        text: "words" (TF-IDF) or "vectors".
+        ridge: λ.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
@@ -105,51 +127,51 @@ def ridge_map(split: Split, seed: int) -> Scorer:
     factors = Factors.fit(split, seed)
     targets = np.column_stack([factors.items, factors.item_biases]).astype(np.float64)
     warm, new = np.flatnonzero(split.warm), np.flatnonzero(~split.warm)
-    apart = np.random.default_rng(seed).random(len(warm)) < _CHECKED
-    learned, checked = warm[~apart], warm[apart]
-    texts = [bags(split, TfidfVectorizer)[0], split.items.embeddings]
-
-    def predict(known: Rows, asked: Rows, kind: int, penalty: float) -> NDArray[np.float64]:
-        # With Cholesky and without sklearn's intercept, one solution covers all factors.
-        centre = targets[known].mean(axis=0)
-        ridge = Ridge(penalty, fit_intercept=False, solver="cholesky")
-        ridge.fit(texts[kind][known].astype(np.float64), targets[known] - centre)
-        return np.asarray(ridge.predict(texts[kind][asked]) + centre)
-
-    if len(learned) and len(checked) and len(new):
-        choices = [(kind, penalty) for kind in (0, 1) for penalty in _TEXT_RIDGES]
-        best = min(choices, key=lambda it: float(((predict(learned, checked, *it) - targets[checked]) ** 2).sum()))
-        predicted = predict(warm, new, *best)
-        factors.items[new], factors.item_biases[new] = predicted[:, :-1], predicted[:, -1]
+    if not len(new):
+        return factors.score
+    words = text == "words"
+    features = bags(split, TfidfVectorizer, sublinear_tf=True)[0] if words else split.items.embeddings
+    # With Cholesky and without sklearn's intercept, one solution covers all factors.
+    centre = targets[warm].mean(axis=0)
+    learned = Ridge(ridge, fit_intercept=False, solver="cholesky")
+    learned.fit(features[warm].astype(np.float64), targets[warm] - centre)
+    predicted = learned.predict(features[new]) + centre
+    factors.items[new], factors.item_biases[new] = predicted[:, :-1], predicted[:, -1]
     return factors.score
 
 
-def implicit_als(split: Split, seed: int) -> Scorer:
-    """implicit's ALS, with the best confidence weight of three on a tenth of the training pairs."""
-    X = pair_matrix(split.train)
+def implicit_als(
+    split: Split, seed: int, *, factors: int = COMPONENTS, ridge: float = 0.01, confidence: float = 5.0,
+    half_life: float | None = None,
+) -> Scorer:
+    """implicit's ALS.
 
-    def fit(matrix: sp.csr_matrix, confidence: float) -> Scorer:
-        from implicit.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits
+    Args:
+        split: what is learned from.
+        seed: of the first factors.
+        factors: their number.
+        ridge: λ.
+        confidence: of a pair with an interaction, less 1.
+        half_life: see `aged_pairs`.
+    """
+    from implicit.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1, "blas"):  # otherwise implicit warns about nested threads
-            model = AlternatingLeastSquares(
-                factors=COMPONENTS, iterations=EPOCHS, alpha=confidence, random_state=seed, num_threads=1
-            )
-            model.fit(matrix, show_progress=False)
-        users, items = model.user_factors, model.item_factors.T
-        return lambda rows: users[rows] @ items
+    with threadpool_limits(1, "blas"):  # otherwise implicit warns about nested threads
+        model = AlternatingLeastSquares(
+            factors=factors, regularization=ridge, alpha=confidence, iterations=_ITERATIONS, random_state=seed,
+            num_threads=1,
+        )  # fmt: skip
+        model.fit(aged_pairs(split, half_life), show_progress=False)
+    users, items = model.user_factors, model.item_factors.T
+    return lambda rows: users[rows] @ items
 
-    return fit(X, _best(X, _CONFIDENCES, fit, seed))
 
-
-def rectools_lightfm(split: Split, seed: int) -> Scorer:
+def rectools_lightfm(split: Split, seed: int, *, components: int = COMPONENTS, epochs: int = EPOCHS) -> Scorer:
     """RecTools' LightFM wrapper on identities and words of both sides, in a separate environment."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    bought, said = bags(split, CountVectorizer, own_words=True)
+    bought, said = word_features(split, own_words=True)
     users, items = rectools_door.vectors(
-        pair_matrix(split.train), said, bought, components=COMPONENTS, epochs=EPOCHS, learning_rate=LEARNING_RATE,
+        pair_matrix(split.train), said, bought, components=components, epochs=epochs, learning_rate=LEARNING_RATE,
         seed=seed,
     )  # fmt: skip
     return lambda rows: users[rows] @ items.T
@@ -204,6 +226,22 @@ def scorer_of(model: HybridRecommender) -> Scorer:
     return lambda rows: model.score([ids[row] for row in rows.tolist()], list(model.items.ids))
 
 
+def aged_pairs(split: Split, half_life: float | None) -> sp.csr_matrix:
+    """(users, items) float32: 1 for pairs of the training part, halved for every `half_life` days since the last event.
+
+    Ages are counted from the last interaction of all. None: pairs do not age.
+    """
+    if half_life is None:
+        return pair_matrix(split.train)
+    train = split.train
+    days = (train.timestamps.max() - train.timestamps) / np.timedelta64(1, "D")
+    latest = np.lexsort((days, train.users * len(split.items) + train.items))
+    pairs, first = np.unique((train.users * len(split.items) + train.items)[latest], return_index=True)
+    # A positive lower bound keeps very old pairs.
+    values = np.maximum(np.exp2(-days[latest][first] / half_life), 1e-6).astype(np.float32)
+    return sp.csr_matrix((values, np.divmod(pairs, len(split.items))), (len(split.users), len(split.items)))
+
+
 def _ease(X: sp.csr_matrix, ridge: float) -> Scorer:
     """X − X·P·diag(1/diag P), P = (XᵀX + λI)⁻¹, with the smaller of XᵀX and XXᵀ: X·P = (XXᵀ + λI)⁻¹·X."""
     warm = np.flatnonzero(np.bincount(X.indices, minlength=X.shape[1]))
@@ -234,22 +272,3 @@ def _inverse(G: NDArray[np.float64]) -> NDArray[np.float64]:
     upper, _ = lapack.dpotri(factor)
     upper = np.triu(upper)
     return np.asarray(upper + np.triu(upper, 1).T)
-
-
-def _best(
-    X: sp.csr_matrix, settings: Sequence[float], fit: Callable[[sp.csr_matrix, float], Scorer], seed: int
-) -> float:
-    """Return the setting with the best NDCG@20 on a tenth of the training pairs, over at most 1,000 users."""
-    rng = np.random.default_rng(seed)
-    pairs = X.tocoo()
-    held_out = rng.random(pairs.nnz) < _VALIDATION_SHARE
-
-    def part(mask: NDArray[np.bool_]) -> sp.csr_matrix:
-        return sp.csr_matrix((pairs.data[mask], (pairs.row[mask], pairs.col[mask])), shape=X.shape)
-
-    kept, asked = part(~held_out), part(held_out)
-    rows = rng.permutation(np.flatnonzero(np.diff(asked.indptr)))[:_VALIDATION_USERS]
-    if not len(rows) or not kept.nnz:
-        return settings[len(settings) // 2]
-    wanted, known = asked[rows].toarray() > 0, kept[rows].toarray() > 0
-    return max(settings, key=lambda value: rank_metrics(fit(kept, value)(rows), wanted, known).ndcg.mean())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +30,19 @@ class Factors:
     @classmethod
     def fit(
         cls, split: Split, seed: int, user_features: sp.csr_matrix | None = None,
-        item_features: sp.csr_matrix | None = None,
+        item_features: sp.csr_matrix | None = None, *, components: int = COMPONENTS, epochs: int = EPOCHS,
     ) -> Factors:
         """Fit LightFM with WARP on one thread, on the features of each side, or its identities if there are none."""
         from lightfm import LightFM
 
         warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
         warm_items = np.flatnonzero(split.warm)
-        model = LightFM(no_components=COMPONENTS, loss="warp", learning_rate=LEARNING_RATE, random_state=seed)
+        model = LightFM(no_components=components, loss="warp", learning_rate=LEARNING_RATE, random_state=seed)
         model.fit(
             pair_matrix(split.train)[warm_users][:, warm_items].tocoo(),
             user_features=None if user_features is None else user_features[warm_users],
             item_features=None if item_features is None else item_features[warm_items],
-            epochs=EPOCHS, num_threads=1,
+            epochs=epochs, num_threads=1,
         )  # fmt: skip
         return cls(
             _spread(model.user_embeddings, user_features, warm_users, len(split.users)),
@@ -65,20 +65,44 @@ def _spread(
     return everyone
 
 
-def bags(split: Split, vectorizer: Any, *, own_words: bool = False) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+def bags(
+    split: Split, vectorizer: Any, *, own_words: bool = False, **how: Any
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Return bags of words of all items and of all users' descriptions; (n, 1) zeros if there are no words.
 
     The columns are the words of warm items. With `own_words`, the users' columns are the words of warm users.
+
+    Args:
+        split: its texts.
+        vectorizer: scikit-learn's class.
+        own_words: see above.
+        how: arguments of the class.
     """
     warm_users = np.flatnonzero(np.bincount(split.train.users, minlength=len(split.users)))
     bought, said = split.items.descriptions, split.users.descriptions
-    learned = _vectorizer(vectorizer, [bought[row] for row in np.flatnonzero(split.warm).tolist()])
-    learned_said = _vectorizer(vectorizer, [said[row] for row in warm_users.tolist()]) if own_words else learned
+    learned = _vectorizer(vectorizer, [bought[row] for row in np.flatnonzero(split.warm).tolist()], how)
+    learned_said = _vectorizer(vectorizer, [said[row] for row in warm_users.tolist()], how) if own_words else learned
     return _transform(learned, bought), _transform(learned_said, said)
 
 
-def _vectorizer(vectorizer: Any, texts: Sequence[str]) -> Any:
-    how = {"binary": True} if vectorizer.__name__ == "CountVectorizer" else {"sublinear_tf": True}
+def word_features(split: Split, *, own_words: bool = False) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Return LightFM's features of all items and of all users: their words, each row of length 1.
+
+    LightFM's vector of an entity is the sum over its features. With the value 1 for every word, sixty words would drown
+    everything else; with 1/√n for each of n words, long and short texts weigh the same.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    bought, said = bags(split, CountVectorizer, own_words=own_words, binary=True)
+    return _even(bought), _even(said)
+
+
+def _even(bag: sp.csr_matrix) -> sp.csr_matrix:
+    counts = np.maximum(np.diff(bag.indptr), 1)
+    return sp.csr_matrix(sp.diags_array(1 / np.sqrt(counts)) @ bag, dtype=np.float32)
+
+
+def _vectorizer(vectorizer: Any, texts: Sequence[str], how: Mapping[str, Any]) -> Any:
     # A word in one description only connects it to no other.
     words = Counter(word for text in texts for word in set(tokens_of(text)))
     if max(words.values(), default=0) < _MIN_DESCRIPTIONS:
@@ -94,8 +118,9 @@ def _transform(learned: Any, texts: Sequence[str]) -> sp.csr_matrix:
     return learned.transform(texts).astype(np.float32)
 
 
-def with_identity(features: sp.csr_matrix, warm: NDArray[np.bool_]) -> sp.csr_matrix:
-    """Return the features with one identity column for each warm row before them."""
+def with_identity(features: sp.csr_matrix, warm: NDArray[np.bool_], weight: float = 1.0) -> sp.csr_matrix:
+    """Return the features with one identity column of this weight for each warm row before them."""
     rows = np.flatnonzero(warm)
-    identity = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, np.arange(len(rows)))), (len(warm), len(rows)))
+    values = np.full(len(rows), weight, np.float32)
+    identity = sp.csr_matrix((values, (rows, np.arange(len(rows)))), (len(warm), len(rows)))
     return sp.hstack([identity, features], format="csr", dtype=np.float32)

@@ -42,8 +42,8 @@ def vectors(
 
     Args:
         train: sparse (users, items), 1 for pairs with an interaction.
-        user_tokens: sparse (users, words), 1 where a user's description has a word.
-        item_tokens: sparse (items, words), 1 where an item's description has a word.
+        user_tokens: sparse (users, words), the weight of each word of a user's description.
+        item_tokens: sparse (items, words), likewise of an item's.
         components: LightFM's latent dimensions.
         epochs: LightFM's passes over the interactions.
         learning_rate: LightFM's learning rate.
@@ -57,7 +57,9 @@ def vectors(
         given: dict[str, Any] = {"shape": train.shape, "components": components, "epochs": epochs,
                                  "learning_rate": learning_rate, "seed": seed}  # fmt: skip
         for name, matrix in (("train", train), ("user", user_tokens), ("item", item_tokens)):
-            given[name] = np.stack(matrix.nonzero()).astype(np.int64)
+            cells = matrix.tocoo()
+            given[name] = np.stack(cells.coords).astype(np.int64)
+            given[f"{name}_weights"] = cells.data
         np.savez(asked, **given)
         # -P: the other Python must not import the modules beside this file.
         command = [str(python()), "-P", "-W", "ignore", __file__, str(asked), str(answered)]
@@ -84,7 +86,8 @@ def _run(asked: str, answered: str) -> None:
     for side in ("user", "item"):
         frame = pd.DataFrame(given[side].T, columns=["id", "value"])
         if len(frame):
-            features |= {f"{side}_features_df": frame.assign(feature="token"), f"cat_{side}_features": ["token"]}
+            frame = frame.assign(feature="token", weight=given[f"{side}_weights"])
+            features |= {f"{side}_features_df": frame, f"cat_{side}_features": ["token"]}
     dataset = Dataset.construct(train, **features)
     model = LightFMWrapperModel(
         LightFM(
