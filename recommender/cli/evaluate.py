@@ -78,6 +78,14 @@ def evaluate(
             help="With --split temporal: learn from interactions before this date (UTC; YYYY-MM-DDTHH:MM:SS works too)."
         ),
     ] = None,
+    tuning: Annotated[
+        float,
+        typer.Option(
+            metavar="FACTOR", min=0.0,
+            help="Seconds for choosing the settings of each other method, as a multiple of the seconds that the "
+            "recommender takes to choose and to fit. 0: their defaults.",
+        ),
+    ] = 3.0,
     encoding: EncodingOption = None,
     date_order: DateOrderOption = None,
     model: ModelOption = None,
@@ -126,8 +134,8 @@ def evaluate(
                 how = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
                 tables = _read(items, users, interactions, data, encoder, report, how)
                 found = run(
-                    tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, unfinished=unfinished,
-                    report=report, settings=settings,
+                    tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, tuning=tuning,
+                    unfinished=unfinished, report=report, settings=settings,
                 )  # fmt: skip
         except KeyboardInterrupt:
             kept = f"finished parts are in {unfinished}, and the same command continues from there"
@@ -167,8 +175,16 @@ def show_evaluation(result: dict[str, Any]) -> None:
             cells += [f"{spread:.3f}" if spread is not None else "", interval]
             table.add_row(row["method"], *cells, f"{row['fit_s']:,.1f}", f"{row['score_s']:,.1f}")
         console.print(table)
+    if tuned := _tuned(result["rows"]):
+        console.print(f"\nsettings chosen by trial: {tuned}", soft_wrap=True)
     for note in result["notes"]:
         console.print(note, markup=False, soft_wrap=True)
+
+
+def _tuned(rows: list[dict[str, Any]]) -> str:
+    """What the trials of each method cost, a mean over seeds."""
+    found = {row["method"]: row for row in rows if (row.get("trials") or 0) > 1}
+    return ", ".join(f"{name} {row['trials']:.0f} trials in {row['tuning_s']:,.0f} s" for name, row in found.items())
 
 
 def _bold(cell: str, best: bool) -> str:

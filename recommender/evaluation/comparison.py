@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.data.dataset import Dataset
 from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
 from recommender.evaluation.resume import Arrays, Finished
+from recommender.evaluation.tuned import TUNING, Tuner
 from recommender.measure.metrics import K, Metrics, paired_intervals, rank_metrics
 from recommender.measure.splits import SHOTS, Split, make_splits, pair_matrix
 
@@ -62,7 +64,9 @@ class Evaluation:
         result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (tested,
             mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
             cold_share, ci_low and ci_high (95 % interval of coldstart minus this method in NDCG@20; None in the row of
-            coldstart), fit_s and score_s (means over seeds), and shots in k_shot.
+            coldstart), fit_s and score_s (means over seeds), tuning_s and trials (seconds and number of the trials
+            that chose the method's settings, means over seeds), settings (the chosen ones, one for each seed; the last
+            three are None in the row of coldstart, whose fit_s contains its choice), and shots in k_shot.
         details: data for the report.
     """
 
@@ -72,8 +76,8 @@ class Evaluation:
 
 def evaluate(
     data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
-    methods: Sequence[str] | None = None, settings: Enrichment | None = None, unfinished: Path | None = None,
-    report: Report = no_report,
+    methods: Sequence[str] | None = None, tuning: float = TUNING, settings: Enrichment | None = None,
+    unfinished: Path | None = None, report: Report = no_report,
 ) -> Evaluation:
     """Fit every method on the training part of every seed's split, and compare their rankings of the test part.
 
@@ -84,6 +88,8 @@ def evaluate(
         cutoff: see `make_splits`.
         shots: see `make_splits`.
         methods: methods to compare with; None: all of `METHODS` that can run here.
+        tuning: seconds for choosing the settings of each other method, as a multiple of the seconds that the
+            recommender takes to choose and to fit, which therefore runs first; 0: their defaults.
         settings: settings of a repository for the recommender: event weights, half-life and `evidence_scale`. None: the
             defaults, and a half-life chosen by `fit_tuned`. The test part does not depend on them.
         unfinished: a folder for intermediate results, so that the same call resumes an interrupted evaluation; remove
@@ -91,18 +97,20 @@ def evaluate(
         report: called with (stage, done, total).
 
     Raises:
-        ColdStartError: as `make_splits`; seeds below 1; a method that is unknown or cannot run here; scores that are
-            not finite.
+        ColdStartError: as `make_splits`; seeds below 1; `tuning` below 0; a method that is unknown or cannot run here;
+            scores that are not finite.
     """
     if seeds < 1:
         raise ColdStartError(f"seeds is {seeds}; it must be at least 1")
+    if tuning < 0:
+        raise ColdStartError(f"tuning is {tuning}; it must be at least 0")
     left_out = missing()
     others = [name for name in METHODS if name not in left_out] if methods is None else list(methods)
     for name in others:
         if name not in METHODS or name in left_out:
             raise ColdStartError(left_out.get(name) or f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     versions = _versions(data)
-    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, versions, settings))
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, tuning, versions, settings))
     asked = _Asked([*others, OURS])
     for seed in range(seeds):
         parts = make_splits(
@@ -111,15 +119,17 @@ def evaluate(
         )  # fmt: skip
         for number, part in enumerate(parts):
             stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
-            for done, method in enumerate(others):
-                report(stage, done, len(others) + 1)
-                asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, seed)))
-            report(stage, len(others), len(others) + 1)
+            report(stage, 0, len(others) + 1)
             kept = finished.folder("model") if not seed and not number else None
             ours = _Ours(part, seed, settings, report, kept)
-            asked.add(OURS, part, seed, finished.get(f"{stage} {OURS}", ours.run))
+            found = finished.get(f"{stage} {OURS}", ours.run)
+            asked.add(OURS, part, seed, found)
             if not seed and not number:
                 model, first = ours.model(), part
+            tuner = Tuner(part, seed, tuning * float(found["costs"][0]), report)
+            for done, method in enumerate(others, 1):
+                report(stage, done, len(others) + 1)
+                asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, tuner)))
             report(stage, len(others) + 1, len(others) + 1)
     result = {
         "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
@@ -165,10 +175,10 @@ def _asked_rows(split: Split, candidates: str) -> NDArray[np.int64]:
     return split.asked[np.asarray(split.wanted[split.asked][:, mask].sum(axis=1)).ravel() > 0]
 
 
-def _run(split: Split, method: str, seed: int) -> Arrays:
-    began = time.perf_counter()
-    scorer = METHODS[method](split, seed)
-    return _packed(split, scorer, method, time.perf_counter() - began)
+def _run(split: Split, method: str, tuner: Tuner) -> Arrays:
+    tuned = tuner.fit(method)
+    arrays = _packed(split, tuned.scorer, method, tuned.fit_s, tuned.tuning_s, tuned.trials)
+    return arrays | {"settings": np.array(json.dumps(tuned.settings))}
 
 
 class _Ours:
@@ -198,9 +208,11 @@ class _Ours:
         return self._model
 
 
-def _packed(split: Split, scorer: Scorer, method: str, fit_s: float) -> Arrays:
+def _packed(
+    split: Split, scorer: Scorer, method: str, fit_s: float, tuning_s: float = 0.0, trials: int = 0
+) -> Arrays:
     metrics, score_s = _measure(split, scorer, method)
-    arrays = {"seconds": np.array([fit_s, score_s])}
+    arrays: Arrays = {"costs": np.array([fit_s, score_s, tuning_s, trials])}
     for name, found in metrics.items():
         arrays |= {f"{name}/{field.name}": getattr(found, field.name) for field in fields(Metrics)}
     return arrays
@@ -214,10 +226,13 @@ class _Asked:
         self._users: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
         self._history: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
         self._found: dict[tuple[int | None, str, str], dict[int, Metrics]] = {}
-        self._seconds: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
+        self._costs: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
+        self._settings: dict[tuple[int | None, str], list[dict[str, Any]]] = {}
 
     def add(self, method: str, split: Split, seed: int, arrays: Arrays) -> None:
-        self._seconds.setdefault((split.shots, method), []).append(arrays["seconds"])
+        self._costs.setdefault((split.shots, method), []).append(arrays["costs"])
+        if method != OURS:
+            self._settings.setdefault((split.shots, method), []).append(json.loads(str(arrays["settings"])))
         items = np.diff(pair_matrix(split.train).indptr).astype(np.int64)
         for name in _masks(split):
             metrics = Metrics(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Metrics)})
@@ -237,7 +252,7 @@ class _Asked:
             for method, (low, high) in zip(self._methods, intervals.tolist(), strict=True):
                 found = list(self._found[shots, candidates, method].values())
                 means = [metrics.means() for metrics in found]
-                fit_s, score_s = np.mean(self._seconds[shots, method], axis=0).tolist()
+                fit_s, score_s, tuning_s, trials = np.mean(self._costs[shots, method], axis=0).tolist()
                 spread = float(np.std([mean[f"ndcg@{K}"] for mean in means], ddof=1)) if len(means) > 1 else None
                 rows.append(
                     {"method": method, "candidates": candidates}
@@ -247,6 +262,11 @@ class _Asked:
                     | {f"ndcg@{K}_std": spread}
                     | {"ci_low": None if method == OURS else low, "ci_high": None if method == OURS else high}
                     | {"fit_s": fit_s, "score_s": score_s}
+                    | dict.fromkeys(("tuning_s", "trials", "settings"))
+                    | (
+                        {} if method == OURS
+                        else {"tuning_s": tuning_s, "trials": trials, "settings": self._settings[shots, method]}
+                    )
                 )
         return rows
 

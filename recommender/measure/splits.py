@@ -134,6 +134,28 @@ def make_splits(
     return [_split(kind, interactions, part, users, items, groups, searchers) for part in parts]
 
 
+def divide(
+    kind: str, interactions: Interactions, held_out: Mask, users: Entities, items: Entities, groups: Sequence[str], *,
+    ask: Mask | None = None, searchers: Searchers | None = None,
+) -> Split:
+    """Split the interactions by a mask of those that are held out; everything else is as in `make_splits`.
+
+    Args:
+        kind: one of `SPLITS`.
+        interactions: all interactions.
+        held_out: (interactions,), the test part.
+        users: features of `interactions.user_ids`; their profiles are rebuilt.
+        items: features of `interactions.item_ids`; their profiles are rebuilt.
+        groups: the group of each item.
+        ask: (users,), those who may be tested; None: those with training interactions.
+        searchers: `users` with their searches; None if there are none.
+
+    Raises:
+        ColdStartError: no training interactions, or no user to test.
+    """
+    return _split(kind, interactions, _Part(~held_out, held_out, ask), users, items, groups, searchers)
+
+
 @dataclass(frozen=True)
 class _Part:
     """One split of the interactions, as masks.

@@ -115,8 +115,8 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
     must("coldstart", "sql", "-c", query, cwd=trained)
     files = ("--items", "by_stem.parquet", "--interactions", "data/interactions.parquet")
     shown = must(
-        "coldstart", "evaluate", *files, "--group-column", "stem", "--seeds", "1", "--json", "table.json",
-        "--html", "table.html", cwd=trained,
+        "coldstart", "evaluate", *files, "--group-column", "stem", "--seeds", "1", "--tuning", "0",
+        "--json", "table.json", "--html", "table.html", cwd=trained,
     )  # fmt: skip
     table = json.loads((trained / "table.json").read_text())
     assert (table["split"], table["seeds"]) == ("item_cold", 1)

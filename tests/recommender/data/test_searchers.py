@@ -147,5 +147,5 @@ def test_what_is_finished_without_searches_is_no_result_with_them(shop: Dataset,
     original = baselines.METHODS["popularity"]
     monkeypatch.setitem(baselines.METHODS, "popularity", lambda held, seed: fitted.append(held) or original(held, seed))
     for data in (shop, shop, replace(shop, searchers=None)):
-        evaluate(data, "user_cold", seeds=1, methods=["popularity"], unfinished=tmp_path / "unfinished")
+        evaluate(data, "user_cold", seeds=1, methods=["popularity"], tuning=0, unfinished=tmp_path / "unfinished")
     assert len(fitted) == 2

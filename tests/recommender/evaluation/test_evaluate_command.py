@@ -38,8 +38,8 @@ def test_every_split_is_evaluated_here() -> None:
 def test_a_split_is_evaluated_from_the_command_line(split: str, shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     printed = must(
-        "coldstart", "evaluate", "--data", shop / "data", "--split", split, "--seeds", "1", "--json", out,
-        *OPTIONS.get(split, []), cwd=tmp_path,
+        "coldstart", "evaluate", "--data", shop / "data", "--split", split, "--seeds", "1", "--tuning", "0.2",
+        "--json", out, *OPTIONS.get(split, []), cwd=tmp_path,
     )  # fmt: skip
     result: dict[str, Any] = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
     assert (result["split"], result["seeds"]) == (split, 1)
@@ -55,6 +55,8 @@ def test_a_split_is_evaluated_from_the_command_line(split: str, shop: Path, tmp_
         assert min(row["fit_s"], row["score_s"]) >= 0
         if row["method"] != OURS:
             assert row["ci_low"] <= row["ci_high"]
+            assert row["trials"] >= 1
+            assert row["tuning_s"] > 0
         elif row["candidates"] == "overall":
             assert row["auc"] > 0.55  # chance is a half
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))

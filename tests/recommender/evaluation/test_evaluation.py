@@ -39,7 +39,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def found(data) -> Evaluation:
-    return evaluate(data, "item_cold", seeds=2, methods=OTHERS)
+    return evaluate(data, "item_cold", seeds=2, methods=OTHERS, tuning=0)
 
 
 def test_the_result_is_json_in_the_promised_shape(found) -> None:
@@ -47,7 +47,8 @@ def test_the_result_is_json_in_the_promised_shape(found) -> None:
     assert {"dataset", "split", "seeds", "rows", "versions"} <= set(result)
     assert (result["dataset"], result["split"], result["seeds"]) == ("world", "item_cold", 2)
     promised = {"method", "candidates", "ndcg@20", "recall@20", "precision@10", "auc", "ci_low", "ci_high", "fit_s",
-                "score_s", "coverage", "cold_share", "ndcg@20_std", "users"}  # fmt: skip
+                "score_s", "coverage", "cold_share", "ndcg@20_std", "users", "tuning_s", "trials",
+                "settings"}  # fmt: skip
     assert all(set(row) == promised for row in result["rows"])
     assert [(row["candidates"], row["method"]) for row in result["rows"]] == [
         (name, method) for name in ("cold", "overall") for method in (*OTHERS, "coldstart")
@@ -147,21 +148,24 @@ def watched(monkeypatch, *, stop_at: str = "") -> Watched:
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(data, found, monkeypatch, tmp_path) -> None:
     unfinished = tmp_path / "out.json.unfinished"
+    how = {"split": "item_cold", "seeds": 2, "methods": OTHERS, "tuning": 0, "unfinished": unfinished}
     with monkeypatch.context() as stopping:
         watched(stopping, stop_at="TF-IDF cosine")
         with pytest.raises(KeyboardInterrupt):
-            evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished)
+            evaluate(data, **how)
     with monkeypatch.context() as going_on:
         seen = watched(going_on)
-        again = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished, report=seen.report)
-        assert seen.fitted == ["TF-IDF cosine", "coldstart", *OTHERS, "coldstart"]
+        again = evaluate(data, **how, report=seen.report)
+        assert seen.fitted == ["TF-IDF cosine", "coldstart", *OTHERS]
     with monkeypatch.context() as all_there:
         seen = watched(all_there)
-        third = evaluate(data, "item_cold", seeds=2, methods=OTHERS, unfinished=unfinished, report=seen.report)
+        third = evaluate(data, **how, report=seen.report)
         assert seen.fitted == []
         other = replace(data, interactions=data.interactions.select(np.arange(1_200) > 3))
-        evaluate(other, "item_cold", seeds=1, methods=["popularity"], unfinished=unfinished, report=seen.report)
-        assert seen.fitted == ["popularity", "coldstart"], "results of other data are no results"
+        evaluate(
+            other, "item_cold", seeds=1, methods=["popularity"], tuning=0, unfinished=unfinished, report=seen.report
+        )
+        assert seen.fitted == ["coldstart", "popularity"], "results of other data are no results"
     for late in (again, third):
         for row, expected in zip(late.result["rows"], found.result["rows"], strict=True):
             assert {**row, "fit_s": 0, "score_s": 0} == {**expected, "fit_s": 0, "score_s": 0}
@@ -177,12 +181,12 @@ def test_results_under_other_weights_types_of_events_or_code_are_no_results(
     def run(data: Dataset, settings: Enrichment | None = None) -> list[str]:
         seen.fitted.clear()
         evaluate(
-            data, "item_cold", seeds=1, methods=["popularity"], settings=settings, unfinished=unfinished,
+            data, "item_cold", seeds=1, methods=["popularity"], tuning=0, settings=settings, unfinished=unfinished,
             report=seen.report,
         )  # fmt: skip
         return list(seen.fitted)
 
-    anew = ["popularity", "coldstart"]
+    anew = ["coldstart", "popularity"]
     assert run(data) == anew
     assert run(data) == []
     assert run(data, Enrichment(event_weights={"view": 0.3})) == anew
@@ -219,6 +223,8 @@ def test_what_cannot_be_compared_says_so(data, monkeypatch) -> None:
         evaluate(data, "item_cold", methods=["best"])
     with pytest.raises(ColdStartError, match="seeds is 0"):
         evaluate(data, "item_cold", seeds=0)
+    with pytest.raises(ColdStartError, match="tuning is -1"):
+        evaluate(data, "item_cold", tuning=-1)
     nothing = np.full((100, 100), np.nan)
     monkeypatch.setitem(baselines.METHODS, "popularity", lambda split, seed: lambda rows: nothing[: len(rows)])
     with pytest.raises(ColdStartError, match="popularity: scores must be"):
@@ -367,7 +373,7 @@ def test_an_encoder_that_is_named_comes_before_the_repositorys(app, files, repo)
 def test_a_second_evaluation_into_one_file_is_refused_while_the_first_runs(app, files, repo, monkeypatch) -> None:
     leave(monkeypatch, ["popularity"])
     out, page = files / "out.json", files / "report.html"
-    asked = ("--data", files, "--seeds", "1", "--repo", repo, "--json")
+    asked = ("--data", files, "--seeds", "1", "--tuning", "0", "--repo", repo, "--json")
     refused = []
 
     def fit_beside_another(split, seed):

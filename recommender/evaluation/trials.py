@@ -1,0 +1,208 @@
+"""Choose a method's settings by trial within the training part of a split, with a budget of seconds.
+
+The training part is divided as for our own recommender (`recommender.tuning.validation.held_out`). No trial sees a test
+pair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from coldstart_udfs.errors import ColdStartError
+from recommender.data.interactions import Interactions
+from recommender.evaluation.baselines import Scorer, Scores
+from recommender.measure.metrics import rank_metrics
+from recommender.measure.splits import SHOTS, Split, divide
+from recommender.tuning.validation import held_out, made_cold
+
+Settings: TypeAlias = Mapping[str, Any]
+Mask: TypeAlias = NDArray[np.bool_]
+
+# Of a cold item's score, in standard deviations of the user's scores of warm items; the smaller is preferred.
+OFFSETS = (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+# Only these splits ask for many new items; elsewhere those that the validation makes cold would be too many.
+_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
+_NEW_USERS = ("user_cold", "both_cold")
+# Of so few users nothing can be said; the methods keep their defaults.
+_FEWEST_RANKINGS = 10
+# Rankings of one trial: this many users, fewer where there are very many items.
+_MOST_USERS, _FEWEST_USERS, _MOST_SCORES = 1_000, 400, 4_000_000
+
+
+def grid(**axes: Sequence[Any]) -> list[Settings]:
+    """Return all combinations, those of likely values first: the nearer to the beginning of each axis, the earlier.
+
+    >>> grid(components=(64, 128), epochs=(15, 30))
+    [{'components': 64, 'epochs': 15}, {'components': 64, 'epochs': 30}, {'components': 128, 'epochs': 15}, \
+{'components': 128, 'epochs': 30}]
+    """
+    places = sorted(product(*(range(len(values)) for values in axes.values())), key=sum)
+    return [
+        {name: values[place] for (name, values), place in zip(axes.items(), row, strict=True)} for row in places
+    ]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the trials found.
+
+    Attributes:
+        best: the best settings.
+        scores: of the best settings, shape (validation users, items).
+        count: number of trials.
+    """
+
+    best: Settings
+    scores: Scores
+    count: int
+
+
+def run_trials(
+    candidates: Sequence[Settings], score: Callable[[Settings], Scores], quality: Callable[[Scores], float],
+    budget: float, *, work: Callable[[Settings], float] = lambda settings: 1.0,
+    clock: Callable[[], float] = time.perf_counter, progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trials:
+    """Try settings in this order while there is time; the best by quality, the earlier among equals.
+
+    The first trial always runs. Of the others, those run that are predicted to end within the budget: the seconds of
+    the latest trial with the most work so far, times the ratio of their work.
+
+    Args:
+        candidates: the settings, at least one; the defaults first.
+        score: fits with settings, and returns the scores of the validation users.
+        quality: of scores; higher is better.
+        budget: seconds.
+        work: the relative seconds that settings take.
+        clock: seconds now.
+        progress: told (tried or left out, all) settings.
+    """
+    began = clock()
+    first, *others = candidates
+    scores = score(first)
+    best, value, count = (first, scores), quality(scores), 1
+    most = work(first), clock() - began
+    for done, settings in enumerate(others, 1):
+        progress(done, len(candidates))
+        started, needed = clock(), work(settings)
+        if started - began + most[1] * needed / most[0] > budget:
+            continue
+        scores = score(settings)
+        found, count = quality(scores), count + 1
+        if needed >= most[0]:
+            most = needed, clock() - started
+        if found > value:
+            best, value = (settings, scores), found
+    progress(len(candidates), len(candidates))
+    return Trials(*best, count)
+
+
+def validation_of(split: Split, seed: int) -> Split | None:
+    """Divide the training part of a split as it was divided itself; None if it is too small.
+
+    Users are asked as in the split: those without history, those with few interactions, or the others; if there are
+    fewer than 10 of them, everybody. Items that nobody has in the training part are not ranked: they cannot be wanted
+    here, and are the wanted ones of the test.
+
+    Args:
+        split: only its training part, texts and kind are used.
+        seed: of the division, as for our own recommender.
+    """
+    train = split.train
+    held = held_out(train, split.items, split.kind, split.groups, seed)
+    impossible = np.bincount(train.items, minlength=len(split.items)) == 0
+    if split.kind not in _NEW_ITEMS:
+        impossible |= made_cold(split.groups, seed)
+    ask = _asked(split, train.select(~held), train.select(held & ~impossible[train.items]), seed)
+    try:
+        found = divide(
+            split.kind, train, held, split.users, split.items, split.groups, ask=ask, searchers=split.searchers
+        )
+    except ColdStartError:
+        return None
+    return _without(found, impossible)
+
+
+def _asked(split: Split, learned: Interactions, held: Interactions, seed: int) -> Mask:
+    """(users,): who is asked, drawn from those who want an item."""
+    n = len(split.users)
+    history = np.bincount(learned.pairs().users, minlength=n)
+    wanting = np.bincount(held.users[np.isnat(held.returned)], minlength=n) > 0
+    able = history > 0
+    if split.kind in _NEW_USERS:
+        able = ~able
+    elif split.kind == "k_shot":
+        able &= history <= max(SHOTS)
+    rows = np.flatnonzero(wanting & able)
+    if len(rows) < _FEWEST_RANKINGS:
+        rows = np.flatnonzero(wanting)
+    most = min(_MOST_USERS, max(_MOST_SCORES // len(split.items), _FEWEST_USERS))
+    asked = np.zeros(n, dtype=bool)
+    asked[np.random.default_rng(seed).permutation(rows)[:most]] = True
+    return asked
+
+
+def _without(split: Split, items: Mask) -> Split | None:
+    """The same split, in which some items are no candidates for those who are asked."""
+    rows = np.repeat(split.asked, items.sum())
+    columns = np.tile(np.flatnonzero(items), len(split.asked))
+    out = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), split.excluded.shape)
+    wanted = (split.wanted @ sp.diags_array((~items).astype(np.float32))).tocsr()
+    wanted.eliminate_zeros()
+    asked = split.asked[np.diff(wanted.indptr)[split.asked] > 0]
+    if len(asked) < _FEWEST_RANKINGS:
+        return None
+    return replace(split, wanted=wanted, excluded=split.excluded.maximum(out).tocsr(), asked=asked)
+
+
+def quality(split: Split, scores: Scores) -> float:
+    """NDCG@20 of all rankings: of each user's cold candidates, and of their warm ones, where one is wanted.
+
+    The constant for cold items does not change it.
+
+    Args:
+        split: n users are asked.
+        scores: (n, items), of them.
+    """
+    values = np.concatenate([_ndcg(split, scores, candidates) for candidates in (split.cold, split.warm)])
+    return float(values.mean()) if len(values) else 0.0
+
+
+def best_offset(split: Split, scores: Scores) -> float:
+    """The constant for cold items with the best NDCG@20 of all candidates together; see `quality` for the arguments."""
+    everything = np.ones(len(split.items), dtype=bool)
+    return max(OFFSETS, key=lambda offset: float(_ndcg(split, _raised(split, scores, offset), everything).mean()))
+
+
+def raised(split: Split, scorer: Scorer, offset: float) -> Scorer:
+    """Add a constant to the scores of items without training interactions: only candidates overall are ranked anew.
+
+    Args:
+        split: which items these are.
+        scorer: scores of all items.
+        offset: in standard deviations of the user's scores of warm items.
+    """
+    return (lambda rows: _raised(split, scorer(rows), offset)) if offset else scorer
+
+
+def _raised(split: Split, scores: Scores, offset: float) -> Scores:
+    # With float64, a large constant does not round different scores to equal ones.
+    changed = np.array(scores, dtype=np.float64)
+    changed[:, ~split.warm] += offset * changed[:, split.warm].std(axis=1, keepdims=True)
+    return changed
+
+
+def _ndcg(split: Split, scores: Scores, candidates: Mask) -> NDArray[np.float64]:
+    wanted = split.wanted[split.asked][:, candidates].toarray() > 0
+    able = wanted.any(axis=1)
+    if not able.any():
+        return np.zeros(0)
+    known = split.excluded[split.asked[able]][:, candidates].toarray() > 0
+    return rank_metrics(scores[np.ix_(able, candidates)], wanted[able], known).ndcg
