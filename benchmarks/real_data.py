@@ -1,7 +1,7 @@
 """Convert the data sets of the recommender's benchmark to the data contract.
 
-Online Retail is part of the repository. Complete Journey and Stack Exchange are read from folders of raw Parquet files
-(`--data-dir` of bench_recommender.py); tests/data contains small samples of both with their licences.
+Online Retail is part of the repository. The others are read from folders of raw Parquet files (`--data-dir` of
+bench_recommender.py); tests/data contains small samples of Complete Journey and Stack Exchange with their licences.
 """
 
 from __future__ import annotations
@@ -46,17 +46,38 @@ CREATE TABLE items AS
 SELECT Id AS item_id, question_text(Title, Tags, Body) AS description, CreationDate::TIMESTAMP AS event_timestamp,
     regexp_extract_all(Tags, '[^<>|]+') AS tags
 FROM questions WHERE Id IN (SELECT item_id FROM answered);
+CREATE TABLE interactions AS SELECT *, 'interaction' AS event_type FROM answered;
+"""
+_ABOUT_ME = """
 CREATE TABLE users AS
 SELECT user_id, nullif(plain_text(AboutMe), '') AS description
 FROM (SELECT DISTINCT user_id FROM answered) LEFT JOIN '{source}/users.parquet' ON Id = user_id;
-CREATE TABLE interactions AS SELECT *, 'interaction' AS event_type FROM answered;
+"""
+_SILENT = "CREATE TABLE users AS SELECT DISTINCT user_id, NULL::VARCHAR AS description FROM interactions;"
+
+# A user's own statements are not their description: they agree with them, and the same text is an item. Votes have no
+# time.
+_POLIS = """
+CREATE TABLE interactions AS
+SELECT DISTINCT user_id, item_id, 'interaction' AS event_type
+FROM '{source}/votes.parquet' SEMI JOIN '{source}/statements.parquet' USING (item_id)
+WHERE vote = 1;
+CREATE TABLE items AS
+SELECT item_id, description, created AS event_timestamp
+FROM '{source}/statements.parquet' SEMI JOIN interactions USING (item_id);
 """
 
-_SCRIPTS = {"complete-journey": _COMPLETE_JOURNEY, "stackexchange-quantum": _STACK_EXCHANGE}
+_SCRIPTS = {
+    "complete-journey": _COMPLETE_JOURNEY, "stackexchange-quantum": _STACK_EXCHANGE + _ABOUT_ME,
+    "stackexchange-beer": _STACK_EXCHANGE + _SILENT, "polis-vtaiwan": _POLIS + _SILENT,
+    "polis-austria": _POLIS + _SILENT,
+}  # fmt: skip
 _FILES = {
     "complete-journey": ("transactions_sample.parquet", "products.parquet", "demographics.parquet"),
-    "stackexchange-quantum": ("posts.parquet", "users.parquet"),
-}
+    "stackexchange-quantum": ("posts.parquet", "users.parquet"), "stackexchange-beer": ("posts.parquet",),
+    "polis-vtaiwan": ("statements.parquet", "votes.parquet"),
+    "polis-austria": ("statements.parquet", "votes.parquet"),
+}  # fmt: skip
 NAMES = ("online-retail", *_SCRIPTS)
 
 
@@ -87,7 +108,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
     """Write items, users and interactions of one data set as Parquet, for `recommender.data.tables.ingest`.
 
     Args:
-        name: complete-journey or stackexchange-quantum.
+        name: one of `NAMES` except online-retail.
         source: the folder of its raw files.
         out: the output folder.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -109,6 +110,35 @@ def test_who_says_nothing_about_himself_has_no_description(quantum: Path) -> Non
     assert said == [(57, 34, True)]
     words = rows(f"SELECT description FROM '{quantum}/users.parquet' WHERE user_id = '391'")
     assert words == [("PhD student researching Architectures for Quantum Computation.",)]
+
+
+def test_without_a_file_of_users_those_who_answer_are_the_users(tmp_path: Path) -> None:
+    """stackexchange-beer has posts alone."""
+    (tmp_path / "raw").mkdir()
+    shutil.copy(SLICES / "stackexchange-quantum" / "posts.parquet", tmp_path / "raw")
+    counts = contract_tables("stackexchange-beer", tmp_path / "raw", tmp_path / "out")
+    assert counts == {"items": 101, "users": 57, "interactions": 170}
+    assert rows(f"SELECT count(description) FROM '{tmp_path}/out/users.parquet'") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["polis-vtaiwan", "polis-austria"])
+def test_who_agrees_with_a_statement_takes_it_and_other_votes_are_nothing(name: str, tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        con.execute("""CREATE TABLE statements AS SELECT * FROM (VALUES
+            ('0', 'u2', '計程車應該合法', TIMESTAMP '2016-01-04'), ('1', 'u1', 'Uber 比較方便', TIMESTAMP '2016-01-05'),
+            ('2', 'u1', 'nobody agrees', TIMESTAMP '2016-01-06')) AS t(item_id, author_id, description, created)""")
+        con.execute("""CREATE TABLE votes AS SELECT * FROM (VALUES
+            ('u1', '1', 1), ('u1', '0', -1), ('u2', '0', 1), ('u2', '2', 0), ('u3', '0', 1), ('u3', '1', 1),
+            ('u4', '1', -1), ('u3', '9', 1)) AS t(user_id, item_id, vote)""")
+        for table in ("statements", "votes"):
+            con.execute(f"COPY {table} TO '{tmp_path / table}.parquet' (FORMAT parquet)")
+    assert contract_tables(name, tmp_path, tmp_path / "out") == {"items": 2, "users": 3, "interactions": 4}
+    pairs = rows(f"SELECT user_id, item_id FROM '{tmp_path}/out/interactions.parquet' ORDER BY ALL")
+    assert pairs == [("u1", "1"), ("u2", "0"), ("u3", "0"), ("u3", "1")]
+    texts = rows(f"SELECT item_id, description FROM '{tmp_path}/out/items.parquet' ORDER BY 1")
+    assert texts == [("0", "計程車應該合法"), ("1", "Uber 比較方便")]
+    # What u1 wrote is what u1 agrees with: as their description it would give the answer away.
+    assert rows(f"SELECT count(description) FROM '{tmp_path}/out/users.parquet'") == [(0,)]
 
 
 def test_online_retail_gets_the_stem_that_variants_share(tmp_path: Path) -> None:
