@@ -64,8 +64,10 @@ bench-scale: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_scale.py $(SIZES)
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
+# SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.
 bench-recommender: $(VENV)/.installed-all $(VENV)/rectools/.installed
-	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA))
+	@$(BIN)/python -W ignore benchmarks/bench_recommender.py $(if $(DATA),--data-dir $(DATA)) \
+		$(if $(SETS),--sets $(SETS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TUNING),--tuning $(TUNING)) $(if $(ONLY),--only $(ONLY))
 
 # The documentation: reference pages from the code, then the site in docs/_build. A broken link is an error.
 docs: $(VENV)/.installed

@@ -31,15 +31,25 @@ ONLINE_RETAIL = NAMES[0]
 _BLOCK = 512
 
 
-def make_tables(data_dir: Path | None) -> list[str]:
-    """Write the tables of every available data set, encode their texts, and return the data sets' names."""
+def make_tables(data_dir: Path | None, sets: Sequence[str] | None = None) -> list[str]:
+    """Write the tables of data sets, encode their texts, and return the data sets' names.
+
+    Online Retail's are always written, because the other sections measure on it.
+
+    Args:
+        data_dir: contains the folders of the other data sets' raw files.
+        sets: names of data sets; None: all whose files are there.
+    """
     sources = {ONLINE_RETAIL: ROOT / "examples" / "online_retail"}
     sources |= {name: data_dir / name for name in NAMES[1:] if data_dir and (data_dir / name).is_dir()}
-    for name, source in sources.items():
+    if absent := sorted(set(sets or ()) - set(sources)):
+        raise SystemExit(f"the raw files of {', '.join(absent)} are not there; give --data-dir, a folder with theirs")
+    names = [name for name in sources if sets is None or name in sets]
+    for name in dict.fromkeys((*names, ONLINE_RETAIL)):
         told(f"preparing {name}")
-        contract_tables(name, source, _tables(name))
+        contract_tables(name, sources[name], _tables(name))
         dataset(name)
-    return list(sources)
+    return names
 
 
 @lru_cache(maxsize=1)
