@@ -175,16 +175,8 @@ def show_evaluation(result: dict[str, Any]) -> None:
             cells += [f"{spread:.3f}" if spread is not None else "", interval]
             table.add_row(row["method"], *cells, f"{row['fit_s']:,.1f}", f"{row['score_s']:,.1f}")
         console.print(table)
-    if tuned := _tuned(result["rows"]):
-        console.print(f"\nsettings chosen by trial: {tuned}", soft_wrap=True)
     for note in result["notes"]:
         console.print(note, markup=False, soft_wrap=True)
-
-
-def _tuned(rows: list[dict[str, Any]]) -> str:
-    """What the trials of each method cost, a mean over seeds."""
-    found = {row["method"]: row for row in rows if (row.get("trials") or 0) > 1}
-    return ", ".join(f"{name} {row['trials']:.0f} trials in {row['tuning_s']:,.0f} s" for name, row in found.items())
 
 
 def _bold(cell: str, best: bool) -> str:

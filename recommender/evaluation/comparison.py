@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 import coldstart_udfs
@@ -25,16 +26,16 @@ from recommender.data.dataset import Dataset
 from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
 from recommender.evaluation.resume import Arrays, Finished
 from recommender.evaluation.tuned import TUNING, Tuner
-from recommender.measure.metrics import K, Metrics, paired_intervals, rank_metrics
-from recommender.measure.splits import SHOTS, Split, make_splits, pair_matrix
+from recommender.measure.intervals import ByItem, intervals
+from recommender.measure.metrics import K, Metrics, rank_metrics
+from recommender.measure.splits import CANDIDATES, SHOTS, Candidates, Split, make_splits, pair_matrix
 
 if TYPE_CHECKING:
     from coldstart_udfs.settings import Enrichment
     from recommender.model.recommender import HybridRecommender
 
-CANDIDATES = ("cold", "warm", "overall")
-# One block of scores, over all items, is about 100 MB of float32.
-_BLOCK = 25_000_000
+# One block of scores, over all items, is about 32 MB of float32; larger ones are slower to copy and to sort.
+_BLOCK = 8_000_000
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "duckdb", "implicit")
 
 
@@ -46,12 +47,16 @@ class Details:
     Attributes:
         per_user: by method and candidates, NDCG@20 of each tested user, seed after seed (k_shot: shots after shots).
         history: by candidates, number of items of each of these users in the training part, in the same order.
+        users: by candidates, these users' row numbers, in the same order.
+        draws: by candidates, the seed of each of these values.
         model: the recommender of the first seed.
         split: the split of `model`.
     """
 
     per_user: dict[tuple[str, str], NDArray[np.float64]]
     history: dict[str, NDArray[np.int64]]
+    users: dict[str, NDArray[np.int64]]
+    draws: dict[str, NDArray[np.int64]]
     model: HybridRecommender
     split: Split
 
@@ -63,10 +68,11 @@ class Evaluation:
     Attributes:
         result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (tested,
             mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
-            cold_share, ci_low and ci_high (95 % interval of coldstart minus this method in NDCG@20; None in the row of
-            coldstart), fit_s and score_s (means over seeds), tuning_s and trials (seconds and number of the trials
-            that chose the method's settings, means over seeds), settings (the chosen ones, one for each seed; the last
-            three are None in the row of coldstart, whose fit_s contains its choice), and shots in k_shot.
+            cold_share, ci_low and ci_high (95 % interval of coldstart minus this method in NDCG@20, see
+            `recommender.measure.intervals`; None in the row of coldstart), fit_s and score_s (means over seeds),
+            tuning_s and trials (seconds and number of the trials that chose the method's settings, means over seeds),
+            settings (the chosen ones, one for each seed; the last three are None in the row of coldstart, whose fit_s
+            contains its choice), and shots in k_shot. The last note says the seconds of each method.
         details: data for the report.
     """
 
@@ -111,7 +117,8 @@ def evaluate(
             raise ColdStartError(left_out.get(name) or f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     versions = _versions(data)
     finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, tuning, versions, settings))
-    asked = _Asked([*others, OURS])
+    compared = [*others, OURS]
+    asked = _Asked(compared)
     for seed in range(seeds):
         parts = make_splits(
             data.interactions, data.users, data.items, split, seed=seed, groups=data.groups, cutoff=cutoff, shots=shots,
@@ -119,21 +126,23 @@ def evaluate(
         )  # fmt: skip
         for number, part in enumerate(parts):
             stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
-            report(stage, 0, len(others) + 1)
+            asked.ask(part, seed)
             kept = finished.folder("model") if not seed and not number else None
             ours = _Ours(part, seed, settings, report, kept)
+            report(stage, 0, len(compared))
             found = finished.get(f"{stage} {OURS}", ours.run)
             asked.add(OURS, part, seed, found)
-            if not seed and not number:
-                model, first = ours.model(), part
             tuner = Tuner(part, seed, tuning * float(found["costs"][0]), report)
             for done, method in enumerate(others, 1):
-                report(stage, done, len(others) + 1)
+                report(stage, done, len(compared))
                 asked.add(method, part, seed, finished.get(f"{stage} {method}", partial(_run, part, method, tuner)))
-            report(stage, len(others) + 1, len(others) + 1)
+            report(stage, len(compared), len(compared))
+            if not seed and not number:
+                model, first = ours.model(), part
+    notes = [*data.notes, *(f"{name} is omitted: {left_out[name]}" for name in left_out if methods is None)]
     result = {
         "dataset": data.name, "split": split, "seeds": seeds, "rows": asked.rows(), "versions": versions,
-        "notes": [*data.notes, *(f"{name} is omitted: {left_out[name]}" for name in left_out if methods is None)],
+        "notes": [*notes, asked.cost()],
     }  # fmt: skip
     return Evaluation(result, Details(*asked.per_user(), model, first))
 
@@ -143,9 +152,15 @@ def measure(split: Split, scorer: Scorer, method: str = "the method") -> dict[st
     return _measure(split, scorer, method)[0]
 
 
+def lists_of(split: Split) -> dict[str, Candidates]:
+    """Return the kinds of candidates of which some user wants one."""
+    found = {name: split.candidates(name) for name in CANDIDATES}
+    return {name: candidates for name, candidates in found.items() if len(candidates.users)}
+
+
 def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metrics], float]:
-    masks = _masks(split)
-    blocks: dict[str, list[Metrics]] = {name: [] for name in masks}
+    lists = {name: _List.of(candidates) for name, candidates in lists_of(split).items()}
+    blocks: dict[str, list[Metrics]] = {name: [] for name in lists}
     seconds, step = 0.0, max(_BLOCK // len(split.items), 1)
     for start in range(0, len(split.asked), step):
         rows = split.asked[start : start + step]
@@ -154,25 +169,28 @@ def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metri
         seconds += time.perf_counter() - began
         if scores.shape != (len(rows), len(split.items)) or not np.isfinite(scores).all():
             raise ColdStartError(f"{method}: scores must be finite numbers of shape {(len(rows), len(split.items))}")
-        wanted, known = split.wanted[rows].toarray() > 0, split.excluded[rows].toarray() > 0
-        for name, mask in masks.items():
-            able = wanted[:, mask].any(axis=1)
-            if able.any():
-                block = np.ix_(able, mask)
-                blocks[name].append(rank_metrics(scores[block], wanted[block], known[block], split.cold[mask]))
+        for name, ranked in lists.items():
+            first, last = np.searchsorted(ranked.users, (rows[0], rows[-1] + 1))
+            if first < last:
+                block = scores[np.searchsorted(rows, ranked.users[first:last])].take(ranked.columns, axis=1)
+                wanted, known = ranked.wanted[first:last], ranked.known[first:last]
+                blocks[name].append(rank_metrics(block, wanted, known, split.cold[ranked.columns]))
     return {name: Metrics.of(found) for name, found in blocks.items()}, seconds
 
 
-def _masks(split: Split) -> dict[str, NDArray[np.bool_]]:
-    """The candidates of each kind with a relevant item for some user."""
-    wanted = np.asarray(split.wanted[split.asked].sum(axis=0)).ravel() > 0
-    masks = {"cold": split.cold, "warm": split.warm, "overall": np.ones(len(split.items), dtype=bool)}
-    return {name: mask for name, mask in masks.items() if (wanted & mask).any()}
+@dataclass(frozen=True)
+class _List:
+    """The rows and columns of `Candidates` that are ranked."""
 
+    users: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    wanted: sp.csr_matrix
+    known: sp.csr_matrix
 
-def _asked_rows(split: Split, candidates: str) -> NDArray[np.int64]:
-    mask = _masks(split)[candidates]
-    return split.asked[np.asarray(split.wanted[split.asked][:, mask].sum(axis=1)).ravel() > 0]
+    @classmethod
+    def of(cls, candidates: Candidates) -> _List:
+        users, columns = candidates.users, np.flatnonzero(candidates.items)
+        return cls(users, columns, candidates.wanted[users][:, columns], candidates.excluded[users][:, columns])
 
 
 def _run(split: Split, method: str, tuner: Tuner) -> Arrays:
@@ -218,38 +236,60 @@ def _packed(
     return arrays
 
 
+@dataclass(frozen=True)
+class _Rankings:
+    """Who is asked for one kind of candidates of one split, and who shares what.
+
+    Attributes:
+        users: (n,), row numbers.
+        history: (n,), number of their items in the training part.
+        groups: (candidates,), the number of each item's group.
+        shares: (candidates,), the sum over users who want an item of 1 / number of items that they want.
+    """
+
+    users: NDArray[np.int64]
+    history: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    shares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, candidates: Candidates, split: Split) -> _Rankings:
+        users, wanted = candidates.users, candidates.wanted[candidates.users]
+        history = np.diff(pair_matrix(split.train).indptr).astype(np.int64)[users]
+        _, groups = np.unique(split.groups, return_inverse=True)
+        shares = np.asarray(wanted.T @ (1 / np.diff(wanted.indptr)), dtype=np.float64)
+        return cls(users, history, groups[candidates.items], shares[candidates.items])
+
+
 class _Asked:
     """All measurements, by shots, candidates, method and seed."""
 
     def __init__(self, methods: Sequence[str]) -> None:
         self._methods = methods
-        self._users: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
-        self._history: dict[tuple[int | None, str], dict[int, NDArray[np.int64]]] = {}
+        self._rankings: dict[tuple[int | None, str], dict[int, _Rankings]] = {}
         self._found: dict[tuple[int | None, str, str], dict[int, Metrics]] = {}
         self._costs: dict[tuple[int | None, str], list[NDArray[np.float64]]] = {}
         self._settings: dict[tuple[int | None, str], list[dict[str, Any]]] = {}
+
+    def ask(self, split: Split, seed: int) -> None:
+        for name, candidates in lists_of(split).items():
+            self._rankings.setdefault((split.shots, name), {})[seed] = _Rankings.of(candidates, split)
 
     def add(self, method: str, split: Split, seed: int, arrays: Arrays) -> None:
         self._costs.setdefault((split.shots, method), []).append(arrays["costs"])
         if method != OURS:
             self._settings.setdefault((split.shots, method), []).append(json.loads(str(arrays["settings"])))
-        items = np.diff(pair_matrix(split.train).indptr).astype(np.int64)
-        for name in _masks(split):
-            metrics = Metrics(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Metrics)})
-            self._found.setdefault((split.shots, name, method), {})[seed] = metrics
-            rows = _asked_rows(split, name)
-            self._users.setdefault((split.shots, name), {})[seed] = rows
-            self._history.setdefault((split.shots, name), {})[seed] = items[rows]
+        for (shots, name), rankings in self._rankings.items():
+            if shots == split.shots and seed in rankings:
+                metrics = Metrics(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Metrics)})
+                self._found.setdefault((shots, name, method), {})[seed] = metrics
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of the table, ordered by shots, candidates and method, coldstart last."""
         rows = []
-        for shots, candidates in sorted(self._users, key=lambda key: (key[0] or 0, CANDIDATES.index(key[1]))):
-            values = {m: self._pooled(shots, candidates, m) for m in self._methods}
-            users = np.concatenate(list(self._users[shots, candidates].values()))
-            differences = np.column_stack([values[OURS] - values[method] for method in self._methods])
-            intervals = paired_intervals(differences, users)
-            for method, (low, high) in zip(self._methods, intervals.tolist(), strict=True):
+        for shots, candidates in sorted(self._rankings, key=lambda key: (key[0] or 0, CANDIDATES.index(key[1]))):
+            bounds = self._intervals(shots, candidates)
+            for method, (low, high) in zip(self._methods, bounds.tolist(), strict=True):
                 found = list(self._found[shots, candidates, method].values())
                 means = [metrics.means() for metrics in found]
                 fit_s, score_s, tuning_s, trials = np.mean(self._costs[shots, method], axis=0).tolist()
@@ -270,18 +310,56 @@ class _Asked:
                 )
         return rows
 
-    def per_user(self) -> tuple[dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
-        """Return NDCG@20 and history, pooled over shots and seeds."""
-        keys = sorted(self._users, key=lambda key: key[0] or 0)
+    def cost(self) -> str:
+        """Return the seconds of tuning, fitting and scoring, and the trials, by method, most seconds first."""
+        totals = {name: np.sum([np.sum(self._costs[key], axis=0) for key in self._costs if key[1] == name], axis=0)
+                  for name in self._methods}  # fmt: skip
+        order = sorted(totals, key=lambda name: -totals[name][:3].sum())
+        trials = {name: f" ({costs[3]:.0f} trials)" if costs[3] else "" for name, costs in totals.items()}
+        each = ", ".join(f"{name} {totals[name][:3].sum():,.1f}{trials[name]}" for name in order)
+        everything = sum(float(costs[:3].sum()) for costs in totals.values())
+        return f"Seconds of tuning, fitting and scoring: {everything:,.1f} in all; {each}"
+
+    def per_user(self) -> tuple[
+        dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]],
+        dict[str, NDArray[np.int64]],
+    ]:  # fmt: skip
+        """Return NDCG@20, history, users and draws, pooled over shots and seeds."""
+        keys = sorted(self._rankings, key=lambda key: key[0] or 0)
+        kinds = [name for name in CANDIDATES if any(name == kind for _, kind in keys)]
         values = {
             (method, name): np.concatenate([self._pooled(shots, n, method) for shots, n in keys if n == name])
-            for name in CANDIDATES if any(n == name for _, n in keys) for method in self._methods
+            for name in kinds for method in self._methods
         }  # fmt: skip
-        history = {
-            name: np.concatenate([rows for key in keys if key[1] == name for rows in self._history[key].values()])
-            for _, name in values
+        asked = {
+            name: [each for key in keys if key[1] == name for each in self._rankings[key].items()] for name in kinds
         }
-        return values, history
+        history = {name: np.concatenate([each.history for _, each in of_kind]) for name, of_kind in asked.items()}
+        users = {name: np.concatenate([each.users for _, each in of_kind]) for name, of_kind in asked.items()}
+        draws = {
+            name: np.concatenate([np.full(len(each.users), seed) for seed, each in of_kind])
+            for name, of_kind in asked.items()
+        }
+        return values, history, users, draws
+
+    def _intervals(self, shots: int | None, candidates: str) -> NDArray[np.float64]:
+        """Return (methods, 2): the 95 % intervals of coldstart minus each method in NDCG@20."""
+        ours = self._pooled(shots, candidates, OURS)
+        differences = np.column_stack([ours - self._pooled(shots, candidates, method) for method in self._methods])
+        asked = self._rankings[shots, candidates]
+        found = {method: self._found[shots, candidates, method] for method in self._methods}
+        credits = {seed: [found[OURS][seed].credit - found[method][seed].credit for method in self._methods]
+                   for seed in asked}  # fmt: skip
+        by_item = ByItem(
+            np.concatenate([np.column_stack(credits[seed]) for seed in asked]),
+            np.concatenate([each.shares for each in asked.values()]),
+            np.concatenate([each.groups for each in asked.values()]),
+            np.concatenate([np.full(len(each.groups), seed) for seed, each in asked.items()]),
+        )
+        users = np.concatenate([each.users for each in asked.values()])
+        draws = np.concatenate([np.full(len(each.users), seed) for seed, each in asked.items()])
+        # A difference of NDCG has no larger range, whatever a single user can tell.
+        return np.clip(intervals(differences, users, draws, by_item), -1, 1)
 
     def _pooled(self, shots: int | None, candidates: str, method: str) -> NDArray[np.float64]:
         return np.concatenate([metrics.ndcg for metrics in self._found[shots, candidates, method].values()])

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.interactions import Interactions
 from recommender.evaluation.baselines import Scorer, Scores
 from recommender.measure.metrics import rank_metrics
-from recommender.measure.splits import SHOTS, Split, divide
-from recommender.tuning.validation import held_out, made_cold
+from recommender.measure.splits import SHOTS, Candidates, Split, divide, stable_share
+from recommender.tuning.validation import held_out
 
 Settings: TypeAlias = Mapping[str, Any]
 Mask: TypeAlias = NDArray[np.bool_]
 
 # Of a cold item's score, in standard deviations of the user's scores of warm items; the smaller is preferred.
 OFFSETS = (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-# Only these splits ask for many new items; elsewhere those that the validation makes cold would be too many.
+# Only these splits ask for many new items.
 _NEW_ITEMS = ("item_cold", "both_cold", "temporal")
 _NEW_USERS = ("user_cold", "both_cold")
 # Of so few users nothing can be said; the methods keep their defaults.
@@ -115,19 +114,34 @@ def validation_of(split: Split, seed: int) -> Split | None:
         split: only its training part, texts and kind are used.
         seed: of the division, as for our own recommender.
     """
-    train = split.train
+    train, n = split.train, len(split.items)
     held = held_out(train, split.items, split.kind, split.groups, seed)
-    impossible = np.bincount(train.items, minlength=len(split.items)) == 0
-    if split.kind not in _NEW_ITEMS:
-        impossible |= made_cold(split.groups, seed)
-    ask = _asked(split, train.select(~held), train.select(held & ~impossible[train.items]), seed)
+    learned, wanted = train.select(~held), train.select(held)
+    new = (np.bincount(learned.items, minlength=n) == 0) & (np.bincount(wanted.items, minlength=n) > 0)
     try:
         found = divide(
-            split.kind, train, held, split.users, split.items, split.groups, ask=ask, searchers=split.searchers
-        )
+            split.kind, train, held, split.users, split.items, split.groups, seed=seed,
+            ask=_asked(split, learned, wanted, seed), cold_items=new, listed=_listed(split, held, new, seed),
+            searchers=split.searchers,
+        )  # fmt: skip
     except ColdStartError:
         return None
-    return _without(found, impossible)
+    return found if len(found.asked) >= _FEWEST_RANKINGS else None
+
+
+def _listed(split: Split, held: Mask, new: Mask, seed: int) -> Mask | None:
+    """What is relevant in the list "overall": a user's pairs of cold items as often as those of warm items are held."""
+    if split.kind == "temporal":
+        return None
+    train, n = split.train, len(split.users)
+    of_new = new[train.items]
+    warm = np.bincount(train.users[~of_new], minlength=n)
+    shares = np.bincount(train.users[held & ~of_new], minlength=n) / np.maximum(warm, 1)
+    users, items = train.users[of_new], train.items[of_new]
+    names = [f"{user} {item}" for user, item in zip(users.tolist(), items.tolist(), strict=True)]
+    listed = held.copy()
+    listed[of_new] = np.array([stable_share(name, f"validation list {seed}") for name in names]) < shares[users]
+    return listed
 
 
 def _asked(split: Split, learned: Interactions, held: Interactions, seed: int) -> Mask:
@@ -149,36 +163,28 @@ def _asked(split: Split, learned: Interactions, held: Interactions, seed: int) -
     return asked
 
 
-def _without(split: Split, items: Mask) -> Split | None:
-    """The same split, in which some items are no candidates for those who are asked."""
-    rows = np.repeat(split.asked, items.sum())
-    columns = np.tile(np.flatnonzero(items), len(split.asked))
-    out = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), split.excluded.shape)
-    wanted = (split.wanted @ sp.diags_array((~items).astype(np.float32))).tocsr()
-    wanted.eliminate_zeros()
-    asked = split.asked[np.diff(wanted.indptr)[split.asked] > 0]
-    if len(asked) < _FEWEST_RANKINGS:
-        return None
-    return replace(split, wanted=wanted, excluded=split.excluded.maximum(out).tocsr(), asked=asked)
-
-
 def quality(split: Split, scores: Scores) -> float:
-    """NDCG@20 of all rankings: of each user's cold candidates, and of their warm ones, where one is wanted.
+    """NDCG@20 of all rankings of warm items, and in splits that ask for new items, of those of cold items.
 
-    The constant for cold items does not change it.
+    The constant for cold items does not change it. −∞ if a score is not finite.
 
     Args:
         split: n users are asked.
         scores: (n, items), of them.
     """
-    values = np.concatenate([_ndcg(split, scores, candidates) for candidates in (split.cold, split.warm)])
+    if not np.isfinite(scores).all():
+        return -np.inf
+    kinds = ("cold", "warm") if split.kind in _NEW_ITEMS else ("warm",)
+    values = np.concatenate([_ndcg(split, scores, split.candidates(kind)) for kind in kinds])
     return float(values.mean()) if len(values) else 0.0
 
 
 def best_offset(split: Split, scores: Scores) -> float:
-    """The constant for cold items with the best NDCG@20 of all candidates together; see `quality` for the arguments."""
-    everything = np.ones(len(split.items), dtype=bool)
-    return max(OFFSETS, key=lambda offset: float(_ndcg(split, _raised(split, scores, offset), everything).mean()))
+    """The constant for cold items with the best NDCG@20 of the list "overall"; see `quality` for the arguments."""
+    ranked = split.candidates("overall")
+    if not len(ranked.users) or not np.isfinite(scores).all():
+        return 0.0
+    return max(OFFSETS, key=lambda offset: float(_ndcg(split, _raised(split, scores, offset), ranked).mean()))
 
 
 def raised(split: Split, scorer: Scorer, offset: float) -> Scorer:
@@ -199,10 +205,9 @@ def _raised(split: Split, scores: Scores, offset: float) -> Scores:
     return changed
 
 
-def _ndcg(split: Split, scores: Scores, candidates: Mask) -> NDArray[np.float64]:
-    wanted = split.wanted[split.asked][:, candidates].toarray() > 0
-    able = wanted.any(axis=1)
-    if not able.any():
+def _ndcg(split: Split, scores: Scores, ranked: Candidates) -> NDArray[np.float64]:
+    users, items = ranked.users, np.flatnonzero(ranked.items)
+    if not len(users):
         return np.zeros(0)
-    known = split.excluded[split.asked[able]][:, candidates].toarray() > 0
-    return rank_metrics(scores[np.ix_(able, candidates)], wanted[able], known).ndcg
+    block = scores[np.searchsorted(split.asked, users)].take(items, axis=1)
+    return rank_metrics(block, ranked.wanted[users][:, items], ranked.excluded[users][:, items]).ndcg

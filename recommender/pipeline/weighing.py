@@ -18,11 +18,11 @@ from recommender.data.contract import RETURN
 from recommender.data.dataset import files_in, read_dataset, settings_of
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
-from recommender.measure.latest import latest
+from recommender.measure.latest import LATEST, latest
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_of
-from recommender.tuning.validation import LATEST, held_out
+from recommender.tuning.validation import held_out
 from recommender.tuning.weights import FEWEST, FITTED, KEPT
 
 # Shares of the largest weight. A type with a share of 1 would count as relevant in the next run, so none has it.

@@ -13,7 +13,7 @@ from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, known_until
-from recommender.measure.latest import latest
+from recommender.measure.latest import LATEST, latest
 from recommender.measure.splits import SHOTS, stable_share
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
@@ -21,7 +21,6 @@ from recommender.tuning.event_weights import HALF_LIFE, EventTrials, as_of
 from recommender.tuning.weights import choose_cold_offset, tune
 
 _COLD_ITEMS, _COLD_USERS, _PAIRS = 0.2, 0.1, 0.1
-LATEST = 0.15
 # What is set aside for these splits meets new items as often as the question will.
 _MANY_NEW_ITEMS = ("item_cold", "both_cold", "temporal")
 # Tried beside histories that do not fade, where nobody has said how they do; in days.

@@ -38,8 +38,8 @@ _OTHERS_BESIDE = 2
 COLUMNS = {
     NDCG: ("NDCG@20", "quality of the first 20 places; early places count more, and 1 is perfect. After ±: the "
            "standard deviation over seeds", "{:.3f}"),
-    "ci": ("coldstart − method", "95 % interval of the difference in NDCG@20, by a paired bootstrap over users; if "
-           "it contains 0, the data cannot distinguish the two", ""),
+    "ci": ("coldstart − method", "95 % interval of the difference in NDCG@20, which counts users, items and seeds; "
+           "if it contains 0, the data cannot distinguish the two", ""),
     "recall@20": ("Recall@20", "share of the user's test items that are in the first 20 places", "{:.3f}"),
     "precision@10": ("Prec@10", "share of the first 10 places that are test items of the user", "{:.3f}"),
     "auc": ("AUC", "share of pairs of a test item and another item in the right order; 0.5 is chance", "{:.3f}"),
@@ -49,12 +49,12 @@ COLUMNS = {
     "score_s": ("score, s", "seconds to score all tested users, mean over seeds", "{:,.1f}"),
 }  # fmt: skip
 _SPLITS = {
-    "item_cold": ("new items", "A fifth of the items is held out with all their interactions. Each method ranks them "
-                  "by their text and attributes only."),
+    "item_cold": ("new items", "A fifth of the items is held out with all their interactions, and a tenth of the pairs "
+                  "of the other items. New items are ranked by their text and attributes only."),
     "user_cold": ("new users", "A fifth of the users is held out with all their interactions. Each method ranks items "
                   "for them by their text and attributes only."),
     "both_cold": ("new users, new items", "A fifth of the users and a fifth of the items are held out with "
-                  "all their interactions. Each method ranks the new items for the new users."),
+                  "all their interactions. Each method ranks new and known items for the new users."),
     "warm": ("known users, known items", "A random fifth of the pairs of user and item is held out. Their users "
              "and items keep other pairs."),
     "temporal": ("after a cut-off date", "All interactions after a cut-off date are held out."),
@@ -182,10 +182,11 @@ def _histories(details: Details) -> dict[str, tuple[list[Bin], dict[str, list[Me
         values = {method: array for (method, kind), array in details.per_user.items() if kind == candidates}
         others = sorted((name for name in values if name != OURS), key=lambda name: -float(values[name].mean()))
         shown = [name for name in (OURS, *others[:_OTHERS_BESIDE]) if name in values]
-        bins = bins_of(history)
-        panels[_title(candidates)] = (
-            bins, {name: [Mean.of(values[name][each.rows]) for each in bins] for name in shown}
-        )  # fmt: skip
+        bins, users, draws = bins_of(history), details.users[candidates], details.draws[candidates]
+        panels[_title(candidates)] = bins, {
+            name: [Mean.of_rankings(values[name][each.rows], users[each.rows], draws[each.rows]) for each in bins]
+            for name in shown
+        }
     return panels
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart_udfs.text.tags import Tagger
+from recommender.measure.intervals import intervals
 
 if TYPE_CHECKING:
     from recommender.measure.splits import Split
@@ -29,7 +30,7 @@ _MOST_TAGGED = 5_000
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean of `n` values with its 95 % bootstrap interval."""
+    """A mean of `n` values with its 95 % interval."""
 
     value: float
     low: float
@@ -38,7 +39,9 @@ class Mean:
 
     @classmethod
     def of(cls, values: Numbers) -> Mean:
-        """Compute the mean; the 1,000 resamples have a fixed seed, so that the same evaluation gives the same report.
+        """Compute the mean of independent values, with a bootstrap interval.
+
+        The 1,000 resamples have a fixed seed, so that the same evaluation gives the same report.
 
         >>> Mean.of(np.ones(5))
         Mean(value=1.0, low=1.0, high=1.0, n=5)
@@ -47,6 +50,16 @@ class Mean:
         means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(_RESAMPLES)]
         low, high = np.quantile(means, (0.025, 0.975))
         return cls(float(values.mean()), float(low), float(high), len(values))
+
+    @classmethod
+    def of_rankings(cls, values: Numbers, users: NDArray[np.int64], draws: NDArray[np.int64]) -> Mean:
+        """Return the mean over draws of a metric from 0 to 1, one value per user and draw, which share both.
+
+        The interval is that of `recommender.measure.intervals`, without items.
+        """
+        ((low, high),) = np.clip(intervals(values[:, None], users, draws), 0, 1).tolist()
+        _, draw, sizes = np.unique(draws, return_inverse=True, return_counts=True)
+        return cls(float(np.average(values, weights=1 / sizes[draw])), low, high, len(values))
 
 
 @dataclass(frozen=True)

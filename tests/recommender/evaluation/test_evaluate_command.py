@@ -16,9 +16,9 @@ from tests.support.commands import must
 # The candidates of whom somebody wants one. An item is cold if nobody has it in the training part: under user_cold,
 # warm and k_shot that happens to items that few bought.
 CANDIDATES = {
-    "item_cold": ["cold", "overall"],
+    "item_cold": ["cold", "warm", "overall"],
     "user_cold": ["cold", "warm", "overall"],
-    "both_cold": ["cold", "overall"],
+    "both_cold": ["cold", "warm", "overall"],
     "warm": ["cold", "warm", "overall"],
     "k_shot": ["cold", "warm", "overall"],
     "temporal": ["cold", "warm", "overall"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -51,8 +52,8 @@ def test_the_result_is_json_in_the_promised_shape(found) -> None:
                 "settings"}  # fmt: skip
     assert all(set(row) == promised for row in result["rows"])
     assert [(row["candidates"], row["method"]) for row in result["rows"]] == [
-        (name, method) for name in ("cold", "overall") for method in (*OTHERS, "coldstart")
-    ]  # nobody is asked for an old item, so there is no ranking of old items
+        (name, method) for name in ("cold", "warm", "overall") for method in (*OTHERS, "coldstart")
+    ]
     for row in result["rows"]:
         assert (row["ci_low"] is None) is (row["method"] == "coldstart")
     assert result["versions"]["encoder"] == "stub"
@@ -76,12 +77,40 @@ def test_rows_are_means_over_seeds_of_what_the_details_hold(found, data) -> None
     assert row["ndcg@20"] == pytest.approx(np.mean(means))
     assert row["ndcg@20_std"] == pytest.approx(abs(means[0] - means[1]) / np.sqrt(2))
     assert len(found.details.history["cold"]) == len(values)
-    first = found.details.history["cold"][: len(splits[0].asked)]
+    asked = splits[0].candidates("cold").users
+    first = found.details.history["cold"][: len(asked)]
     bought = [len({i for u, i in zip(splits[0].train.users, splits[0].train.items, strict=True) if u == user})
-              for user in splits[0].asked]  # fmt: skip
+              for user in asked]  # fmt: skip
     assert first.tolist() == bought
+    np.testing.assert_array_equal(
+        found.details.users["cold"], np.concatenate([split.candidates("cold").users for split in splits])
+    )
+    assert np.bincount(found.details.draws["cold"]).tolist() == [len(metrics.ndcg) for metrics in each]
     assert found.details.split.asked.tolist() == splits[0].asked.tolist()
     assert list(found.details.model.items.ids) == list(data.items.ids)
+
+
+def test_the_last_note_says_the_seconds_of_each_method(found) -> None:
+    note = found.result["notes"][-1]
+    by_method = re.findall(r"([A-Za-z][\w\- ]*) ([\d.]+)(?:,|$)", note.split(";")[1])
+    said = {name: float(seconds) for name, seconds in by_method}
+    ours = [row for row in found.result["rows"] if row["method"] == "coldstart"]
+    assert set(said) == {*OTHERS, "coldstart"}
+    assert said["coldstart"] == pytest.approx(2 * (ours[0]["fit_s"] + ours[0]["score_s"]), abs=0.06)
+    in_all = re.search(r"scoring: ([\d.,]+) in all", note)
+    assert in_all is not None
+    assert float(in_all.group(1)) == pytest.approx(sum(said.values()), abs=0.2)
+
+
+def test_the_interval_is_around_the_difference_of_the_table(found) -> None:
+    for kind in ("cold", "warm", "overall"):
+        rows = {row["method"]: row for row in found.result["rows"] if row["candidates"] == kind}
+        for method in OTHERS:
+            lead = rows["coldstart"]["ndcg@20"] - rows[method]["ndcg@20"]
+            low, high = rows[method]["ci_low"], rows[method]["ci_high"]
+            assert -1 <= low < lead < high <= 1
+            if max(-low, high) < 1:  # two seeds tell so little that an interval may end where NDCG does
+                assert (low + high) / 2 == pytest.approx(lead)
 
 
 def test_the_truth_scores_one_and_its_opposite_nothing(data) -> None:
@@ -403,7 +432,7 @@ def test_every_row_is_printed_with_what_was_left_out(found, capsys, monkeypatch)
     show_evaluation({**found.result, "notes": ["implicit ALS is omitted: it is not installed"]})
     printed = capsys.readouterr().out
     for method in (*OTHERS, "coldstart"):
-        assert printed.count(method) == 2
+        assert printed.count(method) == 3  # a row for each kind of candidates
     assert "world, item_cold, 2 seeds" in printed
     assert "implicit ALS is omitted: it is not installed" in printed
 

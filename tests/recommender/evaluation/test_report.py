@@ -79,7 +79,9 @@ def evaluation(kind: str, candidates: Sequence[str], *, seeds: int = 2) -> Evalu
     result = {"dataset": f"a shop {EVIL}", "split": kind, "seeds": seeds, "rows": rows,
               "versions": {"python": "3.11.9", "encoder": model.fingerprint},
               "notes": [f"ALS is omitted: {EVIL}"]}  # fmt: skip
-    return Evaluation(result, Details(values, dict.fromkeys(candidates, n), model, split))
+    users, draws = np.tile(split.asked, seeds), np.repeat(np.arange(seeds), len(split.asked))
+    by_kind = [dict.fromkeys(candidates, each) for each in (n, users, draws)]
+    return Evaluation(result, Details(values, *by_kind, model, split))
 
 
 class Page(HTMLParser):
@@ -312,8 +314,8 @@ def test_each_panel_names_its_own_two_best_others(user_cold: Evaluation, tmp_pat
     worst_is_best = dict(zip(values, [0.5, 0.1, 0.3, 0.4], strict=True))
     per_user = {(name, "warm"): each for name, each in values.items()}
     per_user |= {(name, "overall"): np.full(100, value) for name, value in worst_is_best.items()}
-    history = dict.fromkeys(("warm", "overall"), np.zeros(100, np.int64))
-    details = replace(user_cold.details, per_user=per_user, history=history)
+    history, users = (dict.fromkeys(("warm", "overall"), each) for each in (np.zeros(100, np.int64), np.arange(100)))
+    details = replace(user_cold.details, per_user=per_user, history=history, users=users, draws=history)
     write_report(replace(user_cold, details=details), tmp_path / "report.html")
     drawing = re.findall(r"<svg.*?</svg>", (tmp_path / "report.html").read_text(encoding="utf-8"), re.DOTALL)[1]
     entries = []  # (colour, name) of each panel's legend, in which a line comes before its name

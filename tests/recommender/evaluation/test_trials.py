@@ -16,7 +16,7 @@ from recommender.evaluation.baselines import METHODS, aged_pairs
 from recommender.evaluation.comparison import evaluate, measure
 from recommender.evaluation.plain_lightfm import word_features
 from recommender.evaluation.trials import OFFSETS, best_offset, raised, run_trials, validation_of
-from recommender.evaluation.tuned import GRIDS, Tuner
+from recommender.evaluation.tuned import GRIDS, Grid, Tuner
 from recommender.measure.splits import SPLITS, Split, make_splits, pair_matrix
 from tests.support.made_up_shop import entities, events
 from tests.support.world import world
@@ -84,6 +84,15 @@ def test_the_first_settings_are_the_defaults_and_all_differ(method: str) -> None
     assert all(set(one) == set(defaults) and GRIDS[method].work(one) > 0 for one in settings)
 
 
+def test_settings_with_which_a_method_diverges_are_not_taken(item_cold: Split, monkeypatch) -> None:
+    def method(split: Split, seed: int, *, rate: float = 0.1):
+        return (lambda rows: np.full((len(rows), 100), np.nan)) if rate > 1 else METHODS["popularity"](split, seed)
+
+    monkeypatch.setitem(baselines.METHODS, "diverging", method)
+    monkeypatch.setitem(GRIDS, "diverging", Grid([{"rate": 2.0}, {"rate": 0.1}, {"rate": 3.0}]))
+    assert Tuner(item_cold, 0, PLENTY).fit("diverging").settings["rate"] == 0.1
+
+
 # -- the division -------------------------------------------------------------------------------------------------
 
 
@@ -99,10 +108,10 @@ def test_the_validation_contains_no_pair_of_the_test(kind: str) -> None:
         assert pairs.multiply(split.wanted).nnz == 0
         assert pairs.multiply(known).nnz == pairs.nnz
     assert learned.multiply(held.wanted).nnz == 0
+    assert wanted.nnz >= 10
     # Nobody can want there what the whole training part does not have: the test's own new items.
     nobody = np.asarray(known.sum(axis=0)).ravel() == 0
-    assert held.excluded[held.asked][:, nobody].toarray().all()
-    assert wanted.nnz >= 10
+    assert not any(held.candidates(name).items[nobody].any() for name in ("cold", "warm", "overall"))
 
 
 def test_the_test_part_decides_nothing(item_cold: Split) -> None:
@@ -188,33 +197,48 @@ def test_long_texts_weigh_as_much_as_short_ones(item_cold: Split) -> None:
 # -- the constant for cold items ----------------------------------------------------------------------------------
 
 
-def test_the_constant_changes_candidates_overall_only() -> None:
+@pytest.fixture(scope="module")
+def with_new_items() -> Split:
+    """Items 0 to 14 come after the cut-off, 15 to 34 shortly before it."""
     interactions, users, items = world()
-    late = np.where(interactions.items < 15, np.datetime64("2024-09-01", "us"), interactions.timestamps)
-    (split,) = make_splits(
-        replace(interactions, timestamps=late), users, items, "temporal", cutoff=datetime(2024, 8, 1)
-    )
-    score = METHODS["encoder cosine"](split, 0)
-    before = measure(split, score)
+    late = np.where(interactions.items < 35, np.datetime64("2024-07-30", "us"), interactions.timestamps)
+    late = np.where(interactions.items < 15, np.datetime64("2024-09-01", "us"), late)
+    shop = replace(interactions, timestamps=late), users, items
+    return make_splits(*shop, "temporal", cutoff=datetime(2024, 8, 1))[0]
+
+
+def test_the_constant_changes_candidates_overall_only(with_new_items: Split) -> None:
+    score = METHODS["encoder cosine"](with_new_items, 0)
+    before = measure(with_new_items, score)
     for offset in OFFSETS[1:]:
-        after = measure(split, raised(split, score, offset))
+        after = measure(with_new_items, raised(with_new_items, score, offset))
         for candidates in ("cold", "warm"):
             np.testing.assert_array_equal(before[candidates].ndcg, after[candidates].ndcg)
             np.testing.assert_array_equal(before[candidates].auc, after[candidates].auc)
         assert (after["overall"].auc != before["overall"].auc).any()
 
 
-@pytest.mark.parametrize("buried", [-6.0, 2.0])
-def test_cold_items_that_a_method_scores_too_low_or_too_high_are_moved(item_cold: Split, buried, monkeypatch) -> None:
+def test_cold_items_that_a_method_scores_too_low_are_raised(with_new_items: Split, monkeypatch) -> None:
     def method(split: Split, seed: int):
-        return raised(split, METHODS["encoder cosine"](split, seed), buried)
+        return raised(split, METHODS["encoder cosine"](split, seed), -4.0)
 
     monkeypatch.setitem(baselines.METHODS, "buried", method)
-    held = validation_of(item_cold, 0)
+    default, tuned = (Tuner(with_new_items, 0, budget).fit("buried") for budget in (0, PLENTY))
+    held = validation_of(with_new_items, 0)
     assert held is not None
     plain = best_offset(held, METHODS["encoder cosine"](held, 0)(held.asked))
-    found = Tuner(item_cold, 0, PLENTY).fit("buried")
-    assert found.settings["offset"] == plain - buried
+    assert tuned.settings["offset"] == plain + 4.0
+    worse, better = (measure(with_new_items, found.scorer)["overall"].ndcg.mean() for found in (default, tuned))
+    assert better > worse + 0.05
+
+
+def test_cold_and_warm_items_are_wanted_alike_in_one_list() -> None:
+    """In a fifth of the items all pairs are held out, of the others a tenth; neither may be what the list is about."""
+    split = split_of("item_cold")
+    held = validation_of(split, 0)
+    assert held is not None
+    assert held.listed_wanted[:, held.cold].nnz < held.wanted[:, held.cold].nnz / 4
+    assert held.listed_wanted[:, held.warm].nnz == held.wanted[:, held.warm].nnz
 
 
 # -- in the comparison --------------------------------------------------------------------------------------------

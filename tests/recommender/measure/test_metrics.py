@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from recommender.measure.metrics import Metrics, ndcg, paired_intervals, rank_metrics
+from recommender.measure.metrics import Metrics, ndcg, rank_metrics
 
 
 def by_hand(scores: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> tuple[float, float, float, float]:
@@ -71,19 +72,25 @@ def test_ndcg_of_more_wanted_than_places_can_be_one() -> None:
     assert ndcg(np.ones((1, 20), bool), np.array([50])).round(12).tolist() == [1.0]
 
 
-def test_an_interval_covers_the_mean_and_has_the_width_of_its_standard_error() -> None:
+def test_the_credit_of_items_adds_up_to_the_ndcg_of_users_and_belongs_to_relevant_items() -> None:
     rng = np.random.default_rng(0)
-    differences = rng.normal([0.0, 0.5], 1, size=(2_000, 2))
-    intervals = paired_intervals(differences, np.arange(2_000))
-    means = differences.mean(axis=0)
-    assert (intervals[:, 0] < means).all()
-    assert (means < intervals[:, 1]).all()
-    np.testing.assert_allclose(np.diff(intervals)[:, 0], 2 * 1.96 / np.sqrt(2_000), rtol=0.1)
-    np.testing.assert_array_equal(paired_intervals(differences, np.arange(2_000)), intervals)
+    scores, wanted, known = rng.random((30, 80)), rng.random((30, 80)) < 0.1, rng.random((30, 80)) < 0.2
+    wanted[:, 0], known[:, 0], scores[:, 1], wanted[:, 1] = True, False, 0, False
+    found = rank_metrics(scores, wanted, known)
+    assert found.credit.sum() == pytest.approx(found.ndcg.sum())
+    assert found.credit[1] == 0
+    one = rank_metrics(np.array([[3.0, 2.0, 1.0]]), np.array([[False, True, True]]), np.zeros((1, 3), bool))
+    ideal = 1 + 1 / np.log2(3)
+    np.testing.assert_allclose(one.credit, [0, 1 / np.log2(3) / ideal, 1 / np.log2(4) / ideal])
 
 
-def test_the_same_users_in_every_seed_are_not_new_evidence() -> None:
-    one = np.random.default_rng(0).normal(size=(300, 1))
-    five = np.tile(one, (5, 1))
-    users = np.tile(np.arange(300), 5)
-    np.testing.assert_allclose(paired_intervals(five, users), paired_intervals(one, np.arange(300)))
+def test_sparse_and_dense_pairs_are_measured_alike() -> None:
+    rng = np.random.default_rng(3)
+    scores, wanted, known = rng.random((20, 50)), rng.random((20, 50)) < 0.2, rng.random((20, 50)) < 0.2
+    wanted[:, 0], known[:, 0] = True, False
+    before = scores.copy()
+    dense = rank_metrics(scores, wanted, known)
+    sparse = rank_metrics(scores, sp.csr_matrix(wanted), sp.csr_matrix(known))
+    for name in ("ndcg", "auc", "credit", "shown"):
+        np.testing.assert_array_equal(getattr(dense, name), getattr(sparse, name))
+    np.testing.assert_array_equal(scores, before)

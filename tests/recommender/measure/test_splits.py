@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
-from recommender.measure.splits import SPLITS, Split, make_splits, stable_share
+from recommender.measure.latest import COLD_SHARE, cold_share_of
+from recommender.measure.splits import CANDIDATES, SPLITS, Split, make_splits, of_items, stable_share
 from tests.support.world import DAY, world
 
 CUTOFF = datetime(2024, 8, 1)
@@ -39,14 +41,37 @@ def planted(interactions: Interactions, held: Split) -> Interactions:
     if held.kind == "warm":
         drawn = rng.integers(0, len(held.test), 600)
         users, items = held.test.users[drawn], held.test.items[drawn]
+    pairs = sp.csr_matrix((np.ones(len(held.test)), (held.test.users, held.test.items)), shape=held.wanted.shape)
     kept = {
-        "item_cold": held.cold[items], "user_cold": new, "both_cold": new | held.cold[items],
-        "k_shot": np.isin(users, held.asked),
+        "item_cold": held.cold[items] | np.asarray(pairs[users, items]).ravel().astype(bool), "user_cold": new,
+        "both_cold": new | held.cold[items], "k_shot": np.isin(users, held.asked),
     }.get(held.kind, np.ones(600, bool))  # fmt: skip
     users, items = users[kept], items[kept]
     assert len(users) > 20
     times = np.full(len(users), DAY + np.timedelta64(400, "D"))
     return joined(interactions, users, items, times, 1e6)
+
+
+def shop_with_new_items() -> Data:
+    """Purchases by chance; of 200 items 60 come one after the other, and are as popular as the others from then on."""
+    rng = np.random.default_rng(0)
+    users, items, days = rng.integers(0, 150, 9_000), rng.integers(0, 200, 9_000), rng.integers(0, 360, 9_000)
+    sold = (items < 140) | (days > 240 + 2 * (items - 140))
+    vectors = np.eye(200, 8, dtype=np.float32)
+
+    def entities(prefix: str, count: int) -> Entities:
+        ids = [f"{prefix}{n}" for n in range(count)]
+        zeros = np.zeros((count, 8), np.float32)
+        return Entities(ids, [""] * count, [[]] * count, vectors[:count], zeros, np.zeros(count), "stub")
+
+    of_users, of_items = entities("u", 150), entities("i", 200)
+    return (
+        Interactions(
+            of_users.ids, of_items.ids, users[sold], items[sold], DAY + days[sold].astype("timedelta64[D]"),
+            np.ones(sold.sum(), np.float32),
+        ),
+        of_users, of_items,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", SPLITS)
@@ -87,16 +112,98 @@ def test_item_cold_asks_users_with_history_for_items_without_and_variants_stay_t
     assert 0 not in held.asked
 
 
-def test_both_cold_asks_new_users_for_new_items_and_shows_them_no_old_one_that_they_bought(data) -> None:
+def test_both_cold_asks_new_users_for_new_items_and_for_old_ones(data) -> None:
     (held,) = split(data, "both_cold")
     assert not set(held.asked) & set(held.train.users)
-    assert held.cold[held.test.items].all()
-    everything = set(zip(data[0].users.tolist(), data[0].items.tolist(), strict=True))
-    asked = set(held.asked.tolist())
-    for user, item in everything:
-        if user in asked:
-            assert bool(held.wanted[user, item]) is bool(held.cold[item])
-            assert bool(held.excluded[user, item]) is not bool(held.cold[item])
+    assert not (held.cold & held.warm).any()
+    asked = np.isin(data[0].users, held.asked)
+    for user, item in zip(data[0].users[asked].tolist(), data[0].items[asked].tolist(), strict=True):
+        assert held.wanted[user, item]
+        assert [bool(held.candidates(kind).wanted[user, item]) for kind in ("cold", "warm")] == [
+            bool(held.cold[item]), bool(held.warm[item]),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_no_candidate_is_a_training_pair_and_every_relevant_one_is_held_out(kind, data) -> None:
+    for held in split(data, kind):
+        train = {(user, item) for user, item in zip(held.train.users.tolist(), held.train.items.tolist(), strict=True)}
+        test = {(user, item) for user, item in zip(held.test.users.tolist(), held.test.items.tolist(), strict=True)}
+        for name in CANDIDATES:
+            found = held.candidates(name)
+            rows, columns = found.wanted.nonzero()
+            wanted = set(zip(rows.tolist(), columns.tolist(), strict=True))
+            assert wanted <= test
+            assert not wanted & train
+            assert all(found.excluded[pair] for pair in train)
+            assert found.wanted.multiply(found.excluded).nnz == 0
+            assert found.items[columns].all()
+            assert set(found.users.tolist()) == set(rows.tolist()) & set(held.asked.tolist())
+            # What is held out of listed items and not relevant here is no candidate either.
+            rest = held.wanted - held.wanted.multiply(found.wanted)
+            listed = of_items(rest.tocsr(), found.items)
+            assert listed.multiply(found.excluded).nnz == listed.nnz
+        assert not held.candidates("cold").items[held.train.items].any()
+        assert held.candidates("warm").items.sum() == len(np.unique(held.train.items))
+    with pytest.raises(ColdStartError, match="unknown candidates 'hot'; choose one of cold, warm, overall"):
+        held.candidates("hot")
+
+
+def test_item_cold_asks_for_a_tenth_of_the_pairs_of_old_items_too(data) -> None:
+    shares = []
+    for seed in range(5):
+        (held,) = split(data, "item_cold", seed=seed)
+        old, new = held.candidates("warm").wanted.nnz, held.candidates("cold").wanted.nnz
+        shares.append(old / (len(data[0].pairs()) - new))
+    assert 0.07 < np.mean(shares) < 0.13
+
+
+@pytest.mark.parametrize("kind", ["item_cold", "both_cold"])
+def test_the_list_overall_wants_new_items_as_often_as_a_split_in_time_does(kind) -> None:
+    data = shop_with_new_items()
+    share = cold_share_of(data[0])
+    assert 0.08 < share < 0.13
+    found = [split(data, kind, seed=seed)[0] for seed in range(10)]
+    assert np.mean([held.cold_share for held in found]) == pytest.approx(share, abs=0.015)
+    for held in found:
+        overall = held.candidates("overall")
+        assert held.cold_share == pytest.approx(held.cold[overall.wanted.nonzero()[1]].mean())
+        assert overall.items[held.warm].all()
+        assert 0 < (overall.items & held.cold).sum() < held.cold.sum()
+
+
+@pytest.mark.parametrize("kind", ["item_cold", "both_cold"])
+def test_by_chance_new_items_of_the_list_overall_are_wanted_as_often_as_old_ones(kind) -> None:
+    """So that among purchases by chance an order of new before old, or old before new, is no better than another."""
+    data = shop_with_new_items()
+    wanted, offered = np.zeros(2), np.zeros(2)
+    for seed in range(40):
+        (held,) = split(data, kind, seed=seed)
+        overall = held.candidates("overall")
+        for place, side in enumerate((held.cold, held.warm)):
+            among = overall.items & side
+            wanted[place] += overall.wanted[overall.users][:, among].nnz
+            offered[place] += among.sum() * len(overall.users) - overall.excluded[overall.users][:, among].nnz
+    assert wanted[0] / offered[0] == pytest.approx(wanted[1] / offered[1], rel=0.15)
+
+
+def test_where_new_items_are_in_demand_old_ones_leave_the_list(data) -> None:
+    """In its last month this shop sells almost nothing but items that it did not have before."""
+    interactions = data[0]
+    late = interactions.items >= 85
+    times = np.where(late, DAY + np.timedelta64(400, "D"), interactions.timestamps)
+    moved = replace(interactions, timestamps=times)
+    assert cold_share_of(moved) == 0.5
+    (held,) = split((moved, *data[1:]), "item_cold")
+    assert not held.listed[held.warm].all()
+    assert held.listed[held.cold].all()
+    assert held.cold_share == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_time_a_twentieth_is_of_new_items(data) -> None:
+    still = replace(data[0], timestamps=np.full(len(data[0]), DAY))
+    assert cold_share_of(still) == COLD_SHARE
+    assert split((still, *data[1:]), "item_cold")[0].cold_share == pytest.approx(COLD_SHARE, abs=0.03)
 
 
 def test_temporal_learns_from_what_was_before_and_asks_who_was_there(data) -> None:
