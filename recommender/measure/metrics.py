@@ -19,8 +19,9 @@ _DISCOUNT = 1 / np.log2(np.arange(2, K + 2))
 class Metrics:
     """Metrics with one value per user.
 
-    Ties count against the method in rankings, and as half in the AUC. A method with equal scores therefore has an AUC
-    of 0.5 and an NDCG of 0.
+    Equal scores have no order: NDCG, recall, precision and AUC are their means over all orders of items that tie
+    (McSherry and Najork 2008, Computing information retrieval performance measures efficiently in the presence of tied
+    scores). A method with equal scores is therefore as good as a random one, with an AUC of 0.5.
 
     Attributes:
         ndcg: NDCG@20; the ideal ranking starts with min(20, relevant) relevant items.
@@ -85,45 +86,45 @@ def rank_metrics(
     >>> rank_metrics(np.array([[3.0, 2.0, 1.0]]), np.array([[True, False, False]]), np.zeros((1, 3), bool)).auc
     array([1.])
     >>> nothing = rank_metrics(np.zeros((1, 100)), np.arange(100)[None] == 0, np.zeros((1, 100), bool))
-    >>> nothing.auc, nothing.recall, nothing.ndcg
-    (array([0.5]), array([0.]), array([0.]))
+    >>> nothing.auc, nothing.recall, nothing.precision
+    (array([0.5]), array([0.2]), array([0.01]))
     """
     known = sp.csr_matrix(known)
-    scores, candidates, n_known = scores.copy(), scores.shape[1], np.diff(known.indptr)
+    scores, (n, candidates), n_known = scores.copy(), scores.shape, np.diff(known.indptr)
     scores[_rows(known), known.indices] = -np.inf
     # A relevant item that is known is none.
     users, items = _rows(relevant := sp.csr_matrix(wanted)), relevant.indices
     own = scores[users, items]
     users, items, own = (values[own > -np.inf] for values in (users, items, own))
-    order = np.lexsort((own, users))
-    users, items, own = users[order], items[order], own[order]
-    counts = np.bincount(users, minlength=len(scores))
+    counts = np.bincount(users, minlength=n)
     ends = np.cumsum(counts)
     # One sort gives the ranks of relevant items, the AUC and the top 20.
     ordered = np.sort(scores, axis=1)
-    below, level = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
+    below, up_to = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
     for values, start, end in zip(ordered, ends - counts, ends, strict=True):
-        mine = own[start:end]
-        below[start:end] = values.searchsorted(mine, "left") - mine.searchsorted(mine, "left")
-        level[start:end] = values.searchsorted(mine, "right") - mine.searchsorted(mine, "right")
-    below, level = below - n_known[users], level - n_known[users]
-    unwanted = candidates - n_known - counts
-    halves = np.bincount(users, below + level, minlength=len(scores)) / np.maximum(counts, 1) / 2
-    auc = np.divide(halves, unwanted, out=np.ones(len(scores)), where=unwanted > 0)
+        below[start:end] = values.searchsorted(own[start:end], "left")
+        up_to[start:end] = values.searchsorted(own[start:end], "right")
 
-    # Of equal scores the items that are not relevant come first.
-    ranks = unwanted[users] - below + ends[users] - 1 - np.arange(len(own))
-    top = ranks < K
-    hits = np.zeros((len(scores), K), dtype=bool)
-    hits[users[top], ranks[top]] = True
-    gains = _DISCOUNT[ranks[top]] / _ideal(counts[users[top]])
-    credit = np.bincount(items[top], gains, minlength=candidates).astype(np.float64)
+    def sums(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        return np.bincount(users, values, minlength=n).astype(np.float64)
+
+    # Mann and Whitney: the ranks from the last, less those that the relevant items have among themselves.
+    middles = (below + up_to + 1) / 2 - n_known[users]
+    pairs = counts * (candidates - n_known - counts)
+    auc = np.divide(sums(middles) - counts * (counts + 1) / 2, pairs, out=np.ones(n), where=pairs > 0)
+
+    # An item that ties has each of the places from `first` on with the same probability.
+    first, ties = candidates - up_to, up_to - below
+    in_20, in_10 = (np.minimum(first + ties, k) - np.minimum(first, k) for k in (K, PRECISION_K))
+    places = np.concatenate([[0], np.cumsum(_DISCOUNT)])
+    discounts = places[np.minimum(first + ties, K)] - places[np.minimum(first, K)]
+    gains = discounts / ties / _ideal(counts)[users]
     shown = scores > (ordered[:, -K - 1 : -K] if candidates > K else -np.inf)
     in_top = np.maximum(np.minimum(candidates - n_known, K), 1)
-    cold_share = shown[:, cold].sum(axis=1) / in_top if cold is not None else np.zeros(len(scores))
+    cold_share = shown[:, cold].sum(axis=1) / in_top if cold is not None else np.zeros(n)
     return Metrics(
-        ndcg(hits, counts), hits.sum(axis=1) / counts, hits[:, :PRECISION_K].mean(axis=1), auc, cold_share,
-        np.asarray(shown.any(axis=0)), credit,
+        sums(gains), sums(in_20 / ties) / counts, sums(in_10 / ties) / PRECISION_K, auc, cold_share,
+        np.asarray(shown.any(axis=0)), np.bincount(items, gains, minlength=candidates).astype(np.float64),
     )  # fmt: skip
 
 

@@ -31,7 +31,6 @@ _RETURNS = (0.0, 0.5, 1.0)
 _HALF_LIVES = (math.inf, 180.0, 60.0, 30.0)
 
 
-
 @dataclass(frozen=True)
 class Weighing:
     """The fitted weights, and the held-out rankings.
@@ -39,9 +38,9 @@ class Weighing:
     Attributes:
         choices: one for each weight that was tried, then one for the half-life.
         wanted: the relevant event types; their weight is the unit of all weights.
-        rankings: number of held-out rankings.
-        before: NDCG@20 with the previous weights.
-        after: NDCG@20 with the new weights.
+        rankings: number of held-out rankings that judge; those of the other half of the users have chosen.
+        before: NDCG@20 of these rankings with the previous weights.
+        after: their NDCG@20 with the new weights.
         by_chance: whether the held-out interactions were drawn by chance, because the data have no time.
     """
 
@@ -59,8 +58,9 @@ def weigh(data: Path, repo: Path, *, report: Report = no_report) -> Weighing:
     The latest interactions are held out, and the recommender is fitted once on the earlier ones with the weights in the
     file. Then other weights are tried for one type after the other, then other half-lives. They are compared by the
     ranking of the users' new interactions of the types with the largest weight (by default purchases). These types
-    are the unit and keep their weight. The text of searches is not read. Where the data have no time, interactions
-    drawn by chance are held out, and the half-life is not fitted.
+    are the unit and keep their weight. One half of the users chooses, and a chosen value is kept only if the other half
+    is better with it (see `recommender.tuning.event_weights.EventTrials.choose`). The text of searches is not read.
+    Where the data have no time, interactions drawn by chance are held out, and the half-life is not fitted.
 
     Args:
         data: the folder of the tables of the data contract.
@@ -114,12 +114,13 @@ def _weigh(data: Path, repo: Path, report: Report) -> Weighing:
         fitted, learned, asked, tables.users, tables.items, weights,
         progress=lambda: report("trials of weights and half-lives", next(done), total),
     )  # fmt: skip
-    before = trials.values
-    if len(before) < FEWEST:
+    before, (choosing, judging) = trials.values, trials.rankings
+    if min(choosing, judging) < FEWEST:
         raise ColdStartError(
             f"{'the latest ' if timed else ''}{int(held.sum()):,} of {len(interactions):,} interactions are held out"
             f"{'' if timed else ', drawn by chance because the data have no time'}, and they give "
-            f"{len(before)} rankings of {', '.join(wanted)}; at least {FEWEST} are needed, and nothing was written. "
+            f"{choosing} and {judging} rankings of {', '.join(wanted)} in the two halves of the users; at least "
+            f"{FEWEST} are needed in each, and nothing was written. "
             f"Set event_weights and half_life_days by hand in {repo / ENRICHMENT_FILE}"
         )
     for name, values in candidates.items():

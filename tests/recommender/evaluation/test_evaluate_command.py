@@ -38,7 +38,7 @@ def test_every_split_is_evaluated_here() -> None:
 def test_a_split_is_evaluated_from_the_command_line(split: str, shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     printed = must(
-        "coldstart", "evaluate", "--data", shop / "data", "--split", split, "--seeds", "1", "--tuning", "0.2",
+        "coldstart", "evaluate", "--data", shop / "data", "--split", split, "--seeds", "1", "--tuning", "0.05",
         "--json", out, *OPTIONS.get(split, []), cwd=tmp_path,
     )  # fmt: skip
     result: dict[str, Any] = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))

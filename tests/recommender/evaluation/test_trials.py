@@ -151,8 +151,7 @@ def test_a_method_with_bad_defaults_gets_better_by_tuning() -> None:
     assert (default.settings, default.trials) == ({}, 0)
     assert (tuned.settings["ngrams"], tuned.trials) == (2, 4)
     worse, better = (measure(split, found.scorer)["cold"].ndcg.mean() for found in (default, tuned))
-    assert worse < 0.1  # every item is like every other
-    assert better > 0.4
+    assert better > worse + 0.15  # by default every item is like every other
 
 
 def test_a_method_without_settings_has_one_trial_which_gives_its_constant_for_cold_items(item_cold: Split) -> None:

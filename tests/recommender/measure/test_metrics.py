@@ -8,14 +8,13 @@ from recommender.measure.metrics import Metrics, ndcg, rank_metrics
 
 
 def by_hand(scores: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> tuple[float, float, float, float]:
-    """One user's NDCG, recall, precision and AUC, each from its definition."""
+    """One user's NDCG, recall, precision and AUC, each from its definition, and as the mean over orders of ties."""
     scores, wanted = scores[~known], wanted[~known]
-    ranking = sorted(range(len(scores)), key=lambda item: (-scores[item], wanted[item]))
-    hits = [bool(wanted[item]) for item in ranking]
-    gain = sum(1 / np.log2(place + 2) for place, hit in enumerate(hits[:20]) if hit)
-    ideal = sum(1 / np.log2(place + 2) for place in range(min(20, sum(hits))))
+    hits = [float(wanted[scores == scores[item]].mean()) for item in np.argsort(-scores)]
+    gain = sum(hit / np.log2(place + 2) for place, hit in enumerate(hits[:20]))
+    ideal = sum(1 / np.log2(place + 2) for place in range(min(20, wanted.sum())))
     pairs = [(a > b) + (a == b) / 2 for a in scores[wanted] for b in scores[~wanted]]
-    return gain / ideal, sum(hits[:20]) / sum(hits), sum(hits[:10]) / 10, float(np.mean(pairs)) if pairs else 1.0
+    return gain / ideal, sum(hits[:20]) / wanted.sum(), sum(hits[:10]) / 10, float(np.mean(pairs)) if pairs else 1.0
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1_000_000])
@@ -42,11 +41,15 @@ def test_what_a_user_knows_is_no_hit_and_no_candidate() -> None:
     assert rank_metrics(scores, np.array([[True, True, False, False]]), both).recall[0] == 1
 
 
-def test_a_method_that_says_nothing_finds_nothing_and_shows_nothing() -> None:
-    found = rank_metrics(np.zeros((3, 50)), np.eye(3, 50) > 0, np.zeros((3, 50), bool), np.arange(50) < 10)
-    assert found.means() == {
-        "ndcg@20": 0, "recall@20": 0, "precision@10": 0, "auc": 0.5, "coverage": 0, "cold_share": 0
-    }  # fmt: skip
+def test_a_method_that_says_nothing_is_as_good_as_chance_and_shows_nothing() -> None:
+    wanted, known = np.random.default_rng(0).random((300, 50)) < 0.1, np.zeros((300, 50), bool)
+    wanted[:, 0] = True
+    found = rank_metrics(np.zeros((300, 50)), wanted, known, np.arange(50) < 10).means()
+    by_chance = [rank_metrics(np.random.default_rng(seed).random((300, 50)), wanted, known) for seed in range(1, 21)]
+    for name in ("ndcg@20", "recall@20", "precision@10"):
+        assert found[name] == pytest.approx(np.mean([each.means()[name] for each in by_chance]), rel=0.02), name
+    assert (found["auc"], found["recall@20"]) == (pytest.approx(0.5), pytest.approx(20 / 50))
+    assert (found["coverage"], found["cold_share"]) == (0, 0)
 
 
 def test_coverage_and_cold_share_are_of_the_top_20() -> None:

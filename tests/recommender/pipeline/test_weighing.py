@@ -215,7 +215,7 @@ def test_who_only_viewed_before_is_asked_too(data, repo) -> None:
 
 def test_too_little_to_judge_by_is_an_error_and_nothing_is_written(data, repo) -> None:
     few, before = [event for event in shop() if event[1] < 9], (repo / ENRICHMENT_FILE).read_bytes()
-    with pytest.raises(ColdStartError, match=r"rankings of purchase; at least 10 are needed.*nothing was written"):
+    with pytest.raises(ColdStartError, match=r"purchase in the two halves.*at least 10 are needed in each.*nothing"):
         weigh(data(few), repo)
     assert (repo / ENRICHMENT_FILE).read_bytes() == before
 
