@@ -26,7 +26,7 @@ Settings: TypeAlias = Mapping[str, Any]
 Mask: TypeAlias = NDArray[np.bool_]
 
 # Of a cold item's score, in standard deviations of the user's scores of warm items; the smaller is preferred.
-OFFSETS = (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+OFFSETS = (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 4.0, -4.0, 5.0, 6.0, -6.0, 7.0, 8.0)
 # Only these splits ask for many new items.
 _NEW_ITEMS = ("item_cold", "both_cold", "temporal")
 _NEW_USERS = ("user_cold", "both_cold")
