@@ -46,9 +46,9 @@ def intervals(values: Numbers, users: Rows, draws: Rows, by_item: ByItem | None 
 
     The sum of the variances of two crossed factors is what the pigeonhole bootstrap estimates (Owen 2007, The
     pigeonhole bootstrap, https://doi.org/10.1214/07-AOAS122), and like it a little too large, because what belongs to
-    one user in one draw is counted twice. It is computed here, not resampled: with five draws percentiles of resamples are
-    too narrow, and Student's t with Satterthwaite's degrees of freedom (1946) makes up for that. With one draw, users
-    and items alone count, and the chance in fitting does not.
+    one user in one draw is counted twice. It is computed here, not resampled: with five draws percentiles of resamples
+    are too narrow, and Student's t with Satterthwaite's degrees of freedom (1946) makes up for that. With one draw,
+    users and items alone count, and the chance in fitting does not.
 
     Args:
         values: (n, methods), differences of a metric, one row per user and draw.

@@ -22,12 +22,17 @@ LAST_FIFTH = "2024-10-20"  # of a year
 _DIMENSIONS = 6
 
 
-def null_shop(seed: int, *, timed: bool = True) -> Dataset:
-    """60 users who take 14 of 70 items each, within a year; or all at one moment, so that the data have no time."""
+def null_shop(seed: int, *, timed: bool = True, scale: int = 1) -> Dataset:
+    """60 users who take 14 of 70 items each, within a year; or all at one moment, so that the data have no time.
+
+    With another scale, as many times as many users and items.
+    """
     rng = np.random.default_rng(seed)
-    users, items = _pairs(rng)
+    n_users, n_items = scale * N_USERS, scale * N_ITEMS
+    users = np.repeat(np.arange(n_users), EACH)
+    items = np.concatenate([rng.choice(n_items, EACH, replace=False) for _ in range(n_users)]).astype(np.int64)
     days = rng.integers(0, 365, len(users)) if timed else np.zeros(len(users), np.int64)
-    of_users, of_items = _entities("u", N_USERS, rng), _entities("i", N_ITEMS, rng)
+    of_users, of_items = _entities("u", n_users, rng), _entities("i", n_items, rng)
     interactions = Interactions(
         of_users.ids, of_items.ids, users, items, START + days.astype("timedelta64[D]"), np.ones(len(users), np.float32)
     )
@@ -57,11 +62,6 @@ def write_null_shop(folder: Path, seed: int, *, timed: bool = True) -> Path:
         for table in ("items", "interactions"):
             con.execute(f"COPY {table} TO '{folder}/{table}.parquet'")
     return folder
-
-
-def _pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    items = np.concatenate([rng.choice(N_ITEMS, EACH, replace=False) for _ in range(N_USERS)])
-    return np.repeat(np.arange(N_USERS), EACH), items.astype(np.int64)
 
 
 def _entities(prefix: str, count: int, rng: np.random.Generator) -> Entities:

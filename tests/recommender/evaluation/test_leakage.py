@@ -20,7 +20,7 @@ from recommender.data.interactions import Interactions
 from recommender.data.tables import ingest, load, read_interactions
 from recommender.evaluation.baselines import METHODS, Scorer, scorer_of
 from recommender.evaluation.comparison import measure
-from recommender.measure.splits import Split, make_splits
+from recommender.measure.splits import CANDIDATES, Split, make_splits, pair_matrix
 from recommender.model.recommender import HybridRecommender, Parameters
 from tests.support.encoders import WordEncoder
 
@@ -73,6 +73,21 @@ def test_the_advantage_on_cold_items_vanishes_when_their_texts_are_shuffled(data
         random.append(cold_ndcg(data, data.items, lambda split, seed=seed: METHODS["random"](split, seed)))
     assert true > 2 * np.mean(random)
     assert np.mean(shuffled) - np.mean(random) < 0.1 * (true - np.mean(random))
+
+
+@pytest.mark.parametrize("kind", ["item_cold", "both_cold"])
+def test_no_pair_that_is_asked_for_is_in_the_training_part_or_in_a_profile(kind: str, data: Dataset) -> None:
+    """Pairs of old items are held out beside those of new ones."""
+    (split,) = make_splits(data.interactions, data.users, data.items, kind, groups=data.groups)
+    train = pair_matrix(split.train)
+    for name in CANDIDATES:
+        wanted = split.candidates(name).wanted
+        assert wanted.nnz > 20
+        assert wanted.multiply(train).nnz == 0
+    users, items = with_history(split.train, data.users, data.items)
+    for given, made in ((split.users, users), (split.items, items)):
+        np.testing.assert_array_equal(given.profiles, made.profiles)
+        np.testing.assert_array_equal(given.evidence, made.evidence)
 
 
 def test_recency_is_of_no_use_when_the_times_are_shuffled(data: Dataset) -> None:

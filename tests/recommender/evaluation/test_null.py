@@ -23,10 +23,13 @@ METHODS = ["random", "popularity"]
 Row = dict[str, Any]
 
 
-def compared(split: str, seed: int, *, timed: bool, seeds: int, methods: list[str]) -> list[Row]:
+def compared(
+    split: str, seed: int, *, timed: bool, seeds: int, methods: list[str], scale: int = 1
+) -> list[Row]:
     """The rows of the other methods, with the split and the shop in them."""
     cutoff = datetime.fromisoformat(LAST_FIFTH) if split == "temporal" else None
-    found = evaluate(null_shop(seed, timed=timed), split, seeds=seeds, cutoff=cutoff, shots=(3,), methods=methods)
+    shop = null_shop(seed, timed=timed, scale=scale)
+    found = evaluate(shop, split, seeds=seeds, cutoff=cutoff, shots=(3,), methods=methods)
     return [row | {"split": split, "shop": seed, "timed": timed} for row in found.result["rows"]
             if row["ci_low"] is not None]  # fmt: skip
 
@@ -116,9 +119,9 @@ def test_one_table_of_a_shop_without_signal_says_no_difference() -> None:
 @pytest.mark.parametrize("timed", [True, False])
 def test_every_table_of_shops_without_signal_says_no_difference(timed: bool) -> None:
     rows = []
-    for seed in range(3):
+    for seed, scale in ((0, 1), (1, 1), (2, 3)):
         for split in splits_of(timed):
-            rows += compared(split, seed, timed=timed, seeds=3, methods=METHODS)
+            rows += compared(split, seed, timed=timed, seeds=5, methods=METHODS, scale=scale)
     assert_no_difference(rows)
 
 
