@@ -228,8 +228,10 @@ def _tables(folder: str | Path | None) -> list[Path]:
 def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
     """The fingerprints of encoders: strings in rows of entities that are not texts."""
     settings = Enrichment.of_repo(repo)
-    encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
-    found = {encoder.fingerprint for encoder in encoders}
+    found = {shared_encoder(settings.model, backend=settings.backend).fingerprint}
+    for encoder in shared_encoders():
+        with suppress(ColdStartError):  # its folder is gone or was never there
+            found.add(encoder.fingerprint)
     for path in files:
         names = [name for name in pq.read_schema(path).names if name.endswith("_fingerprint")]
         for table in _groups(path, *names) if names else ():

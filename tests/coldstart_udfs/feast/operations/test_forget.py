@@ -32,7 +32,7 @@ from coldstart_udfs import connect
 from coldstart_udfs.encoder.cache.store import VectorCache, default_path, key_of
 from coldstart_udfs.encoder.cache.upkeep import stats
 from coldstart_udfs.encoder.derived import MANIFEST, Manifest, models_folder
-from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.encoder.encoder import Encoder, clear_shared_encoders, shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations import forget as forget_module
 from coldstart_udfs.feast.operations import stores
@@ -399,6 +399,15 @@ def test_a_blank_id_is_no_id(small: Path) -> None:
 def test_a_repository_alone_without_tables_is_enough(small: Path) -> None:
     shutil.rmtree(small / "data")
     assert forget(small / "feature_repo", "user", WHO, data=None).total > 0
+
+
+def test_an_encoder_whose_folder_is_not_there_keeps_nobody_from_being_forgotten(small: Path) -> None:
+    clear_shared_encoders()
+    shared_encoder("./of-another-repository")
+    try:
+        assert forget(small / "feature_repo", "user", WHO, data=small / "data").total > 0
+    finally:
+        clear_shared_encoders()
 
 
 def test_the_commands_say_what_they_did(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
