@@ -25,6 +25,7 @@ DuckDB nor Feast nor a model: a name is loaded when it is first used.
 _PACKAGES = ("recommender", "coldstart_udfs", "coldstart_udfs.feast")
 _NAMES = {
     "recommender.model.parameters": ("Parameters",),
+    "recommender.model.weights": ("Weights",),
     "recommender.data.events": ("EventWeights",),
     "recommender.data.tables": ("ingest",),
     "recommender.data.dataset": ("Dataset", "read_dataset"),

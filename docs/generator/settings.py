@@ -10,6 +10,7 @@ from typing import Any
 
 from coldstart_udfs.settings import EVENT_WEIGHTS, Enrichment
 from recommender.model.parameters import Parameters
+from recommender.model.weights import Weights
 
 from .markdown import attributes, fence, table
 
@@ -62,15 +63,9 @@ in `evidence_scale` and `half_life_days`. An unknown key or a value out of range
 
 def page() -> str:
     """The page."""
-    said = attributes(Enrichment.__doc__)
-    fields = [(f"`{one.name}`", _type(one.type), f"`{_json(_default(one))}`", said[one.name])
-              for one in dataclasses.fields(Enrichment)]  # fmt: skip
-    said = attributes(Parameters.__doc__)
-    parameters = [(f"`{one.name}`", _type(one.type), f"`{_json(_default(one))}`", said[one.name])
-                  for one in dataclasses.fields(Parameters)]  # fmt: skip
     parts = [
         _INTRODUCTION,
-        table(("setting", "type", "default", "meaning"), fields),
+        table(("setting", "type", "default", "meaning"), _fields(Enrichment)),
         f"The defaults as a file:\n\n{fence('json', _example())}",
         "After a change of `alpha`, `beta` or `evidence_scale` run `feast apply`; of `event_weights` or "
         "`half_life_days`, `coldstart profiles`, `feast materialize` and `coldstart train`; of `model` or `backend`, "
@@ -83,11 +78,22 @@ def page() -> str:
         "arrays and this file; loading it runs no code from it.",
         table(("field", "type", "meaning"), [(f"`{name}`", *row) for name, row in _MANIFEST.items()]),
         "### Parameters",
-        table(("parameter", "type", "default", "meaning"), parameters),
+        table(("parameter", "type", "default", "meaning"), _fields(Parameters)),
+        "### Weights",
+        "`weights` of the parameters; the parts are in [Scoring](../explanation/scoring.md#the-parts).",
+        table(("field", "type", "default", "meaning"), _fields(Weights)),
         "## Environment variables",
         table(("variable", "default", "meaning"), [(f"`{name}`", *row) for name, row in _ENVIRONMENT.items()]),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _fields(settings: type) -> list[tuple[str, str, str, str]]:
+    said = attributes(settings.__doc__)
+    return [
+        (f"`{one.name}`", _type(one.type), _json(_default(one)), said[one.name])
+        for one in dataclasses.fields(settings)
+    ]
 
 
 def _type(annotation: Any) -> str:
@@ -104,7 +110,9 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(None if value == float("inf") else value)
+    if isinstance(value, Weights):
+        return "see below"
+    return f"`{json.dumps(None if value == float('inf') else value)}`"
 
 
 def _example() -> str:

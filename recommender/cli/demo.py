@@ -139,7 +139,7 @@ def _evaluate() -> Step:
     files = [word for name, path in zip(("items", "users", "interactions"), tables, strict=True)
              for word in (f"--{name}", path)]  # fmt: skip
     command = ("coldstart", "evaluate", *files, "--split", "item_cold", "--group-column", "stem", "--seeds", "1",
-               "--tuning", "0.5", "--json", _EVALUATION, "--html", _PAGE)  # fmt: skip
+               "--tuning", "0.25", "--json", _EVALUATION, "--html", _PAGE)  # fmt: skip
     return Step("evaluate", command, tables, (_EVALUATION, _PAGE))
 
 

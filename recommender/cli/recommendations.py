@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
 from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
+from recommender.cli.parameters import told, weights_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +71,10 @@ def train(
             data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report
         )
     chosen = model.parameters
-    for name, how in chosen.source.items():
-        value = f"{getattr(chosen, name):<8g} " if hasattr(chosen, name) else ""
-        console.print(f"{name:<25}{value}{how}", markup=False, soft_wrap=True)
+    for name, value, how in told(chosen):
+        if name in chosen.source:
+            console.print(f"{name:<22}{value:<10}{how}", markup=False, soft_wrap=True)
+    console.print(weights_table(chosen.weights))
     manifest = read_manifest(bundle)
     if manifest["cutoff"] is None:
         count = manifest["held_out"]
@@ -191,7 +192,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(metavar="FOLDER", help="The trained recommender.")] = BUNDLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Show what a bundle holds and verify its arrays.
+    """Show what a bundle holds, what the parts of a score weigh, and verify its arrays.
 
     The arrays are compared with the sha256 in the manifest, and everything in them is checked as when it is loaded.
 
@@ -213,12 +214,10 @@ def inspect(
     parameters = Table("parameter")
     parameters.add_column("value", justify="right")
     parameters.add_column("where from")
-    for field in fields(chosen):
-        if field.name != "source":
-            value = getattr(chosen, field.name)
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
-            parameters.add_row(field.name, shown, escape(chosen.source.get(field.name, "default")))
+    for name, value, how in told(chosen):
+        parameters.add_row(name, value, escape(how))
     console.print(parameters)
+    console.print(weights_table(chosen.weights))
     console.print(f"arrays verified: {file.name} is the one that was written", markup=False, soft_wrap=True)
 
 

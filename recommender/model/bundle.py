@@ -20,14 +20,15 @@ from coldstart_udfs.files import write_text
 from recommender.data.entities import Entities
 from recommender.model.bundle_arrays import Arrays, label_lists, read_arrays, sparse, texts
 from recommender.model.feature_matrix import Vocabulary
-from recommender.model.fitted import Fitted
+from recommender.model.fitted import Fitted, Maps
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.parameters import Parameters
 from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.rows import SparseRows
+from recommender.model.trends import WINDOWS, Trends
 
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "manifest.json"
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn")
 _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_sha256")
@@ -57,10 +58,11 @@ def write_bundle(fitted: Fitted, path: Path, about: dict[str, Any]) -> None:
         **_pack_entities("user", fitted.users.whole), **_pack_entities("item", fitted.items.whole),
         **_pack_space("user", fitted.user_space), **_pack_space("item", fitted.item_space),
         **_pack_sparse("history", fitted.history.whole), **_pack_sparse("seen", fitted.seen.whole),
-        **_pack_sparse("behaviour", fitted.widened(fitted.item_item)),
-        "metric": fitted.item_metric, "scales": fitted.usual_deviations,
+        **_pack_sparse("item_item", fitted.widened(fitted.item_item)),
+        "metric": fitted.item_metric, "maps": fitted.maps.weights, "map_centre": fitted.maps.centre,
+        "trends": fitted.trends.popularity, "newness": fitted.trends.newness,
         "lightfm_users": fitted.factors.users, "lightfm_items": fitted.factors.items,
-        "lightfm_biases": fitted.factors.biases, "taste": fitted.predicted_profiles.weights,
+        "lightfm_biases": fitted.factors.biases, "predicted": fitted.predicted_profiles.weights,
         "lifts": np.pad(popularity.lifts, ((0, 0), (0, late))), **_pack_texts("groups", popularity.labels),
     }  # fmt: skip
     try:
@@ -245,10 +247,11 @@ def _fitted(manifest: dict[str, Any], arrays: Arrays) -> Fitted:
         item_space=item_space,
         factors=Factors(arrays["lightfm_users"], arrays["lightfm_items"], arrays["lightfm_biases"]),
         item_metric=arrays["metric"],
-        item_item=sparse("behaviour", arrays, (shape[1], shape[1])),
-        predicted_profiles=PredictedProfiles(arrays["taste"], labels),
+        item_item=sparse("item_item", arrays, (shape[1], shape[1])),
+        maps=Maps(arrays["maps"], arrays["map_centre"]),
+        trends=Trends(arrays["trends"], arrays["newness"]),
+        predicted_profiles=PredictedProfiles(arrays["predicted"], labels),
         attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
-        usual_deviations=arrays["scales"],
     )
 
 
@@ -257,7 +260,7 @@ def _check_shapes(fitted: Fitted) -> None:
     vocabulary, items, factors = fitted.item_space.vocabulary, len(fitted.items), fitted.factors
     d, groups = fitted.items.embeddings.shape[1], len(fitted.attribute_popularity.labels)
     columns = d + len(vocabulary.words) + len(vocabulary.attributes)
-    predicted = fitted.predicted_profiles.weights.shape
+    predicted, mapped = fitted.predicted_profiles.weights.shape, factors.users.shape[-1] + 2 + len(WINDOWS)
     for name, found, expected in (
         ("LightFM's user features", factors.users.shape, (fitted.user_space.width, factors.users.shape[-1])),
         ("LightFM's item features", factors.items.shape, (fitted.item_space.width, factors.users.shape[-1])),
@@ -268,14 +271,18 @@ def _check_shapes(fitted: Fitted) -> None:
         ("the items' profiles", fitted.items.profiles.shape, (items, d)),
         ("the predicted profiles", predicted, (predicted[0] and d + groups, d)),
         ("the attributes' popularity", fitted.attribute_popularity.lifts.shape, (groups, items)),
-        ("the usual deviations", fitted.usual_deviations.shape, (2,)),
+        ("the maps", fitted.maps.weights.shape, (columns, mapped)),
+        ("the maps' means", fitted.maps.centre.shape, (mapped,)),
+        ("the trends", fitted.trends.popularity.shape, (len(WINDOWS), fitted.trends.popularity.shape[-1])),
+        ("the items' newness", fitted.trends.newness.shape, fitted.trends.popularity.shape[1:]),
     ):  # fmt: skip
         if found != expected:
             raise ColdStartError(f"the shape of {name} is {found}, the feature space has {expected}")
     if (fitted.item_metric != fitted.item_metric.T).any():
         raise ColdStartError("the item metric is not symmetric")
-    if (fitted.usual_deviations < 0).any():
-        raise ColdStartError(f"the usual deviations are {fitted.usual_deviations.tolist()}, less than 0")
+    rows = fitted.items.rows(fitted.item_space.ids)
+    if (rows < 0).any() or rows.max(initial=-1) >= fitted.trends.popularity.shape[1]:
+        raise ColdStartError("the trends do not have all items with history")
 
 
 def _check_manifest(manifest: dict[str, Any], fitted: Fitted, file: Path) -> None:

@@ -24,7 +24,8 @@ _TYPES: dict[str, tuple[type[np.generic], int]] = {
     "_embeddings|_profiles": (np.float32, 2), "_evidence": (np.float64, 1),
     "_space_idf": (np.float64, 1), "_space_identity": (np.float64, 0),
     "_data": (np.float32, 1), "_indices|_indptr": (np.int64, 1),
-    "metric|lightfm_users|lightfm_items|taste|lifts": (np.float32, 2), "scales|lightfm_biases": (np.float32, 1),
+    "metric|maps|trends|lightfm_users|lightfm_items|predicted|lifts": (np.float32, 2),
+    "map_centre|newness|lightfm_biases": (np.float32, 1),
 }  # fmt: skip
 
 _SPACE = [
@@ -39,8 +40,9 @@ NAMES = (
     *_ENTITIES, *_SPACE, "groups.bytes", "groups.offsets",
     *(f"{side}_{part}" for side in ("user", "item")
       for part in ("embeddings", "profiles", "evidence", "space_idf", "space_identity")),
-    *(f"{name}_{part}" for name in ("history", "seen", "behaviour") for part in ("data", "indices", "indptr")),
-    "metric", "scales", "lightfm_users", "lightfm_items", "lightfm_biases", "taste", "lifts",
+    *(f"{name}_{part}" for name in ("history", "seen", "item_item") for part in ("data", "indices", "indptr")),
+    "metric", "maps", "map_centre", "trends", "newness", "lightfm_users", "lightfm_items", "lightfm_biases",
+    "predicted", "lifts",
 )  # fmt: skip
 
 

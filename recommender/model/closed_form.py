@@ -1,7 +1,7 @@
-"""What is learned in closed form: the item metric A and the item–item weights B.
+"""What is learned in closed form: the item metric A, the item–item weights B, and maps from texts to what is learned.
 
-Both are ridge regressions of users' histories on the items in them. A regresses on the feature matrix of the items, and
-so reaches items that nobody has bought yet. B regresses on their identities, with a zero diagonal.
+A and B are ridge regressions of users' histories on the items in them. A regresses on the feature matrix of the items,
+and so reaches items that nobody has bought yet. B regresses on their identities, with a zero diagonal.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.feature_matrix import FeatureMatrix
@@ -22,13 +23,37 @@ _PARTNERS = 400
 def item_metric(features: FeatureMatrix, ridge: float) -> NDArray[np.float32]:
     """A = (XᵀX + λI)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item features.
 
+    Where items are much fewer than columns, by the matrix inversion lemma: A = (I - Xᵀ(XXᵀ + λI)⁻¹X)/λ.
+
     Args:
         features: X, the feature matrix of the items that have history.
         ridge: λ, positive.
     """
-    gram = features.gram()
-    gram[np.diag_indices_from(gram)] += ridge
-    return _inverse(gram).astype(np.float32)
+    if 2 * len(features) >= features.width:
+        gram = features.gram()
+        gram[np.diag_indices_from(gram)] += ridge
+        return _inverse(gram).astype(np.float32)
+    X = features.toarray().astype(np.float64)
+    inverse = _inverse(X @ X.T + ridge * np.eye(len(X)))
+    metric = X.T @ (inverse @ X) / -ridge
+    metric[np.diag_indices_from(metric)] += 1 / ridge
+    return np.asarray((metric + metric.T) / 2, dtype=np.float32)
+
+
+def regressed(features: FeatureMatrix, targets: NDArray[np.float32], ridge: float) -> NDArray[np.float32]:
+    """(XᵀX + λI)⁻¹Xᵀ·targets, (w, k) float32: what the features of an item predict.
+
+    Args:
+        features: X, the feature matrix of n items.
+        targets: (n, k), centred.
+        ridge: λ, positive.
+    """
+    y = targets.astype(np.float64)
+    if 2 * len(features) < features.width:
+        X = features.toarray().astype(np.float64)
+        return np.asarray(X.T @ _solved(X @ X.T, y, ridge), dtype=np.float32)
+    right = np.vstack([features.dense.T.astype(np.float64) @ y, features.sparse.T @ y])
+    return _solved(features.gram(), right, ridge).astype(np.float32)
 
 
 def item_item_weights(history: sp.csr_matrix, ridge: float) -> sp.csr_matrix:
@@ -69,3 +94,8 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
             "weights of interactions in purchases, around 1, or a larger ridge"
         )
     return np.asarray((inverse + inverse.T) / 2)
+
+
+def _solved(gram: NDArray[np.float64], right: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
+    gram[np.diag_indices_from(gram)] += ridge
+    return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))

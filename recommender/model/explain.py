@@ -13,10 +13,21 @@ from coldstart_udfs.profile import Vectors
 from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities, describe
 from recommender.model.fitted import Fitted, ItemSide
-from recommender.model.scoring import Block, UserSide
+from recommender.model.scoring import Block, UserSide, slope
 
 # Below this share of a deviation a term is rounding, not a reason.
 _NOISE = 1e-7
+# Parts that are one term each.
+_SINGLE = {
+    "lightfm_map": ("its words and attributes", "lightfm map"),
+    "popularity": ("popularity", "popularity"),
+    "popularity_7d": ("popularity in the last 7 days", "popularity"),
+    "popularity_30d": ("popularity in the last 30 days", "popularity"),
+    "popularity_90d": ("popularity in the last 90 days", "popularity"),
+    "newness": ("time since the first interaction", "newness"),
+    "predicted_profile": ("predicted profile", "predicted profile"),
+    "attribute_popularity": ("popularity among users with these attributes", "popularity"),
+}  # fmt: skip
 
 
 def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
@@ -31,34 +42,26 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
         term, kind, value; the values add up to `block.total(item)`.
     """
     side, fitted = block.users, block.users.fitted
-    trust = float(side.trust[0])
-    _, expected, _, popularity = (float(part[0, 0]) for part in block.raw(item))
-    of_lightfm = trust / float(block.of_lightfm.deviation[0, 0])
-    of_popularity = (1 - trust) / float(block.of_popularity.deviation[0, 0])
-    of_text = float(block.text_weights(item)[0, 0])
-    in_item_item = bool(fitted.partner_columns(item.rows)[0] >= 0)
-    of_item_item = float(block.item_item_weights()[0, 0]) * in_item_item
-
-    found = _lightfm(side, item, of_lightfm)
-    found.append(("popularity", "popularity", of_popularity * popularity))
-    ax = fitted.item_metric @ item.features.toarray()[0]
-    history = _history(side, item, ax, of_text, of_item_item)
-    found += history
-    past = of_text * float(side.past[0] @ ax) + of_item_item * expected
-    found.append(("history since training", "history", past - sum(value for _, _, value in history)))
-    found += _described(side, ax, of_text, encoder)
-    found.append(("new item", "popularity", fitted.parameters.cold_offset * float(item.cold[0])))
-    # What is left is minus the means over the items with history.
-    means = (
-        weight * float(moments.mean[0, 0])
-        for weight, moments in ((of_lightfm, block.of_lightfm), (of_popularity, block.of_popularity),
-                                (of_text, block.of_text), (of_item_item, block.of_expected))
-    )  # fmt: skip
-    found.append(("the user's average item", "constant", -sum(means)))
+    weights = fitted.parameters.weights
+    first = np.zeros(1, np.int64)
+    factors = {}
+    found = [("new item", "popularity", weights.cold_offset * float(item.cold[0]))]
+    for part in weights.parts:
+        centred = float(np.broadcast_to(block.centred(part, item), (1, 1))[0, 0])
+        weight = float(block.weight(part, first, item.cold)[0])
+        # Standardised and bent, all terms of a part are multiplied by one number.
+        factors[part] = weight * float(slope(np.array(centred), np.float64(block.scale(part)[0, 0])))
+        if part in _SINGLE:
+            found.append((*_SINGLE[part], factors[part] * centred))
+    found += _lightfm(side, item, factors.get("lightfm", 0.0))
+    ax = fitted.item_metric @ (item.features.toarray()[0] - fitted.mean_features)
+    history, rest = _history(block, item, ax, factors)
+    found += [*history, ("history since training", "history", rest)]
+    found += _described(side, ax, factors.get("text", 0.0), encoder)
     kept = [one for one in found if abs(one[2]) > _NOISE or one[1] == "constant"]
     rest = float(block.total(item)[0, 0]) - sum(value for _, _, value in kept)
     kept = [(term, kind, value + rest if kind == "constant" else value) for term, kind, value in kept]
-    frame = pd.DataFrame(kept, columns=["term", "kind", "value"])
+    frame = pd.DataFrame(kept, columns=["term", "kind", "value"]).astype({"value": np.float64})
     return frame.sort_values("value", key=np.abs, ascending=False, kind="stable", ignore_index=True)
 
 
@@ -96,44 +99,56 @@ def _sentence(table: pd.DataFrame, new: bool) -> str:
             said.append("things like it sell" if new else "many have it")
         elif kind == "history":
             said.append("goes with what the user did lately")
+        elif kind == "newness":
+            said.append("it is new")
+        elif kind == "predicted profile":
+            said.append("users like them chose such items")
         elif kind.startswith("lightfm"):
             name = ", ".join(named)
-            said.append("similar users chose it" if kind in ("lightfm bias", "lightfm identity") else
+            said.append("similar users chose it" if kind in ("lightfm bias", "lightfm identity", "lightfm map") else
                         f"similar users chose items with {name}")  # fmt: skip
     return "; ".join(dict.fromkeys(said)) or "nothing speaks for it but that the others are less likely"
 
 
-def _lightfm(side: UserSide, item: ItemSide, weight: float) -> list[tuple[str, str, float]]:
-    if not weight:
+def _lightfm(side: UserSide, item: ItemSide, factor: float) -> list[tuple[str, str, float]]:
+    if not factor or not side.latent.any():
         return []
     fitted = side.fitted
-    features = fitted.item_space.matrix(fitted.entities_of(item))
+    mean, features = fitted.latent_moments.mean, fitted.item_space.matrix(fitted.entities_of(item))
     names = fitted.item_space.names
-    found = [("item biases", "lightfm bias", weight * float(item.bias[0]))]
+    found = [
+        ("item biases", "lightfm bias", factor * float(item.bias[0] - mean[-1])),
+        ("the user's average item", "constant", -factor * float(side.latent[0] @ mean[:-1])),
+    ]
     for column, value in zip(features.indices.tolist(), features.data.tolist(), strict=True):
         kind, name = names[column]
         product = float(side.latent[0] @ fitted.factors.items[column])
-        found.append((name, f"lightfm {kind}", weight * value * product))
+        found.append((name, f"lightfm {kind}", factor * value * product))
     return found
 
 
 def _history(
-    side: UserSide, item: ItemSide, ax: Vectors, weight: float, item_item: float
-) -> list[tuple[str, str, float]]:
-    done, counts, fitted = side.history.indices, side.history.data, side.fitted
+    block: Block, item: ItemSide, ax: Vectors, factors: dict[str, float]
+) -> tuple[list[tuple[str, str, float]], float]:
+    """A term for each item in the history; and what the profile says beyond these items."""
+    side, fitted = block.users, block.users.fitted
+    done, counts = side.history.indices, side.history.data
+    of_text = factors.get("text", 0.0)
     if not len(done):
-        return []
+        return [], of_text * float(side.past[0] @ ax)
     alike = fitted.all_items.features.dot(ax[None]).ravel()
-    values = weight * alike[done]
+    own = alike[done] * counts
+    values = of_text * own
     partners = fitted.widened(fitted.item_item)[done]
-    smoothing = fitted.parameters.item_item_smoothing
-    if smoothing:
-        values = values + weight * smoothing * (partners @ alike)
-    if item_item:
-        values = values + item_item * partners[:, [item.rows[0]]].toarray().ravel()
+    values = values + factors.get("neighbour_text", 0.0) * (partners @ alike) * counts
+    if factors.get("item_item") and fitted.partner_columns(item.rows)[0] >= 0:
+        mean = np.asarray(partners.sum(axis=1)).ravel() / len(fitted.warm_rows)
+        weight = partners[:, [item.rows[0]]].toarray().ravel() - mean
+        values = values + factors["item_item"] * weight * counts
     known = zip(fitted.items.descriptions(done), fitted.items.ids(done), strict=True)
     names = [description or name for description, name in known]
-    return [(name, "bought", float(value)) for name, value in zip(names, values * counts, strict=True)]
+    terms_ = [(name, "bought", float(value)) for name, value in zip(names, values, strict=True)]
+    return terms_, of_text * (float(side.past[0] @ ax) - float(own.sum()))
 
 
 def _described(side: UserSide, ax: Vectors, weight: float, encoder: Any) -> list[tuple[str, str, float]]:
@@ -151,7 +166,7 @@ def _described(side: UserSide, ax: Vectors, weight: float, encoder: Any) -> list
         pairs = zip(columns.indices.tolist(), values.tolist(), strict=True)
         own = [(names[column], "word", value) for column, value in pairs]
         rest = whole - sum(value for _, _, value in own)
-        return [*own, (entity.descriptions[0] or "predicted profile", "description", rest)]
+        return [*own, (entity.descriptions[0], "description", rest)]
     texts = [" ".join(word for word in tokens_of(entity.descriptions[0]) if word != left) for left in words]
     without = describe(encoder, [str(place) for place in range(len(words))], texts)
     n = len(words)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
+from recommender.model.closed_form import regressed
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.parameters import Parameters
 from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.rows import Growing, SparseRows
+from recommender.model.trends import Trends
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class ItemSide:
         features: (m, w), their rows of the feature matrix.
         latent: (m, c), LightFM's vectors.
         bias: (m,), LightFM's.
+        mapped: (m, c + 5), what their features predict (see `Maps`).
         rows: (m,) their rows in the recommender, -1 for others.
         cold: (m,) true without history in training.
         entities: what is known of them; None if they are known items, of whom `Fitted.items` says it.
@@ -74,6 +77,7 @@ class ItemSide:
     features: FeatureMatrix
     latent: Vectors
     bias: NDArray[np.float32]
+    mapped: Vectors
     rows: NDArray[np.int64]
     cold: NDArray[np.bool_]
     entities: Entities | None = None
@@ -84,9 +88,55 @@ class ItemSide:
     def take(self, rows: NDArray[np.int64]) -> ItemSide:
         """These items, in this order."""
         return ItemSide(
-            self.features.take(rows), self.latent[rows], self.bias[rows], self.rows[rows], self.cold[rows],
-            self.entities and self.entities.take(rows),
+            self.features.take(rows), self.latent[rows], self.bias[rows], self.mapped[rows], self.rows[rows],
+            self.cold[rows], self.entities and self.entities.take(rows),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LatentMoments:
+    """Means, covariances and lengths of vectors.
+
+    Attributes:
+        mean: (c,) float32.
+        covariance: (c, c) float64.
+        length: the root of the mean square length.
+    """
+
+    mean: NDArray[np.float32]
+    covariance: NDArray[np.float64]
+    length: float
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> LatentMoments:
+        """Of n vectors, (n, c)."""
+        exact = vectors.astype(np.float64)
+        length = float(np.sqrt((exact**2).sum(axis=1).mean()))
+        return cls(exact.mean(axis=0).astype(np.float32), np.atleast_2d(np.cov(exact.T, bias=True)), length)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Ridge regressions, on the feature matrix of the warm items, of what else was learned of them.
+
+    Attributes:
+        weights: (w, c + 5) float32.
+        centre: (c + 5,) float32, the means over the warm items: of LightFM's c numbers and bias, then of the expected
+            demand and of the logarithms of the users within the last 7, 30 and 90 days.
+    """
+
+    weights: Vectors
+    centre: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, features: FeatureMatrix, targets: Vectors, ridge: float) -> Maps:
+        """Learn from the warm items; see `recommender.model.closed_form.regressed`."""
+        centre = targets.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(regressed(features, targets - centre, ridge), centre)
+
+    def of(self, features: FeatureMatrix) -> Vectors:
+        """(m, c + 5) float32, what the features of m items predict."""
+        return np.asarray(features.dot(np.ascontiguousarray(self.weights.T)) + self.centre)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +157,10 @@ class Fitted:
         factors: LightFM's result.
         item_metric: A, (w, w) float32.
         item_item: B, (items at the fit, items at the fit) float32.
+        maps: from the features of items to what LightFM and time say of them.
+        trends: of the items at the fit.
         predicted_profiles: the map from words and attributes of users to profiles.
         attribute_popularity: how popular items are among users with an attribute.
-        usual_deviations: (2,) float32, the usual deviations over items of the scores of text and of B.
     """
 
     parameters: Parameters
@@ -122,9 +173,10 @@ class Fitted:
     factors: Factors
     item_metric: Vectors
     item_item: sp.csr_matrix
+    maps: Maps
+    trends: Trends
     predicted_profiles: PredictedProfiles
     attribute_popularity: AttributePopularity
-    usual_deviations: NDArray[np.float32]
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     def changed(self, *, stale: Collection[str] | None = None, **changes: Any) -> Fitted:
@@ -158,11 +210,10 @@ class Fitted:
 
     def side_of(self, items: Entities) -> ItemSide:
         """Items, known or not, as the arithmetic needs them."""
-        features = self.item_space.matrix(items)
+        identities, features = self.item_space.matrix(items), self.item_space.vocabulary.feature_matrix(items)
         return ItemSide(
-            self.item_space.vocabulary.feature_matrix(items), np.asarray(features @ self.factors.items),
-            np.asarray(features @ self.factors.biases), self.items.rows(items.ids), ~self.item_space.knows(items.ids),
-            items,
+            features, np.asarray(identities @ self.factors.items), np.asarray(identities @ self.factors.biases),
+            self.maps.of(features), self.items.rows(items.ids), ~self.item_space.knows(items.ids), items,
         )  # fmt: skip
 
     def entities_of(self, side: ItemSide) -> Entities:
@@ -174,11 +225,11 @@ class Fitted:
         """(items,), how many users each item has."""
         return np.bincount(self.history.whole.indices, minlength=len(self.items))
 
-    @derived("items", "item_space", "factors")
-    def _growing(self) -> tuple[ItemSide, Growing, Growing]:
-        """All items, and the two arrays of them that are large, as new items are added to them."""
+    @derived("items", "item_space", "factors", "maps")
+    def _growing(self) -> tuple[ItemSide, Growing, Growing, Growing]:
+        """All items, and the three arrays of them that are large, as new items are added to them."""
         side = replace(self.side_of(self.items.whole), entities=None)
-        return side, Growing(side.features.dense), Growing(side.latent)
+        return side, Growing(side.features.dense), Growing(side.latent), Growing(side.mapped)
 
     @property
     def all_items(self) -> ItemSide:
@@ -201,26 +252,24 @@ class Fitted:
         features = self.warm_items.features
         return np.hstack([features.dense.mean(axis=0), np.asarray(features.sparse.mean(axis=0)).ravel()])
 
-    @derived("items", "item_space", "factors", "item_metric")
-    def mean_direction(self) -> Vectors:
-        """(w,), their mean under A."""
-        return np.asarray(self.mean_features @ self.item_metric)
+    @derived("items", "item_space", "factors")
+    def feature_length(self) -> float:
+        """The root of the mean square length of the warm items' rows of the feature matrix."""
+        features = self.warm_items.features
+        squares = np.einsum("ij,ij->", features.dense, features.dense) + (features.sparse.data**2).sum()
+        return float(np.sqrt(squares / max(len(features), 1)))
 
     @derived("items", "item_space", "factors")
-    def latent_moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(c + 1,) and (c + 1, c + 1): means and covariances of the warm items' LightFM vectors and biases."""
-        vectors = np.hstack([self.warm_items.latent, self.warm_items.bias[:, None]]).astype(np.float64)
-        return vectors.mean(axis=0), np.atleast_2d(np.cov(vectors.T, bias=True))
+    def latent_moments(self) -> LatentMoments:
+        """Of the warm items' LightFM vectors and biases."""
+        return LatentMoments.of(np.hstack([self.warm_items.latent, self.warm_items.bias[:, None]]))
 
-    @derived("history", "items", "item_space", "factors", "item_metric")
-    def demand_map(self) -> tuple[Vectors, float]:
-        """(w,) and a number: the ridge regression of log(1 + buyers) on the feature matrix, and its mean."""
-        logs = np.log1p(self.counts[self.warm_rows])
-        centre = float(logs.mean())
-        weights = sp.csr_matrix((logs - centre).astype(np.float32)[None])
-        return (self.warm_items.features.summed(weights) @ self.item_metric).ravel(), centre
+    @derived("items", "item_space", "factors", "maps")
+    def mapped_moments(self) -> LatentMoments:
+        """Of the vectors and biases that the warm items' features predict."""
+        return LatentMoments.of(self.warm_items.mapped[:, : self.warm_items.latent.shape[1] + 1])
 
-    @derived("history", "items", "item_space", "factors", "item_metric")
+    @derived("history", "items", "item_space", "factors", "maps")
     def demand(self) -> NDArray[np.float32]:
         """(items,), the expected demand of all items."""
         return self.demand_of(self.all_items)
@@ -228,12 +277,19 @@ class Fitted:
     def demand_of(self, side: ItemSide) -> NDArray[np.float32]:
         """(m,), log(1 + buyers) of items; for those without buyers what their features predict."""
         counts = np.where(side.rows >= 0, self.counts[side.rows], 0)
-        demand = np.log1p(counts).astype(np.float32)
-        without = np.flatnonzero(counts == 0)
-        if len(without):
-            weights, centre = self.demand_map
-            demand[without] = side.features.take(without).dot(weights[None]).ravel() + centre
-        return demand
+        predicted = side.mapped[:, side.latent.shape[1] + 1]
+        return np.where(counts > 0, np.log1p(counts), predicted).astype(np.float32)
+
+    def trend_of(self, side: ItemSide, window: int) -> NDArray[np.float32]:
+        """(m,), log(1 + users) within a window of `recommender.model.trends.WINDOWS`; predicted for cold items."""
+        known = self.trends.popularity[window]
+        rows = np.where(side.cold | (side.rows >= len(known)), 0, side.rows)
+        return np.where(side.cold, side.mapped[:, side.latent.shape[1] + 2 + window], known[rows]).astype(np.float32)
+
+    def newness_of(self, side: ItemSide) -> NDArray[np.float32]:
+        """(m,), see `Trends`; 0 for cold items."""
+        rows = np.where(side.cold, 0, side.rows)
+        return np.where(side.cold, 0, self.trends.newness[rows]).astype(np.float32)
 
     @derived("item_item")
     def in_item_item(self) -> NDArray[np.bool_]:
@@ -258,18 +314,22 @@ class Fitted:
         inside = (rows >= 0) & (rows < len(columns))
         return np.where(inside, columns[np.where(inside, rows, 0)], -1)
 
-    @derived("item_item", "items", "item_space", "item_metric", "item_item_smoothing")
+    @derived("items", "item_space", "item_metric")
     def _directions(self) -> Growing:
-        features = self.all_items.features
-        added = self.parameters.item_item_smoothing * features.summed(self.widened(self.item_item))
-        d = features.dense.shape[1]
-        added[:, d:] += features.sparse.toarray()
-        return Growing(np.asarray(added @ self.item_metric))
+        d = self.all_items.features.dense.shape[1]
+        return Growing(np.asarray(self.all_items.features.sparse @ self.item_metric[d:]))
 
     @property
     def text_directions(self) -> Vectors:
         """(items, w), what one event with an item adds to P_u'ᵀ A, beside the profile in the embedding space."""
         return self._directions.rows
+
+    @derived("item_item", "items", "item_space", "item_metric")
+    def neighbour_directions(self) -> Vectors:
+        """(items at the fit, w), B·X·A: what an event with an item adds by way of the items that B expects."""
+        n = self.item_item.shape[0]
+        features = self.all_items.features.take(np.arange(n))
+        return np.asarray(features.summed(self.item_item) @ self.item_metric)
 
     def widened(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
         """B, or rows of it, with empty rows and columns for the items that came after the fit."""

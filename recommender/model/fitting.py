@@ -11,14 +11,17 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.closed_form import item_item_weights, item_metric
-from recommender.model.fitted import Fitted
+from recommender.model.fitted import Fitted, Maps
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import FeatureSpace, fit_lightfm
 from recommender.model.parameters import Parameters
 from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.requests import same_encoder
 from recommender.model.rows import SparseRows
-from recommender.model.scoring import rescaled
+from recommender.model.trends import Trends
+
+# λ of the maps from the features of items to what else is learned of them.
+_MAP_RIDGE = 30.0
 
 
 def fit(
@@ -42,29 +45,33 @@ def fit(
         history[warm_users][:, warm_items], user_space.matrix(learned_users), item_space.matrix(learned_items),
         parameters, progress,
     )  # fmt: skip
-    popularity = AttributePopularity.fit(history, users)
-    return rescaled(
-        Fitted(
-            parameters=parameters,
-            users=KnownEntities(users),
-            items=KnownEntities(items),
-            history=SparseRows(history),
-            seen=SparseRows(history if seen is None else as_matrix(seen)),
-            user_space=user_space,
-            item_space=item_space,
-            factors=factors,
-            item_metric=item_metric(item_space.vocabulary.feature_matrix(learned_items), parameters.metric_ridge),
-            item_item=item_item_weights(history, parameters.item_item_ridge),
-            predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),
-            attribute_popularity=popularity,
-            usual_deviations=np.ones(2, np.float32),
-        )
+    popularity, trends = AttributePopularity.fit(history, users), Trends.fit(interactions)
+    features, hybrid = item_space.vocabulary.feature_matrix(learned_items), item_space.matrix(learned_items)
+    buyers = np.log1p(np.bincount(history.indices, minlength=len(items))[warm_items])
+    targets = np.column_stack(
+        [hybrid @ factors.items, hybrid @ factors.biases, buyers, trends.popularity[:, warm_items].T]
+    )
+    return Fitted(
+        parameters=parameters,
+        users=KnownEntities(users),
+        items=KnownEntities(items),
+        history=SparseRows(history),
+        seen=SparseRows(history if seen is None else as_matrix(seen)),
+        user_space=user_space,
+        item_space=item_space,
+        factors=factors,
+        item_metric=item_metric(features, parameters.metric_ridge),
+        item_item=item_item_weights(history, parameters.item_item_ridge),
+        maps=Maps.fit(features, targets.astype(np.float32), _MAP_RIDGE),
+        trends=trends,
+        predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),
+        attribute_popularity=popularity,
     )
 
 
 def with_history(fitted: Fitted, interactions: Interactions, users: Entities) -> Fitted:
     """What was learned, with other histories of the same users: with other weights, for example."""
-    return rescaled(fitted.changed(history=SparseRows(as_matrix(interactions)), users=KnownEntities(users)))
+    return fitted.changed(history=SparseRows(as_matrix(interactions)), users=KnownEntities(users))
 
 
 def same_ids(interactions: Interactions, users: Entities, items: Entities) -> None:

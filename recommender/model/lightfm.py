@@ -59,11 +59,17 @@ class FeatureSpace:
         ]  # fmt: skip
 
     def matrix(self, entities: Entities) -> sp.csr_matrix:
-        """Features of entities, known or not: (n, width) float32."""
+        """Features of entities, known or not: (n, width) float32.
+
+        Words and attributes are divided by the square root of their number, so that those of a long text do not drown
+        the identity, nor an entity with a long text the others.
+        """
         identity = one_hot([[name] for name in entities.ids], self._columns) * np.float32(self.identity_weight)
         words = self.vocabulary.tfidf(entities.descriptions)
         words.data[:] = 1
-        return sp.hstack([identity, words, self.vocabulary.labels(entities.attributes)], format="csr")
+        known = sp.hstack([words, self.vocabulary.labels(entities.attributes)], format="csr")
+        known.data /= np.repeat(np.sqrt(np.diff(known.indptr)), np.diff(known.indptr)).astype(np.float32)
+        return sp.hstack([identity, known], format="csr")
 
     def knows(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(n,), whether an id has an identity column: whether it had history in training."""

@@ -1,9 +1,10 @@
-"""The hybrid recommender: R' = R + γ·P_u'ᵀ A P_i'.
+"""The hybrid recommender: R' = R + γ·P_u'ᵀ A P_i' + further parts.
 
 R is LightFM's score on hybrid features. P' are the enriched profiles in the columns of the feature matrix: the
 embedding space, then words and attributes. Under the item metric A = (XᵀX + λI)⁻¹, X being the feature matrix of the
-items with history, P_u'ᵀ A x is the ridge regression of a user's history on items. Item–item weights B are the same
-regression on the items' identities.
+items with history, P_u'ᵀ A x is the ridge regression of a user's history on items. The further parts are popularity,
+overall and lately, item–item weights B, and what words and attributes of items and users predict. Each part is
+standardised, bent and weighed (`recommender.model.scoring`).
 """
 
 from __future__ import annotations
@@ -117,9 +118,10 @@ class HybridRecommender:
     ) -> HybridRecommender:
         """Take in interactions since the fit, of users and items that may be new, without training again.
 
-        Histories, profiles and popularity follow; LightFM, A and B stay as they are until the next fit. The cost is
-        O(d) per interaction and per new entity, plus a few arrays of one number per item. It does not grow with the
-        number of users.
+        Histories, profiles and popularity follow, and with them how much a user counts as a known one. LightFM, A, B,
+        the maps, the trends and the weights stay as they are until the next fit, and a new item counts as one without
+        history. The cost is O(d) per interaction and per new entity, plus a few arrays of one number per item. It does
+        not grow with the number of users.
 
         Args:
             interactions: the new ones, weighted as in `fit`.
@@ -136,7 +138,10 @@ class HybridRecommender:
         return self
 
     def with_parameters(self, **changes: Any) -> HybridRecommender:
-        """The same fit with other weights of parts. Parameters of the fit (metric_ridge …) are not read again."""
+        """The same fit with other parameters of the score, `alpha`, `evidence_scale` and `weights`.
+
+        Parameters of the fit (metric_ridge …) are not read again.
+        """
         return HybridRecommender.of(self.fitted.with_parameters(**changes))
 
     def save(self, path: str | Path, *, about: dict[str, Any] | None = None) -> None:
@@ -215,9 +220,12 @@ class HybridRecommender:
 
         Returns:
             user_id, rank (from 1), item_id, description, score, popularity, lightfm, history, text, tier. The four
-            parts add up to the score, boosts apart: popularity includes LightFM's item bias, lightfm is the rest of
-            LightFM's score, history is what the user did, text what their description and attributes say. The tier is
-            what is known of the user: warm (history), cold (words or attributes) or unknown (nothing).
+            parts add up to the score, boosts apart: popularity is that of all time, of late and among users with the
+            same attributes, the time since the first interaction, LightFM's item biases and the offset of items without
+            history; lightfm is the rest of LightFM's score, of the item itself and as its features predict it; history
+            is what the items of the user's history say, by their features and by the item–item weights; text is what
+            the user's description says, and the profile that their words and attributes predict. The tier is what is
+            known of the user: warm (history), cold (words or attributes) or unknown (nothing).
 
         Raises:
             UnknownIdError: an unknown id of a user, with `unknown="raise"`, or of an item in a rule.

@@ -1,15 +1,15 @@
-"""The arithmetic of a score: R' = R + γ·P_u'ᵀ A P_i', its parts standardised per user.
+"""The arithmetic of a score: R' = R + γ·P_u'ᵀ A P_i' and further parts, each standardised per user and weighed.
 
-Each part is centred by a user's mean over the items with history in training, so that a pair's score depends on
-nothing else in the request. LightFM's score, popularity and what follows from text alone are divided by the user's own
-deviation over these items. What follows from history is divided by the usual deviation among all users, so that a
-history counts for more the longer it is.
+Each part is centred by a user's mean over the warm items, the items with history in training, and divided by the
+user's own deviation over them, so that a pair's score depends on nothing else in the request. It is then bent,
+sign(z)·log(1 + |z|), because the best items of a part lie many deviations above the others, and multiplied by its
+weight for such a user and such an item (`recommender.model.weights`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -21,14 +21,19 @@ from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS
 from recommender.model.feature_matrix import FeatureMatrix
-from recommender.model.fitted import Fitted, ItemSide
+from recommender.model.fitted import Fitted, ItemSide, LatentMoments
+from recommender.model.weights import OF_WARM_ITEMS
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 
 # Scores of one block of users and all items, at most: 16 MB of float32, a few times over.
 _BLOCK = 4_000_000
-# How many users tell what deviation is usual.
-_SAMPLE = 500
+# A deviation below this share of the lengths of the two vectors behind a score is rounding.
+_ROUNDING = np.float32(1e-3)
+# The furthest that a part goes, after it is bent.
+_FURTHEST = np.float32(8)
+# The parts that are the same for all users, and the windows of `Fitted.trend_of`.
+_TRENDS = {"popularity_7d": 0, "popularity_30d": 1, "popularity_90d": 2}
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,6 @@ class UserSide:
         history: (n, items), the weights of what they did.
         described: (n, w), what their descriptions add to their profiles.
         latent: (n, c), LightFM's vectors.
-        trust: (n,), the weight of LightFM's score beside popularity, 0 to 1.
-        gamma: (n,), γ of each.
         cold: (n,), true without history.
     """
 
@@ -51,47 +54,42 @@ class UserSide:
     history: sp.csr_matrix
     described: FeatureMatrix
     latent: Vectors
-    trust: NDArray[np.float32]
-    gamma: NDArray[np.float32]
     cold: NDArray[np.bool_]
 
     @classmethod
     def of(cls, fitted: Fitted, users: Entities) -> UserSide:
         """Users, known or not; their profiles are the given ones."""
-        settings, vocabulary = fitted.parameters, fitted.item_space.vocabulary
+        vocabulary = fitted.item_space.vocabulary
         history = fitted.history_of(users.ids)
-        weights = settings.alpha_of(users.evidence).astype(np.float32)
-        dense = weights[:, None] * users.embeddings
+        weights = fitted.parameters.alpha_of(users.evidence).astype(np.float32)
         words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
         words.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
-        n = np.diff(history.indptr)
-        cold = (n == 0) & ~users.profiles.any(axis=1)
-        if settings.predicted_profile_weight and cold.any():
-            # The weight was chosen for users without history; a history says more than a prediction.
-            dense[cold] += settings.predicted_profile_weight * fitted.predicted_profiles.profiles(users)[cold]
-        known = fitted.user_space.knows(users.ids) & (n > 0)
-        half = settings.lightfm_half_trust
-        share = n / np.maximum(n + half, 1e-9) if np.isfinite(half) else np.zeros(len(n))
-        trust = np.where(known, share, 0).astype(np.float32)
-        has_text = users.embeddings.any(axis=1) | (np.diff(words.indptr) > 0)
-        gamma_cold = np.where(has_text, settings.gamma_cold, settings.gamma_attributes)
-        gamma = np.where(cold, gamma_cold, settings.gamma).astype(np.float32)
+        cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
         latent = np.asarray(fitted.user_space.matrix(users) @ fitted.factors.users)
-        return cls(fitted, users, history, FeatureMatrix(dense, words), latent, trust, gamma, cold)
+        described = FeatureMatrix(weights[:, None] * users.embeddings, words)
+        return cls(fitted, users, history, described, latent, cold)
 
     @cached_property
-    def expected(self) -> sp.csr_matrix:
-        """(n, items), history·B."""
-        return sp.csr_matrix(self.history @ self.fitted.widened(self.fitted.item_item))
+    def n(self) -> NDArray[np.int64]:
+        """(n,), how many items each has in their history."""
+        return np.asarray(np.diff(self.history.indptr), dtype=np.int64)
+
+    @cached_property
+    def in_lightfm(self) -> NDArray[np.bool_]:
+        """(n,), whether LightFM knows anything of them: it has a bias for each item, but that is no user's."""
+        return np.asarray(np.any(self.latent, axis=1))
+
+    @cached_property
+    def expected(self) -> Vectors:
+        """(n, b + 1), history·B of the items that B knows, then a column of zeros."""
+        known = np.flatnonzero(self.fitted.in_item_item)
+        return np.asarray(self.history[:, known] @ self.fitted.partners)
 
     @cached_property
     def past(self) -> Vectors:
         """(n, w), their profiles in the feature matrix's columns, without their descriptions."""
-        features = self.fitted.all_items.features
-        smoothing = np.float32(self.fitted.parameters.item_item_smoothing)
-        words = (self.history @ features.sparse).toarray()
-        past: Vectors = np.hstack([self.entities.profiles, words]) + smoothing * features.summed(self.expected)
-        return past
+        words = (self.history @ self.fitted.all_items.features.sparse).toarray()
+        return np.hstack([self.entities.profiles, words])
 
     @cached_property
     def text(self) -> Vectors:
@@ -104,124 +102,118 @@ class UserSide:
         d, metric = self.described.dense.shape[1], self.fitted.item_metric
         return np.asarray(self.described.dense @ metric[:d] + self.described.sparse @ metric[d:])
 
-    def directions(self) -> Vectors:
+    @cached_property
+    def direction(self) -> Vectors:
         """(n, w), P_u'ᵀ A."""
         fitted = self.fitted
         if len(fitted.items) > MOST_ITEMS:
-            found: Vectors = self.past @ fitted.item_metric + self.text_direction
-            return found
-        # What each item in a history adds is the same for all users: less to add up than the metric to multiply by.
-        d = self.described.dense.shape[1]
-        directions = self.entities.profiles @ fitted.item_metric[:d]
-        directions += self.history @ fitted.text_directions
-        return np.asarray(directions + self.text_direction if self.described.any() else directions)
+            found: Vectors = self.past @ fitted.item_metric
+        else:
+            # What each item in a history adds is the same for all users: less to add up than A to multiply by.
+            d = self.described.dense.shape[1]
+            found = self.entities.profiles @ fitted.item_metric[:d]
+            found += self.history @ fitted.text_directions
+        return found + self.text_direction if self.described.any() else found
 
+    @cached_property
+    def neighbour_direction(self) -> Vectors:
+        """(n, w), (history·B·X)ᵀ A."""
+        fitted = self.fitted
+        history = self.history[:, : fitted.item_item.shape[0]]
+        if len(fitted.items) <= MOST_ITEMS:
+            return np.asarray(history @ fitted.neighbour_directions)
+        features = fitted.all_items.features.take(np.arange(fitted.item_item.shape[0]))
+        return np.asarray(features.summed(sp.csr_matrix(history @ fitted.item_item)) @ fitted.item_metric)
 
-@dataclass(frozen=True)
-class Moments:
-    """A user's mean and deviation of one part over the items with history in training; (n, 1) each."""
+    @cached_property
+    def predicted(self) -> Vectors:
+        """(n, d), the predicted profiles."""
+        return self.fitted.predicted_profiles.profiles(self.entities)
 
-    mean: Scores
-    deviation: Scores
-
-    @classmethod
-    def of(cls, scores: Scores) -> Moments:
-        """Of rows of scores."""
-        mean = scores.mean(axis=1, keepdims=True)
-        return cls(mean, spread(scores.std(axis=1, keepdims=True), mean))
-
-    def standard(self, scores: Scores) -> Scores:
-        """In deviations from the mean."""
-        return (scores - self.mean) / self.deviation
-
-
-def spread(deviation: Scores, mean: Scores) -> Scores:
-    """A deviation to divide by: 1 where there is none but rounding, so that equal scores stay equal."""
-    return np.where(deviation > 1e-6 * np.abs(mean) + 1e-9, deviation, 1).astype(np.float32)
+    @cached_property
+    def predicted_direction(self) -> Vectors:
+        """(n, w), predicted profileᵀ A."""
+        return np.asarray(self.predicted @ self.fitted.item_metric[: self.predicted.shape[1]])
 
 
 @dataclass(frozen=True)
 class Block:
-    """Scores of n users and any items, before they are added up.
+    """Scores of n users and any items, part by part.
 
     Attributes:
         users: the users.
-        directions: (n, w), P_u'ᵀ A.
-        expected: (n, b + 1), history·B of the items that B knows, then a column of zeros.
-        of_text, of_expected, of_lightfm, of_popularity: the moments of each part.
     """
 
     users: UserSide
-    directions: Vectors
-    expected: Vectors
-    of_text: Moments
-    of_expected: Moments
-    of_lightfm: Moments
-    of_popularity: Moments
+    _scales: dict[str, Scores] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, fitted: Fitted, users: Entities) -> Block:
-        """Everything about n users that does not depend on the items of the request."""
-        side = UserSide.of(fitted, users)
-        directions, expected = side.directions(), _expected(side)
-        mean = (directions @ fitted.mean_features)[:, None]
-        expected_mean = _mean_expected(fitted, expected)
-        # Only users without history are measured by their own deviation.
-        cold = np.flatnonzero(side.cold)
-        deviation = np.full((len(users), 1), fitted.usual_deviations[0], np.float32)
-        deviation[cold] = spread(_text_deviations(fitted, directions[cold]), mean[cold])
-        usual = np.full((len(users), 1), fitted.usual_deviations[1])
-        means, covariance = fitted.latent_moments
-        latent = np.hstack([side.latent, np.ones((len(users), 1))])
-        lightfm = (latent @ means)[:, None]
-        deviations = np.sqrt(np.maximum(np.einsum("ij,ij->i", latent @ covariance, latent), 0))[:, None]
-        return cls(
-            side, directions, expected, Moments(mean, deviation), Moments(expected_mean, usual),
-            Moments(lightfm.astype(np.float32), spread(deviations, lightfm)),
-            Moments.of(_popularity(side, fitted.warm_items, fitted.demand[fitted.warm_rows])),
-        )  # fmt: skip
+        """Of n users."""
+        return cls(UserSide.of(fitted, users))
 
-    def raw(self, items: ItemSide) -> tuple[Scores, Scores, Scores, Scores]:
-        """P_u'ᵀ A x_i, B's, LightFM's and popularity's scores, not standardised.
+    def centred(self, part: str, items: ItemSide) -> Scores:
+        """(n, m), or (1, m) where it is the same for all users: a part less its mean over the warm items."""
+        side, fitted = self.users, self.users.fitted
+        if part == "lightfm":
+            moments = fitted.latent_moments
+            scores = side.latent @ (items.latent - moments.mean[:-1]).T
+            return np.asarray((scores + (items.bias - moments.mean[-1])) * side.in_lightfm[:, None])
+        if part == "lightfm_map":
+            c = items.latent.shape[1]
+            vectors = items.mapped[:, : c + 1] - fitted.mapped_moments.mean
+            scores = side.latent @ vectors[:, :-1].T
+            return np.asarray((scores + vectors[:, -1]) * side.in_lightfm[:, None])
+        if part in _DIRECTIONS:
+            direction = getattr(side, _DIRECTIONS[part])
+            return np.asarray(items.features.dot(direction).T - (direction @ fitted.mean_features)[:, None])
+        if part == "item_item":
+            columns = fitted.partner_columns(items.rows)
+            mean = side.expected.sum(axis=1, keepdims=True) / np.float32(max(len(fitted.warm_rows), 1))
+            return np.asarray((side.expected[:, columns] - mean) * (columns >= 0))
+        if part == "attribute_popularity":
+            lifts = fitted.attribute_popularity
+            mean = lifts.of(side.entities, fitted.warm_rows).mean(axis=1, keepdims=True)
+            return np.asarray((lifts.of(side.entities, items.rows) - mean) * ~items.cold)
+        found, warm = self._of_items(part, items), self._of_items(part, fitted.warm_items)
+        centred = found - warm.mean(dtype=np.float64)
+        return np.asarray(np.where(items.cold & (part in OF_WARM_ITEMS), 0, centred), dtype=np.float32)[None]
 
-        Each is (n, m), popularity (1, m) where it is the same for all.
-        """
-        fitted = self.users.fitted
-        text = items.features.dot(self.directions).T
-        expected = self.expected[:, fitted.partner_columns(items.rows)]
-        lightfm = self.users.latent @ items.latent.T
-        lightfm += items.bias
-        return text, expected, lightfm, _popularity(self.users, items, _demand(fitted, items))
+    def scale(self, part: str) -> Scores:
+        """(n, 1), or (1, 1): the deviation of a part over the warm items; not less than what is rounding."""
+        if part not in self._scales:
+            side, fitted = self.users, self.users.fitted
+            if part in ("lightfm", "lightfm_map"):
+                moments = fitted.latent_moments if part == "lightfm" else fitted.mapped_moments
+                self._scales[part] = _latent_scale(side.latent, moments)
+            else:
+                self._keep_scale(part, self.centred(part, fitted.warm_items))
+        return self._scales[part]
+
+    def standard(self, part: str, items: ItemSide) -> Scores:
+        """(n, m), or (1, m): a part in deviations from its mean, bent."""
+        scores, fitted = self.centred(part, items), self.users.fitted
+        if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
+            self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
+        scores = scores / self.scale(part)
+        return bent(scores)
 
     def total(self, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
-        fitted = self.users.fitted
-        text, expected, lightfm, popularity = self.raw(items)
-        trust = self.users.trust[:, None]
-        text -= self.of_text.mean
-        text *= self.text_weights(items)
-        lightfm -= self.of_lightfm.mean
-        lightfm *= trust / self.of_lightfm.deviation
-        text += lightfm
-        text += (1 - trust) * self.of_popularity.standard(popularity)
-        expected -= self.of_expected.mean
-        expected *= self.item_item_weights()
-        expected *= fitted.partner_columns(items.rows) >= 0
-        text += expected
-        text += np.float32(fitted.parameters.cold_offset) * items.cold
-        return text
+        weights, n = self.users.fitted.parameters.weights, self.users.n
+        total = np.zeros((len(n), len(items)), np.float32)
+        total += np.float32(weights.cold_offset) * items.cold
+        some = bool(items.cold.any())
+        for part in weights.parts:
+            scores = self.standard(part, items)
+            warm = weights.of(part, n)[:, None]
+            total += scores * (np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm)
+        return total
 
-    def text_weights(self, items: ItemSide) -> Scores:
-        """(n, m): the weight of P_u'ᵀ A x_i; smaller for items with history, for which history speaks too."""
-        weights = self.users.gamma[:, None] / self.of_text.deviation
-        warm = np.float32(self.users.fitted.parameters.warm_text_weight)
-        known = np.where(self.users.cold[:, None], 1, warm) * weights
-        return np.asarray(np.where(items.cold[None], weights, known), dtype=np.float32)
-
-    def item_item_weights(self) -> Scores:
-        """(n, 1): the weight of B's score."""
-        weight = self.users.fitted.parameters.item_item_weight
-        return np.asarray(self.users.gamma[:, None] * weight / self.of_expected.deviation, dtype=np.float32)
+    def weight(self, part: str, users: NDArray[np.int64], cold: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(pairs,): the weight of a part for some users of this block, each with an item, cold or not."""
+        weights, n = self.users.fitted.parameters.weights, self.users.n[users]
+        return np.where(cold, weights.of(part, n, cold=True), weights.of(part, n))
 
     def parts(
         self, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64]
@@ -237,27 +229,75 @@ class Block:
             popularity, lightfm and text, (pairs,) each.
         """
         side, fitted = self.users, self.users.fitted
-        settings = fitted.parameters
-        text = np.zeros(len(users))
-        if side.described.any():
-            mean = (side.text_direction @ fitted.mean_features)[users]
-            text = items.features.paired(columns, side.text_direction, users) - mean
-        weights = side.gamma[users] / self.of_text.deviation[users, 0]
-        text = text * weights * np.where(items.cold[columns] | side.cold[users], 1, settings.warm_text_weight)
-        base = side.trust[users] * (items.bias[columns] - fitted.warm_items.bias.mean())
-        popularity = base / self.of_lightfm.deviation[users, 0] + settings.cold_offset * items.cold[columns]
         distinct, column = np.unique(columns, return_inverse=True)
-        some = items.take(distinct)
-        prior = self.of_popularity.standard(_popularity(side, some, _demand(fitted, some)))
-        prior = np.broadcast_to(prior, (len(side.trust), len(distinct)))[users, column]
-        popularity = popularity + (1 - side.trust[users]) * prior
-        centre = side.latent @ fitted.warm_items.latent.mean(axis=0)
-        products = np.einsum("ij,ij->i", side.latent[users], items.latent[columns]) - centre[users]
-        return {
-            "popularity": popularity,
-            "lightfm": side.trust[users] * products / self.of_lightfm.deviation[users, 0],
-            "text": text,
-        }
+        some, cold = items.take(distinct), items.cold[columns]
+        found = {name: np.zeros(len(users)) for name in ("popularity", "lightfm", "text")}
+        found["popularity"] += fitted.parameters.weights.cold_offset * cold
+        for part in fitted.parameters.weights.parts:
+            group = GROUPS[part]
+            if group is None or (part == "text" and not side.described.any()):
+                continue
+            centred = self.centred(part, some)
+            centred = np.broadcast_to(centred, (len(side.n), len(distinct)))[users, column]
+            scale = np.broadcast_to(self.scale(part), (len(side.n), 1))[users, 0]
+            factor = self.weight(part, users, cold) * slope(centred, scale)
+            if part == "text":  # what the description adds; the rest is of the history
+                mean = (side.text_direction @ fitted.mean_features)[users]
+                centred = some.features.paired(column, side.text_direction, users) - mean
+            if part == "lightfm":
+                bias = (some.bias - fitted.latent_moments.mean[-1])[column] * side.in_lightfm[users]
+                found["popularity"] += factor * bias
+                centred = centred - bias
+            found[group] += factor * centred
+        return found
+
+    def _of_items(self, part: str, items: ItemSide) -> NDArray[np.float32]:
+        fitted = self.users.fitted
+        if part == "popularity":
+            return fitted.demand if items is fitted.all_items else fitted.demand_of(items)
+        return fitted.newness_of(items) if part == "newness" else fitted.trend_of(items, _TRENDS[part])
+
+    def _keep_scale(self, part: str, centred: Scores) -> None:
+        """Measure the deviation of a part, from its scores of all warm items."""
+        squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float32) / np.float32(max(centred.shape[1], 1))
+        deviation = np.sqrt(squares)[:, None]
+        least: Scores | float = float(_ROUNDING)
+        if part in _DIRECTIONS:
+            length = np.linalg.norm(getattr(self.users, _DIRECTIONS[part]), axis=1, keepdims=True)
+            least = _ROUNDING * length * np.float32(self.users.fitted.feature_length)
+        elif part == "item_item":
+            least = _ROUNDING * np.abs(self.users.expected).max(axis=1, initial=0, keepdims=True)
+        self._scales[part] = _at_least(deviation, least)
+
+
+# Parts that are products of the feature matrix with one direction for each user.
+_DIRECTIONS = {
+    "text": "direction", "neighbour_text": "neighbour_direction", "predicted_profile": "predicted_direction",
+}  # fmt: skip
+OF_METRIC = tuple(_DIRECTIONS)
+# Where the parts stand in a table of recommendations; None is the history.
+GROUPS = {
+    "lightfm": "lightfm", "lightfm_map": "lightfm", "popularity": "popularity", "popularity_7d": "popularity",
+    "popularity_30d": "popularity", "popularity_90d": "popularity", "newness": "popularity", "text": "text",
+    "neighbour_text": None, "item_item": None, "predicted_profile": "text", "attribute_popularity": "popularity",
+}  # fmt: skip
+
+
+def bent(scores: Scores) -> Scores:
+    """sign(z)·log(1 + |z|), at most 8 either way; changes and returns the array."""
+    size = np.abs(scores)
+    size += 1
+    np.log(size, out=size)
+    np.minimum(size, _FURTHEST, out=size)
+    return np.copysign(size, scores, out=scores)
+
+
+def slope(centred: NDArray[Any], scale: NDArray[Any] | np.float64) -> NDArray[np.float64]:
+    """What a centred score is multiplied by when it is standardised and bent: its terms are multiplied by the same."""
+    z = np.asarray(centred / scale, dtype=np.float64)
+    size = np.abs(z)
+    factor = np.minimum(np.log1p(size), _FURTHEST) / np.maximum(size, 1e-12)
+    return np.asarray(np.where(size > 1e-6, factor, 1) / scale, dtype=np.float64)
 
 
 def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:
@@ -267,44 +307,24 @@ def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:
         yield start, Block.of(fitted, users.take(np.arange(start, min(start + size, len(users)))))
 
 
-def rescaled(fitted: Fitted) -> Fitted:
-    """The same state with its usual deviations measured, after a change of parameters, item metric or B.
-
-    They are measured on histories alone: a scale that moved with α would change what α was chosen for.
-    """
-    warm = np.flatnonzero(np.diff(fitted.history.whole.indptr))
-    users = fitted.users.take(warm[:: max(len(warm) // _SAMPLE, 1)])
-    silent = UserSide.of(fitted.with_parameters(alpha=0.0), users)
-    directions, expected = silent.directions(), _expected(silent)
-    # Users of whose items B knows none contribute zero deviation.
-    squares = np.einsum("ij,ij->i", expected, expected)[:, None] / len(fitted.warm_items)
-    deviations = np.sqrt(np.maximum(squares - _mean_expected(fitted, expected) ** 2, 0))
-    parts = _text_deviations(fitted, directions), deviations
-    usual = np.array([max(float(np.sqrt(np.mean(part**2))), 1e-9) for part in parts], dtype=np.float32)
-    return fitted.changed(usual_deviations=usual)
+def standard_parts(
+    fitted: Fitted, users: Entities, parts: Sequence[str], columns: NDArray[np.int64]
+) -> list[Scores]:
+    """Parts of the scores of n users with some known items, bent: (n, items) each, or (1, items)."""
+    block, items = Block.of(fitted, users), fitted.all_items
+    if len(columns) < len(items):
+        items = items.take(columns)
+    return [block.standard(part, items) for part in parts]
 
 
-def _expected(users: UserSide) -> Vectors:
-    known = np.flatnonzero(users.fitted.in_item_item)
-    return np.asarray(users.history[:, known] @ users.fitted.partners)
+def _latent_scale(latent: Vectors, moments: LatentMoments) -> Scores:
+    vectors = np.hstack([latent, np.ones((len(latent), 1))])
+    squares = np.einsum("ij,ij->i", vectors @ moments.covariance, vectors)
+    length = np.linalg.norm(vectors, axis=1) * moments.length
+    return _at_least(np.sqrt(np.maximum(squares, 0))[:, None], _ROUNDING * length[:, None])
 
 
-def _mean_expected(fitted: Fitted, expected: Vectors) -> Vectors:
-    return np.asarray(expected.sum(axis=1, keepdims=True) / np.float32(len(fitted.warm_items)))
-
-
-def _text_deviations(fitted: Fitted, directions: Vectors) -> Scores:
-    return np.asarray(fitted.warm_items.features.dot(directions).T.std(axis=1, keepdims=True))
-
-
-def _demand(fitted: Fitted, items: ItemSide) -> NDArray[np.float32]:
-    return fitted.demand if items is fitted.all_items else fitted.demand_of(items)
-
-
-def _popularity(users: UserSide, items: ItemSide, demand: NDArray[np.float32]) -> Scores:
-    """(n, m), or (1, m) where it is the same for all."""
-    weight = np.float32(users.fitted.parameters.attribute_popularity)
-    if not weight or not users.cold.any():
-        return demand[None]
-    # The weight was chosen for users without history; a history says more than attributes.
-    return demand + weight * users.fitted.attribute_popularity.of(users.entities, items.rows) * users.cold[:, None]
+def _at_least(deviation: Scores, least: Scores | float) -> Scores:
+    """A deviation to divide by; 1 where there is nothing at all, so that zeros stay zeros."""
+    found = np.maximum(deviation, least)
+    return np.where(found > 0, found, 1).astype(np.float32)

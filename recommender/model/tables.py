@@ -61,7 +61,7 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
     parts = [
         _frame(block, side, columns[at] - start, rows[at], values[at]).assign(order=at)
         for start, block in zip(starts, parts_of, strict=True)
-        for at in [np.flatnonzero((columns >= start) & (columns < start + len(block.directions)))]
+        for at in [np.flatnonzero((columns >= start) & (columns < start + len(block.users.n)))]
     ]
     entities = fitted.entities_of(side)
     frame = pd.concat(parts).sort_values("order", ignore_index=True).drop(columns="order")

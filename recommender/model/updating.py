@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Vectors, updated_item_profiles
+from coldstart_udfs.profile import updated_item_profiles
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.feature_matrix import FeatureMatrix
@@ -96,8 +96,6 @@ def _derived(before: Fitted, state: Fitted, user_rows: NDArray[np.int64], new: s
         counts = np.concatenate([before.counts, np.zeros(len(added), np.int64)])
         np.add.at(counts, new.indices[first], 1)
         has["counts"] = counts
-        if "demand_map" in had and "_growing" in has:
-            has["demand_map"] = _demand_map(before, state, np.unique(new.indices))
     return state
 
 
@@ -108,17 +106,17 @@ def _keys(matrix: sp.csr_matrix, width: int) -> NDArray[np.int64]:
 
 
 def _add_items(before: Fitted, state: Fitted, added: NDArray[np.int64]) -> None:
-    values, (side, dense, latent) = vars(state), before._growing
+    values, (side, dense, latent, mapped) = vars(state), before._growing
     new = state.side_of(state.items.take(added))
-    dense, latent = dense.grown(new.features.dense), latent.grown(new.latent)
+    dense, latent, mapped = dense.grown(new.features.dense), latent.grown(new.latent), mapped.grown(new.mapped)
     features = FeatureMatrix(dense.rows, sp.vstack([side.features.sparse, new.features.sparse], format="csr"))
     grown = ItemSide(
-        features, latent.rows, np.concatenate([side.bias, new.bias]), np.concatenate([side.rows, added]),
-        np.concatenate([side.cold, new.cold]),
+        features, latent.rows, np.concatenate([side.bias, new.bias]), mapped.rows,
+        np.concatenate([side.rows, added]), np.concatenate([side.cold, new.cold]),
     )  # fmt: skip
-    values["_growing"] = grown, dense, latent
+    values["_growing"] = grown, dense, latent, mapped
     # Items that come after training are cold: what is computed from the warm ones stays.
-    for name in ("warm_rows", "warm_items", "mean_features", "mean_direction", "latent_moments"):
+    for name in _OF_WARM_ITEMS:
         if name in vars(before):
             values[name] = vars(before)[name]
     if "_directions" in vars(before):
@@ -126,15 +124,7 @@ def _add_items(before: Fitted, state: Fitted, added: NDArray[np.int64]) -> None:
         values["_directions"] = before._directions.grown(np.asarray(new.features.sparse @ state.item_metric[d:]))
 
 
-def _demand_map(before: Fitted, state: Fitted, items: NDArray[np.int64]) -> tuple[Vectors, float]:
-    """The regression is linear in log(1 + buyers): it moves by the regression of the difference, at some items."""
-    weights, centre = before.demand_map
-    warm = np.minimum(np.searchsorted(state.warm_rows, items), len(state.warm_rows) - 1)
-    warm = warm[state.warm_rows[warm] == items]
-    rows = state.warm_rows[warm]
-    difference = (np.log1p(state.counts[rows]) - np.log1p(before.counts[rows])).astype(np.float32)
-    features, metric, shift = state.warm_items.features.take(warm), state.item_metric, float(difference.sum())
-    d = features.dense.shape[1]
-    words = sp.csr_matrix(sp.csr_matrix(difference[None]) @ features.sparse)
-    moved = (difference @ features.dense) @ metric[:d] + words.data @ metric[d + words.indices]
-    return weights + moved - np.float32(shift) * state.mean_direction, centre + shift / len(state.warm_rows)
+_OF_WARM_ITEMS = (
+    "warm_rows", "warm_items", "mean_features", "feature_length", "latent_moments", "mapped_moments",
+    "neighbour_directions",
+)  # fmt: skip

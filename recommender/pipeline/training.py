@@ -23,15 +23,14 @@ from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.tables import load, read_interactions
-from recommender.measure.latest import SMALLEST_PART, latest
-from recommender.model.fitting import fit
+from recommender.measure.latest import SMALLEST_PART, cold_share_of, latest
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
 from recommender.pipeline.profiles import SOURCES, snapshots
+from recommender.tuning.divisions import Division, by_chance, draws
 from recommender.tuning.held_out_rankings import quality
-from recommender.tuning.validation import by_chance, made_cold
-from recommender.tuning.weights import choose_cold_offset, tune
+from recommender.tuning.weights import tune
 
 _SERVICE = "coldstart_training"
 _SHARE_AFTER_CUTOFF = 0.1
@@ -94,38 +93,21 @@ def _train(
     }
 
     report("features at the cut-off", 0, 1)
-    users, items = read_features(store, interactions, division.moment)
-    users = with_late_words(store, "user", users, came["user"], division.moment)
-    items = with_late_words(store, "item", items, came["item"], division.moment)
+    divisions = _divisions(store, interactions, division, weights, came, moments, parameters.seed)
     report("features at the cut-off", 1, 1)
-    # Returned interactions are not relevant.
-    seen = interactions.select(division.known)
-    held_out = interactions.select(~division.known & np.isnat(interactions.returned))
-    known = seen.weighted(weights, moments[-1] if division.by_chance else division.moment)
-    if division.by_chance or division.moment not in moments:
-        # Between two snapshots, the store has the profiles of the earlier one, or none.
-        users, items = with_history(known, users, items)
-    if search is None:
-        validated = tune(
-            parameters, known, held_out, users, items, seen=seen,
-            progress=lambda done, total: report("LightFM before the cut-off", done, total),
-        )  # fmt: skip
-    else:
+    if search is not None:
         from recommender.tuning.search import search as run_search
 
-        best = run_search(
-            parameters, known, held_out, users, items, seen=seen, trials=search,
-            storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
+        parameters = run_search(
+            parameters, divisions[-1], trials=search, storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
             progress=lambda done, total: report("trials before the cut-off", done, total),
         )  # fmt: skip
-        # One seed, as without a search, so that the figures in manifests are comparable.
-        validated = fit(replace(best, lightfm_seeds=1), known, users, items, seen=seen)
-        validated = validated.with_parameters(lightfm_seeds=best.lightfm_seeds)
-    if division.by_chance:
-        # As in an evaluation: a fifth of the items was made cold here, and fewer are.
-        old = ~made_cold(interactions.item_ids, parameters.seed)
-        validated = choose_cold_offset(validated, held_out, old, parameters.cold_offset)
-    chosen, values = validated.parameters, quality(validated, held_out)
+    tuned = tune(
+        parameters, divisions, cold_share=cold_share_of(interactions),
+        progress=lambda done, total: report("LightFM before the cut-off", done, total),
+    )  # fmt: skip
+    source = parameters.source | tuned.parameters.source
+    chosen, values = replace(tuned.parameters, source=source), quality(tuned.fitted, divisions[-1].wanted)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 
     report("current features", 0, 1)
@@ -141,6 +123,44 @@ def _train(
     source = settings.source | {"alpha": chosen.source.get("alpha", "default")}
     replace(settings, alpha=chosen.alpha, source=source).write(repo / ENRICHMENT_FILE)
     return model
+
+
+def _divisions(
+    store: Any, interactions: Interactions, division: _Division, weights: EventWeights,
+    came: dict[str, NDArray[np.datetime64]], moments: list[datetime], seed: int,
+) -> list[Division]:
+    """Some by chance, of the interactions before the cut-off; then the one in time, if there is a cut-off.
+
+    Features of a division by chance are those of the first moment, so that no search among them is one of a held-out
+    interaction.
+    """
+
+    def features(moment: datetime) -> tuple[Entities, Entities]:
+        users, items = read_features(store, interactions, moment)
+        users = with_late_words(store, "user", users, came["user"], moment)
+        return users, with_late_words(store, "item", items, came["item"], moment)
+
+    found = []
+    before = interactions if division.by_chance else interactions.select(division.known)
+    users, items = features(_as_datetime(interactions.timestamps.min()))
+    for draw in range(draws(before)):
+        held = by_chance(before, interactions.item_ids, seed, draw)
+        if held.all():
+            held = np.zeros_like(held)  # of so little nothing can be held out
+        # Returned interactions are not relevant.
+        seen, wanted = before.select(~held), before.select(held & np.isnat(before.returned))
+        counted = seen.weighted(weights, moments[-1] if division.by_chance else division.moment)
+        found.append(Division(counted, wanted, *with_history(counted, users, items), seen))
+    if not division.by_chance:
+        users, items = features(division.moment)
+        seen = interactions.select(division.known)
+        wanted = interactions.select(~division.known & np.isnat(interactions.returned))
+        counted = seen.weighted(weights, division.moment)
+        if division.moment not in moments:
+            # Between two snapshots, the store has the profiles of the earlier one, or none.
+            users, items = with_history(counted, users, items)
+        found.append(Division(counted, wanted, users, items, seen, in_time=True))
+    return found
 
 
 def read_features(store: Any, interactions: Interactions, moment: datetime) -> tuple[Entities, Entities]:
@@ -258,7 +278,7 @@ class _Division:
         known: (n,) mask of the interactions that are learned from.
         moment: the features are those of this moment: the cut-off; by chance, the first of all moments, so that no
             search among the features is one of a held-out interaction.
-        by_chance: whether the interactions were drawn.
+        by_chance: whether there is no moment that divides them, and they are drawn.
     """
 
     known: NDArray[np.bool_]
@@ -270,9 +290,7 @@ def _divided(interactions: Interactions, cutoff: datetime | None, seed: int) -> 
     """Divide at the cut-off, or by chance if it is None."""
     times = interactions.timestamps
     if cutoff is None:
-        known = ~by_chance(interactions, interactions.item_ids, seed)
-        # Of so little nothing can be held out.
-        return _Division(known if known.any() else ~known, _as_datetime(times.min()), True)
+        return _Division(~by_chance(interactions, interactions.item_ids, seed), _as_datetime(times.min()), True)
     known = times < np.datetime64(cutoff.astimezone(UTC).replace(tzinfo=None), "us")
     if known.all() or not known.any():
         low, high = (f"{_as_datetime(time):%Y-%m-%dT%H:%M:%S}" for time in (times.min(), times.max()))

@@ -22,8 +22,9 @@ from recommender.measure.latest import LATEST, latest
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.tuning.event_weights import HALF_LIFE, Choice, EventTrials, as_of
+from recommender.tuning.rankings import FEWEST
 from recommender.tuning.validation import held_out
-from recommender.tuning.weights import FEWEST, FITTED, KEPT
+from recommender.tuning.weights import FITTED, KEPT
 
 # Shares of the largest weight. A type with a share of 1 would count as relevant in the next run, so none has it.
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8)

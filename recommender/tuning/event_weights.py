@@ -19,7 +19,7 @@ from recommender.measure.splits import stable_share
 from recommender.model.fitted import Fitted
 from recommender.model.fitting import with_history as refitted
 from recommender.tuning.held_out_rankings import quality
-from recommender.tuning.weights import FEWEST
+from recommender.tuning.rankings import FEWEST
 
 HALF_LIFE = "half_life_days"
 # In standard errors: what a value must be better by, to be chosen by one half of the users and kept by the other.

@@ -40,9 +40,13 @@ class HeldOutRankings:
     @classmethod
     def of(cls, held_out: Interactions, fitted: Fitted, seed: int) -> HeldOutRankings:
         """The rankings of what was held out, less what the recommender has seen; of very many users, some."""
+        most = min(_MOST_USERS, max(_MOST_SCORES // len(fitted.items), 100))
+        return cls.of_users(held_out, fitted, np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most])
+
+    @classmethod
+    def of_users(cls, held_out: Interactions, fitted: Fitted, rows: NDArray[np.int64]) -> HeldOutRankings:
+        """The rankings of some users, by their rows in the recommender."""
         n = len(fitted.items)
-        most = min(_MOST_USERS, max(_MOST_SCORES // n, 100))
-        rows = np.random.default_rng(seed).permutation(np.unique(held_out.users))[:most]
         wanted, known = _mask(held_out, rows, n), np.asarray(fitted.seen.take(rows).toarray() > 0)
         return cls(fitted.users.take(rows), rows, wanted & ~known, known)
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from coldstart_udfs.errors import ColdStartError
-from recommender.data.entities import Entities
-from recommender.data.interactions import Interactions
 from recommender.model.lightfm import DivergedError
 from recommender.model.parameters import Parameters
+from recommender.tuning.divisions import Division
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.weights import tune
 
@@ -25,24 +24,19 @@ _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
 
 
 def search(
-    parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
-    trials: int, storage: Path, seen: Interactions | None = None,
+    parameters: Parameters, division: Division, *, trials: int, storage: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Parameters:
-    """Try `trials` settings of LightFM, each with all weights tuned; the best by NDCG@20 on `held_out`.
+    """Try `trials` settings of LightFM, each with all weights learned; the best by NDCG@20 of what is held out.
 
     The first trial is `parameters` as they are, so that the result is never worse on this data. Each finished trial
     is in `storage` at once: a search that was stopped goes on there, and a larger N adds to it.
 
     Args:
         parameters: what is not searched.
-        train: as for `recommender.tuning.weights.tune`.
-        held_out: likewise.
-        users: likewise.
-        items: likewise.
+        division: what is learned from, and what is wanted then.
         trials: how many in all, those of earlier runs on the same data counted.
         storage: a journal file of Optuna's; made where it is missing.
-        seen: as for `recommender.tuning.weights.tune`.
         progress: told (finished, all) trials.
 
     Raises:
@@ -61,7 +55,7 @@ def search(
     _must_be_journal(storage)
     try:
         study = optuna.create_study(
-            study_name=_fingerprint(parameters, train, held_out, train if seen is None else seen, users, items),
+            study_name=_fingerprint(parameters, division),
             direction="maximize", load_if_exists=True, storage=JournalStorage(JournalFileBackend(str(storage))),
         )  # fmt: skip
     except (ValueError, KeyError) as error:
@@ -80,11 +74,11 @@ def search(
     def objective(trial: Any) -> float:
         settings = replace(parameters, **{name: suggest(trial, name) for name, suggest in _SPACE.items()})
         try:
-            fitted = tune(settings, train, held_out, users, items, seen=seen)
+            tuned = tune(settings, [division])
         except DivergedError as error:
             raise optuna.TrialPruned(str(error)) from None
-        trial.set_user_attr("parameters", fitted.parameters.as_json())
-        values = quality(fitted, held_out)
+        trial.set_user_attr("parameters", tuned.parameters.as_json())
+        values = quality(tuned.fitted, division.wanted)
         return float(values.mean()) if len(values) else 0.0
 
     progress(count(states.COMPLETE), trials)
@@ -120,19 +114,17 @@ def _must_be_journal(storage: Path) -> None:
         raise ColdStartError(f"{storage} is no journal of a search; move it away")
 
 
-def _fingerprint(
-    parameters: Parameters, train: Interactions, held_out: Interactions, seen: Interactions, users: Entities,
-    items: Entities,
-) -> str:
+def _fingerprint(parameters: Parameters, division: Division) -> str:
     """Trials on other data, with other defaults or by other versions are another study."""
     versions = [version(package) for package in _PACKAGES]
-    digest = hashlib.blake2b(repr((parameters.as_json(), users.fingerprint, versions)).encode(), digest_size=12)
-    for side in (users, items):
+    known = (parameters.as_json(), division.users.fingerprint, versions)
+    digest = hashlib.blake2b(repr(known).encode(), digest_size=12)
+    for side in (division.users, division.items):
         labels = [list(one) for one in side.attributes]
         digest.update(repr((list(side.ids), list(side.descriptions), labels)).encode())
         for values in (side.embeddings, side.profiles, side.evidence):
             digest.update(np.ascontiguousarray(values).tobytes())
-    for part in (train, held_out, seen):
+    for part in (division.learned, division.wanted, division.seen or division.learned):
         digest.update(repr(list(part.event_types)).encode())
         for name in ("users", "items", "weights", "timestamps", "events", "returned"):
             digest.update(np.ascontiguousarray(getattr(part, name)).tobytes())

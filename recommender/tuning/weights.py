@@ -1,317 +1,258 @@
-"""Choose the weights of the parts on held-out rankings, with cold items and cold users among them."""
+"""Learn what the parts of a score weigh, on held-out rankings with warm and cold items, known and new users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import product
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.data.entities import Entities
-from recommender.data.interactions import Interactions
-from recommender.model.closed_form import item_item_weights, item_metric
+from recommender.measure.latest import COLD_SHARE
 from recommender.model.fitted import Fitted
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
-from recommender.model.scoring import Block, Scores, rescaled
+from recommender.model.weights import ALWAYS, LEAST, MOST, OF_WARM_ITEMS, PARTS, Weights
+from recommender.tuning.climbing import Ranked, climb
+from recommender.tuning.divisions import SHARE_OF_PAIRS, Division
 from recommender.tuning.held_out_rankings import HeldOutRankings, Mask, all_scores, known_before, ndcg_per_user
+from recommender.tuning.learning import Lists, draw_lists, learn
+from recommender.tuning.rankings import FEWEST, Rankings, weights_of
+from recommender.tuning.ridge import choose_ridge, with_ridge
 
-_RIDGES = (2.0, 4.0, 8.0, 30.0)
-_ITEM_ITEM_RIDGES = (30.0, 100.0, 300.0)
-_SMOOTHINGS = (0.0, 0.5, 1.0, 3.0)
-_GAMMAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_HALF_TRUSTS = (1.0, 10.0, np.inf)
-_WARM_TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0)
-_ITEM_ITEM_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-_PREDICTED = (0.0, 4.0, 16.0)
-_COLD_GAMMAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
-_GROUPS = (0.0, 0.5, 1.0)
-_OFFSETS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-STAND_IN = "fitted on held-out interactions; the text of a held-out purchase replaced the users' words"
-FITTED = "fitted on held-out interactions"
+FITTED = "learned on held-out interactions"
+STAND_IN = "learned on held-out interactions; the text of a held-out purchase replaced the users' words"
 DEFAULT = "default: the data cannot tell"
 KEPT = "the default, kept after trials on held-out interactions"
-# The fewest rankings that a choice is made on.
-FEWEST = 10
-# The best of several hundred equal choices lies about 3 standard errors above them.
-_SURE = 3.0
+_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+# Of the weights of cold items, and in deviations of the scores of warm ones.
+_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
+_OFFSETS = tuple(np.arange(-3.0, 3.25, 0.25).tolist())
+# How much of the loss of a list asks for all wanted items; of cold items any is good.
+_EACH = {"warm": 0.5, "cold": 0.0}
+# All users of a draw share its few cold items: their lists tell less than their number says.
+_PULLS = {"warm": 3.0, "cold": 5.0}
+# The least weight of a description where there is none to learn from, beside the default weights.
+_WORDS = 1.5
+# What lists of interactions drawn by chance count beside those in time, for warm items.
+_BY_CHANCE = 0.2
 
-_Choice = TypeVar("_Choice")
+
+@dataclass(frozen=True)
+class Tuned:
+    """The result of `tune`.
+
+    Attributes:
+        parameters: for the next fit.
+        fitted: what was learned in the last division, with these parameters and one seed of LightFM.
+    """
+
+    parameters: Parameters
+    fitted: Fitted
 
 
 def tune(
-    parameters: Parameters, train: Interactions, held_out: Interactions, users: Entities, items: Entities, *,
-    seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
-) -> Fitted:
-    """Fit on `train`, then choose parameters by NDCG@20 of held-out rankings.
+    parameters: Parameters, divisions: Sequence[Division], *, cold_share: float = COLD_SHARE,
+    progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> Tuned:
+    """Fit on what each division learns from, then learn the weights and choose α by what it wants.
 
-    - For items without history: `metric_ridge`, `item_item_smoothing` and `gamma`. For items with history:
-      `item_item_ridge`, `item_item_weight` and `warm_text_weight`. For both: `lightfm_half_trust`.
-    - `alpha`, on users with words. Where no user has a description, the text of each user's first held-out
-      interaction replaces it, and is not wanted.
-    - For users without history: `gamma_cold`, `gamma_attributes`, `predicted_profile_weight` and
-      `attribute_popularity`. They depart from popularity as far as held-out users support it.
-    - `cold_offset`, with all items in one list.
+    - `metric_ridge`, by NDCG@20 of cold items (`recommender.tuning.ridge`).
+    - The weights of parts, for warm and cold items, users with much evidence and without (`Weights`): a softmax over
+      lists (`recommender.tuning.learning`). Where warm items are wanted, lists in time count more than lists by chance;
+      without any in time, and for cold items, coordinate ascent on NDCG@20 follows (`recommender.tuning.climbing`).
+    - `words`, the least weight of a description: none where users have descriptions; otherwise 1.5, times the change of
+      what popularity weighs.
+    - The scale of the weights of cold items, and `cold_offset`, with all items in one list.
+    - `alpha`, on users with words. Where no user has a description, the text of each user's first held-out interaction
+      replaces it, and is not wanted.
+
+    Items that nobody has, neither in what is learned nor in what is wanted, are no candidates.
 
     Args:
         parameters: the defaults, and all that is not chosen here.
-        train: what is learned from, weighted.
-        held_out: what is wanted; later than `train`, or set aside.
-        users: features with profiles of `train` alone.
-        items: likewise.
-        seen: what is not ranked; None is `train`.
-        progress: called after each epoch of the fit, with the finished epochs and all.
+        divisions: of the training data, at least one.
+        cold_share: the share of cold items among the wanted ones when all items are ranked. A division in time shows
+            it itself.
+        progress: called with the finished epochs of all fits and their number.
 
     Returns:
-        What was learned from `train`, with one seed of LightFM. Its parameters are those chosen for the next fit;
-        `source` says how each was chosen, and a parameter without enough held-out rankings keeps its value.
+        `source` of the parameters says how each was chosen; what has fewer than ten held-out rankings keeps its value.
     """
-    # The mean over several seeds is for the last fit: here it costs more time than it tells.
-    fitted = fit(replace(parameters, lightfm_seeds=1), train, users, items, seen=seen, progress=progress)
-    cold = fitted.all_items.cold
-    source = dict.fromkeys(_CHOSEN, DEFAULT)
-    rankings = HeldOutRankings.of(known_before(fitted.history.whole, held_out), fitted, parameters.seed)
-    if len(rankings.users):
-        fitted = _for_known_users(fitted, rankings, cold, source)
-        fitted = _offset(fitted, rankings, source)
-    described, own = rankings.with_words(held_out, items, same_visit=False)
-    if len(described.users):
-        trials = {}
-        for alpha in {fitted.parameters.alpha, *_ALPHAS}:
-            total = all_scores(fitted.with_parameters(alpha=alpha), described.users)
-            trials[alpha] = [ndcg_per_user(total, described, side) for side in (cold, ~cold)]
-        fitted = fitted.with_parameters(alpha=_preferred(trials, fitted.parameters.alpha))
-        source["alpha"] = FITTED if own else STAND_IN
-    new = held_out.select(~np.isin(held_out.users, train.users) & ~cold[held_out.items])
-    fitted = _for_new_users(fitted, HeldOutRankings.of(new, fitted, parameters.seed), new, cold, source)
-    for name in _CHOSEN:
+    fits = _fits(parameters, divisions, progress)
+    source = {"metric_ridge": DEFAULT, "alpha": DEFAULT, "weights": DEFAULT, "cold_offset": DEFAULT}
+    sets = [
+        Rankings.of(fitted, division, np.random.default_rng([parameters.seed, place]))
+        for place, (fitted, division) in enumerate(zip(fits, divisions, strict=True))
+    ]
+    ridge = choose_ridge(fits, sets)
+    if ridge is not None:
+        source["metric_ridge"] = FITTED
+    if ridge not in (None, parameters.metric_ridge):
+        changed = [with_ridge(fitted, one, ridge) for fitted, one in zip(fits, sets, strict=True)]
+        fits, sets = [fitted for fitted, _ in changed], [one for _, one in changed]
+    weights = parameters.weights
+    for side in ("warm", "cold"):
+        weights, told = _learned(weights, sets, side, parameters.seed)
+        source["weights"] = FITTED if told else source["weights"]
+    weights = replace(weights, words=_words(parameters.weights, weights, sets))
+    weights, told = _placed(weights, sets, cold_share, parameters.seed)
+    source["cold_offset"] = FITTED if told else DEFAULT
+    fitted = fits[-1].with_parameters(weights=weights)
+    alpha, source["alpha"] = _alpha(fitted, divisions[-1], parameters)
+    fitted = fitted.with_parameters(alpha=alpha, lightfm_seeds=parameters.lightfm_seeds)
+    for name in ("alpha", "metric_ridge"):
         if source[name] != DEFAULT and getattr(fitted.parameters, name) == getattr(parameters, name):
             source[name] = KEPT
-    return fitted.with_parameters(source=source, lightfm_seeds=parameters.lightfm_seeds)
+    fitted = fitted.with_parameters(source=source)
+    return Tuned(fitted.parameters, fitted)
 
 
-def choose_cold_offset(fitted: Fitted, held_out: Interactions, among: Mask, default: float) -> Fitted:
-    """Choose `cold_offset` anew, by NDCG@20 of held-out rankings of some items.
+def _fits(
+    parameters: Parameters, divisions: Sequence[Division], progress: Callable[[int, int], None]
+) -> list[Fitted]:
+    """One fit for each division, two at a time; LightFM lets other threads go on."""
+    # The mean over several seeds is for the last fit: here it costs more time than it tells.
+    settings = replace(parameters, lightfm_seeds=1)
+    done = [0] * len(divisions)
 
-    Args:
-        fitted: learned without `held_out`.
-        held_out: what is wanted, by users with history or without.
-        among: (items,), the items that are ranked.
-        default: the offset unless another value is better.
+    def one(place: int) -> Fitted:
+        def told(epoch: int, epochs: int) -> None:
+            done[place] = epoch
+            progress(sum(done), epochs * len(divisions))
 
-    Returns:
-        The same state with this `cold_offset`.
-    """
-    rankings = HeldOutRankings.of(held_out, fitted, fitted.parameters.seed)
-    rankings = replace(rankings, wanted=rankings.wanted & among, known=rankings.known | ~among)
-    source = fitted.parameters.source | {"cold_offset": DEFAULT}
-    fitted = _offset(fitted.with_parameters(cold_offset=default), rankings, source)
-    if source["cold_offset"] == FITTED and fitted.parameters.cold_offset == default:
-        source["cold_offset"] = KEPT
-    return fitted.with_parameters(source=source)
-
-
-_CHOSEN = (
-    "metric_ridge", "item_item_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust", "item_item_weight",
-    "warm_text_weight", "alpha", "gamma_cold", "gamma_attributes", "predicted_profile_weight", "attribute_popularity",
-    "cold_offset",
-)  # fmt: skip
-
-
-class _Parts:
-    """The parts of the scores of some users with history, so that weights can be tried without computing them again."""
-
-    def __init__(self, fitted: Fitted, rankings: HeldOutRankings) -> None:
-        self.fitted, self.block = fitted, Block.of(fitted, rankings.users)
-        items = fitted.all_items
-        _, expected, lightfm, popularity = self.block.raw(items)
-        self.lightfm = self.block.of_lightfm.standard(lightfm).astype(np.float32)
-        self.popularity = self.block.of_popularity.standard(popularity).astype(np.float32)
-        self.expected = _scaled(expected, ~items.cold) * (fitted.partner_columns(items.rows) >= 0)
-        self.n = np.diff(self.block.users.history.indptr)[:, None]
-
-    def base(self, half_trust: float) -> Scores:
-        trust = self.n / (self.n + half_trust) if np.isfinite(half_trust) else 0.0
-        return np.asarray(trust * self.lightfm + (1 - trust) * self.popularity, dtype=np.float32)
-
-    def text(self, metric: NDArray[np.float32], smoothing: float) -> Scores:
-        """The scores of P_u'ᵀ A x, under another item metric."""
-        side, items = self.block.users, self.fitted.all_items
-        past = side.past + side.text
-        change = smoothing - self.fitted.parameters.item_item_smoothing
-        if change:
-            past = past + np.float32(change) * items.features.summed(side.expected)
-        return _scaled(items.features.dot(np.asarray(past @ metric, np.float32)).T, ~items.cold)
-
-
-def _for_known_users(fitted: Fitted, rankings: HeldOutRankings, cold: Mask, source: dict[str, str]) -> Fitted:
-    """λ_B, then λ, smoothing and γ on items without history, then δ and the weight of text on items with history."""
-    settings = fitted.parameters
-    wants_cold, wants_warm = rankings.wanted[:, cold].any(), rankings.wanted[:, ~cold].any()
-    if wants_warm:
-        history = fitted.history.whole
-        found = {
-            ridge: item_item_weights(history, ridge) for ridge in {settings.item_item_ridge, *_ITEM_ITEM_RIDGES}
-        }
-        histories = fitted.history_of(rankings.users.ids)
-        values = {
-            ridge: [ndcg_per_user(np.asarray((histories @ B).toarray()), rankings, ~cold)]
-            for ridge, B in found.items()
-        }
-        best = _preferred(values, settings.item_item_ridge)
-        fitted = fitted.changed(item_item=found[best], parameters=replace(settings, item_item_ridge=best))
-        source["item_item_ridge"] = FITTED
-    parts = _Parts(fitted, rankings)
-    half_trust, gamma = settings.lightfm_half_trust, settings.gamma
-    text = parts.text(fitted.item_metric, settings.item_item_smoothing)
-    if wants_cold:
-        fitted, text = _text_of_new_items(fitted, parts, rankings, cold)
-        half_trust, gamma = fitted.parameters.lightfm_half_trust, fitted.parameters.gamma
-        source |= dict.fromkeys(("metric_ridge", "item_item_smoothing", "gamma", "lightfm_half_trust"), FITTED)
-    if wants_warm:
-        default = (half_trust, settings.warm_text_weight, settings.item_item_weight)
-        trials = {}
-        for half in {half_trust, *_HALF_TRUSTS}:
-            base = parts.base(half)
-            of_cold = [ndcg_per_user(base + np.float32(gamma) * text, rankings, cold)]
-            for of_text, weight in {default[1:], *product(_WARM_TEXT_WEIGHTS, _ITEM_ITEM_WEIGHTS)}:
-                warm = np.float32(of_text) * text + np.float32(weight) * parts.expected
-                scores = base + np.float32(gamma) * warm
-                trials[half, of_text, weight] = [*of_cold, ndcg_per_user(scores, rankings, ~cold)]
-        half_trust, of_text, weight = _preferred(trials, default)
-        fitted = fitted.with_parameters(
-            lightfm_half_trust=half_trust, warm_text_weight=of_text, item_item_weight=weight
+        division = divisions[place]
+        return fit(
+            settings, division.learned, division.users, division.items, seen=division.seen, progress=told
         )
-        source |= dict.fromkeys(("warm_text_weight", "item_item_weight", "lightfm_half_trust"), FITTED)
-    return rescaled(fitted)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(len(divisions))))
 
 
-def _text_of_new_items(
-    fitted: Fitted, parts: _Parts, rankings: HeldOutRankings, cold: Mask
-) -> tuple[Fitted, Scores]:
-    settings = fitted.parameters
-    default = (settings.metric_ridge, settings.item_item_smoothing, settings.lightfm_half_trust, settings.gamma)
-    features = fitted.warm_items.features
-    metrics = {ridge: item_metric(features, ridge) for ridge in {settings.metric_ridge, *_RIDGES}}
-    bases = {half: parts.base(half) for half in {settings.lightfm_half_trust, *_HALF_TRUSTS}}
-    trials = {}
-    for ridge, smoothing in product(metrics, {settings.item_item_smoothing, *_SMOOTHINGS}):
-        text = parts.text(metrics[ridge], smoothing)
-        for half, gamma in product(bases, {settings.gamma, *_GAMMAS}):
-            scores = bases[half] + np.float32(gamma) * text
-            trials[ridge, smoothing, half, gamma] = [ndcg_per_user(scores, rankings, cold)]
-    ridge, smoothing, half, gamma = _preferred(trials, default)
-    chosen = replace(
-        settings, metric_ridge=ridge, item_item_smoothing=smoothing, lightfm_half_trust=half, gamma=gamma
-    )
-    return fitted.changed(item_metric=metrics[ridge], parameters=chosen), parts.text(metrics[ridge], smoothing)
+def _learned(weights: Weights, sets: Sequence[Rankings], side: str, seed: int) -> tuple[Weights, bool]:
+    in_time = side == "warm" and any(one.in_time for one in sets)
+    rankings = [one.side(side, _BY_CHANCE if in_time and not one.in_time else 1.0) for one in sets]
+    rng = np.random.default_rng(seed)
+    lists = Lists.joined([
+        draw_lists(list(one.parts), one.wanted, one.open_, one.evidence, one.importance, rng) for one in rankings
+    ])  # fmt: skip
+    if len(lists) < FEWEST:
+        return weights, False
+    prior = weights_of(weights, side)
+    useless = [side == "cold" and part in OF_WARM_ITEMS for part in PARTS]
+    least = np.array([LEAST if part in ALWAYS else 0.0 for part in PARTS])
+    idle = np.array([bool(use) or not lists.parts[..., k].any() for k, use in enumerate(useless)])
+    lists = replace(lists, parts=lists.parts * ~idle)
+    found = learn(lists, np.where(idle, least, prior), least, MOST, each=_EACH[side], pull=_PULLS[side])
+    if not in_time:  # one moment is soon learned by heart
+        found = climb(rankings, found, least, MOST)
+    found = np.where(idle, least, np.clip(found, least, MOST))
+    pairs = {
+        part: (round(float(found[0, k]), 4), round(float(found[1, k]), 4))
+        for k, part in enumerate(PARTS) if found[:, k].max() > 1e-3
+    }  # fmt: skip
+    return replace(weights, warm=pairs) if side == "warm" else replace(weights, cold=pairs), True
 
 
-def _preferred(trials: dict[_Choice, list[NDArray[np.float64]]], default: _Choice) -> _Choice:
-    """The choice of the highest sum of means, if it beats the default by more than `_SURE` standard errors; else that.
+def _words(before: Weights, learned: Weights, sets: Sequence[Rankings]) -> float:
+    """The least weight of a description: what it is beside popularity; none where users' own can be learned from."""
+    if any(any(one.users.descriptions) for one in sets):
+        return 0.0
+    of_items = [part for part in PARTS if part.startswith("popularity")]
+    now, then = (sum(weights.warm.get(part, (0.0, 0.0))[0] for part in of_items) for weights in (learned, before))
+    return round(min(_WORDS * (now / then if now and then else 1.0), MOST), 4)
 
-    The best of many choices looks better than it is; what data cannot tell apart keeps its default.
+
+def _placed(
+    weights: Weights, sets: Sequence[Rankings], cold_share: float, seed: int
+) -> tuple[Weights, bool]:
+    """The scale of the weights of cold items, and the offset, by NDCG@20 of users with history among all items."""
+    found = _of_all_items([one for one in sets if one.in_time], weights, None, seed)
+    if sum(len(few) for few, *_ in found) < FEWEST:
+        found = _of_all_items([one for one in sets if not one.in_time], weights, cold_share, seed)
+    if sum(len(few) for few, *_ in found) < FEWEST:
+        return weights, False
+    spread = float(np.sqrt(np.mean([old[:, ~cold].var(axis=1).mean() for _, old, _, cold in found])))
+
+    def quality(scale: float, offset: float) -> float:
+        values = [
+            few.quality(np.where(cold, np.float32(scale) * new + np.float32(offset * spread), old))
+            for few, old, new, cold in found
+        ]
+        return float(np.concatenate(values).mean())
+
+    trials = {(scale, offset): quality(scale, offset) for scale in _SCALES for offset in _OFFSETS}
+    # Its neighbours count too: the best of many values looks better than it is.
+    scale, offset = max(trials, key=lambda at: _smoothed(trials, at))
+    cold = {part: (min(new * scale, MOST), min(known * scale, MOST)) for part, (new, known) in weights.cold.items()}
+    return replace(weights, cold=cold, cold_offset=round(offset * spread, 4)), True
+
+
+def _of_all_items(
+    sets: Sequence[Rankings], weights: Weights, cold_share: float | None, seed: int
+) -> list[tuple[Ranked, NDArray[np.float32], NDArray[np.float32], Mask]]:
+    """Users with history who want an item, and their scores of warm and of cold items; sets with both kinds wanted."""
+    found = []
+    for place, one in enumerate(sets):
+        ranked, cold = one.ranked, one.cold
+        if cold_share is not None:
+            ranked, cold = _thinned(ranked, cold, cold_share, np.random.default_rng([seed, place, 1]))
+        rows = np.flatnonzero(ranked.wanted.any(axis=1) & (ranked.evidence > 0))
+        few = ranked.take(rows, np.arange(len(cold)))
+        if few.wanted[:, cold].any() and few.wanted[:, ~cold].any():
+            old, new = (few.scores(weights_of(weights, side)) for side in ("warm", "cold"))
+            found.append((few, old, new, cold))
+    return found
+
+
+def _smoothed(trials: dict[tuple[float, float], float], at: tuple[float, float]) -> float:
+    scale, offset = _SCALES.index(at[0]), _OFFSETS.index(at[1])
+    near = [
+        trials[_SCALES[s], _OFFSETS[o]]
+        for s in (scale - 1, scale, scale + 1) for o in (offset - 1, offset, offset + 1)
+        if 0 <= s < len(_SCALES) and 0 <= o < len(_OFFSETS)
+    ]  # fmt: skip
+    return trials[at] + float(np.mean(near))
+
+
+def _thinned(
+    ranked: Ranked, cold: Mask, share: float, rng: np.random.Generator
+) -> tuple[Ranked, Mask]:
+    """The list "overall" of `recommender.measure.splits.Split`, of a division by chance.
+
+    As many of the pairs of a cold item are wanted as of a warm one; the others are no candidates. Then items of the
+    kind that is wanted too often leave, until cold items have their share of what is wanted.
     """
-    best = max(trials, key=lambda choice: sum(_mean(part) for part in trials[choice]))
-    gains = [mine - old for mine, old in zip(trials[best], trials[default], strict=True) if len(mine)]
+    gone = ranked.wanted & cold & (rng.random(ranked.wanted.shape) >= SHARE_OF_PAIRS)
+    wanted, open_ = ranked.wanted & ~gone, ranked.open_ & ~gone
+    of_cold, of_warm = int(wanted[:, cold].sum()), int(wanted[:, ~cold].sum())
+    keep_cold = share / (1 - share) * of_warm / max(of_cold, 1)
+    keep_warm = (1 - share) / share * of_cold / max(of_warm, 1)
+    columns = np.flatnonzero(rng.random(len(cold)) < np.where(cold, keep_cold, keep_warm))
+    thin = replace(ranked, wanted=wanted, open_=open_)
+    return thin.take(np.arange(len(wanted)), columns), cold[columns]
+
+
+def _alpha(fitted: Fitted, division: Division, parameters: Parameters) -> tuple[float, str]:
+    rankings = HeldOutRankings.of(known_before(fitted.history.whole, division.wanted), fitted, parameters.seed)
+    described, own = rankings.with_words(division.wanted, division.items, same_visit=False)
+    if len(described.users) < FEWEST:
+        return parameters.alpha, DEFAULT
+    cold, trials = fitted.all_items.cold, {}
+    for alpha in {parameters.alpha, *_ALPHAS}:
+        total = all_scores(fitted.with_parameters(alpha=alpha), described.users)
+        trials[alpha] = [ndcg_per_user(total, described, side) for side in (cold, ~cold)]
+    best = max(trials, key=lambda alpha: sum(_mean(part) for part in trials[alpha]))
+    gains = [mine - old for mine, old in zip(trials[best], trials[parameters.alpha], strict=True) if len(mine)]
     if sum(map(len, gains)) < FEWEST:
-        return default
+        return parameters.alpha, DEFAULT
     error = np.sqrt(sum(float(gain.var()) / len(gain) for gain in gains))
-    return best if sum(float(gain.mean()) for gain in gains) > _SURE * error else default
-
-
-def _offset(fitted: Fitted, rankings: HeldOutRankings, source: dict[str, str]) -> Fitted:
-    cold = fitted.all_items.cold
-    if not rankings.wanted[:, cold].any() or not rankings.wanted[:, ~cold].any():
-        return fitted
-    default = fitted.parameters.cold_offset
-    total = all_scores(fitted, rankings.users) - np.float32(default) * cold
-    everything = np.ones(len(cold), dtype=bool)
-    offsets = [default, *_OFFSETS]
-    values = [ndcg_per_user(total + np.float32(offset) * cold, rankings, everything) for offset in offsets]
-    if len(values[0]) < FEWEST:
-        return fitted
-    source["cold_offset"] = FITTED
-    return fitted.with_parameters(cold_offset=offsets[int(np.argmax([_mean(value) for value in values]))])
-
-
-def _for_new_users(
-    fitted: Fitted, rankings: HeldOutRankings, held_out: Interactions, cold: Mask, source: dict[str, str]
-) -> Fitted:
-    """Start from popularity; take text and attributes as far as they are better by more than one standard error."""
-    if not len(rankings.users):
-        return fitted
-    if any(rankings.users.attributes):
-        trials = [fitted.with_parameters(attribute_popularity=weight, gamma_cold=0.0) for weight in _GROUPS]
-        values = [ndcg_per_user(all_scores(trial, rankings.users), rankings, ~cold) for trial in trials]
-        fitted = fitted.with_parameters(attribute_popularity=_GROUPS[_improving(values)])
-        source["attribute_popularity"] = FITTED
-    described, own = rankings.with_words(held_out, fitted.items.whole, same_visit=True)
-    origin = FITTED if own else STAND_IN
-    silent = rankings.take(np.flatnonzero(~rankings.users.embeddings.any(axis=1)))
-    has_map = len(fitted.predicted_profiles.weights) > 0
-    # The text of a purchase is not a user's: it says nothing of the map, and so comes last.
-    if len(described.users) and own and has_map:
-        fitted = _weighed(fitted, described, cold, source, origin, _PREDICTED)
-    weight = fitted.parameters.predicted_profile_weight
-    if has_map and any(silent.users.attributes):
-        weights = (weight,) if weight else _PREDICTED[1:]
-        fitted = _weighed(fitted, silent, cold, source, FITTED, weights, name="gamma_attributes")
-    if len(described.users) and not (own and has_map):
-        weights = (fitted.parameters.predicted_profile_weight,)
-        fitted = _weighed(fitted, described, cold, source, origin, weights)
-    return fitted
-
-
-def _weighed(
-    fitted: Fitted, rankings: HeldOutRankings, cold: Mask, source: dict[str, str], origin: str,
-    weights: Sequence[float], *, name: str = "gamma_cold",
-) -> Fitted:  # fmt: skip
-    """γ of users without history, and the weight of predicted profiles, against popularity alone."""
-    settings, default = fitted.parameters, getattr(fitted.parameters, name)
-    options = [(settings.predicted_profile_weight, 0.0), *product(weights, _COLD_GAMMAS[1:])]
-    trials = [
-        fitted.with_parameters(**{name: gamma}, predicted_profile_weight=weight) for weight, gamma in options
-    ]
-    values = [ndcg_per_user(all_scores(trial, rankings.users), rankings, ~cold) for trial in trials]
-    weight, gamma = options[_improving(values)]
-    unsure = not gamma or (origin == STAND_IN and gamma < default)
-    if name == "gamma_cold" and unsure and (weights[0], default) in options:
-        # The data cannot tell, or the text of a purchase tells less than a user's own words: the default stays unless
-        # it does harm.
-        kept = values[options.index((weights[0], default))]
-        if len(values[0]) < FEWEST or kept.mean() >= values[0].mean():
-            source[name] = KEPT if gamma else source[name]
-            return fitted
-    if name == "gamma_attributes" and not gamma and not settings.predicted_profile_weight:
-        return fitted
-    source[name] = origin
-    if len(weights) > 1:
-        source["predicted_profile_weight"] = origin
-    return fitted.with_parameters(**{name: gamma}, predicted_profile_weight=weight)
-
-
-def _improving(values: Sequence[NDArray[np.float64]]) -> int:
-    """The best of some per-user values, if it is better than the first by more than one standard error; else 0."""
-    if len(values[0]) < FEWEST:
-        return 0
-    best = max(range(len(values)), key=lambda place: float(values[place].mean()))
-    gains = values[best] - values[0]
-    return best if gains.mean() > gains.std() / np.sqrt(len(gains)) else 0
-
-
-def _scaled(scores: Scores, warm: Mask) -> Scores:
-    """Centred per user over items with history, in the deviations that are usual among these users."""
-    inside = scores[:, warm]
-    usual = max(float(np.sqrt(inside.var(axis=1).mean())), 1e-9)
-    return np.asarray((scores - inside.mean(axis=1, keepdims=True)) / usual, dtype=np.float32)
+    # The best of ten choices lies about two standard errors above them.
+    sure = sum(float(gain.mean()) for gain in gains) > 2 * error
+    return best if sure else parameters.alpha, FITTED if own else STAND_IN
 
 
 def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else 0.0
-
-

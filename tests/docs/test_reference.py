@@ -61,6 +61,7 @@ def test_every_field_of_a_manifest_stands_in_the_reference(tmp_path: Path) -> No
     section = page("settings.md").split("## Bundle manifest")[1]
     assert first_cells(section.split("### Parameters")[0]) == {*manifest, *OF_TRAINING}
     assert first_cells(section.split("### Parameters")[1].split("## ")[0]) == set(manifest["parameters"])
+    assert first_cells(section.split("### Weights")[1].split("## ")[0]) == set(manifest["parameters"]["weights"])
 
 
 def test_every_environment_variable_stands_in_the_reference() -> None:

@@ -12,6 +12,7 @@ from recommender.data.entities import Entities, with_history
 from recommender.data.interactions import Interactions
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
+from recommender.model.weights import OF_WARM_ITEMS, Pair, Weights
 
 # Two tastes. Users u00…u19 live in flats and buy lamps, u20…u39 on farms and buy spades. Items i00…i09 are lamps,
 # i10…i19 spades; nobody has bought i09 and i19 yet.
@@ -55,13 +56,23 @@ def made_up_shop() -> tuple[Interactions, Entities, Entities]:
     return (interactions, *with_history(interactions, users, items))
 
 
+def weighing(*, cold_offset: float = 0.0, **parts: Pair) -> Weights:
+    """The default weights but for these parts, which weigh the same for cold items as for warm ones."""
+    usual = Weights()
+    of_cold = {part: pair for part, pair in parts.items() if part not in OF_WARM_ITEMS}
+    return Weights({**usual.warm, **parts}, {**usual.cold, **of_cold}, cold_offset=cold_offset)
+
+
+def only(**parts: Pair) -> Weights:
+    """These parts and no others, for warm and for cold items."""
+    return Weights(parts, {part: pair for part, pair in parts.items() if part not in OF_WARM_ITEMS})
+
+
 def trained(**changes: Any) -> HybridRecommender:
     """A recommender of its own, for tests that change it."""
-    # A shop this small needs less of what keeps large ones steady.
-    settings: dict[str, Any] = {
-        "components": 8, "epochs": 10, "gamma_cold": 4.0, "gamma_attributes": 4.0, "metric_ridge": 5.0,
-        "lightfm_half_trust": 1.0,
-    } | changes  # fmt: skip
+    # A shop this small needs less of what keeps large ones steady, and its words tell all.
+    weights = weighing(text=(4.0, 0.5))
+    settings: dict[str, Any] = {"components": 8, "epochs": 10, "metric_ridge": 5.0, "weights": weights} | changes
     return HybridRecommender(Parameters(**settings)).fit(*made_up_shop())
 
 

@@ -7,22 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from recommender.data.entities import Entities, with_history
-from recommender.data.interactions import Interactions
+from recommender.data.entities import with_history
 from recommender.model.parameters import Parameters
+from recommender.tuning.divisions import Division
 from tests.support.made_up_shop import made_up_shop
 
-Data = tuple[Interactions, Interactions, Entities, Entities]
 PARAMETERS = Parameters(components=16, epochs=5)
 
 
-def search_data() -> Data:
+def search_data() -> Division:
     """What is learned from, what is asked for, users and items with profiles of the former."""
     interactions, users, items = made_up_shop()
     held = np.arange(len(interactions)) % 4 == 0
     held |= np.isin(interactions.items, (7, 17))
     known = interactions.select(~held)
-    return (known, interactions.select(held), *with_history(known, users, items))
+    return Division(known, interactions.select(held), *with_history(known, users, items))
 
 
 def tried(storage: Path) -> list[dict[str, float]]:

@@ -91,6 +91,12 @@ def test_inspect_tells_what_a_bundle_is_and_that_it_is_whole(trained: Path, tmp_
     assert values["embedding_fingerprint"] == manifest["embedding_fingerprint"]
     assert values["feature_space.item.words"] == f"{manifest['feature_space']['item']['words']:,}"
     assert values["evidence_scale"] == "inf"
+    weights = manifest["parameters"]["weights"]
+    assert values["cold_offset"] == f"{weights['cold_offset']:g}"
+    assert weights["warm"]["item_item"][1] > 0
+    for part in weights["warm"].keys() | weights["cold"].keys():
+        pairs = [*weights["warm"].get(part, (0, 0)), *weights["cold"].get(part, (0, 0))]
+        assert [part, *(f"{value:.2f}" for value in pairs)] in rows_of(shown)
     assert f"arrays verified: {manifest['arrays']}" in shown
 
     bundle = tmp_path / "bundle"
@@ -120,7 +126,7 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
     )  # fmt: skip
     table = json.loads((trained / "table.json").read_text())
     assert (table["split"], table["seeds"]) == ("item_cold", 1)
-    assert {row["candidates"] for row in table["rows"]} == {"cold", "overall"}
+    assert {row["candidates"] for row in table["rows"]} == {"cold", "warm", "overall"}
     methods = {row["method"] for row in table["rows"]}
     assert {"coldstart", "popularity", "EASE"} <= methods
     assert all(method in shown for method in methods)

@@ -18,6 +18,7 @@ from recommender.evaluation import baselines
 from recommender.evaluation.comparison import evaluate
 from recommender.measure.splits import SPLITS, Split, make_splits
 from recommender.tuning import validation
+from recommender.tuning.divisions import Division
 from tests.support.word_model import BACKEND, word_model
 
 START, CUTOFF = datetime(2024, 1, 1), datetime(2024, 3, 1)
@@ -129,16 +130,18 @@ def test_every_method_ranks_new_users_better_when_it_hears_them(shop: Dataset) -
 def test_parameters_are_chosen_on_words_before_what_is_set_aside(shop: Dataset, monkeypatch) -> None:
     chosen: list[int] = []
 
-    def tune(parameters, learned: Interactions, asked: Interactions, users: Entities, items: Entities, **options):
-        assert len(asked)
-        chosen.append(check_heard(users, learned, shop.interactions))
-        return original(parameters, learned, asked, users, items, **options)
+    def tune(parameters, divisions: Sequence[Division], **options):
+        for one in divisions:
+            assert len(one.wanted)
+            chosen.append(check_heard(one.users, one.learned, shop.interactions))
+        return original(parameters, divisions, **options)
 
     original = validation.tune
     monkeypatch.setattr(validation, "tune", tune)
     (held,) = split(shop, "user_cold")
     model = baselines.fit_ours(held, 0)
-    assert chosen[0] > USERS // 2
+    assert len(chosen) > 2
+    assert min(chosen) > USERS // 2
     assert model.users.descriptions == held.users.descriptions
 
 

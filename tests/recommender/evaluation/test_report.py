@@ -23,6 +23,7 @@ from recommender.evaluation.report.examples import new_items, new_users
 from recommender.evaluation.report.measures import Mean, bins_of, calibration_of, influence_of
 from recommender.measure.splits import Split, make_splits
 from recommender.model.recommender import HybridRecommender, Parameters
+from recommender.model.weights import Weights
 
 EVIL = "<script>alert('gotcha')</script> & \"lamp\" <img src=http://evil.example/x onerror=alert(2)>"
 METHODS = ("random", "popularity", "EASE <b>&</b> $x_1$", "coldstart")
@@ -66,7 +67,8 @@ def row(method: str, candidates: str, value: float, low: float | None, high: flo
 
 def evaluation(kind: str, candidates: Sequence[str], *, seeds: int = 2) -> Evaluation:
     split = shop(kind)
-    parameters = Parameters(components=8, epochs=5, gamma=4.0, gamma_cold=4.0)
+    by_text = {"lightfm": (0.2, 0.2), "popularity": (0.2, 0.2), "text": (2.0, 2.0)}
+    parameters = Parameters(components=8, epochs=5, weights=Weights(warm=by_text, cold=by_text))
     model = HybridRecommender(parameters).fit(split.train, split.users, split.items)
     rng = np.random.default_rng(1)
     n = np.tile(np.bincount(split.train.users, minlength=N_USERS)[split.asked], seeds)

@@ -16,6 +16,7 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.model.bundle import BundleError, read_manifest, verified
 from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
+from tests.support.commands import ROOT
 from tests.support.made_up_shop import SPADE, every_score, new, shared, trained
 
 # What the file of arrays is called, besides which there are a manifest and a lock.
@@ -124,7 +125,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "manifest a list": (lambda b: (b / "manifest.json").write_text("[1]"), "format None; this version reads"),
     "of the future": (lambda b: rewritten(b, lambda m: m.update(format=99)), "format 99; this version reads format"),
     "an unknown parameter": (lambda b: rewritten(b, lambda m: m["parameters"].update(zeta=1)), "was altered"),
-    "a parameter changed": (lambda b: rewritten(b, lambda m: m["parameters"].update(gamma=9.0)), "was altered"),
+    "a parameter changed": (lambda b: rewritten(b, lambda m: m["parameters"].update(alpha=9.0)), "was altered"),
     "another fingerprint": (lambda b: rewritten(b, lambda m: m.update(embedding_fingerprint="x")), "was altered"),
     "an entry missing": (lambda b: rewritten(b, lambda m: m.pop("parameters")), r"lacks \['parameters'\]"),
     "arrays elsewhere": (lambda b: rewritten(b, lambda m: m.update(arrays="../../x.npz")), "was altered"),
@@ -140,6 +141,13 @@ def test_a_damaged_bundle_is_a_named_error_that_says_what_to_do(bundle: Path, da
         HybridRecommender.load(bundle)
     assert "train" in str(told.value)
     assert str(bundle) in str(told.value)
+
+
+def test_a_bundle_of_an_earlier_format_is_refused_with_what_to_do() -> None:
+    path = ROOT / "tests" / "fixtures" / "bundle_of_format_2"
+    with pytest.raises(BundleError, match=r"bundle_of_format_2 is a bundle of format 2; this version reads format 3: "
+                       "train again with `coldstart train`"):  # fmt: skip
+        HybridRecommender.load(path)
 
 
 def test_one_flipped_bit_anywhere_in_the_arrays_is_found(bundle: Path) -> None:

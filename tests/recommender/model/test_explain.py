@@ -16,11 +16,24 @@ from recommender.data.entities import Entities
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
-from tests.support.made_up_shop import COLD_ITEMS, LAMP, SPADE, events, made_up_shop, new, shared, trained
+from recommender.model.weights import PARTS
+from tests.support.made_up_shop import (
+    COLD_ITEMS,
+    LAMP,
+    SPADE,
+    events,
+    made_up_shop,
+    new,
+    only,
+    shared,
+    trained,
+    weighing,
+)
 
 KINDS = {
     "constant", "popularity", "bought", "history", "word", "description",
-    "lightfm bias", "lightfm identity", "lightfm word", "lightfm attribute",
+    "lightfm bias", "lightfm identity", "lightfm word", "lightfm attribute", "lightfm map", "predicted profile",
+    "newness",
 }  # fmt: skip
 
 
@@ -54,7 +67,7 @@ def told(text: str, user: Entities) -> Entities:
 def adds_up(model: HybridRecommender, user: Any, item: Any, **how: Any) -> pd.DataFrame:
     table = model.explain(user, item, **how)
     score = model.score(user, item, **{key: value for key, value in how.items() if key != "encoder"})
-    assert table.value.sum() == pytest.approx(float(score[0, 0]), abs=1e-6)
+    assert table.value.sum() == pytest.approx(float(score[0, 0]), abs=5e-6)
     assert table.columns.tolist() == ["term", "kind", "value"]
     assert set(table.kind) <= KINDS
     assert table.value.abs().is_monotonic_decreasing
@@ -92,25 +105,39 @@ def test_without_an_encoder_a_known_word_counts_what_its_own_column_adds(model: 
     assert words["spade"] > 0
     # The encoder's vector is a term of its own.
     assert table.query("kind == 'description'").term.item() == "a spade, the unheard of kind"
-    # For a user with history, whose scores have a usual deviation, what a word adds is all that it changes.
-    user = replace(model.users.take(np.array([30])), embeddings=np.zeros((1, 3), np.float32))
-    lamp = adds_up(model, replace(user, descriptions=["a lamp"]), "i00").query("kind == 'word'").value.item()
-    silent, spoken = (model.explain(replace(user, descriptions=[text]), "i00") for text in ("", "a lamp"))
-    changed = spoken[spoken.kind != "constant"].value.sum() - silent[silent.kind != "constant"].value.sum()
-    assert lamp == pytest.approx(changed, abs=1e-6)
-    assert lamp > 0.01
 
 
-def test_a_word_counts_what_leaving_it_out_takes_away(model: HybridRecommender) -> None:
-    encoder, user = BagOfWords(), model.users.take(np.array([25]))
-    table = adds_up(model, told("spade or lamp", user), "i10", encoder=encoder)
+def beside_history(table: pd.DataFrame) -> pd.Series:
+    """The terms of words in units of what the history adds: the scale, that all terms of a part share, is left out."""
+    return table.query("kind == 'word'").set_index("term").value / table.query("kind == 'bought'").value.sum()
+
+
+@pytest.fixture(scope="module")
+def of_text(model: HybridRecommender) -> HybridRecommender:
+    """Scores of text alone: of what a user has, and of what he says."""
+    return model.with_parameters(weights=only(text=(1.0, 1.0)))
+
+
+def test_a_word_of_who_has_a_history_adds_its_column_as_often_as_alpha_says(of_text: HybridRecommender) -> None:
+    user = replace(of_text.users.take(np.array([30])), descriptions=["a lamp"])
+    found = [
+        beside_history(adds_up(of_text.with_parameters(alpha=alpha), user, "i00"))["lamp"]
+        for alpha in (1.0, 2.0, 6.0)
+    ]
+    np.testing.assert_allclose(found, found[0] * np.array([1, 2, 6]), rtol=1e-4)
+    assert abs(found[0]) > 0.01
+
+
+def test_a_word_counts_what_leaving_it_out_takes_away(of_text: HybridRecommender) -> None:
+    encoder, user = BagOfWords(), of_text.users.take(np.array([25]))
+    table = adds_up(of_text, told("spade or lamp", user), "i10", encoder=encoder)
     assert encoder.asked == ["or lamp", "spade lamp", "spade or"]
 
     def together(text: str) -> float:
-        return float(model.explain(told(text, user), "i10").query("kind in ('word', 'description')").value.sum())
+        terms = of_text.explain(told(text, user), "i10").groupby("kind").value.sum()
+        return float((terms.get("word", 0) + terms.get("description", 0)) / terms["bought"])
 
-    whole = together("spade or lamp")
-    words = table.query("kind == 'word'").set_index("term").value
+    words, whole = beside_history(table), together("spade or lamp")
     assert words["spade"] == pytest.approx(whole - together("or lamp"), abs=1e-5)
     assert words["lamp"] == pytest.approx(whole - together("spade or"), abs=1e-5)
     assert words["spade"] > 0 > words["lamp"]
@@ -123,7 +150,7 @@ def test_a_words_share_is_the_same_in_a_shop_whose_users_have_numbers_for_names(
     shares = []
     for ids in (users.ids, numbers):
         people, done = replace(users, ids=ids), replace(interactions, user_ids=ids)
-        settings = Parameters(components=8, epochs=5, predicted_profile_weight=5.0)
+        settings = Parameters(components=8, epochs=5, weights=weighing(predicted_profile=(5.0, 0.0)))
         model = HybridRecommender(settings).fit(done, people, items)
         farmer = told("one spade please", new("", SPADE, attributes=["home=farm"]))
         shares.append(model.explain(farmer, "i10", encoder=BagOfWords()))
@@ -132,7 +159,7 @@ def test_a_words_share_is_the_same_in_a_shop_whose_users_have_numbers_for_names(
 
 def test_terms_add_up_for_who_is_unknown_and_for_strangers(model: HybridRecommender) -> None:
     unknown = adds_up(model, "who", "i00", unknown="popularity")
-    assert set(unknown.kind) == {"popularity", "constant"}
+    assert set(unknown.kind) == {"popularity"}
     thing = new("lamp model new", LAMP, "thing", ["category=lamp"])
     for user in ("u00", new("a lamp", LAMP)):
         adds_up(model, user, thing)
@@ -150,10 +177,8 @@ def test_terms_add_up_with_other_profiles_and_say_so(model: HybridRecommender) -
 
 
 def test_terms_add_up_with_every_part_switched_on() -> None:
-    model = trained(
-        predicted_profile_weight=2.0, attribute_popularity=0.5, cold_offset=-0.3, evidence_scale=3.0,
-        lightfm_half_trust=4.0, lightfm_seeds=2, item_item_weight=1.0,
-    )  # fmt: skip
+    weights = weighing(cold_offset=-0.3, **dict.fromkeys(PARTS, (2.0, 0.5)))
+    model = trained(weights=weights, evidence_scale=3.0, lightfm_seeds=2)
     farmer = new("", np.zeros(3), attributes=["home=farm"])
     for user in ("u00", farmer, told("a lamp", farmer), told("a lamp", model.users.take(np.array([30])))):
         for item in ("i00", "i19", new("spade", SPADE)):
@@ -170,12 +195,18 @@ def test_terms_add_up_after_new_interactions_without_training() -> None:
     assert set(table.term[table.kind == "bought"]) == {"lamp model 0", "spade model 2"}
 
 
-def test_the_constant_is_the_same_for_all_items_with_history(model: HybridRecommender) -> None:
+def test_the_constant_takes_up_nothing_but_the_users_average_item(model: HybridRecommender) -> None:
     # It takes up what the other terms do not explain: a term that was wrong would show here.
-    warm = [name for name in model.items.ids if name not in ("i09", "i19")]
+    fitted = model.fitted
     for user in ("u00", "u25", told("a spade", model.users.take(np.array([3])))):
-        constants = [model.explain(user, item).query("kind == 'constant'").value.item() for item in warm]
-        np.testing.assert_allclose(constants, constants[0], atol=1e-5)
+        entity = model.users.take(fitted.users.rows([user])) if isinstance(user, str) else user
+        latent = (fitted.user_space.matrix(entity) @ fitted.factors.users)[0]
+        warm = fitted.warm_items
+        for place, row in enumerate(fitted.warm_rows):
+            table = model.explain(user, model.items.ids[row]).set_index("kind").value
+            # All of LightFM's terms have one factor.
+            average, bias = float(latent @ warm.latent.mean(axis=0)), float(warm.bias[place] - warm.bias.mean())
+            assert table["constant"] * bias == pytest.approx(-table["lightfm bias"] * average, abs=1e-6)
 
 
 def test_the_twin_of_what_is_asked_contributes_most(model: HybridRecommender) -> None:
@@ -210,7 +241,7 @@ def test_every_row_of_a_list_can_say_why(model: HybridRecommender) -> None:
 
 
 def test_of_what_nobody_has_no_sentence_says_that_many_have_it() -> None:
-    raised = trained(cold_offset=5.0)
+    raised = trained(weights=weighing(cold_offset=5.0))
     ranking = raised.recommend("who", k=4, unknown="popularity", explain=True).set_index("item_id").because
     assert all("things like it sell" in ranking[name] and "many" not in ranking[name] for name in COLD_ITEMS)
     assert all("many have it" in text for text in ranking.drop(COLD_ITEMS))

@@ -15,9 +15,9 @@ from recommender.data.interactions import Interactions
 from recommender.model.bundle import read_bundle, write_bundle
 from recommender.model.fitted import Fitted
 from recommender.model.scoring import Block
-from tests.support.made_up_shop import LAMP, SPADE, entities, events, every_score, new, trained
+from tests.support.made_up_shop import LAMP, SPADE, entities, events, every_score, new, trained, weighing
 
-DERIVED = ("counts", "demand", "mean_features", "mean_direction", "partners", "text_directions", "warm_rows")
+DERIVED = ("counts", "demand", "feature_length", "mean_features", "partners", "text_directions", "warm_rows")
 Update = tuple[Interactions, Entities, Entities]
 
 
@@ -33,12 +33,15 @@ def of_new(number: int = 0) -> Update:
 
 
 def values_of(fitted: Fitted) -> dict[str, np.ndarray]:
-    sides = {f"item {name}": getattr(fitted.all_items, name) for name in ("latent", "bias", "rows", "cold")}
+    sides = {f"item {name}": getattr(fitted.all_items, name) for name in ("latent", "bias", "mapped", "rows", "cold")}
     features = fitted.all_items.features
+    later, width = len(fitted.items) - len(fitted.neighbour_directions), features.width
     return {
         **{name: np.asarray(getattr(fitted, name)) for name in DERIVED}, **sides, "features": features.toarray(),
-        "demand map": fitted.demand_map[0], "demand mean": np.array(fitted.demand_map[1]),
-        "latent means": fitted.latent_moments[0], "latent covariances": fitted.latent_moments[1],
+        **{f"{name} {of}": np.asarray(getattr(getattr(fitted, name), of))
+           for name in ("latent_moments", "mapped_moments") for of in ("mean", "covariance", "length")},
+        # Those of items that came after the fit are zeros: they may be left out.
+        "neighbours": np.vstack([fitted.neighbour_directions, np.zeros((later, width), np.float32)]),
         "partner columns": fitted.partner_columns(np.arange(-1, len(fitted.items))),
     }  # fmt: skip
 
@@ -87,9 +90,9 @@ def test_derived_values_after_other_parameters_are_those_of_a_bundle_loaded_anew
 ) -> None:
     model = trained()
     asked(model)
-    other = model.with_parameters(item_item_smoothing=3.0, alpha=2.0, attribute_popularity=1.0)
+    other = model.with_parameters(alpha=2.0, weights=weighing(attribute_popularity=(1.0, 0.0)))
     assert_as_if_computed_anew(other.fitted, tmp_path_factory)
-    assert not np.allclose(other.fitted.text_directions, model.fitted.text_directions)
+    assert not np.allclose(every_score(other), every_score(model))
 
 
 def test_another_weight_shares_every_array() -> None:
@@ -97,7 +100,9 @@ def test_another_weight_shares_every_array() -> None:
     asked(model)
     other = model.with_parameters(alpha=2.0).fitted
     for name in DERIVED:
-        assert getattr(other, name) is getattr(model.fitted, name) or name == "text_directions"
+        assert getattr(other, name) is getattr(model.fitted, name) or name == "text_directions", name
+    assert np.shares_memory(other.text_directions, model.fitted.text_directions)
+    assert other.neighbour_directions is model.fitted.neighbour_directions
     assert other.all_items is model.fitted.all_items
 
 
@@ -134,7 +139,7 @@ def test_an_update_shares_what_it_does_not_touch() -> None:
     asked(model)
     before = model.fitted
     after = model.partial_fit(*of_known(model, "u03", "i15")).fitted
-    for name in ("item_metric", "item_item", "factors", "user_space", "item_space", "partners", "mean_direction"):
+    for name in ("item_metric", "item_item", "factors", "user_space", "item_space", "partners", "maps", "trends"):
         assert getattr(after, name) is getattr(before, name), name
     assert after.all_items is before.all_items
 

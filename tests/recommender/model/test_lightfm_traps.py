@@ -13,12 +13,14 @@ import scipy.sparse as sp
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.bundle import BundleError
+from recommender.model.fitted import Maps
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.predicted import AttributePopularity
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
 from recommender.model.rows import SparseRows
+from recommender.model.trends import Trends
 from tests.support.made_up_shop import LAMP, SPADE, entities, every_score, made_up_shop, new, shared, trained
 
 
@@ -66,7 +68,12 @@ def fewer(model: HybridRecommender, name: str) -> HybridRecommender:
         "profiles": ("items", KnownEntities(replace(model.items, profiles=model.items.profiles[:, :-1]))),
         "users' vectors": ("users", KnownEntities(replace(model.users, embeddings=np.zeros((40, 2), np.float32)))),
         "attributes": ("attribute_popularity", AttributePopularity(popularity.labels[:-1], popularity.lifts)),
-        "usual deviations": ("usual_deviations", fitted.usual_deviations[:1]),
+        "maps": ("maps", Maps(fitted.maps.weights[:, :-1], fitted.maps.centre)),
+        "maps' rows": ("maps", Maps(fitted.maps.weights[:-1], fitted.maps.centre)),
+        "maps' means": ("maps", Maps(fitted.maps.weights, fitted.maps.centre[:-1])),
+        "windows": ("trends", Trends(fitted.trends.popularity[:2], fitted.trends.newness)),
+        "items with trends": ("trends", Trends(fitted.trends.popularity[:, :5], fitted.trends.newness[:5])),
+        "newness": ("trends", Trends(fitted.trends.popularity, fitted.trends.newness[:-1])),
     }
     attribute, value = changed[name]
     return HybridRecommender.of(fitted.changed(**{attribute: value}))
@@ -76,7 +83,7 @@ def fewer(model: HybridRecommender, name: str) -> HybridRecommender:
     "name",
     ["user features", "item features", "item features' dimensions", "biases", "item metric", "item metric's columns",
      "words", "history", "history's items", "item–item weights", "profiles", "users' vectors", "attributes",
-     "usual deviations"],
+     "maps", "maps' rows", "maps' means", "windows", "items with trends", "newness"],
 )  # fmt: skip
 def test_a_feature_matrix_with_too_few_columns_is_refused(
     model: HybridRecommender, tmp_path: Path, name: str
@@ -166,7 +173,7 @@ def arrays_of(model: HybridRecommender) -> dict[str, np.ndarray]:
         "users": fitted.factors.users, "items": fitted.factors.items, "biases": fitted.factors.biases,
         "item_metric": fitted.item_metric, "item_item": fitted.item_item.toarray(),
         "predicted": fitted.predicted_profiles.weights, "lifts": fitted.attribute_popularity.lifts,
-        "usual_deviations": fitted.usual_deviations,
+        "maps": fitted.maps.weights, "trends": fitted.trends.popularity,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from recommender.data.entities import Entities, with_history
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
+from recommender.model.weights import PARTS as PARTS_OF_SCORES
 from tests.support.made_up_shop import (
     COLD_ITEMS,
     LAMP,
@@ -24,8 +25,10 @@ from tests.support.made_up_shop import (
     every_score,
     made_up_shop,
     new,
+    only,
     shared,
     trained,
+    weighing,
 )  # fmt: skip
 
 PARTS = ["popularity", "lightfm", "history", "text"]
@@ -62,7 +65,7 @@ def test_words_alone_are_understood_where_the_encoder_says_nothing(model: Hybrid
 
 
 def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() -> None:
-    model = trained(attribute_popularity=1.0, gamma_cold=0.0)
+    model = trained(weights=only(popularity=(0.3, 0.3), attribute_popularity=(1.0, 1.0)))
     nothing = np.zeros(3, np.float32)
     for home, wanted in (("home=farm", SPADES), ("home=flat", LAMPS)):
         ranking = model.recommend(new("", nothing, attributes=[home]), k=9)
@@ -72,29 +75,36 @@ def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() ->
     np.testing.assert_array_equal(model.score(new("", nothing, attributes=["home=ship"]), model.items.ids), same)
 
 
-def test_a_users_attributes_move_no_ranking_once_he_has_a_history() -> None:
-    model = trained(attribute_popularity=1.0)
-    np.testing.assert_array_equal(every_score(model), every_score(model.with_parameters(attribute_popularity=0.0)))
-    newcomer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
-    beside = model.score(model.users.join(newcomer), model.items.ids)
-    np.testing.assert_allclose(beside[:-1], every_score(model), atol=1e-6)
-    assert not np.allclose(beside[-1], model.with_parameters(attribute_popularity=0.0).score(newcomer, model.items.ids))
+def test_a_users_attributes_move_scores_the_less_the_longer_his_history_is() -> None:
+    newcomer = new("", np.zeros(3, np.float32), "fresh", ["home=farm"])
+    moved = []
+    for n in (0, 1, 5, 15):
+        heard = trained(weights=weighing(attribute_popularity=(1.0, 0.0)))
+        things = heard.items.take(np.arange(n))
+        if n:
+            heard.partial_fit(events(newcomer, things, [(0, k) for k in range(n)]), newcomer, things)
+        deaf = heard.with_parameters(weights=weighing(attribute_popularity=(0.0, 0.0)))
+        user = "fresh" if n else newcomer
+        moved.append(np.abs(heard.score(user, LAMPS) - deaf.score(user, LAMPS)).max())
+    # 1 - n/(n + 5) of what they move without a history.
+    np.testing.assert_allclose(moved, moved[0] * np.array([1, 5 / 6, 1 / 2, 1 / 4]), rtol=1e-4)
+    assert moved[0] > 0.1
 
 
 def test_attributes_are_mapped_to_taste_where_that_is_switched_on() -> None:
     farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
-    ranking = trained(predicted_profile_weight=5.0).recommend(farmer, k=10)
+    ranking = trained(weights=weighing(predicted_profile=(5.0, 0.0))).recommend(farmer, k=10)
     assert set(ranking.item_id) == set(SPADES)
     assert (ranking.text > 0).all()
 
 
 def test_words_and_attributes_of_a_newcomer_are_weighed_apart() -> None:
     farmer = new("", np.zeros(3, np.float32), attributes=["home=farm"])
-    speaking = new("spade please", SPADE)
-    attributes = trained(predicted_profile_weight=5.0, gamma_cold=0.0)
+    speaking = new("spade please", np.zeros(3, np.float32))
+    attributes = trained(weights=weighing(predicted_profile=(5.0, 0.0), text=(0.0, 0.0)))
     assert set(attributes.recommend(farmer, k=10).item_id) == set(SPADES)
     assert (attributes.recommend(speaking, k=10).text == 0).all()
-    words = trained(predicted_profile_weight=5.0, gamma_attributes=0.0)
+    words = trained(weights=weighing(predicted_profile=(0.0, 0.0), text=(5.0, 0.0)))
     assert (words.recommend(farmer, k=10).text == 0).all()
     assert set(words.recommend(speaking, k=10).item_id) == set(SPADES)
 
@@ -203,7 +213,8 @@ def test_those_who_did_one_thing_that_nobody_else_did_do_not_hush_the_history_of
 
     def spread(model: HybridRecommender) -> float:
         sold = {*LAMPS, *SPADES} - {*COLD_ITEMS}
-        ranking = model.with_parameters(warm_text_weight=0.0).recommend("u00", k=20, among=sold, exclude_seen=False)
+        model = model.with_parameters(weights=only(item_item=(1.0, 1.0)))
+        ranking = model.recommend("u00", k=20, among=sold, exclude_seen=False)
         return float(ranking.history.max() - ranking.history.min())
 
     assert spread(beside) > 0.8 * spread(shared())
@@ -214,13 +225,14 @@ def test_the_four_parts_add_up_to_the_score(model: HybridRecommender) -> None:
     asked = [
         model.recommend(["u00", "u25"], k=20), model.recommend(both, k=20), model.audience(["i05", "i19"], k=40),
         model.recommend("who", unknown="popularity"),
-        trained(attribute_popularity=0.5, predicted_profile_weight=1.0).recommend(both, k=20),
+        trained(weights=weighing(**dict.fromkeys(PARTS_OF_SCORES, (1.0, 0.5)))).recommend(both, k=20),
     ]  # fmt: skip
     for ranking in asked:
         np.testing.assert_allclose(ranking[PARTS].sum(axis=1), ranking.score, atol=1e-6)
 
 
-def test_each_part_is_where_it_comes_from(model: HybridRecommender) -> None:
+def test_each_part_is_where_it_comes_from() -> None:
+    model = trained(weights=weighing(predicted_profile=(0.0, 0.0)))  # which attributes have too
     silent = model.recommend("u00", k=20, exclude_seen=False)
     assert (silent.text == 0).all()
     assert silent.history.std() > 0.1
@@ -229,7 +241,9 @@ def test_each_part_is_where_it_comes_from(model: HybridRecommender) -> None:
     spoken = model.recommend(told, k=20, exclude_seen=False).set_index("item_id")
     silent = silent.set_index("item_id")
     assert (spoken.text[SPADES].mean() > spoken.text[LAMPS].mean()) & (spoken.text.std() > 0.01)
-    np.testing.assert_allclose(spoken.history[silent.index], silent.history, atol=1e-5)
+    for part in ("popularity", "lightfm"):
+        np.testing.assert_allclose(spoken[part][silent.index], silent[part], atol=1e-5)
+    assert spoken.history[LAMPS].min() > spoken.history[SPADES].max()
 
 
 def test_more_weight_of_a_description_moves_a_user_towards_his_words(model: HybridRecommender) -> None:
@@ -247,28 +261,30 @@ def test_more_weight_of_a_description_moves_a_user_towards_his_words(model: Hybr
 
 @pytest.fixture(scope="module")
 def golden() -> HybridRecommender:
-    """Ten golden things that 21 to 30 users have, ten grey ones that one to ten have."""
-    users = entities([f"u{n:02}" for n in range(30)], [""] * 30, np.zeros((30, 3)))
-    texts = [f"{colour} thing {n}" for colour in ("golden", "grey") for n in range(10)]
-    items = entities([f"i{n:02}" for n in range(20)], texts, np.repeat([LAMP, SPADE], 10, axis=0))
-    pairs = [(u, n) for n in range(10) for u in range(21 + n)] + [(u, 10 + n) for n in range(10) for u in range(1 + n)]
+    """30 golden things that 31 to 60 users have, 30 grey ones that one to 30 have."""
+    users = entities([f"u{n:02}" for n in range(60)], [""] * 60, np.zeros((60, 3)))
+    texts = [f"{colour} thing {n}" for colour in ("golden", "grey") for n in range(30)]
+    items = entities([f"i{n:02}" for n in range(60)], texts, np.repeat([LAMP, SPADE], 30, axis=0))
+    pairs = [(u, n) for n in range(30) for u in range(31 + n)] + [(u, 30 + n) for n in range(30) for u in range(1 + n)]
     shop = events(users, items, pairs)
-    settings = Parameters(components=4, epochs=2, metric_ridge=1.0)
-    return HybridRecommender(settings).fit(shop, *with_history(shop, users, items))
+    return HybridRecommender(Parameters(components=4, epochs=2)).fit(shop, *with_history(shop, users, items))
 
 
 def test_expected_demand_ranks_items_by_their_buyers_as_percentiles(golden: HybridRecommender) -> None:
     demand = golden.score(None, golden.items.ids)
-    assert demand.shape == (1, 20)
-    np.testing.assert_allclose(demand[0, 10:], 2.5 + 5 * np.arange(10), atol=1e-4)
-    np.testing.assert_allclose(demand[0, :10], 52.5 + 5 * np.arange(10), atol=1e-4)
+    assert demand.shape == (1, 60)
+    percentiles = (np.arange(60) + 0.5) / 60 * 100
+    np.testing.assert_allclose(demand[0, 30:], percentiles[:30], atol=1e-4)
+    np.testing.assert_allclose(demand[0, :30], percentiles[30:], atol=1e-4)
     assert golden.score(None, "i03")[0, 0] == demand[0, 3]
 
 
 def test_a_new_item_gets_the_demand_that_its_words_let_expect(golden: HybridRecommender) -> None:
     fresh = new("golden thing", LAMP, "a").join(new("grey thing", SPADE, "b")).join(new("", np.zeros(3), "c"))
     gold, grey, nothing = golden.score(None, fresh)[0]
-    assert grey < 50 == nothing < gold
+    assert grey < nothing < gold
+    mean = np.log1p([*range(1, 61)]).mean()  # of nothing known, the mean of the logarithms
+    assert nothing == pytest.approx(np.mean(np.log1p(np.arange(1, 61)) < mean) * 100, abs=1e-3)
     np.testing.assert_allclose(golden.score(None, fresh.take(np.array([0])))[0, 0], gold)
     assert golden.score(None, "who", unknown="popularity")[0, 0] == pytest.approx(nothing)
 
@@ -283,10 +299,10 @@ def test_the_same_profiles_give_identical_scores_and_others_take_their_place(mod
     np.testing.assert_array_equal(model.score(ids, model.items.ids, profiles=own.tolist()), before)
     ranking = model.recommend(ids, k=5, profiles=own)
     assert ranking.item_id.tolist() == model.recommend(ids, k=5).item_id.tolist()
-    more = own + 20 * SPADE
-    after = model.score(ids, model.items.ids, profiles=more)
-    spades = slice(10, 20)
-    assert ((after - before)[:, spades].mean(axis=1) > (after - before)[:, :10].mean(axis=1)).all()
+    more = own + 20 * np.stack([SPADE, LAMP])
+    moved = model.score(ids, model.items.ids, profiles=more) - before
+    assert moved[0, 10:].mean() > 0 > moved[0, :10].mean()
+    assert moved[1, :10].mean() > 0 > moved[1, 10:].mean()
     np.testing.assert_array_equal(model.score(ids, model.items.ids), before)
 
 
@@ -358,7 +374,7 @@ def test_a_fit_of_nothing_and_questions_before_a_fit_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("metric_ridge", 0), ("gamma", -1), ("alpha", float("nan")), ("gamma", float("inf")),
+    [("epochs", 0), ("metric_ridge", 0), ("item_item_ridge", -1), ("alpha", float("nan")), ("alpha", float("inf")),
      ("alpha", "1")],
 )
 def test_parameters_out_of_range_are_named(name: str, value: object) -> None:

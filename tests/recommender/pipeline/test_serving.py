@@ -18,14 +18,15 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.operations.put import put
 from coldstart_udfs.feast.operations.stores import open_store
 from recommender.cli.app import app
-from recommender.data.entities import Entities
 from recommender.model.bundle import read_manifest
 from recommender.model.known import KnownEntities
 from recommender.model.recommender import HybridRecommender
+from recommender.model.weights import PARTS, Weights
 from recommender.pipeline.online import online_item, online_user
 from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.skew import bundle_skew
 from recommender.pipeline.training import train
+from recommender.tuning.divisions import Division
 from tests.support.searching import tried
 from tests.support.small_shop import BOUGHT, ITEMS, LAST, USERS, apply
 
@@ -46,9 +47,10 @@ def shop(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def model(shop: Path) -> HybridRecommender:
-    """What training left, its text parts louder, so that nothing that is read can go unnoticed."""
+    """What training left, every part as loud as the others, so that nothing that is read can go unnoticed."""
     loaded = HybridRecommender.load(shop / "bundle")
-    return loaded.with_parameters(gamma=2.0, gamma_cold=2.0, lightfm_half_trust=1.0, attribute_popularity=1.0)
+    loud = dict.fromkeys(PARTS, (1.0, 1.0))
+    return loaded.with_parameters(weights=Weights(warm=loud, cold=loud))
 
 
 @pytest.fixture(scope="module")
@@ -135,20 +137,24 @@ def test_what_came_after_the_cutoff_is_validated_with_the_words_that_it_came_wit
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As of the cut-off they are not there: parameters for new items would be chosen on items without a word.
-    found: dict[str, Entities] = {}
+    found: list[Division] = []
 
-    def stop(*given: object, **_: object) -> None:
-        found["users"], found["items"] = given[3:]
+    def stop(parameters: object, divisions: list[Division], **_: object) -> None:
+        found.extend(divisions)
         raise ColdStartError("seen enough")
 
     monkeypatch.setattr("recommender.pipeline.training.tune", stop)
     with pytest.raises(ColdStartError, match="seen enough"):
         train(shop / "data", shop / "feature_repo", shop / "none", cutoff=datetime(2011, 4, 20, tzinfo=UTC))
-    users, items = found["users"], found["items"]
-    assert dict(zip(items.ids, items.descriptions, strict=True)) == ITEMS
-    assert dict(zip(users.ids, users.descriptions, strict=True)) == {name: text or "" for name, text in USERS.items()}
-    assert items.embeddings.any(axis=1).all()
-    assert all(labels == ["country=France"] for labels in users.attributes)
+    spoken = {name: text or "" for name, text in USERS.items()}
+    assert len(found) > 1
+    for one in found:
+        assert dict(zip(one.items.ids, one.items.descriptions, strict=True)) == ITEMS
+        assert dict(zip(one.users.ids, one.users.descriptions, strict=True)) == spoken
+        assert one.items.embeddings.any(axis=1).all()
+        assert all(labels == ["country=France"] for labels in one.users.attributes)
+    assert found[-1].in_time
+    users, items = found[-1].users, found[-1].items
     # Nothing else has happened yet: pot and lamp were bought, flag and mug were not.
     assert dict(zip(items.ids, items.evidence.tolist(), strict=True)) == {"flag": 0, "lamp": 1, "mug": 0, "pot": 1}
     assert not users.profiles[[list(users.ids).index("ann"), list(users.ids).index("bob")]].any()

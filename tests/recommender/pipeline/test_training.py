@@ -16,11 +16,13 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.app import app, init
 from recommender.data.entities import with_history
+from recommender.data.interactions import Interactions
 from recommender.model.bundle import read_manifest
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline import training
 from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.training import train
+from recommender.tuning.divisions import Division
 from tests.support.small_shop import apply
 from tests.support.word_model import BACKEND, word_model
 
@@ -66,39 +68,58 @@ def shop(tmp_path: Path, model: str) -> Shop:
     return make
 
 
-def test_interactions_of_one_moment_are_divided_by_chance_and_the_rest_is_not_known(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = {}
+@pytest.fixture
+def divisions(monkeypatch: pytest.MonkeyPatch) -> list[Division]:
+    """What `tune` was given, after a training."""
+    asked: list[Division] = []
     tune = training.tune
 
-    def spy(parameters, known, held_out, users, items, **others):
-        asked.update(known=known, held_out=held_out, users=users, items=items)
-        return tune(parameters, known, held_out, users, items, **others)
+    def spy(parameters, divisions, **others):
+        asked.extend(divisions)
+        return tune(parameters, divisions, **others)
 
     monkeypatch.setattr(training, "tune", spy)
+    return asked
+
+
+def test_interactions_of_one_moment_are_divided_by_chance_and_the_rest_is_not_known(
+    shop: Shop, divisions: list[Division]
+) -> None:
     folder = shop(["2024-01-01"])
     bundle = folder / "bundle"
     trained = train(folder / "data", folder / "feature_repo", bundle)
-    known, held_out, users, items = (asked[name] for name in ("known", "held_out", "users", "items"))
-
-    pairs = [set(zip(one.users.tolist(), one.items.tolist(), strict=True)) for one in (known, held_out)]
-    assert not pairs[0] & pairs[1]
-    assert 0.1 < len(held_out) / (len(held_out) + len(known)) < 0.6
-    expected = with_history(known, users, items)
-    for features, rebuilt in zip((users, items), expected, strict=True):
-        np.testing.assert_array_equal(features.profiles, rebuilt.profiles)
-        np.testing.assert_array_equal(features.evidence, rebuilt.evidence)
-    # A search has led to a purchase that may be held out.
-    assert set(users.descriptions) == {"thing", ""}
+    asked = list(divisions)
+    assert len({frozenset(pairs_of(one.wanted)) for one in asked}) == len(asked) >= 3
+    for one in asked:
+        assert not one.in_time
+        assert not pairs_of(one.learned) & pairs_of(one.wanted)
+        assert 0.1 < len(one.wanted) / (len(one.wanted) + len(one.learned)) < 0.6
+        expected = with_history(one.learned, one.users, one.items)
+        for features, rebuilt in zip((one.users, one.items), expected, strict=True):
+            np.testing.assert_array_equal(features.profiles, rebuilt.profiles)
+            np.testing.assert_array_equal(features.evidence, rebuilt.evidence)
+        # A search has led to a purchase that may be held out.
+        assert set(one.users.descriptions) == {"thing", ""}
     assert any("kind" in text for text in trained.users.descriptions)
 
     manifest = read_manifest(bundle)
     assert manifest["cutoff"] is None
-    assert 0 < len(held_out) <= manifest["held_out"] < 500
+    assert 0 < len(asked[0].wanted) <= manifest["held_out"] < 500
     again = train(folder / "data", folder / "feature_repo", folder / "again")
     ids = trained.users.ids, trained.items.ids
     np.testing.assert_array_equal(again.score(*ids), trained.score(*ids))
+
+
+def test_nothing_after_the_cut_off_is_known_in_any_division(shop: Shop, divisions: list[Division]) -> None:
+    folder = shop(["2024-01-01", "2024-02-02", "2024-02-02", "2024-03-03"])
+    train(folder / "data", folder / "feature_repo", folder / "bundle")
+    cutoff = np.datetime64("2024-03-01")
+    *by_chance, in_time = divisions
+    assert len(by_chance) >= 3
+    assert [one.in_time for one in divisions] == [False] * len(by_chance) + [True]
+    assert all((one.learned.timestamps < cutoff).all() for one in divisions)
+    assert all((one.wanted.timestamps < cutoff).all() for one in by_chance)
+    assert (in_time.wanted.timestamps >= cutoff).all()
 
 
 def test_a_shop_without_time_runs_through_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,3 +168,7 @@ def test_a_handful_of_interactions_without_time_can_be_trained_on(shop: Shop, mo
     build_profiles(folder / "data", folder / "feature_repo")
     train(folder / "data", folder / "feature_repo", folder / "bundle")
     assert read_manifest(folder / "bundle")["interactions"] == 1
+
+
+def pairs_of(interactions: Interactions) -> set[tuple[int, int]]:
+    return set(zip(interactions.users.tolist(), interactions.items.tolist(), strict=True))

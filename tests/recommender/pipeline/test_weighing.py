@@ -158,7 +158,7 @@ def test_defaults_that_nothing_could_better_say_so(data, repo) -> None:
     assert [(one.name, one.before, one.after) for one in found.choices] == [
         ("view", 0.1, 0.1), ("half_life_days", math.inf, math.inf),
     ]  # fmt: skip
-    assert all(one.gain <= one.error and one.tried != one.after for one in found.choices)
+    assert all(one.gain <= 2.5 * one.error and one.tried != one.after for one in found.choices)
     settings = Enrichment.of_repo(repo)
     assert settings == Enrichment(
         source=DEFAULTS | {"event_weights": KEPT, "half_life_days": KEPT}, model=settings.model, backend=BACKEND

@@ -39,6 +39,7 @@ from recommender.sql.arrow_functions import PYTHON_FUNCTIONS
 from recommender.sql.catalogue import FUNCTIONS, hint
 from tests.support.commands import must
 from tests.support.encoders import StubEncoder
+from tests.support.made_up_shop import weighing
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -477,7 +478,7 @@ def test_a_bundle_is_loaded_once_for_all_that_use_it(
 
 
 def test_two_connections_may_have_two_bundles(stub: StubEncoder, bundle: Path, tmp_path: Path) -> None:
-    fit(gamma=3.0).save(tmp_path)
+    fit(weights=weighing(text=(3.0, 3.0))).save(tmp_path)
     with duckdb.connect() as con, con.cursor() as cursor:
         recommender.register(con, bundle=bundle)
         recommender.register(cursor, bundle=tmp_path)
@@ -497,7 +498,7 @@ def test_a_bundle_that_is_replaced_counts_from_the_next_register(
     with duckdb.connect() as con:
         recommender.register(con, bundle=path)
         before = con.sql(query).fetchall()
-        fit(gamma=3.0).save(path)
+        fit(weights=weighing(text=(3.0, 3.0))).save(path)
         assert con.sql(query).fetchall() == before
         recommender.register(con, bundle=path)
         assert con.sql(query).fetchall() != before

@@ -1,0 +1,76 @@
+"""Rankings of a division with the parts of their scores, so that weights can be tried without computing them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.data.entities import Entities
+from recommender.model.fitted import Fitted
+from recommender.model.scoring import standard_parts
+from recommender.model.weights import PARTS, Weights
+from recommender.tuning.climbing import Ranked
+from recommender.tuning.divisions import Division
+from recommender.tuning.held_out_rankings import HeldOutRankings, Mask
+
+# The fewest rankings that a choice is made on.
+FEWEST = 10
+# The most users of a division, and the most scores of a part that are kept of them.
+_MOST_USERS, _MOST_SCORES = 600, 2_400_000
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """Some users of a division, some items, and the parts of their scores.
+
+    Attributes:
+        users: those that want something.
+        columns: (items,), rows of the items.
+        ranked: of all of them.
+        cold: (items,).
+        in_time: whether what is wanted is later.
+    """
+
+    users: Entities
+    columns: NDArray[np.int64]
+    ranked: Ranked
+    cold: Mask
+    in_time: bool
+
+    @classmethod
+    def of(cls, fitted: Fitted, division: Division, rng: np.random.Generator) -> Rankings:
+        """Users with something wanted; the candidates are items that anybody has."""
+        users = rng.permutation(np.unique(division.wanted.users))
+        new = np.diff(fitted.seen.whole.indptr)[users] == 0
+        users = np.concatenate([users[~new][: _MOST_USERS * 2 // 3], users[new][: _MOST_USERS // 3]])
+        rankings = HeldOutRankings.of_users(division.wanted, fitted, users)
+        had = np.asarray(fitted.seen.whole.astype(bool).sum(axis=0)).ravel() > 0
+        had[division.wanted.items] = True
+        wanted = rankings.wanted.any(axis=0)
+        others = rng.permutation(np.flatnonzero(had & ~wanted))
+        most = max(_MOST_SCORES // max(len(users), 1) - int(wanted.sum()), 100)
+        columns = np.sort(np.concatenate([np.flatnonzero(wanted), others[:most]]))
+        rows = np.flatnonzero(rankings.wanted.any(axis=1))
+        some = rankings.users.take(rows)
+        parts = standard_parts(fitted, some, PARTS, columns)
+        weights = fitted.parameters.weights
+        n = np.diff(fitted.history.take(rankings.rows[rows]).indptr)
+        block = np.ix_(rows, columns)
+        ranked = Ranked(
+            parts, rankings.wanted[block], ~rankings.known[block], weights.evidence(n).astype(np.float64), 1.0
+        )
+        return cls(some, columns, ranked, fitted.all_items.cold[columns], division.in_time)
+
+    def side(self, name: str, importance: float) -> Ranked:
+        """Those users that want an item of a side, among its items."""
+        columns = np.flatnonzero(self.cold if name == "cold" else ~self.cold)
+        rows = np.flatnonzero(self.ranked.wanted[:, columns].any(axis=1))
+        return replace(self.ranked.take(rows, columns), importance=importance)
+
+
+def weights_of(weights: Weights, side: str) -> NDArray[np.float64]:
+    """(2, k): the weights of all parts for "warm" or "cold" items; for users without evidence, and with much."""
+    pairs = weights.warm if side == "warm" else weights.cold
+    return np.array([pairs.get(part, (0.0, 0.0)) for part in PARTS]).T
