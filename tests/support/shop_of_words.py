@@ -14,7 +14,7 @@ Shop = tuple[Interactions, Entities, Entities]
 
 
 def shop_of_words(users: int = 120, *, told: bool = True, seed: int = 0) -> Shop:
-    """20 kinds of things, 6 items of each; half of what a user buys is of one kind, and he says which.
+    """20 kinds of things, 6 items of each; half of what a user buys is of one kind, and they say which.
 
     With `told` false users say a kind that has nothing to do with theirs, and items too.
     """

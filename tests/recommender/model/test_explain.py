@@ -114,7 +114,7 @@ def beside_history(table: pd.DataFrame) -> pd.Series:
 
 @pytest.fixture(scope="module")
 def of_text(model: HybridRecommender) -> HybridRecommender:
-    """Scores of text alone: of what a user has, and of what he says."""
+    """Scores of text alone: of what a user has, and of what they say."""
     return model.with_parameters(weights=only(text=(1.0, 1.0)))
 
 

@@ -80,7 +80,7 @@ def test_of_words_that_are_noise_popularity_stays() -> None:
 
 
 def test_words_that_only_speak_of_taste_are_mapped_to_it() -> None:
-    # A user's words are no item's: what he says lies in directions that no item has.
+    # A user's words are no item's: what they say lies in directions that no item has.
     interactions, users, items = shop_of_words(600)
     turned = np.roll(users.embeddings, 8, axis=1)
     items = replace(items, embeddings=np.hstack([items.embeddings, np.zeros_like(items.embeddings)]))
