@@ -98,10 +98,13 @@ def _train(
     if search is not None:
         from recommender.tuning.search import search as run_search
 
-        parameters = run_search(
+        best = run_search(
             parameters, divisions[-1], trials=search, storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
             progress=lambda done, total: report("trials before the cut-off", done, total),
         )  # fmt: skip
+        # What was learned beside LightFM's settings is learned again, on all divisions, from the same defaults.
+        again = {name: getattr(parameters, name) for name in ("weights", "metric_ridge", "alpha")}
+        parameters = replace(best, **again)
     tuned = tune(
         parameters, divisions, cold_share=cold_share_of(interactions),
         progress=lambda done, total: report("LightFM before the cut-off", done, total),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -120,6 +121,15 @@ def test_nothing_after_the_cut_off_is_known_in_any_division(shop: Shop, division
     assert all((one.learned.timestamps < cutoff).all() for one in divisions)
     assert all((one.wanted.timestamps < cutoff).all() for one in by_chance)
     assert (in_time.wanted.timestamps >= cutoff).all()
+
+
+def test_a_search_that_keeps_the_settings_keeps_what_is_learned(shop: Shop) -> None:
+    folder = shop(["2024-01-01", "2024-02-02", "2024-02-02", "2024-03-03"])
+    plain = train(folder / "data", folder / "feature_repo", folder / "bundle").parameters
+    searched = train(folder / "data", folder / "feature_repo", folder / "other", search=1).parameters
+    assert replace(searched, source={}) == replace(plain, source={})
+    assert searched.source["epochs"].startswith("searched: the best of 1 ")
+    assert searched.source["weights"] == plain.source["weights"]
 
 
 def test_a_shop_without_time_runs_through_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
