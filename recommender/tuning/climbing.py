@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.measure.metrics import K, ndcg
+from recommender.tuning.held_out_rankings import ndcg_of
 
 Floats = NDArray[np.float64]
 _FACTORS = (0.0, 0.5, 0.7, 1.4, 2.0)
@@ -61,12 +61,7 @@ class Ranked:
 
     def quality(self, scores: NDArray[np.float32]) -> Floats:
         """(l,): NDCG@20 of each."""
-        scores = np.where(self.open_, scores, -np.inf)
-        k = min(K, scores.shape[1])
-        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-        hits = np.take_along_axis(self.wanted, np.take_along_axis(top, order, axis=1), axis=1)
-        return np.asarray(ndcg(hits, self.wanted.sum(axis=1)))
+        return ndcg_of(scores, self.wanted, self.open_)
 
 
 def climb(rankings: Sequence[Ranked], weights: Floats, least: Floats, most: float) -> Floats:

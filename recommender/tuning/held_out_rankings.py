@@ -112,7 +112,12 @@ def ndcg_per_user(scores: Scores, rankings: HeldOutRankings, side: Mask) -> NDAr
     if not able.any():
         return np.zeros(0)
     block = np.ix_(able, side)
-    scores, wanted = np.where(rankings.known[block], -np.inf, scores[block]), rankings.wanted[block]
+    return ndcg_of(scores[block], rankings.wanted[block], ~rankings.known[block])
+
+
+def ndcg_of(scores: Scores, wanted: Mask, candidates: Mask) -> NDArray[np.float64]:
+    """(l,): NDCG@20 of l rankings; all arguments are (l, m)."""
+    scores = np.where(candidates, scores, -np.inf)
     k = min(K, scores.shape[1])
     top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
