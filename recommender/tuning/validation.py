@@ -42,7 +42,7 @@ def fit_tuned(
         parameters: what is not chosen.
         weights: of events, whose half-life stays as it is. None: the defaults, and other half-lives are tried.
         searchers: `users` without their searches, and these. While parameters are chosen, of each user those count
-            that come before what is set aside of him: what he looked for later would speak too well for his words.
+            that come before what is set aside of them: what they looked for later would speak too well for their words.
             None: they said what `users` has, at any time.
         progress: told (stage, done, total).
     """

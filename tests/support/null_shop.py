@@ -1,7 +1,7 @@
 """A shop without any signal: purchases by chance, each item as likely as any other, and words by chance.
 
 Nobody's history, words or times say anything about what they take next, and nothing of an item says who will take it or
-how many. So no method can rank better than another, and whoever says that one does is wrong.
+how many. So no method ranks better than another.
 """
 
 from __future__ import annotations

@@ -210,8 +210,7 @@ def _tables(folder: str | Path | None) -> list[Path]:
     if folder is None:
         return []
     data = Path(folder).resolve()
-    csv = [path.name for path in data.glob("*.csv")]
-    if csv:
+    if csv := [path.name for path in data.glob("*.csv")]:
         raise ColdStartError(
             f"{data} holds {', '.join(csv)}, and only parquet can be rewritten here; nothing was removed. Give --data "
             "the folder that `coldstart ingest` wrote"
@@ -328,9 +327,8 @@ def _texts_of_values(values: Iterable[bytes], fingerprints: set[str]) -> Iterato
 def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
     """The possible cache keys of texts: as they are, redacted or cleaned, with the prefixes of all models."""
     settings = Enrichment.of_repo(repo)
-    encoders = [shared_encoder(settings.model, backend=settings.backend), *shared_encoders()]
     prefixes = {"", *(prefix for manifest in installed() for prefix in manifest.prompts.values())}
-    for encoder in encoders:
+    for encoder in (shared_encoder(settings.model, backend=settings.backend), *shared_encoders()):
         with suppress(ColdStartError):  # its folder is gone or was never there
             prefixes |= set(encoder.files.prompts.values())
     keys = []
