@@ -103,6 +103,18 @@ class AttributePopularity:
             users: n users.
             rows: (m,), rows of items, -1 for others.
         """
+        groups, lifts = self._of_groups(users, rows)
+        return np.asarray(groups @ lifts, dtype=np.float32)
+
+    def mean_of(self, users: Entities, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, 1) float32: the mean of `of` over the m items."""
+        groups, lifts = self._of_groups(users, rows)
+        return np.asarray(groups @ lifts.mean(axis=1, keepdims=True), dtype=np.float32)
+
+    def _of_groups(self, users: Entities, rows: NDArray[np.int64]) -> tuple[sp.csr_matrix, NDArray[np.float32]]:
+        """(n, k) the attributes of the users that any of them has, and (k, m) their lifts."""
+        hot = one_hot(users.attributes, self._columns)
+        used, columns = np.unique(hot.indices, return_inverse=True)
         inside = (rows >= 0) & (rows < self.lifts.shape[1])
-        lifts = np.asarray(one_hot(users.attributes, self._columns) @ self.lifts, dtype=np.float32)
-        return np.asarray(lifts[:, np.where(inside, rows, 0)] * inside)
+        lifts = self.lifts[np.ix_(used, np.where(inside, rows, 0))] * inside
+        return sp.csr_matrix((hot.data, columns, hot.indptr), shape=(len(users), len(used))), lifts

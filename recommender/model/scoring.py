@@ -26,8 +26,8 @@ from recommender.model.weights import OF_WARM_ITEMS
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 
-# Scores of one block of users and all items, at most: 16 MB of float32, a few times over.
-_BLOCK = 4_000_000
+# Scores of one block of users and all items, at most: 4 MB of float32, which a cache holds a few times over.
+_BLOCK = 1_000_000
 # A deviation below this share of the lengths of the two vectors behind a score is rounding.
 _ROUNDING = np.float32(1e-3)
 # The furthest that a part goes, after it is bent.
@@ -126,6 +126,11 @@ class UserSide:
         return np.asarray(features.summed(sp.csr_matrix(history @ fitted.item_item)) @ fitted.item_metric)
 
     @cached_property
+    def mean_lift(self) -> Vectors:
+        """(n, 1), the mean of `attribute_popularity` over the warm items."""
+        return self.fitted.attribute_popularity.mean_of(self.entities, self.fitted.warm_rows)
+
+    @cached_property
     def predicted(self) -> Vectors:
         """(n, d), the predicted profiles."""
         return self.fitted.predicted_profiles.profiles(self.entities)
@@ -172,9 +177,8 @@ class Block:
             mean = side.expected.sum(axis=1, keepdims=True) / np.float32(max(len(fitted.warm_rows), 1))
             return np.asarray((side.expected[:, columns] - mean) * (columns >= 0))
         if part == "attribute_popularity":
-            lifts = fitted.attribute_popularity
-            mean = lifts.of(side.entities, fitted.warm_rows).mean(axis=1, keepdims=True)
-            return np.asarray((lifts.of(side.entities, items.rows) - mean) * ~items.cold)
+            lifts = fitted.attribute_popularity.of(side.entities, items.rows)
+            return np.asarray((lifts - side.mean_lift) * ~items.cold)
         found, warm = self._of_items(part, items), self._of_items(part, fitted.warm_items)
         centred = found - warm.mean(dtype=np.float64)
         return np.asarray(np.where(items.cold & (part in OF_WARM_ITEMS), 0, centred), dtype=np.float32)[None]
@@ -195,7 +199,7 @@ class Block:
         scores, fitted = self.centred(part, items), self.users.fitted
         if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
             self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
-        scores = scores / self.scale(part)
+        scores /= self.scale(part)
         return bent(scores)
 
     def total(self, items: ItemSide) -> Scores:
@@ -207,7 +211,8 @@ class Block:
         for part in weights.parts:
             scores = self.standard(part, items)
             warm = weights.of(part, n)[:, None]
-            total += scores * (np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm)
+            factor = np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm
+            total += np.multiply(scores, factor, out=scores if scores.shape == total.shape else None)
         return total
 
     def weight(self, part: str, users: NDArray[np.int64], cold: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -237,19 +242,42 @@ class Block:
             group = GROUPS[part]
             if group is None or (part == "text" and not side.described.any()):
                 continue
-            centred = self.centred(part, some)
-            centred = np.broadcast_to(centred, (len(side.n), len(distinct)))[users, column]
+            centred = self._paired(part, some, users, column)
             scale = np.broadcast_to(self.scale(part), (len(side.n), 1))[users, 0]
             factor = self.weight(part, users, cold) * slope(centred, scale)
             if part == "text":  # what the description adds; the rest is of the history
-                mean = (side.text_direction @ fitted.mean_features)[users]
-                centred = some.features.paired(column, side.text_direction, users) - mean
+                centred = self._in_direction(side.text_direction, some, users, column)
             if part == "lightfm":
                 bias = (some.bias - fitted.latent_moments.mean[-1])[column] * side.in_lightfm[users]
                 found["popularity"] += factor * bias
                 centred = centred - bias
             found[group] += factor * centred
         return found
+
+    def _paired(
+        self, part: str, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(pairs,): `centred` of some pairs, without computing it of all."""
+        side, fitted = self.users, self.users.fitted
+        if part in ("lightfm", "lightfm_map"):
+            c = items.latent.shape[1]
+            if part == "lightfm":
+                vectors, mean = np.column_stack([items.latent, items.bias]), fitted.latent_moments.mean
+            else:
+                vectors, mean = items.mapped[:, : c + 1], fitted.mapped_moments.mean
+            vectors = (vectors - mean)[columns]
+            products = np.einsum("ij,ij->i", side.latent[users], vectors[:, :c], dtype=np.float64)
+            return np.asarray((products + vectors[:, c]) * side.in_lightfm[users])
+        if part in _DIRECTIONS:
+            return self._in_direction(getattr(side, _DIRECTIONS[part]), items, users, columns)
+        scores = np.broadcast_to(self.centred(part, items), (len(side.n), len(items)))
+        return np.asarray(scores[users, columns], dtype=np.float64)
+
+    def _in_direction(
+        self, direction: Vectors, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        mean = (direction @ self.users.fitted.mean_features)[users]
+        return items.features.paired(columns, direction, users) - mean
 
     def _of_items(self, part: str, items: ItemSide) -> NDArray[np.float32]:
         fitted = self.users.fitted
