@@ -50,7 +50,7 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
         centred = float(np.broadcast_to(block.centred(part, item), (1, 1))[0, 0])
         weight = float(block.weight(part, first, item.cold)[0])
         # Standardised and bent, all terms of a part are multiplied by one number.
-        factors[part] = weight * float(slope(np.array(centred), np.float64(block.scale(part)[0, 0])))
+        factors[part] = weight * float(slope(part, np.array([centred]), block.scale(part)[0])[0])
         if part in _SINGLE:
             found.append((*_SINGLE[part], factors[part] * centred))
     found += _lightfm(side, item, factors.get("lightfm", 0.0))

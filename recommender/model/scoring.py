@@ -2,8 +2,9 @@
 
 Each part is centred by a user's mean over the warm items, the items with history in training, and divided by the
 user's own deviation over them, so that a pair's score depends on nothing else in the request. It is then bent,
-sign(z)·log(1 + |z|), because the best items of a part lie many deviations above the others, and multiplied by its
-weight for such a user and such an item (`recommender.model.weights`).
+sign(z)·log(1 + |z|), because the best items of a part lie many deviations above the others; parts that are logarithms
+already are bent beyond three deviations only. Then it is multiplied by its weight for such a user and such an item
+(`recommender.model.weights`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _BLOCK = 1_000_000
 _ROUNDING = np.float32(1e-3)
 # The furthest that a part goes, after it is bent.
 _FURTHEST = np.float32(8)
+# Up to here, parts that are logarithms are not bent.
+_STRAIGHT = np.float32(3)
+_LOGARITHMS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "newness")
 # The parts that are the same for all users, and the windows of `Fitted.trend_of`.
 _TRENDS = {"popularity_7d": 0, "popularity_30d": 1, "popularity_90d": 2}
 
@@ -200,7 +204,7 @@ class Block:
         if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
             self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
         scores /= self.scale(part)
-        return bent(scores)
+        return _bent(scores, part)
 
     def total(self, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
@@ -244,7 +248,7 @@ class Block:
                 continue
             centred = self._paired(part, some, users, column)
             scale = np.broadcast_to(self.scale(part), (len(side.n), 1))[users, 0]
-            factor = self.weight(part, users, cold) * slope(centred, scale)
+            factor = self.weight(part, users, cold) * slope(part, centred, scale)
             if part == "text":  # what the description adds; the rest is of the history
                 centred = self._in_direction(side.text_direction, some, users, column)
             if part == "lightfm":
@@ -311,21 +315,28 @@ GROUPS = {
 }  # fmt: skip
 
 
-def bent(scores: Scores) -> Scores:
-    """sign(z)·log(1 + |z|), at most 8 either way; changes and returns the array."""
+def slope(part: str, centred: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.float64]:
+    """What a centred score is multiplied by when it is standardised and bent: its terms are multiplied by the same."""
+    z = np.asarray(np.abs(centred / scale), dtype=np.float64)
+    factor = _bent(z.copy(), part) / np.maximum(z, 1e-12)
+    return np.asarray(np.where(z > 1e-6, factor, 1) / scale, dtype=np.float64)
+
+
+def _bent(scores: Scores, part: str) -> Scores:
+    """sign(z)·log(1 + |z|), of logarithms sign(z)·(3 + log(|z| - 2)) beyond ±3; at most 8 either way.
+
+    Changes and returns the array.
+    """
     size = np.abs(scores)
-    size += 1
-    np.log(size, out=size)
+    if part in _LOGARITHMS:
+        beyond = np.maximum(size - _STRAIGHT, 0)
+        size -= beyond
+        size += np.log1p(beyond)
+    else:
+        size += 1
+        np.log(size, out=size)
     np.minimum(size, _FURTHEST, out=size)
     return np.copysign(size, scores, out=scores)
-
-
-def slope(centred: NDArray[Any], scale: NDArray[Any] | np.float64) -> NDArray[np.float64]:
-    """What a centred score is multiplied by when it is standardised and bent: its terms are multiplied by the same."""
-    z = np.asarray(centred / scale, dtype=np.float64)
-    size = np.abs(z)
-    factor = np.minimum(np.log1p(size), _FURTHEST) / np.maximum(size, 1e-12)
-    return np.asarray(np.where(size > 1e-6, factor, 1) / scale, dtype=np.float64)
 
 
 def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 # What is drawn of each list.
 _WANTED, _UNWANTED = 60, 150
@@ -87,7 +88,8 @@ def learn(lists: Lists, prior: Floats, least: Floats, most: float, *, each: floa
         least: (k,), the least weight of each part.
         most: the largest weight.
         each: 0 to 1.
-        pull: of the L2 penalty, in lists: the penalty of weights that are 1 away from the prior, before it is scaled.
+        pull: of the L2 penalty, in lists: the penalty of weights that are 1 away from the prior, before it is scaled;
+            infinite: the scaled prior.
 
     Returns:
         (2, k).
@@ -113,6 +115,8 @@ def learn(lists: Lists, prior: Floats, least: Floats, most: float, *, each: floa
 
     scale = min(_SCALES, key=lambda one: loss(prior * one)[0])
     centre = np.clip(prior * scale, least, most)
+    if np.isinf(pull):
+        return centre
 
     def penalised(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(prior.shape)
@@ -121,5 +125,6 @@ def learn(lists: Lists, prior: Floats, least: Floats, most: float, *, each: floa
         return value + pull / 2 * float((away**2).sum()), (slope + pull / scale * away).ravel()
 
     bounds = [(float(low), most) for low in np.tile(least, 2)]
-    found = minimize(penalised, centre.ravel(), jac=True, method="L-BFGS-B", bounds=bounds)
+    with threadpool_limits(1, "blas"):  # for the optimiser's tiny matrices, more threads cost more than they save
+        found = minimize(penalised, centre.ravel(), jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x.reshape(prior.shape))

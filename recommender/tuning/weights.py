@@ -14,11 +14,12 @@ from recommender.model.fitted import Fitted
 from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.weights import ALWAYS, LEAST, MOST, OF_WARM_ITEMS, PARTS, Weights
-from recommender.tuning.climbing import Ranked, climb
+from recommender.tuning.climbing import Ranked
 from recommender.tuning.divisions import SHARE_OF_PAIRS, Division
 from recommender.tuning.held_out_rankings import HeldOutRankings, Mask, all_scores, known_before, ndcg_per_user
-from recommender.tuning.learning import Lists, draw_lists, learn
+from recommender.tuning.learning import draw_lists
 from recommender.tuning.rankings import FEWEST, Rankings, weights_of
+from recommender.tuning.recipes import Course
 from recommender.tuning.ridge import choose_ridge, with_ridge
 
 FITTED = "learned on held-out interactions"
@@ -60,8 +61,9 @@ def tune(
 
     - `metric_ridge`, by NDCG@20 of cold items (`recommender.tuning.ridge`).
     - The weights of parts, for warm and cold items, users with much evidence and without (`Weights`): a softmax over
-      lists (`recommender.tuning.learning`). Where warm items are wanted, lists in time count more than lists by chance;
-      without any in time, and for cold items, coordinate ascent on NDCG@20 follows (`recommender.tuning.climbing`).
+      lists (`recommender.tuning.learning`). How far the defaults pull, and whether coordinate ascent on NDCG@20 follows
+      (`recommender.tuning.climbing`), is judged on draws that were left out (`recommender.tuning.recipes`). Of warm
+      items, lists in time count more than lists by chance.
     - `words`, the least weight of a description: none where users have descriptions; otherwise 1.5, times the change of
       what popularity weighs.
     - The scale of the weights of cold items, and `cold_offset`, with all items in one list.
@@ -133,25 +135,27 @@ def _fits(
 
 def _learned(weights: Weights, sets: Sequence[Rankings], side: str, seed: int) -> tuple[Weights, bool]:
     in_time = side == "warm" and any(one.in_time for one in sets)
-    rankings = [one.side(side, _BY_CHANCE if in_time and not one.in_time else 1.0) for one in sets]
+    rankings = []
+    for one in sets:
+        found = one.side(side, _BY_CHANCE if in_time and not one.in_time else 1.0)
+        # A division in time is the only one: its halves are judged by each other.
+        rankings += found.halves() if in_time and one.in_time else [found]
     rng = np.random.default_rng(seed)
-    lists = Lists.joined([
-        draw_lists(list(one.parts), one.wanted, one.open_, one.evidence, one.importance, rng) for one in rankings
-    ])  # fmt: skip
-    if len(lists) < FEWEST:
+    lists = [draw_lists(list(one.parts), one.wanted, one.open_, one.evidence, one.importance, rng) for one in rankings]
+    if sum(map(len, lists)) < FEWEST:
         return weights, False
-    prior = weights_of(weights, side)
     useless = [side == "cold" and part in OF_WARM_ITEMS for part in PARTS]
     least = np.array([LEAST if part in ALWAYS else 0.0 for part in PARTS])
-    idle = np.array([bool(use) or not lists.parts[..., k].any() for k, use in enumerate(useless)])
-    lists = replace(lists, parts=lists.parts * ~idle)
-    found = learn(lists, np.where(idle, least, prior), least, MOST, each=_EACH[side], pull=_PULLS[side])
-    if not in_time:  # one moment is soon learned by heart
-        found = climb(rankings, found, least, MOST)
-    found = np.where(idle, least, np.clip(found, least, MOST))
+    idle = np.array([
+        bool(use) or not any(one.parts[..., k].any() for one in lists) for k, use in enumerate(useless)
+    ])  # fmt: skip
+    lists = [replace(one, parts=one.parts * ~idle) for one in lists]
+    prior = np.where(idle, least, weights_of(weights, side))
+    course = Course(rankings, lists, prior, least, MOST, _EACH[side], _PULLS[side])
+    learned = np.where(idle, least, np.clip(course.learned(course.choose()), least, MOST))
     pairs = {
-        part: (round(float(found[0, k]), 4), round(float(found[1, k]), 4))
-        for k, part in enumerate(PARTS) if found[:, k].max() > 1e-3
+        part: (round(float(learned[0, k]), 4), round(float(learned[1, k]), 4))
+        for k, part in enumerate(PARTS) if learned[:, k].max() > 1e-3
     }  # fmt: skip
     return replace(weights, warm=pairs) if side == "warm" else replace(weights, cold=pairs), True
 
