@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +9,22 @@ import typer
 from rich.table import Table
 
 from coldstart_udfs.console import console, progress
-from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from recommender.cli.command import Command, Group
 from recommender.cli.failures import INTERRUPTED
-from recommender.cli.options import CacheOption, EncodingOption, ModelOption
+from recommender.cli.options import (
+    CacheOption,
+    EncodingOption,
+    Engine,
+    EngineOption,
+    ModelOption,
+    WorkersOption,
+    ray_workers,
+)
 
 encoder_app = typer.Typer(
     name="encoder", cls=Group, no_args_is_help=True, help="Build and list faster variants of the encoder."
 )
-
-
-class Engine(StrEnum):
-    """What runs a bulk job."""
-
-    local = "local"
-    ray = "ray"
 
 
 def embed(
@@ -47,12 +46,8 @@ def embed(
         str, typer.Option(help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static.")
     ] = "auto",
     cache: CacheOption = True,
-    engine: Annotated[
-        Engine, typer.Option(help="Run on this machine, or on Ray Data actors (needs the extra `ray`).")
-    ] = Engine.local,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of Ray actors. Default: one for each processor.")
-    ] = None,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
 ) -> None:
     """Add the columns embedding and embedding_fingerprint to a file.
 
@@ -62,17 +57,14 @@ def embed(
         coldstart embed items.csv --text description --out embedded.parquet
         coldstart embed raw --text title --out embedded --engine ray
     """
-    if engine is Engine.ray:
-        from coldstart_udfs.encoder.backends import available_threads
+    if actors := ray_workers(engine, workers):
         from coldstart_udfs.encoder.bulk_ray import embed_directory
 
         rows = embed_directory(
-            source, out, text=text, model=model, backend=backend, cache=cache, workers=workers or available_threads()
+            source, out, text=text, model=model, backend=backend, cache=cache, workers=actors
         )
         console.print(f"{rows:,} rows read, {rows:,} written → {out}")
         return
-    if workers:
-        raise ColdStartError("--workers belongs to --engine ray; the local engine uses every processor by itself")
     from coldstart_udfs.encoder.bulk import embed_file
     from coldstart_udfs.encoder.encoder import Encoder
 

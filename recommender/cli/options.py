@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,13 @@ REPO, BUNDLE, DATA = Path("feature_repo"), Path("data/bundle"), Path("data")
 # Orders of day, month and year, as in `recommender.data.timestamps`, which is not imported for speed.
 DATE_ORDERS = ("dmy", "mdy", "ymd")
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S")
+
+
+class Engine(StrEnum):
+    """What encodes a large number of texts."""
+
+    local = "local"
+    ray = "ray"
 
 
 def parse_date(text: str) -> datetime:
@@ -57,6 +65,21 @@ def one_entity(user_id: str | None, item_id: str | None) -> tuple[str, str]:
     return given[0]
 
 
+def ray_workers(engine: Engine, workers: int | None) -> int | None:
+    """The number of Ray actors; None for the local engine.
+
+    Raises:
+        ColdStartError: workers of the local engine.
+    """
+    if engine is Engine.local:
+        if workers:
+            raise ColdStartError("--workers belongs to --engine ray; the local engine uses every processor by itself")
+        return None
+    from coldstart_udfs.encoder.backends import available_threads
+
+    return workers or available_threads()
+
+
 RepoOption = Annotated[Path, typer.Option("--repo", metavar="FOLDER", help="The Feast repository.")]
 BundleOption = Annotated[Path, typer.Option("--bundle", metavar="FOLDER", help="The trained recommender.")]
 DataOption = Annotated[
@@ -86,3 +109,9 @@ DateOrderOption = Annotated[
 ]
 UserOption = Annotated[str | None, typer.Option("--user-id", help="The id of the user.")]
 ItemOption = Annotated[str | None, typer.Option("--item-id", help="The id of the item.")]
+EngineOption = Annotated[
+    Engine, typer.Option("--engine", help="Encode on this machine, or on Ray Data actors (needs the extra `ray`).")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Number of Ray actors. Default: one for each processor.")
+]

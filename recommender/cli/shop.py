@@ -21,10 +21,14 @@ from recommender.cli.options import (
     DataOption,
     DateOrderOption,
     EncodingOption,
+    Engine,
+    EngineOption,
     ItemOption,
     RepoOption,
     UserOption,
+    WorkersOption,
     one_entity,
+    ray_workers,
 )
 
 
@@ -126,19 +130,23 @@ def weigh(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
     )  # fmt: skip
 
 
-def profiles(data: DataOption = DATA, repo: RepoOption = REPO) -> None:
+def profiles(
+    data: DataOption = DATA, repo: RepoOption = REPO, engine: EngineOption = Engine.local, workers: WorkersOption = None
+) -> None:
     """Embed descriptions and build the profiles of users and items.
 
-    Runs the SQL files of the Feast repository in DuckDB and writes the repository's Parquet sources.
+    Runs the SQL files of the Feast repository in DuckDB and writes the repository's Parquet sources. With --engine ray,
+    Ray actors encode the descriptions into this machine's vector cache; the rest runs on this machine.
 
     Examples:
         coldstart profiles
         coldstart profiles --data ../data --repo .
+        coldstart profiles --engine ray --workers 63
     """
     from recommender.pipeline.profiles import build_profiles
 
     with progress() as report:
-        counts = build_profiles(data, repo, report=report)
+        counts = build_profiles(data, repo, ray_workers=ray_workers(engine, workers), report=report)
     console.print(", ".join(f"{rows:,} {table}" for table, rows in counts.items()), f"→ {repo / 'data'}")
 
 

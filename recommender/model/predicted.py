@@ -19,6 +19,8 @@ _FEWEST = 20
 _MOST_GROUPS = 256
 # λ of the map, in users: profiles have length 1 here, and so have descriptions.
 _RIDGE = 10.0
+# Users that are added to the sums of the map at a time.
+_BLOCK = 16_384
 # Overall popularity is added to that of a group, with the weight of this many users.
 _PRIOR = 50.0
 
@@ -45,15 +47,20 @@ class PredictedProfiles:
         """
         empty = cls(np.zeros((0, users.embeddings.shape[1]), np.float32), labels)
         norms = np.linalg.norm(users.profiles, axis=1)
-        features = empty._features(users)
-        rows = np.flatnonzero((norms > 1e-6) & np.abs(features).any(axis=1))
+        known = norms > 1e-6
+        described = users.embeddings.any(axis=1) | (np.diff(one_hot(users.attributes, empty._columns).indptr) > 0)
+        rows = np.flatnonzero(known & described)
         if len(rows) < _FEWEST:
             return empty
-        everyone = users.profiles[norms > 1e-6] / norms[norms > 1e-6, None]
-        targets = users.profiles[rows] / norms[rows, None] - everyone.mean(axis=0)
-        x = features[rows].astype(np.float64)
-        weights = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ targets)
-        return cls(weights.astype(np.float32), labels)
+        mean = np.where(known, 1 / np.maximum(norms, 1e-6), 0) @ users.profiles / known.sum()
+        width = users.embeddings.shape[1]
+        gram, right = _RIDGE * np.eye(width + len(labels)), np.zeros((width + len(labels), width))
+        for start in range(0, len(rows), _BLOCK):
+            some = rows[start : start + _BLOCK]
+            x = empty._features(users.take(some)).astype(np.float64)
+            gram += x.T @ x
+            right += x.T @ (users.profiles[some] / norms[some, None] - mean)
+        return cls(np.linalg.solve(gram, right).astype(np.float32), labels)
 
     def profiles(self, users: Entities) -> Vectors:
         """(n, d) float32: the predicted difference of each profile from the mean profile; zero if nothing is known."""

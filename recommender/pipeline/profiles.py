@@ -20,6 +20,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.made_from import MadeFrom, data_hash
+from coldstart_udfs.profile import has_text
 from coldstart_udfs.quoting import quote_text
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from coldstart_udfs.sql.registration import connection_progress
@@ -42,10 +43,14 @@ SOURCES = {
 SEARCHES = "user_descriptions/searches-0.parquet"
 PUSHED = "pushed-*.parquet"
 _AGEING_MONTHS = 12
+_TEXTS = """
+    SELECT description FROM items WHERE description IS NOT NULL
+    UNION SELECT description FROM users WHERE description IS NOT NULL
+"""
 
 
 def build_profiles(
-    data: Path, repo: Path, *, report: Report = no_report
+    data: Path, repo: Path, *, ray_workers: int | None = None, report: Report = no_report
 ) -> dict[str, int]:
     """Write the Parquet sources of a Feast repository from the tables of the data contract.
 
@@ -57,6 +62,8 @@ def build_profiles(
     Args:
         data: the folder of items, users and interactions.
         repo: the Feast repository; the files are written to its `data` folder.
+        ray_workers: number of Ray actors that encode the tables' descriptions into this machine's vector cache; None:
+            this machine encodes.
         report: called with (stage, done, total).
 
     Returns:
@@ -67,10 +74,10 @@ def build_profiles(
         InUseError: another process changes the repository.
     """
     with writing(whole(repo / "data"), command="coldstart profiles"):
-        return _build_profiles(data, repo, report)
+        return _build_profiles(data, repo, ray_workers, report)
 
 
-def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
+def _build_profiles(data: Path, repo: Path, ray_workers: int | None, report: Report) -> dict[str, int]:
     scripts = {name: _read(repo / "sql" / f"{name}.sql") for name in ("descriptions", "searches", "profiles")}
     if CHANGES not in scripts["profiles"]:  # said before the texts are encoded
         raise ColdStartError(
@@ -98,6 +105,11 @@ def _build_profiles(data: Path, repo: Path, report: Report) -> dict[str, int]:
                 made_from = MadeFrom.of_data(
                     repo, data, {table.name: _count(con, table.name) for table in TABLES}, sha256=read
                 )
+                if ray_workers:
+                    from coldstart_udfs.encoder.bulk_ray import encode_into_cache
+
+                    texts = [text for (text,) in con.execute(_TEXTS).fetchall() if has_text(text)]
+                    encode_into_cache(texts, encoder, ray_workers, report=report)
                 moments = snapshots(con, settings.half_life_days)
                 _set_variables(con, fingerprint, settings, moments)
                 for source, path in _describe(con, repo, scripts, pushed, report).items():
@@ -128,7 +140,7 @@ def _describe(
     con: duckdb.DuckDBPyConnection, repo: Path, scripts: dict[str, str], pushed: dict[str, list[Path]], report: Report
 ) -> dict[str, str]:
     """Create the tables of descriptions with their embeddings; returns the path of each in the data folder."""
-    texts = _distinct_descriptions(con)
+    texts = _count(con, f"({_TEXTS})")
     tables = dict(DESCRIPTIONS)
 
     def encoded(stats: EncoderStats) -> None:
@@ -246,11 +258,6 @@ def snapshots(con: duckdb.DuckDBPyConnection, half_life_days: float = math.inf) 
     last = con.execute("SELECT max(event_timestamp) FROM interactions").fetchall()[0][0]
     moments = [row[0].astimezone(UTC) for row in rows]
     return [*moments, last.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)]
-
-
-def _distinct_descriptions(con: duckdb.DuckDBPyConnection) -> int:
-    both = "SELECT description FROM items UNION ALL SELECT description FROM users"
-    return int(con.execute(f"SELECT count(DISTINCT description) FROM ({both})").fetchall()[0][0])
 
 
 def _read(path: Path) -> str:

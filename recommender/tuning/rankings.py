@@ -17,8 +17,10 @@ from recommender.tuning.held_out_rankings import HeldOutRankings, Mask
 
 # The fewest rankings that a choice is made on.
 FEWEST = 10
-# The most users of a division, and the most scores of a part that are kept of them.
-_MOST_USERS, _MOST_SCORES = 600, 2_400_000
+# The most users of a division, and the most scores of a part that are kept of them: of all they want, and with others.
+_MOST_USERS, _MOST_WANTED, _MOST_SCORES = 600, 7_200_000, 2_400_000
+# The fewest users, however many items they want.
+_FEWEST_USERS = 100
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class Rankings:
 
     @classmethod
     def of(cls, fitted: Fitted, division: Division, rng: np.random.Generator) -> Rankings:
-        """Users with something wanted; the candidates are items that anybody has."""
+        """Users with something wanted, fewer if that is very many items; the candidates are items that anybody has."""
         users = rng.permutation(np.unique(division.wanted.users))
         new = np.diff(fitted.seen.whole.indptr)[users] == 0
         users = np.concatenate([users[~new][: _MOST_USERS * 2 // 3], users[new][: _MOST_USERS // 3]])
+        while len(users) >= 2 * _FEWEST_USERS and len(users) * _n_items_of(users, division) > _MOST_WANTED:
+            users = users[::2]
         rankings = HeldOutRankings.of_users(division.wanted, fitted, users)
         had = np.asarray(fitted.seen.whole.astype(bool).sum(axis=0)).ravel() > 0
         had[division.wanted.items] = True
@@ -68,6 +72,11 @@ class Rankings:
         columns = np.flatnonzero(self.cold if name == "cold" else ~self.cold)
         rows = np.flatnonzero(self.ranked.wanted[:, columns].any(axis=1))
         return replace(self.ranked.take(rows, columns), importance=importance)
+
+
+def _n_items_of(users: NDArray[np.int64], division: Division) -> int:
+    """How many items some users want."""
+    return len(np.unique(division.wanted.items[np.isin(division.wanted.users, users)]))
 
 
 def weights_of(weights: Weights, side: str) -> NDArray[np.float64]:

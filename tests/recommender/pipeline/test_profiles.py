@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from coldstart_udfs.encoder import bulk_ray
+from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.app import init
 from recommender.data.tables import load
 from recommender.pipeline import profile_sums, profiles
-from recommender.pipeline.profiles import build_profiles, snapshots
+from recommender.pipeline.profiles import SOURCES, build_profiles, snapshots
+from tests.support.commands import must
 from tests.support.word_model import BACKEND, word_model
 
 WORDS = ("red", "blue", "lamp", "mug", "pot")
@@ -32,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def write(folder: Path, moments: Sequence[str]) -> Path:
     """Events of five users at these moments."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(0)
     (folder / "items.csv").write_text(
         "item_id,description\n" + "".join(f"{name},{text}\n" for name, text in ITEMS.items())
@@ -222,3 +225,32 @@ def test_a_profiles_sql_of_an_earlier_version_is_named(model: str, tmp_path: Pat
     with pytest.raises(ColdStartError, match=r"profiles\.sql creates no view profile_changes .* `coldstart init`"):
         build_profiles(tmp_path / "data", repo)
     assert list((repo / "data").glob("**/*.parquet")) == []
+
+
+@pytest.mark.slow
+def test_ray_encodes_and_the_profiles_are_the_same(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra `ray`, which `make test-all` installs")
+    for name in ("ray", "here"):
+        repo = shop(tmp_path / name, model, {}, SHORT)
+        words = "user_id,description\nu0,red\nu1,\nu2,  \nu3,a mug\nu4,red\n"
+        (tmp_path / name / "data" / "users.csv").write_text(words)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    must("coldstart", "profiles", "--engine", "ray", "--workers", "1", cwd=tmp_path / "ray")
+    encoder = Encoder(model, backend=BACKEND)
+    texts = [*ITEMS.values(), "red", "a mug"]
+    vectors = encoder.encode(texts)
+    assert encoder.stats.encoded == 0
+    np.testing.assert_allclose(vectors, Encoder(model, backend=BACKEND, cache=False).encode(texts), atol=1e-6)
+    build_profiles(tmp_path / "here" / "data", repo)
+    for path in SOURCES.values():
+        ray, here = (pq.read_table(tmp_path / name / "feature_repo" / "data" / path) for name in ("ray", "here"))
+        assert ray.equals(here), path
+
+
+def test_ray_that_is_not_installed_is_named(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_ray, "find_spec", lambda name: None)
+    repo = shop(tmp_path, model, {}, SHORT)
+    with pytest.raises(ColdStartError, match=r"pip install 'feast-coldstart\[ray\]'"):
+        build_profiles(tmp_path / "data", repo, ray_workers=1)
