@@ -28,7 +28,7 @@ from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.rows import SparseRows
 from recommender.model.trends import WINDOWS, Trends
 
-_FORMAT = 3
+_FORMAT = 4
 _MANIFEST = "manifest.json"
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn")
 _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_sha256")

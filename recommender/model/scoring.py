@@ -30,7 +30,7 @@ Scores: TypeAlias = NDArray[np.floating[Any]]
 # Scores of one block of users and all items, at most: 4 MB of float32, which a cache holds a few times over.
 _BLOCK = 1_000_000
 # A deviation below this share of the lengths of the two vectors behind a score is rounding.
-_ROUNDING = np.float32(1e-3)
+_ROUNDING = np.float32(2e-3)
 # The furthest that a part goes, after it is bent.
 _FURTHEST = np.float32(8)
 # Up to here, parts that are logarithms are not bent.
