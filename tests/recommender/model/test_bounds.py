@@ -195,3 +195,19 @@ def test_of_one_text_text_says_nothing() -> None:
     texts = only(text=(1.0, 1.0), neighbour_text=(1.0, 1.0), predicted_profile=(1.0, 1.0), lightfm_map=(1.0, 1.0))
     scores = model.with_parameters(weights=texts).score(asked(model), model.items.ids)
     np.testing.assert_allclose(scores, 0, atol=1e-2)
+
+
+def test_a_favourite_is_as_far_ahead_as_the_logarithm_of_its_buyers_and_a_runaway_less() -> None:
+    buyers = np.r_[np.arange(1, 60), 200, 2_000]
+    users, items = entities([f"u{n:04}" for n in range(2_000)], [""] * 2_000, np.zeros((2_000, 3))), entities(
+        [f"i{n:02}" for n in range(61)], [""] * 61, np.zeros((61, 3)))  # fmt: skip
+    shop = events(users, items, [(user, item) for item, n in enumerate(buyers.tolist()) for user in range(n)])
+    model = HybridRecommender(Parameters(components=2, epochs=1, weights=only(popularity=(1.0, 1.0)))).fit(
+        shop, *with_history(shop, users, items)
+    )
+    logs = np.log1p(buyers)
+    z = (logs - logs.mean()) / logs.std()
+    scores = model.score("u1999", items.ids)[0]
+    assert z[-2] < 3 < z[-1]
+    np.testing.assert_allclose(scores[:-1], z[:-1], atol=1e-4)
+    assert z[-2] < scores[-1] < z[-1] - 0.2
