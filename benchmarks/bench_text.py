@@ -52,8 +52,12 @@ def redaction() -> list[Row]:
     def wanted(one: Labelled) -> Found:
         return {(span["kind"], span["value"]) for span in one["spans"]}
 
-    sample = read("private_texts")
-    return table("`redact`", sample, found, wanted, PLACEHOLDERS)
+    rows = table("`redact`", read("private_texts"), found, wanted, PLACEHOLDERS)
+    sample = read("private_texts_by_language")
+    for language in dict.fromkeys(one["language"] for one in sample):
+        texts = [one for one in sample if one["language"] == language]
+        rows += table(f"`redact`, texts in `{language}`", texts, found, wanted, PLACEHOLDERS)
+    return rows
 
 
 def tagging() -> list[Row]:
