@@ -22,7 +22,7 @@ from coldstart_udfs.text.redaction.secrets import secret_spans, url_secret_spans
 # Private data always have one of these; most product texts do not.
 _SIGN = regex.compile(r"[@\d=＠:：]")
 _WORDS = (
-    "dot", "(at", "[at", "{at", "( at", "[ at", "{ at", "arroba", "arobase", "pass", "kennwort", "pwd", "pw ", "mdp", "clave", "senha", "token", "secret",
+    "dot", "punkt", "punto", "ponto", "(at", "(ät", "[at", "{at", "( at", "[ at", "{ at", "arroba", "arobase", "pass", "kennwort", "pwd", "pw ", "mdp", "clave", "senha", "token", "secret",
     "bearer", "authorization", "contrase", "key", "mot de", "信", "wechat", "we chat", "weixin", "vx", "line", "ライン", "카", "密", "口令", "令牌", "パス", "トークン",
     "sk-", "sk_", "gh", "xox", "glpat", "akia", "aiza", "eyj",
 )  # fmt: skip

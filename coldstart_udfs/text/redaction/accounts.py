@@ -33,7 +33,7 @@ _CARD_PLAN = regex.compile(
     r"35(?:2[89]|[3-8]\d)\d{12}|6(?:011|4[4-9]\d|5\d\d)\d{12}|(?:62|81)\d{14,17}|(?:50|5[6-8]|6[0137])\d{14,17}"
 )
 _CARD = regex.compile(rf"(?<![{WORD}.,-])[2-68]\d(?:[ .-]?\d){{11,17}}(?![{WORD}-]|[.,]\d)")
-_IBAN = regex.compile(rf"{START}[A-Z]{{2}}\d{{2}}(?:[ -]?[A-Z0-9]{{2,4}}){{3,8}}(?:[ -]?[A-Z0-9]{{1,3}})?{END}", regex.I)
+_IBAN = regex.compile(rf"{START}[A-Z]{{2}} ?\d{{2}}(?:[ -]?[A-Z0-9]{{2,4}}){{3,8}}(?:[ -]?[A-Z0-9]{{1,3}})?{END}", regex.I)
 
 # National and tax ids: the form that is proof enough together with the check digit.
 _IDS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
@@ -66,9 +66,9 @@ _WALLET_FORM = regex.compile(
 
 _SORT_CODE = regex.compile(r"\bsort(?:ing)?[ -]?code\b[^\d\n]{0,12}(\d{2}[- ]?\d{2}[- ]?\d{2})(?!\d)", regex.I)
 _ACCOUNT = regex.compile(
-    rf"(?<![{LETTER}])(?:a/c|acc(?:oun)?t|acc|bank account|account|konto|kontonummer|kto|compte(?! à rebours)|cuenta|conto|routing|aba|"
+    rf"(?<![{LETTER}])(?:a/c|acc(?:oun)?t|acc|bank account|account|konto(?:nummer|-?nr)?|kto(?:-?nr)?|clabe|cbu|compte(?! à rebours)|cuenta|conto|routing|aba|"
     r"iban|bic|blz|rib|packstation|postnummer)"
-    rf"(?![{LETTER}])\.?[^\d\n]{{0,24}}?((?:\d[ -]?){{5,16}}\d)(?!\d)",
+    rf"(?![{LETTER}])\.?[^\d\n]{{0,24}}?((?:\d[ -]?){{5,19}}\d)(?!\d)",
     regex.I,
 )
 _ACCOUNT_CJK = regex.compile(
@@ -78,7 +78,7 @@ _ACCOUNT_CJK = regex.compile(
 _POSTAL_SAVINGS = regex.compile(r"記号\s?:?\s?(\d{5})-?\d?\s?(?:番号)?\s?:?\s?(\d{7,8})(?!\d)")
 
 # Ids after their word. A group has a digit, or is the last letter ("AB 12 34 56 C").
-_GROUP = r"(?=[A-Z]{0,6}\d)[A-Z\d]{1,18}"
+_GROUP = r"(?:(?=[A-Z]{0,6}\d)[A-Z\d]{1,18}|[A-Z](?=[ -]\d))"
 _ID_VALUE = rf"(?-i:((?:[A-Z]{{1,3}} )?{_GROUP}(?:[ ./-]{_GROUP}){{0,8}}(?:[ -][A-Z](?![A-Za-z]))?))(?![{LETTER}\d])"
 _ID_WORD = regex.compile(
     rf"(?:(?<![{LETTER}])(?:pass(?:port|eport|aporte)|pasaporte|passeport|reisepass|passnummer|passaporto|passaporte|"
@@ -86,7 +86,7 @@ _ID_WORD = regex.compile(
     r"national insurance|ni n(?:umber|o\.?)|nino|ssn|social security|identity card|id card|personalausweis|"
     r"ausweis|carte d'identité|carta d'identità|dni|nif|curp|rfc|cpf|cnpj|nhs|aadhaar|aadhar|pesel|bsn|"
     r"personnummer|codice fiscale|steuer-?id(?:entifikationsnummer)?|steuernummer|sozialversicherungsnummer|"
-    r"rentenversicherungsnummer|sv-?nummer|svnr|nir|n[°º]? ?sécu|sécurité sociale|numéro (?:de sécu|fiscal)|"
+    r"rentenversicherungsnummer|sv-?nummer|svnr|(?:kranken)?versicherten(?:nummer|nr\.?)|cédula|nss|nir|n[°º]? ?sécu|sécurité sociale|numéro (?:de sécu|fiscal)|"
     rf"seguridad social|tax id)(?:nummer|number)?(?![{LETTER}])"
     r"|护照|護照|身份证|身份證|证件|證件|驾驶证|驾照|駕照|港澳通行证|パスポート|旅券|免許証|マイナンバー|個人番号|保険証|आधार|주민등록번호|여권)"
     rf"[^\d\n,;]{{0,24}}?(?<![{LETTER}\d]){_ID_VALUE}",

@@ -45,7 +45,7 @@ _FRENCH = regex.compile(
 )
 _GERMAN_END = r"(?:stra(?:ß|ss)e|str\.|gasse|allee|chaussee)"
 # Ends of other words too: they need a postcode, or a word for an address before them.
-_GERMAN_UNSURE = r"(?:weg|platz|ufer|damm|ring|steig)"
+_GERMAN_UNSURE = r"(?:weg|platz|ufer|damm|ring|steig|-(?:Weg|Platz|Ufer|Damm|Ring|Steig))"
 _GERMAN_POSTCODE = rf"(?:,?\s(?:D-|A-|CH-)?\d{{5}}(?:{_LONG_TOWN})?|,\s(?:A-|CH-)?\d{{4}}{_LONG_TOWN})"
 _GERMAN_NAME = r"\p{Lu}[\p{L}.-]{0,40}(?:\s(?:(?:der|des|den|dem|am|im|zum|zur)\s)?\p{Lu}[\p{L}.-]{1,40}){0,2}"
 _GERMAN_WORD = r"\b(?i:wohn|adresse|anschrift|liefer|schick|send|bin|bitte)\p{L}*[^\d\n]{0,24}(?<![\w-])"
@@ -57,7 +57,7 @@ _SPANISH_STREET = (
 )
 # These are other things too: they need a postcode, or the end of the phrase after the number.
 _SPANISH_UNSURE = (
-    r"(?i:paseo|p\.º|plaza|pza\.|via|camino|ronda|carretera|ctra\.|cuesta|pasaje|carrera|cra\.|urbanización|praça|travessa|"
+    r"(?i:paseo|p\.º|plaza|pza\.|via|camino|ronda|carretera|ctra\.|cuesta|pasaje|carrera|cra\.|urbanización|urb\.|praça|travessa|"
     rf"largo|vicolo|strada)\s{_NAME}"
 )
 _SPANISH_HINTS = (
@@ -66,14 +66,14 @@ _SPANISH_HINTS = (
 )  # fmt: skip
 _NUMBER = r"(?:n(?:[.º°]{1,2}|úm\.?)\s?)?"
 _COLONIA = rf",\s(?:Col\.|Colonia|Urb\.)\s{_WORDS}"
-_SPANISH_POSTCODE = rf",?\s(?:CP\s)?(?:\d{{2}}-\d{{3}}|\d{{4,5}})(?:{_LONG_TOWN})?"
-_SPANISH_DOOR = r"(?:,?\s(?:\d{1,2}\s?[º°ª](?:\s?(?:[A-Z]|\d{1,2}[ªa]|izq\.?|dcha\.?|izquierda|derecha))?|bajo(?:\s[A-Z])?|piso\s\d{1,2}|esc\.?\s\w))?"
+_SPANISH_POSTCODE = rf",?\s(?:CP\s)?(?:\d{{2}}-\d{{3}}|[A-Z]?\d{{4,5}})(?:{_LONG_TOWN})?"
+_SPANISH_DOOR = r"(?:,?\s(?:\d{1,2}\s?[º°ª](?:\s?(?:[A-Z]|\d{1,2}[ªa]|izquierda|derecha|izq\.?|dcha\.?))?|bajo(?:\s[A-Z])?|(?i:piso|planta|bloque|portal|escalera|esc\.?)\s\w{1,3})){0,2}"
 # Each with what stands in every text that it matches: words in lower case, or a short pattern.
 _ADDRESSES: tuple[tuple[tuple[str, ...] | regex.Pattern[str], regex.Pattern[str]], ...] = (
     (regex.compile(r"\d[a-z]?,?\s\p{L}", regex.I), _ENGLISH),
     # Hauptstraße 5, Mariahilfer Straße 88, Straße des Friedens 14, Musterweg 12a, 10115 Berlin
     (("stra", "str.", "weg", "gasse", "platz", "allee", "ufer", "damm", "ring", "steig", "chaussee"), regex.compile(
-        rf"(?<![\w-])(?:\p{{Lu}}[\p{{L}}-]{{0,40}}(?:{_GERMAN_END}|\s(?:Stra(?:ß|ss)e|Str\.|Allee))"
+        rf"(?<![\w-])(?:(?:D-)?\d{{5}}{_LONG_TOWN},\s)?(?:\p{{Lu}}[\p{{L}}.-]{{0,40}}(?:{_GERMAN_END}|\s(?:Stra(?:ß|ss)e|Str\.|Allee))"
         rf"|(?:Straße|Platz|Allee)\s(?:der|des)\s(?:\d{{1,2}}\.\s)?\p{{Lu}}[\p{{L}}-]{{1,30}})"
         rf"\s?(?:Nr\.\s?)?{_HOUSE}\b{_NO_UNIT}(?:{_GERMAN_POSTCODE})?"
         rf"|(?<![\w-])\p{{Lu}}[\p{{L}}-]{{0,40}}(?:{_GERMAN_UNSURE}|\s(?:Weg|Platz))\s?(?:Nr\.\s?)?{_HOUSE}\b{_GERMAN_POSTCODE}"
@@ -97,11 +97,12 @@ _ADDRESSES: tuple[tuple[tuple[str, ...] | regex.Pattern[str], regex.Pattern[str]
     )),
     # Carrera 7 # 72-41, Bogotá
     (("#", "no", "n°", "nº"), regex.compile(
-        rf"(?<!\w)(?i:carrera|calle|cra\.?|cl\.?|diagonal|transversal)\s\d{{1,3}}\s?[A-Z]?\s?(?:\#|n[o.º°]{{1,2}})\s?\d{{1,3}}[A-Z]?\s?-\s?\d{{1,3}}(?:,{_LONG_TOWN})?"
+        rf"(?<!\w)(?i:carrera|calle|cra\.?|cl\.?|diagonal|transversal)\s\d{{1,3}}\s?[A-Z]?\s?(?:\#|(?i:n[o.º°]{{1,2}}))\s?\d{{1,3}}[A-Z]?\s?-\s?\d{{1,3}}(?:,{_LONG_TOWN})?"
     )),
     # Unter den Linden 77, 10117 Berlin
-    (regex.compile(r"\d[a-z]?,?\s(?:D-)?\d{5}\s\p{Lu}"), regex.compile(
-        rf"(?<![\w-]){_GERMAN_NAME}\s\d{{1,4}}[a-z]?(?:,\s|,?\s)(?:D-)?\d{{5}}"
+    (regex.compile(r"\d[a-z]?,?\s(?:D-|A-|CH-)?\d{4,5}\s\p{Lu}"), regex.compile(
+        rf"(?<![\w-]){_GERMAN_NAME}\s\d{{1,4}}[a-z]?(?:\s?-\s?\d{{1,4}}[a-z]?)?(?:,?\s(?:D-)?\d{{5}}"
+        rf"|,\s(?:A-|CH-)?(?!19|20)[1-9]\d{{3}}(?={_LONG_TOWN}\s*(?:[.,;)!?]|$)))"
         rf"(?!\s(?:Stück|Stk|Teil|Euro|EUR|Paar|Blatt|Seiten|Punkte|Meter|Liter|Watt|Gramm))"
         rf"{_LONG_TOWN}"
     )),

@@ -10,21 +10,21 @@ from coldstart_udfs.text.redaction.scripts import Span
 
 _PROVINCES = (
     r"(?:北京|天津|上海|重庆|重慶|河北|山西|辽宁|吉林|黑龙江|江苏|浙江|安徽|福建|江西|山东|河南|湖北|湖南|广东|海南|四川|贵州|云南|陕西|"
-    r"甘肃|青海|台湾|臺灣|台灣|内蒙古|广西|西藏|宁夏|新疆|香港|澳门|澳門)(?:省|市|(?:[\p{Han}]{0,4})自治区|特别行政区)?"
+    r"甘肃|青海|台湾|臺灣|台灣|内蒙古|广西|西藏|宁夏|新疆|香港|澳门|澳門|九龍|九龙|新界)(?:省|市|(?:[\p{Han}]{0,4})自治区|特别行政区)?"
 )
 # What stands before an address in a sentence, and is none of its characters.
 _LEAD = regex.compile(
-    r"^.*(?:(?:寄|送|发|發|搬|放|邮寄|配送|收货|收貨)(?:到|至|往|给|去)|快递放|(?:地址|住址|老家|家)(?:是|为|在|改成|改为|改到|变成)?|(?:改成|改为|改到)|"
-    r"住在|家住|我住|位于|(?<![\p{Han}])(?:我|请|在|住)|是|到(?=[\p{Han}]{2,4}(?:市|区|區|县|路|街)))"
+    r"^.*(?:(?:寄|送|发|發|搬|放|邮寄|配送|收货|收貨)(?:到|至|往|给|去)|快递放|(?:地址|住址|老家|(?:我|回|在)家)(?:是|为|在|改成|改为|改到|变成)?|(?:改成|改为|改到)|"
+    r"住在|家住|我住|位于|改?[寄送](?=[\p{Han}]{2,3}市)|(?<![\p{Han}])(?:我|请|在|住)|是|到(?=[\p{Han}]{2,4}(?:市|区|區|县|路|街)))"
 )
-_UNIT = r"(?:号楼|號樓|号院|號院|栋|棟|幢|座|单元|單元|层|層|楼|樓|室|房|户|号|號|门)"
+_UNIT = r"(?:号楼|號樓|号院|號院|栋|棟|幢|座|塔|斋|单元|單元|层|層|楼|樓|室|房|户|号|號|门)"
 _SMALL = r"[A-Za-z0-9一二三四五六七八九十甲乙丙丁]{1,5}"
 _BUILDING = r"[\p{Han}]{2,10}?(?:大厦|大廈|广场|廣場|中心|公寓|花园|小区|大学|学院|医院|商场|写字楼|校区|宿舍)"
 _PARTS = rf"(?:(?:[, ]{{1,2}}|[\p{{Han}}]{{0,8}}?){_SMALL}(?:-\d{{1,4}})?{_UNIT}){{0,6}}(?:{_BUILDING}(?:[A-Z]座)?)?(?:[A-Z]?\d{{3,4}}(?![\d\p{{Latin}}年月日元件个折]))?"
-_ROAD = r"(?:大道|路|街|巷|弄|胡同)(?:[东南西北中東]?[一二三四五六七八九十]{0,2}[段路街巷])?"
+_ROAD = r"(?:大道|路|街|巷|弄|胡同)(?:[东南西北中東]?[一二三四五六七八九十]{0,2}[段路街巷])?[东西南北中東]?"
 _CHINESE = (
     # 北京市朝阳区建国路88号3栋502室
-    regex.compile(rf"[\p{{Han}}]{{2,32}}{_ROAD}\s?\d{{1,5}}(?:-\d{{1,4}})?\s?(?:号|號|弄)(?!线|線|店|款|色){_PARTS}"),
+    regex.compile(rf"[\p{{Han}}]{{2,32}}{_ROAD}\s?(?:\d{{1,5}}[巷弄]){{0,3}}\d{{1,5}}(?:-\d{{1,4}})?\s?(?:号|號|弄)(?!线|線|店|款|色){_PARTS}"),
     # In a village or lane whose name also ends other words ("这里"): with its province or district before it.
     regex.compile(
         rf"(?:{_PROVINCES}[\p{{Han}}]{{0,12}}|[\p{{Han}}]{{2,8}}[市区区縣县镇乡])[\p{{Han}}]{{1,12}}[道里村屯段区]\s?\d{{1,5}}(?:-\d{{1,4}})?\s?(?:号楼|号|號)(?!线|線|店|款|色){_PARTS}"
@@ -69,8 +69,8 @@ def _start(found: regex.Match[str]) -> int:
     """Where the address begins in a run of Han characters: at the province, or after the words that lead to it."""
     run = regex.match(r"[\p{Han}]*", found[0])
     name = run[0] if run else ""
-    province = regex.search(rf"{_PROVINCES}(?=[\p{{Han}}]{{2}})", name)
-    if province:
+    province = regex.search(rf"{_PROVINCES}(?=[\p{{Han}}]{{2}})(?![中东西南北]?[路街])", name)
+    if province and not regex.search("[市区區县縣]", name[: province.start()]):
         return found.start() + province.start()
     lead = _LEAD.match(name[:-2])
     return found.start() + (lead.end() if lead else 0)

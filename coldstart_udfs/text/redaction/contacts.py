@@ -10,7 +10,7 @@ import regex
 from coldstart_udfs.text.redaction.scripts import END, LETTER, WORD, Span, before, has_any
 
 _DOT = r"(?:\.|\s?[(\[{]\s?(?:dot|punkt|point|punto|ponto|\.)\s?[)\]}]\s?|\s(?:dot|punkt|point|punto|ponto)\s)"
-_AT = r"at|arroba|arobase|@"
+_AT = r"at|ät|arroba|arobase|@"
 _LABEL = rf"[{LETTER}\d-]{{1,63}}"
 _EMAIL = regex.compile(
     rf"(?<![{WORD}.+%'-])[{WORD}][{WORD}.+%'-]{{0,63}}@(?:(?:{_LABEL}|[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}ー]{{1,30}})\.)+[{LETTER}]{{2,24}}(?![{WORD}])"
@@ -25,7 +25,7 @@ _DISGUISED = regex.compile(
     regex.I,
 )
 
-_DISGUISES = ("dot", "punkt", "arroba", "arobase", "(at", "[at", "{at", "( at", "[ at", "{ at", "(@", "[@")
+_DISGUISES = ("dot", "punkt", "arroba", "arobase", "(at", "(ät", "[at", "{at", "( at", "[ at", "{ at", "(@", "[@")
 
 _IPV4 = regex.compile(r"(?<![\p{Latin}\d_.,/-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\p{Latin}\d_]|[.,-]\d)")
 _IPV4_URL = regex.compile(r"(?<=://|@)(?:\d{1,3}\.){3}\d{1,3}(?![\p{Latin}\d_]|[.,-]\d)")
@@ -40,7 +40,7 @@ _IP_WORD = regex.compile(r"(?:(?<![\p{Latin}])(?:ip(?:v4)?|host|server|log(?:ged
 
 _ID = r"[A-Za-z][A-Za-z0-9_-]{4,29}"
 _WECHAT = regex.compile(
-    rf"(?:(?:微信|薇信|威信|[vVＶ]信)(?:号|號|账号|帐号|id|ID)?\s?(?:[是为為:]\s?)?|(?<![{WORD}])(?:(?:we ?chat|weixin|wx|vx)(?:[ _-]?id)?\s?[:：是为]?\s?))"
+    rf"(?:(?:微信|薇信|威信|[vVＶ]信)(?:号|號|账号|帐号|id|ID)?\s?(?:[是为為:]\s?)?|(?<![{WORD}])(?:(?:we ?chat|weixin|wx|vx)(?:[ _-]?id|号|號)?\s?[:是为]?\s?))"
     rf"(?-i:({_ID}){END})",
     regex.I,
 )

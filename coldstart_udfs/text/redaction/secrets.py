@@ -46,16 +46,19 @@ _SAID = regex.compile(
 )
 # The same in other languages, after "changed to" and without a verb: only what no word looks like.
 _SAID_STRONG = regex.compile(
-    rf"(?:{_STARTS}|(?<![{LETTER}-])(?:{_SHORT}))(?:[ ](?:[^\s.,:;!?]+[ ]){{0,4}}?(?:is|was|ist|war|lautet|est|était|c'est|es|era|fue|é|to|to be|auf|in|zu|a|en|pour|por|als)[ :]"
-    rf"|[\"']?\s*[:=]?)\s*[\"'“„«]?({_STRONG}?){_VALUE_END}",
+    rf"(?:{_STARTS}|(?<![{LETTER}-])(?:{_SHORT}))(?:[ ](?:[^\s.,:;!?]+[ ]){{0,4}}?(?:is|was|ist|war|lautet|est|était|c'est|es|era|fue|é|to|to be|auf|in|zu|a|en|pour|por|als)[ :](?:[^\s.,:;!?\d]+[ ])?"
+    rf"|(?:[ ][^\s.,:;!?\d]+){{0,3}}\s?[:=]|[\"']?\s*[:=]?)\s*[\"'“„«]?({_STRONG}?){_VALUE_END}",
     regex.I,
 )  # fmt: skip
 _QUOTED = regex.compile(
-    rf"{_STARTS}(?:\s+(?:is|was|ist|war|lautet|est|es|era)\b\s*:?|[\"']?\s*[:=])\s*[\"“„«]\s?([^\"”“»<>\n]{{3,64}}?)\s?[\"”“»]", regex.I
+    rf"{_STARTS}(?:\s+(?:is|was|ist|war|lautet|est|es|era)\b\s*:?|[\"']?\s*[:=]|(?=\s))\s*[\"“„«]\s?([^\"”“»<>\n]{{3,64}}?)\s?[\"”“»]", regex.I
 )
 _AUTHORIZATION = regex.compile(r"authorization:?\s+(?:basic|bearer|token|digest)\s+([A-Za-z0-9+/=._~-]{4,})", regex.I)
 _BESIDE = regex.compile(
     rf"(?:{_WORDS_CJK})(?:[是为為就了在被成改变變换換设設置重已は]|が|を|に|입니다|는|은|\s|[:=「『\"']){{0,6}}({_STRONG}?){_VALUE_END}", regex.I
+)
+_EXCHANGED = regex.compile(
+    rf"(?:密[码碼]|パスワード)\s?[从由を]\s?({_STRONG}?)\s?(?:改成|改为|变成|换成|から)\s?(?:了\s?)?({_STRONG}?){_VALUE_END}", regex.I
 )
 _LOGIN = regex.compile(
     rf"(?<![{LETTER}])(?:zugangsdaten|credentials|login(?: data| details)?|identifiants|credenciales)\s*:?\s*[\w.@-]{{2,40}}"
@@ -66,11 +69,11 @@ _CODE_WORDS = (
     rf"(?<![{LETTER}\d-])(?:pin(?:[ -]?code|[ -]?nummer)?|(?:my|mein|mon|mi) code|code pin|código pin|otp|cvv2?|cvc2?|"
     r"(?:one[ -]time|verification|security|confirmation|login|access) (?:pass)?code|"
     r"code de (?:v[ée]rification|s[ée]curit[ée]|confirmation)|c[óo]digo de (?:verificaci[óo]n|seguridad|confirmaci[óo]n)|"
-    rf"bestätigungscode|sicherheitscode|prüfcode|clave|passwor[dt]|contrase[nñ]a|mot de passe|(?-i:m?TAN))(?![{LETTER}])"
+    rf"(?:karten)?prüf(?:nummer|ziffer)|sms[ -]?code|code sms|código sms|bestätigungscode|sicherheitscode|prüfcode|clave|passwor[dt]|contrase[nñ]a|mot de passe|(?-i:m?TAN))(?![{LETTER}])"
 )
 _CODE_WORDS_CJK = r"验证码|驗證碼|校验码|动态码|密码|密碼|暗証番号|認証(?:コード|番号)|確認コード|인증번호"
 _CODE = regex.compile(
-    rf"(?:{_CODE_WORDS}[ ]?(?:[ ](?:is|was|ist|war|lautet|est|était|es|era)[ ])?|(?:{_CODE_WORDS_CJK})\s?[是为為は]?)\s*[:=]?\s*"
+    rf"(?:{_CODE_WORDS}[ ]?(?:[ ](?:is|was|ist|war|lautet|est|était|es|era)[ ](?:(?:el|la|le|der|die|the)[ ])?)?|(?:{_CODE_WORDS_CJK})\s?[是为為は]?)\s*[:=]?\s*"
     rf"(\d{{3,8}})(?![{LETTER}\d]|[.,-]\d|\s?(?:[-x×/]\s?\d|mm|cm|g|kg|ml|pieces|pcs)|[个個位字文桁])",
     regex.I,
 )
@@ -125,7 +128,8 @@ def secret_spans(text: str) -> Iterator[Span]:
             yield found.start(), stop, "SECRET"
     patterns = (_CODE,) if has_any(text, _CODE_HINTS) else ()
     if has_any(text, _WORD_HINTS):
-        patterns = (_ASSIGNED, _AUTHORIZATION, *patterns, _QUOTED, _SAID, _SAID_STRONG, _BESIDE, _LOGIN)
+        patterns = (_ASSIGNED, _AUTHORIZATION, *patterns, _QUOTED, _SAID, _SAID_STRONG, _EXCHANGED, _BESIDE, _LOGIN)
     for pattern in patterns:
         for found in pattern.finditer(text):
-            yield *found.span(1), "SECRET"
+            for group in range(1, pattern.groups + 1):
+                yield *found.span(group), "SECRET"
