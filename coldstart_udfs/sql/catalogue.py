@@ -215,8 +215,8 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "tokens", ("text",), "VARCHAR[]",
-        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; Chinese is cut into words by a "
-        "dictionary. NULL gives NULL.",
+        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; case is folded. Chinese, "
+        "Japanese, Thai, Lao, Khmer and Burmese are cut into words by dictionaries. NULL gives NULL.",
         "SELECT tokens('6 HERB-POTS 红色的台灯')",
         "_coldstart_tokens(CAST(text AS VARCHAR))",
     ),

@@ -45,6 +45,7 @@ from coldstart_udfs.text.words import tokens
         ("A+++ energy class, C++ primer", "A+++ energy class, C++ primer"),
         ("C++11, wow++++++ + + yes", "C++11, wow+ yes"),
         ("lone \ud800 surrogate", "lone surrogate"),
+        ("<b>น้ำหอม</b>", "น้ำหอม"),
     ],
 )
 def test_clean_text_leaves_what_was_said(text: str, cleaned: str) -> None:
@@ -178,6 +179,14 @@ def test_cleaning_keeps_every_placeholder_of_redact() -> None:
         ("I'm 10.5cm, 2,000 mugs", ["i'm", "10.5", "cm", "2,000", "mugs"]),
         ("红色的台灯 for 3 years", ["红色", "的", "台灯", "for", "3", "years"]),
         ("LED台灯", ["led", "台灯"]),
+        ("京都の抹茶、電話番号 3点セット", ["京都", "の", "抹茶", "電話", "番号", "3", "点", "セット"]),
+        ("กระเป๋าหนังสีแดง M size", ["กระเป๋า", "หนัง", "สี", "แดง", "m", "size"]),
+        ("ກະເປົາໜັງ", ["ກະເປົາ", "ໜັງ"]),
+        ("น้ำหอม", ["น้ำหอม"]),
+        ("weiße STRASSE Straße", ["weisse", "strasse", "strasse"]),
+        ("İSTANBUL istanbul ISIL ışıl", ["istanbul", "istanbul", "isil", "işil"]),
+        ("Café CAFÉ cafe\u0301", ["café", "café", "café"]),
+        ("ΟΔΟΣ οδός", ["οδοσ", "οδόσ"]),
         ("हिन्दी किताब", ["हिन्दी", "किताब"]),
         ("ﬁne ＡＢＣ", ["fine", "abc"]),
         ("1½ inch, 10² and ½", ["1½", "inch", "10²", "and", "1", "2"]),
@@ -194,7 +203,7 @@ def test_tokens_are_words(text: str, words: list[str]) -> None:
 @pytest.mark.parametrize(
     "unit",
     ["<", "<!--", "<script>", "&amp;", "`", " -,", "A-", "at ", "1", "1 a ", "a@b.c ", "?key=", "[", "**a", "红色的",
-     "密码a", "路1号", "Calle a 1", "A1 ", "1."],
+     "赤い", "กระเป๋า", "密码a", "路1号", "Calle a 1", "A1 ", "1."],
 )
 def test_a_megabyte_is_read_in_linear_time(call: object, unit: str) -> None:
     """Quadratic, one of these would take hours: that it ends is what is tested."""
