@@ -24,7 +24,8 @@ from stdnum.kr import rrn
 from stdnum.mx import curp, rfc
 from stdnum.us import ssn
 
-from coldstart_udfs.text.redaction.scripts import END, LETTER, START, WORD, Span
+from coldstart_udfs.text.characters import LETTER, WORD
+from coldstart_udfs.text.redaction.scripts import END, START, Span
 
 # Numbers of issuers by their first digits and length: Visa, Mastercard, American Express, Diners, JCB, Discover,
 # UnionPay, Maestro, RuPay, Mir.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import regex
 
-from coldstart_udfs.text.redaction.scripts import END, LETTER, WORD, Span, before, has_any
+from coldstart_udfs.text.characters import LETTER, WORD
+from coldstart_udfs.text.redaction.scripts import END, Span, before, has_any
 
 _DOT = r"(?:\.|\s?[(\[{]\s?(?:dot|punkt|point|punto|ponto|\.)\s?[)\]}]\s?|\s(?:dot|punkt|point|punto|ponto)\s)"
 _AT = r"at|ät|arroba|arobase|@"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import phonenumbers
 import regex
 
-from coldstart_udfs.text.redaction.scripts import LETTER, WORD, Span, before
+from coldstart_udfs.text.characters import LETTER, WORD
+from coldstart_udfs.text.redaction.scripts import Span, before
 
 _NUMBER = regex.compile(rf"(?<![\d])(?:\(?\+|00)?\(?\d(?:[\s().\-/–—]{{0,3}}\d){{6,14}}(?![{WORD}-]|[.,]\d)")
 # The words that a number may touch: "tel.0207…", "rappel au0612…".

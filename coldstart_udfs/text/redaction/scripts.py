@@ -6,12 +6,11 @@ import sys
 import unicodedata
 from functools import cache
 
+from coldstart_udfs.text.characters import WORD
+
 # (start, stop, kind) in a text.
 Span = tuple[int, int, str]
 
-# Letters of scripts that put spaces between words. A Han character beside a number does not belong to it.
-LETTER = r"\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}\p{Devanagari}"
-WORD = rf"{LETTER}\p{{Nd}}_"
 START, END = rf"(?<![{WORD}])", rf"(?![{WORD}])"
 CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー、。，；：！？「」『』（）"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import regex
 
-from coldstart_udfs.text.redaction.scripts import CJK, LETTER, Span, has_any
+from coldstart_udfs.text.characters import LETTER
+from coldstart_udfs.text.redaction.scripts import CJK, Span, has_any
 
 _PARAMETERS = (
     r"(?:access_?|auth_?|refresh_?|id_?|session_?|csrf_?)?token|api[_-]?key|apikey|access_?key|secret(?:_?key)?|client_?secret|"
