@@ -14,7 +14,7 @@ _DOT = r"(?:\.|\s?[(\[{]\s?(?:dot|punkt|point|punto|ponto|\.)\s?[)\]}]\s?|\s(?:d
 _AT = r"at|ät|arroba|arobase|@"
 _LABEL = rf"[{LETTER}\d-]{{1,63}}"
 _EMAIL = regex.compile(
-    rf"(?<![{WORD}.+%'-])[{WORD}][{WORD}.+%'-]{{0,63}}@(?:(?:{_LABEL}|[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}ー]{{1,30}})\.)+[{LETTER}]{{2,24}}(?![{WORD}])"
+    rf"(?<![{WORD}.+%'-])[{WORD}][{WORD}.+%'-]{{0,63}}@(?!\dx\.)(?:(?:{_LABEL}|[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}ー]{{1,30}})\.)+[{LETTER}]{{2,24}}(?![{WORD}])"
 )
 # "jo (at) example.com", "jo at example dot com": at least one of "at" and "dot" must be in a form not used in prose.
 _DISGUISED = regex.compile(

@@ -97,6 +97,7 @@ def test_private_data_are_replaced_by_what_they_were(text: str, redacted: str) -
         "22151 PLACE SETTING WHITE HEART",
         "SCOURING PADS & CLOTH 55111910 CT",
         "5 Star Hotel Drive Belt 2023",
+        "https://example.org/lamp_1024x1024@2x.jpg",
         "Spielplatz 4 Kinder, Rosenweg 3-teilig",
         "Plaza set 4 sillas, 12 cours de cuisine",
         "Ventil 1.2.3.4 DN15, firmware 10.0.0.1",
