@@ -207,21 +207,23 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "redact", ("text",), "VARCHAR",
-        "The text with private data replaced: <EMAIL>, <PHONE>, <CARD>, <ACCOUNT>, <ADDRESS>, <SECRET>. NULL gives "
-        "NULL.",
+        "The text with private data replaced: <EMAIL>, <PHONE>, <CARD>, <ACCOUNT> (banks, national ids, messengers, "
+        "wallets), <ADDRESS>, <IP>, <SECRET>. It knows the forms of English, Chinese, German, Spanish, French and "
+        "Japanese texts. Names of people stay. NULL gives NULL.",
         "SELECT redact('Mail jo@example.com or ring 020 7946 0958')",
         "_coldstart_redact(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
         "tokens", ("text",), "VARCHAR[]",
-        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; Chinese is cut into words by a "
-        "dictionary. NULL gives NULL.",
+        "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; case is folded. Chinese, "
+        "Japanese, Thai, Lao, Khmer and Burmese are cut into words by dictionaries. NULL gives NULL.",
         "SELECT tokens('6 HERB-POTS 红色的台灯')",
         "_coldstart_tokens(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
         "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
-        "What an English product text states: price, size, quantity, colour, material, and brand from the given list. "
+        "What a product text states: price, size, quantity, colour, material, and brand from the given list, in "
+        "English, German, Spanish, French, Chinese and Japanese; colours and materials are named in English. "
         "text[start:stop] are the words. Prices are read as shops of many countries write them (€1.250,00 is "
         "1250.00 EUR, A$25 is 25.00 AUD); what may be read in two ways, such as £1.250, is no price.",
         "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
@@ -229,8 +231,9 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "tags", ("text", "labels := NULL"), 'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
-        "Labels that an English product text deserves, likeliest first: colour, material, style, occasion and the band "
-        "of a stated price, or the caller's labels; from the encoder joined with word matches.",
+        "Labels that a product text deserves, likeliest first: colour, material, style, occasion and the band "
+        "of a stated price, or the caller's labels; from the encoder joined with word matches. Words of "
+        "colours and materials are known as in `entities`, those of styles and occasions in English.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
         "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
     ),

@@ -9,7 +9,7 @@ import regex
 from coldstart_udfs.text.characters import normalised
 
 # The placeholders of `redact` are not mark-up.
-PLACEHOLDERS = ("EMAIL", "PHONE", "CARD", "ACCOUNT", "ADDRESS", "SECRET")
+PLACEHOLDERS = ("EMAIL", "PHONE", "CARD", "ACCOUNT", "ADDRESS", "IP", "SECRET")
 
 # Inline tags ("wo<b>o</b>d") are removed, all others become a space. A tag contains no other "<", so that a megabyte
 # of them is read once.

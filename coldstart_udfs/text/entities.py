@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import regex
 
+from coldstart_udfs.text.characters import WORD
 from coldstart_udfs.text.prices import prices
 from coldstart_udfs.text.vocabulary import mentions
 
@@ -22,12 +23,16 @@ _NUMBER = (
 
 _UNITS = (
     r"mm|cm|m|metres?|meters?|km|in|inch(?:es)?|ins|ft|feet|foot|yds?|yards?|ml|cl|dl|l|ltr|lt|litres?|liters?|fl\.?\s?oz|oz|"
-    r"ounces?|lbs?|pounds?|kg|g|gr|grams?|mg|gal|gallons?|qts?|quarts?|pt|pts|pints?|sq\.?\s?ft|sqft|watts?|w|gb|tb|mb|ply"
+    r"ounces?|lbs?|pounds?|kg|g|gr|grams?|mg|gal|gallons?|qts?|quarts?|pt|pts|pints?|sq\.?\s?ft|sqft|watts?|w|gb|tb|mb|ply|"
+    r"zoll|pulgadas?|pouces?|liter|litros?|gramm|gramos?|grammes?|metros?|mètres?|vatios?|"
+    r"毫升|公升|升|毫克|千克|公斤|克|斤|毫米|厘米|公分|米|英寸|寸|瓦|ミリリットル|リットル|グラム|センチ|ミリ|メートル|インチ|ワット"
 )
 _SIZE = regex.compile(
-    rf"(?<![\w.,/])(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|′′|″)?\s?(?:x|×|by)\s?(?:{_NUMBER})){{1,2}}"
-    rf"(?:\s?(?:{_UNITS})\b|\s?(?:\"|”|''|′′|″))?"
-    rf"|(?<![\w.,/£$€])(?:{_NUMBER})(?:\s?-\s?(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})\b\.?|\"|”|''|′′|″)"
+    rf"(?<![{WORD}.,/])(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|′′|″)?\s?(?:x|×|by)\s?(?:{_NUMBER})){{1,2}}"
+    rf"(?:\s?(?:{_UNITS})(?![{WORD}])|\s?(?:\"|”|''|′′|″))?"
+    rf"|(?<![{WORD}.,/£$€])(?:{_NUMBER})(?:\s?-\s?(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})(?![{WORD}])\.?|\"|”|''|′′|″)"
+    r"|(?:\b(?:größe|talla|taille|pointure)\s|(?:尺码|サイズ)\s?)(?:xx?s|xs|s|m|l|xl|x{2,3}l|\d{2,3})(?![\p{Latin}\d])"
+    r"|(?<![\p{Latin}\d])(?:xx?s|s|m|l|xl|x{2,3}l)(?=\s?(?:サイズ|码))"
     r"|\bsize\s(?:xx?s|xs|s|m|l|xl|x{2,3}l|\d{1,3})\b|(?<![\w&'])(?:x{1,3}s|x{1,3}l)(?![\w'])"
     r"|\b(?:extra[ -](?:small|large)|small|medium|large|mini|miniature|jumbo|giant|tiny|"
     r"(?:king|queen|travel)[ -]size)\b",
@@ -42,6 +47,12 @@ _QUANTITY = regex.compile(
     rf"|(?<![\w.,/])(?P<count>{_COUNT})[\s-]?(?:ct|count|pk|pks|pack|packs|pcs?|pieces?|piece|pairs?|sheets?|rolls?|tablets?|caps(?:ules)?|"
     r"bags|cans?|bottles?|servings?|loads?|units?)\b"
     r"|\b(?P<pair>(?:a )?pair)\sof\b"
+    r"|\b(?:set aus|juego de|paquete de|caja de|lot de|paquet de|boîte de|coffret (?:de )?)\s?(?P<count>\d{1,4})(?!\w)"
+    rf"(?!\s?(?:{_UNITS})(?![{WORD}]))"
+    r"|(?<![\w.,/])(?P<count>\d{1,4})(?:er[ -]?(?:set|pack(?:ung)?)"
+    r"|\s?(?:stück|stk\.?|teilig|unidades|uds?\.?|piezas|pi[èe]ces))(?!\w)"
+    rf"|(?<![{WORD}.,/第])(?P<count>\d{{1,4}})\s?"
+    r"(?:[件只个個套包盒片支瓶袋条條双雙本张張粒罐卷枚块塊足缶箱](?!月)|パック|セット|ピース)"
     # "12 RED ROSE PEGS": a number at the start, and a plural among the next words.
     rf"|^\s*(?P<count>\d{{1,3}})\s(?=(?:[\p{{L}}-]+\s){{0,4}}\p{{L}}{{2,}}(?<!s)s\b)(?!(?:{_UNITS})\b)"
     r"|(?<![\w.,])x\s?(?P<count>\d{1,3})(?![\w.,])|(?<![\w.,])(?P<count>\d{1,3})\s?x(?=\s\p{L})",
@@ -70,7 +81,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
     """The entities of a text, in order.
 
     Args:
-        text: a product text in English.
+        text: a product text in English, German, Spanish, French, Chinese or Japanese.
         brands: names to look for, as whole words in any case; the longest match counts.
 
     >>> [(one.kind, one.value) for one in entities("SET OF 6 red Acme mugs 10cm, £12.50", ["ACME"])]

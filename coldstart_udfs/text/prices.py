@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 
 import regex
 
+from coldstart_udfs.text.characters import WORD
+
 _DOLLARS = {
     "US": "USD", "AU": "AUD", "A": "AUD", "CA": "CAD", "CDN": "CAD", "C": "CAD", "NZ": "NZD", "HK": "HKD", "SG": "SGD",
     "S": "SGD", "R": "BRL", "MX": "MXN", "NT": "TWD",
@@ -71,7 +73,7 @@ _SCALE = rf"(?:k(?!\w|-\p{{L}})|\s?(?:{'|'.join(name for name in _SCALES if name
 _NO_CENTS = r"[.,:]\s?[-–—]{1,2}(?!\w)"  # 19,- and 199:-
 _CANDIDATE = regex.compile(
     rf"(?P<sign>{_BEFORE})\s?(?P<run>{_RUN})"
-    rf"|(?<![\w.,٬])(?:\G|(?<!\d[{_SPACES}'’]))(?:(?P<low>{_RUN})\s?(?:[-–—]|to|bis|à)\s?)?(?P<run>{_RUN})(?:{_NO_CENTS})?"
+    rf"|(?<![{WORD}.,٬])(?:\G|(?<!\d[{_SPACES}'’]))(?:(?P<low>{_RUN})\s?(?:[-–—]|to|bis|à)\s?)?(?P<run>{_RUN})(?:{_NO_CENTS})?"
     rf"(?:\s?(?P<scale>(?i:{_SCALE})))?\s?(?P<sign>{_AFTER})"
 )
 _HINT = regex.compile(rf"{_SIGN}|[円元]|(?:{_OLD}|{_NEW}|TRY|TL|kr|rp|z[łl]|kč|quid|dollar)", regex.I)
@@ -103,7 +105,9 @@ _COUNTED = regex.compile(
     r"servings?|loads?|units?|ply|days?)(?!\w)|[\"”″])",
     regex.I,
 )
-_COUNT_BEFORE = regex.compile(r"(?:(?<!\w)(?:of|size|model|no\.?|nr\.?|type|gr\.?|age)\s|[x×/]\s?)$", regex.I)
+_COUNT_BEFORE = regex.compile(
+    r"(?:(?<!\w)(?:of|size|model|no\.?|nr\.?|type|gr\.?|age)\s|(?:(?<!\p{L})x|[×/])\s?)$", regex.I
+)
 _NEXT_NUMBER = regex.compile(r"\s?\d")
 _ANY_SPACE = regex.compile(f"[{_SPACES}]")
 _UNCLEAR_GROUP = regex.compile(r"\d{3}[.,'’]")
@@ -123,8 +127,9 @@ class Price:
 def prices(text: str) -> Iterator[Price]:
     """The prices of a text, in order; both ends of a range.
 
-    A `$` alone is USD and a `¥` JPY. Signs of other dollars (A$, C$, NZ$, HK$, S$, R$ …) and a code after the number
-    ("$25 AUD") say which; one that is not known ("Z$5") is no price. Nor is "£5m", which may be millions or a metre.
+    A `$` alone is USD and a `¥` JPY, but CNY in a Chinese text. Signs of other dollars (A$, C$, NZ$, HK$, S$, R$ …) and
+    a code after the number ("$25 AUD") say which; one that is not known ("Z$5") is no price. Nor is "£5m", which may be
+    millions or a metre.
 
     >>> [(one.amount, one.currency) for one in prices("was €1.250,00, A$25 to £1.5k, 10–15 zł")]
     [(1250.0, 'EUR'), (25.0, 'AUD'), (1500.0, 'GBP'), (10.0, 'PLN'), (15.0, 'PLN')]
@@ -136,7 +141,16 @@ def prices(text: str) -> Iterator[Price]:
         known = _after_sign(text, found) if found.start("sign") < found.start("run") else _before_sign(text, found)
         place = known[-1].stop if known else found.end("run")
         place += text[place : place + 1].isspace()
-        yield from (one for one in known if math.isfinite(one.amount))
+        for one in known:
+            if math.isfinite(one.amount):
+                yield replace(one, currency="CNY") if _is_yuan(text, one) else one
+
+
+def _is_yuan(text: str, price: Price) -> bool:
+    """Whether a ¥ stands in a Chinese text: Han characters, but neither kana nor the sign of the yen."""
+    if price.currency != "JPY" or text.isascii() or not regex.search("[¥￥]", text[price.start : price.stop]):
+        return False
+    return bool(regex.search(r"\p{Han}", text)) and not regex.search(r"[\p{Hiragana}\p{Katakana}円]|日元|JPY", text)
 
 
 def read_number(run: str, currency: str) -> float | None:

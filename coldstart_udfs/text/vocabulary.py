@@ -1,4 +1,7 @@
-"""English words for colours, materials, styles and occasions of products, and finding them in texts."""
+"""English words for colours, materials, styles and occasions of products, and finding them in texts.
+
+Colours and materials are also found in the languages of `vocabulary_by_language`, under the English labels.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import regex
+
+from coldstart_udfs.text import vocabulary_by_language
 
 # group → label → words, without plurals; "_" joins the words of a phrase. The first word of each label is encoded for
 # `tags`, so it is a common one.
@@ -123,8 +128,9 @@ _VOID_BEFORE = {
 # The plural has another meaning: a game, an eraser.
 _NO_PLURALS = frozenset(("marbles", "rubbers"))
 # Phrases whose words do not count by themselves.
-_PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass")
-_NEGATIONS = frozenset("not no without non never isn't aren't nor".split())
+_PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass", "pinot_noir", "film_noir", "sauvignon_blanc", "chenin_blanc",
+                    "mont_blanc", "vinho_verde", "berliner_weisse")
+_NEGATIONS = frozenset("not no without non never isn't aren't nor ohne kein keine sans".split())
 _AFTER_NEGATION = 4
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*")
@@ -146,7 +152,32 @@ def mentions(text: str) -> Iterator[Mention]:
 
     >>> [(found.group, found.label) for found in mentions("A RED tin, no glass")]
     [('colour', 'red'), ('material', 'metal')]
+    >>> [(found.group, found.label) for found in mentions("rote Vase aus Glas, 红色玻璃花瓶")]
+    [('colour', 'red'), ('material', 'glass'), ('colour', 'red'), ('material', 'glass')]
     """
+    if text.isascii():
+        return _spaced(text)
+    return iter(sorted([*_spaced(text), *_unspaced(text)], key=lambda one: one.start))
+
+
+def _unspaced(text: str) -> Iterator[Mention]:
+    pattern, meanings = _unspaced_words()
+    for one in pattern.finditer(text):
+        yield Mention(*meanings[one[0]], *one.span())
+
+
+@cache
+def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, tuple[str, str]]]:
+    meanings = {
+        word: (group, label)
+        for group, labels in vocabulary_by_language.UNSPACED.items()
+        for label, words in labels.items()
+        for word in words.split()
+    }
+    return regex.compile(r"(?<![无無非]|不含)\L<words>", words=list(meanings)), meanings
+
+
+def _spaced(text: str) -> Iterator[Mention]:
     found = list(_WORD.finditer(text))
     words = [singular(match[0].lower().replace("’", "'")) for match in found]
     known = _phrases()
@@ -188,6 +219,11 @@ def _phrases() -> dict[tuple[str, ...], list[tuple[str, str]]]:
                 phrases.setdefault(key, [])
                 if (group, label) not in phrases[key]:
                     phrases[key].append((group, label))
+    for group, by_label in vocabulary_by_language.words().items():
+        for label, words_of in by_label.items():
+            for phrase in words_of:
+                key = tuple(singular(word) for word in phrase.split("_"))
+                phrases.setdefault(key, [(group, label)])
     return phrases
 
 

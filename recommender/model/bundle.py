@@ -30,7 +30,7 @@ from recommender.model.trends import WINDOWS, Trends
 
 _FORMAT = 4
 _MANIFEST = "manifest.json"
-_PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn")
+_PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "rjieba", "icu4py")
 _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_sha256")
 # The name of what is not whole yet; killed in the middle, a process leaves it behind.
 _UNFINISHED = "unfinished.npz"

@@ -37,11 +37,15 @@ def test_a_description_is_gathered_cleaned_newest_first_within_the_limit(
     assert not Encoder(cache=False).truncated(texts.values()).any()
 
 
+def test_private_data_are_redacted_in_each_language(results: Results) -> None:
+    assert results[1][3] == [("我的电话是<PHONE>，密码是<SECRET>", "Tel. <PHONE>, <ADDRESS>")]
+
+
 def test_only_what_is_new_or_changed_is_encoded(
     results: Results, recipes: list[str]
 ) -> None:
     con, _ = results
-    incremental = recipes[3]
+    incremental = recipes[4]
     con.execute(incremental)
     assert con.sql("SELECT count(*) FROM fresh").fetchall() == [(0,)]
     con.execute("UPDATE items SET description = 'BLUE BABY BIB' WHERE item_id = '2'")
@@ -54,7 +58,7 @@ def test_only_what_is_new_or_changed_is_encoded(
 
 
 def test_neighbours_and_scores_are_what_a_reader_expects(results: Results) -> None:
-    _, (_, _, _, _, _, nearest, beside, renamed, _, scores, tagged, stated, *_) = results
+    _, (_, _, _, _, _, _, nearest, beside, renamed, _, scores, tagged, stated, *_) = results
     assert (nearest[0][0], nearest[0][3]) == ("1", 1)
     assert len(nearest) == 3
     assert [(user, item) for user, item, rank in beside if rank == 1] == [("anna", "1"), ("bert", "2")]

@@ -37,10 +37,24 @@ Connection = duckdb.DuckDBPyConnection
         ("duck egg blue bowl", [("colour", "turquoise")]),
         ("not made of glass, PVC-free", []),
         ("orange juice, cream cheese", []),
+        ("电饭煲5升 红色 199元", [("size", "5升"), ("colour", "red"), ("price", "199.00 CNY")]),
+        ("不锈钢保温杯", [("material", "metal")]),
+        ("原价￥1299现价899元", [("price", "1299.00 CNY"), ("price", "899.00 CNY")]),
+        ("3盒装 每盒12片", [("quantity", "3"), ("quantity", "12")]),
+        ("不含塑料，第3件半价", []),
+        ("赤いワンピース Mサイズ ￥1,980", [("colour", "red"), ("size", "m"), ("price", "1980.00 JPY")]),
+        ("単3電池24本パック 水筒500ml", [("quantity", "24"), ("size", "500 ml")]),
+        ("Rotes Kleid Größe 38, Baumwolle", [("colour", "red"), ("size", "größe 38"), ("material", "fabric")]),
+        ("6er-Set Keramik, 1,5 l, 1.299,00 €", [
+            ("quantity", "6"), ("material", "ceramic"), ("size", "1,5 l"), ("price", "1299.00 EUR")]),
+        ("Juego de 6 vasos azules, 20 uds", [("quantity", "6"), ("colour", "blue"), ("quantity", "20")]),
+        ("Lot de 6, bois blanc, Prix 1 299,00 €", [
+            ("quantity", "6"), ("material", "wood"), ("colour", "white"), ("price", "1299.00 EUR")]),
+        ("Pinot Noir, ohne Holz", []),
         ("no idea", []),
         ("", []),
     ],
-)
+)  # fmt: skip
 def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
     assert [(one.kind, one.value) for one in entities(text)] == found
 

@@ -82,7 +82,7 @@ def test_the_manifest_says_what_is_inside(bundle: Path, model: HybridRecommender
     assert manifest["embedding_fingerprint"] == "stub"
     assert manifest["bytes"] == file.stat().st_size
     assert manifest["feature_space"]["item"]["identities"] == 18
-    assert {"numpy", "lightfm-next", "feast-coldstart"} <= set(manifest["versions"])
+    assert {"numpy", "lightfm-next", "feast-coldstart", "rjieba", "icu4py"} <= set(manifest["versions"])
 
 
 def no_pickle(bundle: Path) -> None:

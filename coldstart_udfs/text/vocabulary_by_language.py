@@ -1,0 +1,72 @@
+"""Words for colours and materials in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
+
+Words that mean something else in an English product text (German "rot", French "or" and "rose", Spanish "lino") are left
+out, so that no language has to be guessed.
+"""
+
+from __future__ import annotations
+
+# Stems of German adjectives; their endings are added by `words`.
+_GERMAN_ADJECTIVES: dict[str, str] = {
+    "black": "schwarz", "white": "weiß weiss cremeweiß", "grey": "grau hellgrau dunkelgrau", "silver": "silbern silberfarben",
+    "gold": "golden goldfarben", "red": "dunkelrot weinrot hellrot", "pink": "rosafarben", "yellow": "gelb hellgelb senfgelb",
+    "green": "grün hellgrün dunkelgrün olivgrün", "turquoise": "türkis", "blue": "blau hellblau dunkelblau marineblau",
+    "purple": "violett", "brown": "braun hellbraun dunkelbraun", "multicoloured": "bunt mehrfarbig", "wood": "hölzern",
+}  # fmt: skip
+_ENDINGS = ("", "e", "er", "es", "en", "em")
+
+# "_" joins the words of a phrase, as in `vocabulary`.
+_SPACED: dict[str, dict[str, str]] = {
+    "colour": {
+        "black": "negro negra noir noire", "white": "blanco blanca blanc blanche", "grey": "gris grise grises",
+        "silver": "plateado plateada argenté argentée", "gold": "dorado dorada doré dorée",
+        "red": "rote roter rotes roten rotem rojo roja rouge", "pink": "rosa rosado rosada",
+        "orange": "naranja", "yellow": "amarillo amarilla jaune", "green": "verde vert verte vertes",
+        "turquoise": "turquesa", "blue": "azul azules bleu bleue bleues bleu_marine",
+        "purple": "lila morado morada violeta violette", "brown": "marrón marrones marron", "multicoloured": "multicolore",
+    },
+    "material": {
+        "wood": "holz massivholz eiche kiefer bambus madera roble bambú bois chêne bambou",
+        "metal": "metall edelstahl stahl eisen messing kupfer acero acero_inoxidable hierro latón cobre aluminio métal acier inox "
+                 "laiton cuivre",
+        "glass": "glas kristall vidrio cristal verre",
+        "ceramic": "keramik porzellan steingut cerámica porcelana loza céramique porcelaine faïence",
+        "plastic": "kunststoff plastik acryl plástico acrílico resina plastique acrylique résine",
+        "paper": "papier pappe karton papel cartón",
+        "fabric": "baumwolle leinen wolle seide samt filz algodón lana seda terciopelo fieltro coton laine soie velours feutre",
+        "leather": "leder wildleder kunstleder cuero cuir",
+        "rubber": "gummi silikon silicona caucho caoutchouc",
+        "stone": "marmor schiefer mármol pizarra granito marbre ardoise",
+        "wax": "wachs bienenwachs", "wicker": "mimbre ratán osier rotin",
+    },
+}  # fmt: skip
+
+# Found anywhere in a text, the longest first: single characters that are parts of other words are left out.
+UNSPACED: dict[str, dict[str, str]] = {
+    "colour": {
+        "black": "黑色 纯黑 黒色 黒い ブラック", "white": "白色 纯白 米白 乳白 白い ホワイト オフホワイト アイボリー",
+        "grey": "灰色 浅灰 深灰 グレー", "silver": "银色 銀色 シルバー", "gold": "金色 ゴールド",
+        "red": "红色 紅色 大红 酒红 枣红 赤い 赤色 レッド ワインレッド", "pink": "粉色 粉红 粉紅 桃红 ピンク",
+        "orange": "橙色 橘色 オレンジ色", "yellow": "黄色 姜黄 黄色い イエロー", "green": "绿色 綠色 墨绿 军绿 緑色 グリーン カーキ",
+        "turquoise": "青绿 湖蓝 ターコイズ 水色", "blue": "蓝色 藍色 藏青 天蓝 深蓝 宝蓝 青い 青色 ブルー ネイビー 紺色",
+        "purple": "紫色 パープル ラベンダー色", "brown": "棕色 咖啡色 米色 卡其 茶色 ブラウン ベージュ", "multicoloured": "彩色 多色 マルチカラー 虹色",
+    },
+    "material": {
+        "wood": "实木 實木 木质 木質 原木 竹制 竹製 松木 橡木 木製 天然木",
+        "metal": "不锈钢 不鏽鋼 铝合金 铸铁 铁艺 黄铜 纯铜 ステンレス アルミ 鉄製 真鍮 銅製 スチール",
+        "glass": "玻璃 水晶 ガラス クリスタル", "ceramic": "陶瓷 骨瓷 陶器 磁器 セラミック",
+        "plastic": "塑料 塑膠 亚克力 树脂 プラスチック アクリル 樹脂", "paper": "牛皮纸 卡纸 纸质 紙製 和紙 段ボール",
+        "fabric": "纯棉 純棉 全棉 棉质 棉麻 亚麻 羊毛 真丝 雪纺 涤纶 绒布 帆布 綿100 コットン リネン ウール シルク デニム フリース",
+        "leather": "真皮 牛皮 皮革 皮质 本革 レザー 牛革 合皮", "rubber": "硅胶 矽膠 橡胶 シリコン ゴム製",
+        "stone": "大理石 花岗岩 岩板 石製", "wax": "蜂蜡 大豆蜡 蜜蝋", "wicker": "藤编 竹编 柳编 ラタン 籐",
+    },
+}  # fmt: skip
+
+
+def words() -> dict[str, dict[str, list[str]]]:
+    """Group → label → words of languages with spaces between words."""
+    found = {group: {label: text.split() for label, text in labels.items()} for group, labels in _SPACED.items()}
+    for label, stems in _GERMAN_ADJECTIVES.items():
+        group = "material" if label == "wood" else "colour"
+        found[group].setdefault(label, []).extend(f"{stem}{end}" for stem in stems.split() for end in _ENDINGS)
+    return found
