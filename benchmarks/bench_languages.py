@@ -19,6 +19,7 @@ from common import ROOT, Row, interleaved, write_section
 from numpy.typing import NDArray
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.encoder.backends import available_threads
 from coldstart_udfs.profile import Vectors
 
 SPLITS = 10
@@ -43,7 +44,7 @@ def main() -> None:
     print("names …", file=sys.stderr, flush=True)
     rows += retrieval(data / "grocery-store" / "products.parquet", encoders)
     print("speed …", file=sys.stderr, flush=True)
-    rows.append(speed(encoders["multilingual"]))
+    rows += speed(encoders["multilingual"])
     write_section(
         "languages", "make bench-languages",
         "Backend onnx-int8, as `auto` chooses it. AUC of statements that a user agrees with over those that they "
@@ -141,28 +142,35 @@ def centred(vectors: Vectors) -> Vectors:
     return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), dtype=np.float32)
 
 
-def speed(encoder: Encoder) -> Row:
+def speed(encoder: Encoder) -> list[Row]:
     """Distinct short texts per second, compared with sentence-transformers on the same weights."""
+    import torch
     from sentence_transformers import SentenceTransformer
 
     with NAMES.open(encoding="utf-8", newline="") as file:
         names = [row[language] for row in csv.DictReader(file) for language in LANGUAGES]
     texts = list(dict.fromkeys(names))[:120]
     peer = SentenceTransformer(str(encoder.files.folder), device="cpu", local_files_only=True)
-    ours = {name: Encoder("multilingual", backend=name, cache=False) for name in ("torch", "onnx-int8")}
     encode: Callable[..., Any] = partial(peer.encode, prompt_name="document")
-    runs: dict[str, Callable[[], Any]] = {"peer": partial(encode, texts)}
-    runs.update({name: partial(one.encode, texts) for name, one in ours.items()})
-    for run in runs.values():
-        run()
-    seconds = interleaved(runs)
-    cosines = (ours["onnx-int8"].encode(texts) * ours["torch"].encode(texts)).sum(axis=1)
-    return (
-        "multilingual, `onnx-int8`, distinct short texts/s", "`SentenceTransformer.encode`, same weights, float32",
-        f"**{seconds['peer'] / seconds['onnx-int8']:.2f}×** as fast ({len(texts) / seconds['onnx-int8']:,.0f} "
-        f"texts/s), torch {seconds['peer'] / seconds['torch']:.2f}×; cosine to torch {cosines.mean():.4f} mean, "
-        f"{cosines.min():.4f} min",
-    )  # fmt: skip
+    rows = []
+    for threads in (available_threads(), 1):
+        torch.set_num_threads(threads)
+        ours = {name: Encoder("multilingual", backend=name, cache=False, threads=threads)
+                for name in ("torch", "onnx-int8")}  # fmt: skip
+        runs: dict[str, Callable[[], Any]] = {"peer": partial(encode, texts)}
+        runs.update({name: partial(one.encode, texts) for name, one in ours.items()})
+        for run in runs.values():
+            run()
+        seconds = interleaved(runs)
+        cosines = (ours["onnx-int8"].encode(texts) * ours["torch"].encode(texts)).sum(axis=1)
+        rows.append((
+            f"multilingual, `onnx-int8`, distinct short texts/s, threads: {threads}",
+            "`SentenceTransformer.encode`, same weights, float32, as many threads",
+            f"**{seconds['peer'] / seconds['onnx-int8']:.2f}×** as fast ({len(texts) / seconds['onnx-int8']:,.0f} "
+            f"texts/s), torch {seconds['peer'] / seconds['torch']:.2f}×; cosine to torch {cosines.mean():.4f} mean, "
+            f"{cosines.min():.4f} min",
+        ))  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":
