@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-sql bench-text bench-feast bench-recommender bench-scale docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ test-feast-universal: $(VENV)/feast-universal/.installed
 # These measure on this machine and write their section of docs/explanation/performance.md; they take minutes and want it to themselves.
 bench-encoder: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_encoder.py
+
+# Needs folders of data sets: DATA= names the folder that holds polis-vtaiwan, polis-austria and grocery-store.
+bench-languages: $(VENV)/.installed-all
+	@$(BIN)/python benchmarks/bench_languages.py $(DATA)
 
 bench-sql: $(VENV)/.installed-all $(VENV)/duckdb-$(DUCKDB_BEFORE)/.installed
 	@$(BIN)/python benchmarks/bench_sql.py $(CURDIR)/$(VENV)/duckdb-$(DUCKDB_BEFORE)

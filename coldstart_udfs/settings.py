@@ -34,7 +34,7 @@ class Enrichment:
         event_weights: weight of an event in P by type, in purchases. A type that is not named here has its weight in
             `EVENT_WEIGHTS`; one that is named in neither is an error. 0 leaves a type out.
         half_life_days: age in days at which an event counts half; `inf` for events that do not age.
-        model: the encoder, a folder or a sentence-transformers name; None is the embedded default.
+        model: the encoder: "multilingual", a folder or a sentence-transformers name; None is the embedded default.
         backend: the encoder's backend, recorded when the repository's first vectors are written; None before that.
         source: for each setting, where its value comes from ("default", "fitted …").
     """

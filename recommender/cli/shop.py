@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,14 @@ from recommender.cli.options import (
 
 def init(
     directory: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to create the shop in.")],
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="CODE",
+            help="The language of the texts, such as de or zh. Any other than en takes the encoder multilingual, "
+            "which knows 93 languages and needs the extra of this name.",
+        ),
+    ] = "en",
 ) -> None:
     """Create a shop: a folder with a Feast repository.
 
@@ -41,8 +50,11 @@ def init(
 
     Examples:
         coldstart init my_shop
-        coldstart init shops/books
+        coldstart init shops/books --language zh
     """
+    from coldstart_udfs.encoder.multilingual import model_for
+
+    model = model_for(language)
     target = directory / "feature_repo"
     if target.exists():
         raise ColdStartError(f"{target} exists already; choose another folder")
@@ -51,7 +63,8 @@ def init(
     )
     with writing(target, command="coldstart init"), staged(directory) as scratch:
         shutil.copytree(_template(), scratch / target.name, ignore=left_out)
-        Enrichment.of_repo(scratch / target.name).write(scratch / target.name / ENRICHMENT_FILE)
+        settings = Enrichment.of_repo(scratch / target.name)
+        replace(settings, model=model).write(scratch / target.name / ENRICHMENT_FILE)
     console.print(
         f"Wrote {target}. Next, in {directory}: make a folder raw/ with items, users and interactions (.csv, "
         ".parquet, .jsonl or .xlsx), then run\n"

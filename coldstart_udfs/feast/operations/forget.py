@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from coldstart_udfs.encoder.cache import upkeep as cache_upkeep
 from coldstart_udfs.encoder.cache.store import default_path, key_of
-from coldstart_udfs.encoder.derived import installed
 from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
+from coldstart_udfs.encoder.manifests import installed
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations.put import PUT
 from coldstart_udfs.feast.operations.quotes import quoting

@@ -12,7 +12,7 @@ import platformdirs
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.encoder import backends, derived
+from coldstart_udfs.encoder import backends, derived, manifests
 from coldstart_udfs.errors import ColdStartError
 from tests.support.commands import must, run
 
@@ -49,7 +49,7 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache directory of one test's own, with the int8 model of this session in it."""
     Encoder(backend="onnx-int8", cache=False).encode(["builds the model"])
     models = tmp_path / "coldstart" / "models"
-    shutil.copytree(derived.models_folder(), models)
+    shutil.copytree(manifests.models_folder(), models)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert platformdirs.user_cache_path("coldstart") == tmp_path / "coldstart"
     return models
@@ -82,7 +82,7 @@ def test_static_vectors_are_model2vecs_own() -> None:
     encoder = Encoder(backend="static", cache=False)
     texts = [text for text in TEXTS if len(text) < 1_000]
     ours = encoder.encode(texts)
-    folder = derived.models_folder() / encoder.fingerprint
+    folder = manifests.models_folder() / encoder.fingerprint
     theirs = StaticModel(
         vectors=load_file(folder / "model.safetensors")["embeddings"],
         tokenizer=Tokenizer.from_file(str(folder / "tokenizer.json")), normalize=True,

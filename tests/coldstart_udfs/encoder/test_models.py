@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.encoder import derived
+from coldstart_udfs.encoder import derived, manifests
 from coldstart_udfs.encoder.backends import OnnxBackend
 from coldstart_udfs.errors import ColdStartError
 from tests.support.tiny_models import (
@@ -319,8 +319,8 @@ def test_a_derived_model_that_strays_on_long_texts_is_refused_and_not_built_agai
         with pytest.raises(ColdStartError, match=r"for a text longer than its token limit, less than 0\.9997"):
             ours(folder, "onnx")
         assert ("building onnx" in capsys.readouterr().err) is built
-    (kept,) = (derived.models_folder() / Encoder(folder, backend="onnx").fingerprint).iterdir()
-    assert kept.name == derived.MANIFEST
+    (kept,) = (manifests.models_folder() / Encoder(folder, backend="onnx").fingerprint).iterdir()
+    assert kept.name == manifests.MANIFEST
 
 
 def test_a_network_that_cannot_be_exported_says_so(

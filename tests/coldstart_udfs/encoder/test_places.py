@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -15,11 +16,9 @@ from pathlib import Path
 import pytest
 
 from coldstart_udfs import Encoder
-from coldstart_udfs.console import no_report
-from coldstart_udfs.encoder import derived, places
+from coldstart_udfs.encoder import manifests, places
 from coldstart_udfs.encoder.cache.salt import salt, salt_id
 from coldstart_udfs.encoder.cache.store import default_path, open_cache
-from coldstart_udfs.encoder.model_files import ModelFiles
 from tests.support.commands import ROOT
 
 
@@ -51,7 +50,7 @@ def test_without_a_home_vectors_and_models_are_kept_in_the_temporary_directory(h
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         cache = open_cache(True, "stub", 4)
-        assert derived.models_folder() == places.own_folder() / "models"
+        assert manifests.models_folder() == places.own_folder() / "models"
     assert cache is not None
     assert cache.path == homeless / f"coldstart-{os.getuid()}" / "embeddings.sqlite"
     assert (homeless / f"coldstart-{os.getuid()}").stat().st_mode & 0o777 == 0o700
@@ -83,10 +82,10 @@ def test_models_in_a_cache_directory_that_cannot_be_written_are_used(
     home = homeless / "home"
     built = home / "coldstart" / "models" / "x"
     built.mkdir(parents=True)
-    (built / derived.MANIFEST).write_text("{}")
+    (built / manifests.MANIFEST).write_text("{}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     monkeypatch.setattr(places.os, "access", lambda path, mode: Path(path) != home / "coldstart")
-    assert derived.models_folder() == built.parent
+    assert manifests.models_folder() == built.parent
     with pytest.warns(RuntimeWarning, match="home/coldstart cannot be written: vectors and derived models are kept in"):
         assert default_path().parent == homeless / f"coldstart-{os.getuid()}"
 
@@ -94,20 +93,17 @@ def test_models_in_a_cache_directory_that_cannot_be_written_are_used(
 def test_models_that_root_builds_into_an_image_can_be_read_by_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def build(files: ModelFiles, backend: str, folder: Path, report: object) -> None:
-        (folder / derived.MANIFEST).write_text("{}")
+    def make(folder: Path) -> None:
+        (folder / manifests.MANIFEST).write_text(json.dumps(dict.fromkeys(manifests.Manifest.__dataclass_fields__)))
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(derived, "_build", build)
-    monkeypatch.setattr(derived, "_read_manifest", lambda folder: folder)
-    monkeypatch.setattr(derived, "_check_quality", lambda manifest: None)
+    built = manifests.models_folder() / "onnx-float32-384-0"
     before = os.umask(0o022)
     try:
-        made = derived.build(ModelFiles(None), "onnx", report=no_report)
+        manifests.build_once(built, make)
     finally:
         os.umask(before)
-    assert isinstance(made, Path)
-    for folder in (made, made.parent, made.parent.parent):
+    for folder in (built, built.parent, built.parent.parent):
         assert folder.stat().st_mode & 0o777 == 0o755
 
 

@@ -167,6 +167,15 @@ def test_settings_of_a_new_shop_are_the_defaults(tmp_path: Path) -> None:
     assert {path.name for path in repo.iterdir()} == expected | {"enrichment.json"}
 
 
+def test_init_with_a_language_chooses_an_encoder_that_knows_it(tmp_path: Path) -> None:
+    must("coldstart", "init", "laden", "--language", "de", cwd=tmp_path)
+    assert Enrichment.read(tmp_path / "laden" / "feature_repo" / "enrichment.json").model == "multilingual"
+    refused = run("coldstart", "init", "other", "--language", "klingon", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "language is 'klingon'; the encoder 'multilingual' knows" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def a_user(folder: Path) -> str:
     import duckdb
 

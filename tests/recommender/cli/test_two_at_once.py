@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coldstart_udfs.encoder.cache.store import default_path
-from coldstart_udfs.encoder.derived import models_folder
+from coldstart_udfs.encoder.manifests import models_folder
 from coldstart_udfs.feast.operations import put as put_module
 from coldstart_udfs.locks import InUseError, whole, writing
 from recommender.cli.app import app

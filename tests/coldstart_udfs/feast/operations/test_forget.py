@@ -31,8 +31,8 @@ from typer.testing import CliRunner
 from coldstart_udfs import connect
 from coldstart_udfs.encoder.cache.store import VectorCache, default_path, key_of
 from coldstart_udfs.encoder.cache.upkeep import stats
-from coldstart_udfs.encoder.derived import MANIFEST, Manifest, models_folder
 from coldstart_udfs.encoder.encoder import Encoder, clear_shared_encoders, shared_encoder
+from coldstart_udfs.encoder.manifests import MANIFEST, Manifest, models_folder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations import forget as forget_module
 from coldstart_udfs.feast.operations import stores
