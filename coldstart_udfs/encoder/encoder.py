@@ -34,7 +34,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # Texts are encoded in runs of this many. After each run, progress is reported, other threads may encode, and cancelled
 # work stops.
 _RUN = 512
-
 # Texts of more characters are kept in memory by their hash, which is shorter.
 _SHORT = 256
 
