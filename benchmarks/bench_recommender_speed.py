@@ -145,7 +145,7 @@ def rows(measured: dict[str, Any]) -> list[Row]:
         against = f"implicit's top-k on the same {measured['factors']} factors and biases"
         found.append((f"{what}, LightFM's part alone", against, _times(top["lightfm"], top["implicit"])))
     found += [
-        (f"{what}, LightFM's part and `{part}`", "LightFM's part alone",
+        (f"the same, and `{part}`", "`recommend`, LightFM's part alone",
          f"{top[part] - top['lightfm']:+.2f} s ({top[part]:.2f} s, {top['lightfm']:.2f} s)")
         for part in PARTS if part != "lightfm"
     ]  # fmt: skip
