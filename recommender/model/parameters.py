@@ -47,7 +47,7 @@ class Parameters:
     epochs: int = 15
     learning_rate: float = 0.05
     regularisation: float = 0.0
-    lightfm_seeds: int = 3
+    lightfm_seeds: int = 2
     seed: int = 0
     item_identity_weight: float = 0.3
     metric_ridge: float = 8.0
