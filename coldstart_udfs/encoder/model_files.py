@@ -46,6 +46,10 @@ _TOKENIZER_SETTINGS = {"do_lower_case": (None, True), "strip_accents": (None,), 
                        "split_special_tokens": (None, False), "truncation_side": (None, "right")}  # fmt: skip
 
 
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---", re.DOTALL)
+_LANGUAGE_CODE = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9-]+)?", re.IGNORECASE)
+
+
 class ModelFiles:
     """The folder of a sentence-transformers model: identity, dimensions, token limit, prompts, tokenizer.
 
@@ -96,6 +100,23 @@ class ModelFiles:
     def max_tokens(self) -> int | None:
         """The number of tokens at which texts are cut, special ones included; None if the model has no limit."""
         return self.modules[0].token_limit
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """The language codes in the front matter of the model card, without regions; empty if it names none."""
+        import yaml
+
+        card = self.folder / "README.md"
+        front = _FRONT_MATTER.match(card.read_text(encoding="utf-8-sig", errors="replace")) if card.is_file() else None
+        try:
+            fields = yaml.safe_load(front[1]) if front else None
+        except yaml.YAMLError:
+            return ()
+        given = fields.get("language") if isinstance(fields, dict) else None
+        # In YAML an unquoted `no`, Norwegian, is a boolean.
+        named = ["no" if one is False else str(one) for one in (given if isinstance(given, list) else [given])]
+        codes = [match[1].lower() for one in named if (match := _LANGUAGE_CODE.fullmatch(one))]
+        return tuple(dict.fromkeys("no" if code in ("nb", "nn") else code for code in codes))
 
     @cached_property
     def prompts(self) -> dict[Prompt, str]:

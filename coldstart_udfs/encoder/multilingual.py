@@ -68,6 +68,11 @@ class MultilingualFiles(ModelFiles):
         self.source = MULTILINGUAL  # also where there is a folder of this name
 
     @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages; nothing is built."""
+        return tuple(LANGUAGES.split())
+
+    @cached_property
     def folder(self) -> Path:
         """The folder of the built model.
 

@@ -222,8 +222,9 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
-        "What a product text states: price, size, quantity, colour, material, and brand from the given list, in "
-        "English, German, Spanish, French, Chinese and Japanese; colours and materials are named in English. "
+        "What a product text states: price, size, quantity, colour, material, audience (children, women, men, babies, "
+        "pets), and brand from the given list, in English, German, Spanish, French, Chinese and Japanese; colours, "
+        "materials and audiences are named in English. "
         "text[start:stop] are the words. Prices are read as shops of many countries write them (€1.250,00 is "
         "1250.00 EUR, A$25 is 25.00 AUD); what may be read in two ways, such as £1.250, is no price.",
         "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
@@ -231,9 +232,9 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "tags", ("text", "labels := NULL"), 'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
-        "Labels that a product text deserves, likeliest first: colour, material, style, occasion and the band "
-        "of a stated price, or the caller's labels; from the encoder joined with word matches. Words of "
-        "colours and materials are known as in `entities`, those of styles and occasions in English.",
+        "Labels that a product text deserves, likeliest first: colour, material, audience, style, occasion and the "
+        "band of a stated price, or the caller's labels; from the encoder joined with word matches. Words of colours, "
+        "materials and audiences are known as in `entities`, those of styles and occasions in English.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
         "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
     ),

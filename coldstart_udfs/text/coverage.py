@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +16,28 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
-from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.quoting import quote_name
 from coldstart_udfs.tabular import read_file
-from coldstart_udfs.text.languages import LANGUAGES
+from coldstart_udfs.text.languages import SMALLEST_SHARE, Detector, encoder_advice, script
 
 # Problems of a row's text; fields of `Counts`.
 PROBLEMS = ("without_text", "repeated", "short", "truncated", "other_language")
 
 MIN_WORDS = 3
 MAX_CATEGORIES = 20
+# Fewer texts than this share in other languages may be false alarms.
+_FEW_TEXTS = 0.01
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 200
 
+# No spaces between words; two letters make about one.
+_SPACELESS = frozenset(("CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "THAI", "TIBETAN"))
 # Number of distinct texts in Python's memory at a time.
 _BATCH = 8_192
 # The characters that Python's `strip` removes, so that blank means the same as in `profile.has_text`.
 _BLANK = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 
-# A text is in another language if that one is this many times as likely as the most likely language of the encoder, and
-# the text has this many letters. Less certain texts count as in the encoder's language. Both numbers were chosen on
-# one half of real texts (by a hash) and measured on the other, with py3langid 0.4.0. For an encoder of English, false
-# alarms: 5 of 2,121 product texts of Online Retail, 1 of 1,218 product types of Complete Journey, none of 302 titles of
-# Stack Exchange, 3 of 3,087 product categories of Google. Hits, of Google's categories of two words and more: German
-# 75 %, French 86 %, Spanish 93 %, Italian 76 %, Polish 89 %, Turkish 90 %; of four words and more 88 to 99 %; by their
-# script Russian, Japanese and Chinese, 99 to 100 %. For an encoder of one of 12 other languages in Latin letters: at
-# most 0.3 % of its own categories are false alarms, but only 16 to 54 % of the English ones are found.
-_TIMES_AS_LIKELY = 30
-_MIN_LETTERS = 12
-# Number of characters that the detector reads; more do not change its result and take more time.
-_READ = 1_000
-# Scripts by the first word of their characters' Unicode names, and the languages that use them. A language
-# that is not here is written in Latin letters.
-_SCRIPTS = {
-    "ARABIC": "ar ary arz azb ckb fa ks ku ps sd ug ur", "ARMENIAN": "hy", "BENGALI": "as bn",
-    "CJK": "ja ko wuu yue zh", "CYRILLIC": "ba be bg ce cv kk ky mk mn ru sr tg tt uk uz",
-    "DEVANAGARI": "bh hi mr ne sa", "ETHIOPIC": "am ti", "GEORGIAN": "ka", "GREEK": "el grc", "GUJARATI": "gu",
-    "GURMUKHI": "pa", "HANGUL": "ko", "HEBREW": "he yi", "HIRAGANA": "ja", "KANNADA": "kn", "KATAKANA": "ja",
-    "KHMER": "km", "LAO": "lo", "MALAYALAM": "ml", "MYANMAR": "my", "ORIYA": "or", "SINHALA": "si", "TAMIL": "ta",
-    "TELUGU": "te", "THAI": "th", "TIBETAN": "bo dz",
-}  # fmt: skip
-_LATIN = "LATIN"
-_ALSO_LATIN = frozenset(("ku", "sr", "uz"))
-# No spaces between words; two letters make about one.
-_SPACELESS = frozenset(("CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "THAI", "TIBETAN"))
-
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---", re.DOTALL)
-_LANGUAGE_CODE = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9-]+)?", re.IGNORECASE)
 _PIECE = re.compile(r"\S+")
 
 
@@ -124,6 +96,8 @@ class Coverage:
         encoder: the model's name.
         max_tokens: number of tokens at which texts are cut; None if the model does not say.
         languages: codes of the model's languages; empty if it names none, or none that can be detected.
+        text_languages: number of rows by the language of their text, the most frequent first. Texts that do not tell
+            their language are left out, and languages of the encoder that fewer than a twentieth of the texts have.
         total: counts of all rows.
         by: the column of the categories, if any.
         categories: counts of the largest categories; the key None stands for rows without a category.
@@ -137,6 +111,7 @@ class Coverage:
     encoder: str
     max_tokens: int | None
     languages: tuple[str, ...]
+    text_languages: dict[str, int]
     total: Counts
     by: str | None
     categories: dict[str | None, Counts]
@@ -144,12 +119,31 @@ class Coverage:
     other_categories: int
     examples: dict[str, tuple[Example, ...]]
 
+    @property
+    def language_shares(self) -> dict[str, float]:
+        """The share of the texts by language, 0 to 1, the most frequent first."""
+        texts = self.total.rows - self.total.without_text
+        return {code: rows / texts for code, rows in self.text_languages.items()}
+
+    @property
+    def advice(self) -> str | None:
+        """Which encoder suits texts that this one does not know; None for less than a hundredth of the texts."""
+        foreign = {code: share for code, share in self.language_shares.items() if code not in self.languages}
+        if not self.languages or sum(foreign.values()) < _FEW_TEXTS:
+            return None
+        return encoder_advice(self.encoder, foreign)
+
     def as_dict(self) -> dict[str, Any]:
         """The result as plain values for JSON, each count with its share."""
         categories = [{"category": name, **_with_shares(counts)} for name, counts in self.categories.items()]
         return {
             "path": self.path, "text": self.text, "encoder": self.encoder, "max_tokens": self.max_tokens,
             "languages": list(self.languages) or None, "total": _with_shares(self.total),
+            "text_languages": {
+                code: {"rows": self.text_languages[code], "share_of_texts": share}
+                for code, share in self.language_shares.items()
+            },
+            "advice": self.advice,
             "by": self.by, "categories": categories,
             "others": {"categories": self.other_categories, **_with_shares(self.others)} if self.others else None,
             "examples": {problem: [asdict(one) for one in found] for problem, found in self.examples.items()},
@@ -185,71 +179,15 @@ def coverage(
     # The scratch folder is removed last, after the database in it is closed.
     with tempfile.TemporaryDirectory(prefix="coldstart-") as scratch, duckdb.connect(f"{scratch}/rows.duckdb") as con:
         _read(con, path, text, by, encoding)
-        detector = _Detector(model_languages(encoder.files))
-        _judge(con, encoder, detector if detector.own else None, report)
+        detector = Detector(encoder.files.languages)
+        _judge(con, encoder, detector, report)
         total, categories, others, other_categories = _count(con, bool(detector.own))
         return Coverage(
             path=str(path), text=text, encoder=encoder.name, max_tokens=encoder.max_tokens,
-            languages=tuple(sorted(detector.own)), total=total, by=by,
+            languages=tuple(sorted(detector.own)), text_languages=_languages(con, detector), total=total, by=by,
             categories=categories if by else {}, others=others, other_categories=other_categories,
             examples={problem: tuple(_examples(con, problem)) for problem in PROBLEMS},
         )  # fmt: skip
-
-
-def model_languages(files: ModelFiles) -> tuple[str, ...]:
-    """The language codes in the front matter of a model card, without regions; empty if it names none."""
-    import yaml
-
-    card = files.folder / "README.md"
-    front = _FRONT_MATTER.match(card.read_text(encoding="utf-8-sig", errors="replace")) if card.is_file() else None
-    try:
-        fields = yaml.safe_load(front[1]) if front else None
-    except yaml.YAMLError:
-        return ()
-    given = fields.get("language") if isinstance(fields, dict) else None
-    # In YAML an unquoted `no`, Norwegian, is a boolean.
-    named = ["no" if one is False else str(one) for one in (given if isinstance(given, list) else [given])]
-    codes = [match[1].lower() for one in named if (match := _LANGUAGE_CODE.fullmatch(one))]
-    return tuple(dict.fromkeys("no" if code in ("nb", "nn") else code for code in codes))
-
-
-class _Detector:
-    """Detects texts in none of some languages; uncertain texts count as in one of them."""
-
-    def __init__(self, codes: Sequence[str]) -> None:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        self.own = frozenset(codes).intersection(self._identifier.labels)
-        self._identifier.set_languages(sorted(self.own.union(LANGUAGES.split())))
-        # The scripts of all languages of the card, also of those that the detector does not know.
-        self._scripts = {name for name, users in _SCRIPTS.items() if not set(codes).isdisjoint(users.split())}
-        without_latin = {code for users in _SCRIPTS.values() for code in users.split()} - _ALSO_LATIN
-        if not without_latin.issuperset(codes):
-            self._scripts.add(_LATIN)
-
-    def is_foreign(self, text: str) -> bool:
-        text = text[:_READ].lower()
-        if not text.isascii() or _LATIN not in self._scripts:
-            text = unicodedata.normalize("NFKC", text)
-            scripts = [script for char in text if char.isalpha() and (script := _script(char))]
-            own = sum(script in self._scripts for script in scripts)
-            # Names and brands are often in Latin letters in any language.
-            foreign = sum(script not in self._scripts and script != _LATIN for script in scripts)
-            if foreign > own or (scripts and not own):
-                return len(scripts) > 1  # a single letter may be a symbol: Ω, β
-        if sum(map(str.isalpha, text)) < _MIN_LETTERS or self._identifier.classify(text)[0] in self.own:
-            return False
-        likely = dict(self._identifier.rank(text))
-        ours = max(likely[code] for code in self.own)
-        return bool(max(likely.values()) > _TIMES_AS_LIKELY * ours)
-
-
-@cache
-def _script(char: str) -> str | None:
-    """The script of a letter; None if it is not in `_SCRIPTS`."""
-    name = re.split("[ -]", unicodedata.name(char, ""), maxsplit=1)[0]
-    return name if name == _LATIN or name in _SCRIPTS else None
 
 
 def _is_short(text: str) -> bool:
@@ -257,7 +195,7 @@ def _is_short(text: str) -> bool:
     for match in _PIECE.finditer(text):
         piece = match[0]
         if any(map(str.isalnum, piece)):
-            spaceless = 0 if piece.isascii() else sum(_script(char) in _SPACELESS for char in piece if char.isalpha())
+            spaceless = 0 if piece.isascii() else sum(script(char) in _SPACELESS for char in piece if char.isalpha())
             words += max(1.0, spaceless / 2)
             if words >= MIN_WORDS:
                 return False
@@ -292,13 +230,14 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path, text: str, by: str | None,
 
 
 def _judge(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: _Detector | None, report: Report
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, detector: Detector, report: Report
 ) -> None:
-    """Make the table `judged`: `texts` with the problems of each."""
+    """Make the table `judged`: `texts` with the language and the problems of each."""
     total = int(_value(con, "SELECT count(*) FROM texts"))
     found: dict[str, NDArray[np.bool_]] = {
         name: np.zeros(total, dtype=bool) for name in ("short", "truncated", "other_language")
     }
+    languages: list[str | None] = []
     for start in range(0, total, _BATCH):
         rows = con.execute(
             "SELECT text FROM texts WHERE id >= ? AND id < ? ORDER BY id", [start, start + _BATCH]
@@ -307,10 +246,11 @@ def _judge(
         these = slice(start, start + len(texts))
         found["short"][these] = [_is_short(text) for text in texts]
         found["truncated"][these] = encoder.truncated(texts)
-        if detector:
-            found["other_language"][these] = [detector.is_foreign(text) for text in texts]
+        codes = [detector.language(text) for text in texts]
+        found["other_language"][these] = [detector.is_foreign(code) for code in codes]
+        languages += codes
         report("different texts", these.stop, total)
-    con.register("found", pa.table({"id": np.arange(total), **found}))
+    con.register("found", pa.table({"id": np.arange(total), "language": pa.array(languages, pa.string()), **found}))
     con.execute("CREATE TABLE judged AS SELECT * EXCLUDE (id), rows > 1 AS repeated FROM texts JOIN found USING (id)")
     con.unregister("found")
 
@@ -324,7 +264,7 @@ def _count(
         CREATE TABLE counted AS
         SELECT *, row_number() OVER (ORDER BY rows DESC, category NULLS LAST) AS place FROM (
             SELECT category, count(*) AS rows, count(*) FILTER (text IS NULL) AS without_text, {flags}
-            FROM given LEFT JOIN (SELECT * EXCLUDE (rows, row) FROM judged) USING (text) GROUP BY category
+            FROM given LEFT JOIN (SELECT * EXCLUDE (rows, row, language) FROM judged) USING (text) GROUP BY category
         )
     """)
     names = ("rows", *PROBLEMS)
@@ -341,6 +281,14 @@ def _count(
     number, *others = con.execute(f"SELECT count(*), {sums} FROM counted WHERE place > {MAX_CATEGORIES}").fetchall()[0]
     categories = {row[0]: counts(row[1:]) for row in largest}
     return counts(total), categories, counts(others) if number else None, number
+
+
+def _languages(con: duckdb.DuckDBPyConnection, detector: Detector) -> dict[str, int]:
+    found = con.execute("""
+        SELECT language, sum(rows)::BIGINT AS texts, texts >= ? * (SELECT sum(rows) FROM judged) FROM judged
+        WHERE language IS NOT NULL GROUP BY language ORDER BY texts DESC, language
+    """, [SMALLEST_SHARE]).fetchall()  # fmt: skip
+    return {code: texts for code, texts, frequent in found if frequent or detector.is_foreign(code)}
 
 
 def _examples(con: duckdb.DuckDBPyConnection, problem: str) -> Iterator[Example]:

@@ -1,4 +1,4 @@
-"""Extracting sizes, quantities, prices, colours, materials and given brands from product texts."""
+"""Extracting sizes, quantities, prices, colours, materials, audiences and given brands from product texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coldstart_udfs.text.characters import WORD
 from coldstart_udfs.text.prices import prices
 from coldstart_udfs.text.vocabulary import mentions
 
-KINDS = ("price", "size", "quantity", "brand", "colour", "material")
+KINDS = ("price", "size", "quantity", "brand", "colour", "material", "audience")
 
 _VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _NUMBER = (
@@ -106,7 +106,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
     result += [
         Entity(one.group, one.label, one.start, one.stop)
         for one in mentions(text)
-        if one.group in ("colour", "material")
+        if one.group in KINDS
     ]
     return sorted(result, key=lambda one: (one.start, one.stop, one.kind, one.value))
 

@@ -20,10 +20,11 @@ PRICE = "price"
 
 # logit(score) = bias + word·(a word matches) + cosine·z, where z is the cosine of text and label in standard deviations
 # above the mean of ordinary product texts. Fitted by logistic regression on the half of tests/data/tagged_texts.jsonl
-# that `make bench-text` does not report on.
+# that `make bench-text` does not report on; audiences, of which that half has few, take the weights of colours.
 _WEIGHTS = {
     "colour": (-5.6, 6.8, 0.9),
     "material": (-5.6, 6.8, 0.9),
+    "audience": (-5.6, 6.8, 0.9),
     "style": (-5.2, 6.1, 0.9),
     "occasion": (-5.2, 6.1, 0.9),
 }
@@ -39,7 +40,7 @@ class Tag:
 
     Attributes:
         label: "red", "metal", …; for a price its band, such as "2^3" for 8 up to 16.
-        group: "colour", "material", "style", "occasion", "price"; None for the caller's labels.
+        group: "colour", "material", "audience", "style", "occasion", "price"; None for the caller's labels.
         score: estimated probability that the label is right: 0.5 to 1, for the caller's labels 0.2 to 1.
     """
 
@@ -53,7 +54,8 @@ class Tagger:
 
     Args:
         encoder: the encoder for texts, labels, and a sample of ordinary product texts to compare with.
-        labels: labels of one or a few words; None for colour, material, style, occasion and price band.
+        labels: labels of one or a few words; None for colour, material, audience, style, occasion and price
+            band.
     """
 
     def __init__(self, encoder: Encoder, labels: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""English words for colours, materials, styles and occasions of products, and finding them in texts.
+"""English words for colours, materials, audiences, styles and occasions of products, and finding them in texts.
 
-Colours and materials are also found in the languages of `vocabulary_by_language`, under the English labels.
+Colours, materials and audiences are also found in the languages of `vocabulary_by_language`, under the English labels.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ WORDS: dict[str, dict[str, str]] = {
         "stone": "stone marble slate granite soapstone sandstone concrete",
         "wax": "wax beeswax",
         "wicker": "wicker rattan straw willow seagrass",
+    },
+    "audience": {
+        "children": "child children kid boys girls little_boy little_girl schoolchild schoolchildren junior childrenswear",
+        "women": "women woman ladies for_her womenswear ladieswear feminine maternity bride wife girlfriend mother grandmother "
+                 "grandma for_mum for_mom",
+        "men": "men for_him gents gentlemen menswear husband boyfriend father dad daddy grandfather grandad grandpa every_man "
+               "for_man",
+        "babies": "baby newborn infant toddler nursery babywear baby_boy baby_girl",
+        "pets": "pet dog_bowl cat_bowl dog_food cat_food dog_lead dog_collar cat_collar dog_bed cat_bed dog_coat dog_treat "
+                "cat_treat dog_biscuit dog_chew dog_toy cat_toy dog_shampoo cat_litter cat_flap dog_owner cat_owner dog_accessory "
+                "cat_accessory dog_supply cat_supply for_dog for_cat small_dog large_dog indoor_cat puppy_food kitten_food "
+                "for_puppy for_kitten small_animal scratching_post",
     },
     "style": {
         "vintage": "vintage retro antique victorian edwardian regency shabby_chic shabby old_fashioned fifties 1950 "
@@ -118,6 +130,16 @@ _CREAM_OF = frozenset("ice hand face body shaving sour whipped whipping foot sun
 _VOID_BEFORE = {
     "candle": frozenset("holder pot plate lantern sconce snuffer stick stand ring garden".split()),
     "light": frozenset("holder pot lantern".split()),
+    "baby": frozenset(
+        "spinach leaf leave carrot corn sweetcorn potato tomato pea beet back rib swiss clam lima lettuce greens grand doll "
+        "blue pink elephant owl bear animal dinosaur boomer".split()
+    ),
+    "nursery": frozenset("plant pot".split()),
+    "kid": frozenset("leather glove suede".split()),
+    "kinder": frozenset("to on than surprise bueno".split()),
+    "pet": frozenset("bottle plastic film hair".split()),
+    "mother": frozenset("earth nature board tongue".split()),
+    "father": frozenset("time".split()),
     "tealight": frozenset("holder pot lantern".split()),
     "card": frozenset("holder game wallet".split()),
     "napkin": frozenset("charm ring holder".split()),
@@ -125,15 +147,17 @@ _VOID_BEFORE = {
     "silver": frozenset("plated".split()),
     "gold": frozenset("plated".split()),
 }
-# The plural has another meaning: a game, an eraser.
-_NO_PLURALS = frozenset(("marbles", "rubbers"))
+# The plural has another meaning: a game, an eraser. A boy or a lady is rather the motif than the one it is for.
+_NO_PLURALS = frozenset(("marbles", "rubbers", "boys", "girls", "ladies", "gents"))
 # Phrases whose words do not count by themselves.
 _PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass", "pinot_noir", "film_noir", "sauvignon_blanc", "chenin_blanc",
-                    "mont_blanc", "vinho_verde", "berliner_weisse")
-_NEGATIONS = frozenset("not no without non never isn't aren't nor ohne kein keine sans".split())
+                    "mont_blanc", "vinho_verde", "berliner_weisse", "gingerbread_men", "wise_men", "mother_of_pearl", "reach_of_children",
+                    "away_from_children", "juego_de_dama", "hot_dog")
+_NEGATIONS = frozenset("not no without non never isn't aren't nor ohne kein keine nicht sans".split())
 _AFTER_NEGATION = 4
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*")
+_KATAKANA = regex.compile(r"\p{Katakana}")
 _LONGEST = 3
 
 
@@ -163,18 +187,23 @@ def mentions(text: str) -> Iterator[Mention]:
 def _unspaced(text: str) -> Iterator[Mention]:
     pattern, meanings = _unspaced_words()
     for one in pattern.finditer(text):
-        yield Mention(*meanings[one[0]], *one.span())
+        for meaning in meanings[one[0]]:
+            yield Mention(*meaning, *one.span())
 
 
 @cache
-def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, tuple[str, str]]]:
+def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, list[tuple[str, str]]]]:
     meanings = {
-        word: (group, label)
+        word: [(group, label)]
         for group, labels in vocabulary_by_language.UNSPACED.items()
         for label, words in labels.items()
         for word in words.split()
-    }
-    return regex.compile(r"(?<![无無非]|不含)\L<words>", words=list(meanings)), meanings
+    } | {word: [] for word in vocabulary_by_language.UNSPACED_WITHOUT.split()}
+    # In katakana, words for people and animals are also ends of other words: カーペット is a carpet.
+    ends = [word for word, given in meanings.items() if given and given[0][0] == "audience" and _KATAKANA.match(word)]
+    others = [word for word in meanings if word not in ends]
+    pattern = r"(?<![无無非]|不含|不适合|不適合|远离)(?:\L<others>|(?<![\p{Katakana}ー])\L<ends>)"
+    return regex.compile(pattern, ends=ends, others=others), meanings
 
 
 def _spaced(text: str) -> Iterator[Mention]:
@@ -185,6 +214,8 @@ def _spaced(text: str) -> Iterator[Mention]:
     while place < len(words):
         for length in range(min(_LONGEST, len(words) - place), 0, -1):
             meanings = known.get(tuple(words[place : place + length]))
+            if meanings is None and length == 1 and (label := vocabulary_by_language.compound_audience(words[place])):
+                meanings = [("audience", label)]
             if meanings is None:
                 continue
             after = words[place + length] if place + length < len(words) else ""

@@ -1,10 +1,12 @@
-"""Words for colours and materials in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
+"""Words for colours, materials and audiences in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
 
 Words that mean something else in an English product text (German "rot", French "or" and "rose", Spanish "lino") are left
 out, so that no language has to be guessed.
 """
 
 from __future__ import annotations
+
+import regex
 
 # Stems of German adjectives; their endings are added by `words`.
 _GERMAN_ADJECTIVES: dict[str, str] = {
@@ -39,7 +41,31 @@ _SPACED: dict[str, dict[str, str]] = {
         "stone": "marmor schiefer mármol pizarra granito marbre ardoise",
         "wax": "wachs bienenwachs", "wicker": "mimbre ratán osier rotin",
     },
+    "audience": {
+        "children": "kinder kindern jungs mädchen niño niña niños niñas infantil infantiles enfant enfants garçon fille fillette",
+        "women": "damen frauen für_sie mujer mujeres señora para_ella femme femmes pour_elle",
+        "men": "herren männer männern für_ihn hombre hombres caballero para_él homme hommes pour_lui",
+        "babies": "babys säugling säuglinge neugeborene kleinkind kleinkinder bebé bebés recién_nacido bébé bébés nourrisson "
+                  "nouveau_né",
+        "pets": "haustier haustiere für_hunde für_katzen mascota mascotas para_perro para_perros para_gato para_gatos "
+                "pour_chien pour_chiens pour_chat pour_chats animal_de_compagnie animaux_de_compagnie",
+    },
 }  # fmt: skip
+
+# First parts of German compounds (Damenschuhe, Kinderbett, Hundefutter), and compounds that mean something else.
+_COMPOUNDS = {
+    "children": "kinder mädchen jungen", "women": "damen", "men": "herren", "babies": "baby säuglings",
+    "pets": "hunde katzen haustier welpen",
+}  # fmt: skip
+_OTHER_COMPOUNDS = (
+    "kinderleicht kinderlos jungenhaft herrenlos herrenhaus herrenhäuser herrentorte hundert hundekalt hundemüde katzenauge "
+    "babyblau babyrosa babylon babydoll babyspinat babysitter babysitting babybel babyliss"
+)
+_COMPOUND = regex.compile(
+    rf"(?!{'|'.join(_OTHER_COMPOUNDS.split())})(?:"
+    + "|".join(f"(?P<{label}>{'|'.join(words.split())})" for label, words in _COMPOUNDS.items())
+    + r")\p{L}{3,}"
+)
 
 # Found anywhere in a text, the longest first: single characters that are parts of other words are left out.
 UNSPACED: dict[str, dict[str, str]] = {
@@ -60,7 +86,21 @@ UNSPACED: dict[str, dict[str, str]] = {
         "leather": "真皮 牛皮 皮革 皮质 本革 レザー 牛革 合皮", "rubber": "硅胶 矽膠 橡胶 シリコン ゴム製",
         "stone": "大理石 花岗岩 岩板 石製", "wax": "蜂蜡 大豆蜡 蜜蝋", "wicker": "藤编 竹编 柳编 ラタン 籐",
     },
+    "audience": {
+        "children": "儿童 兒童 小孩 小朋友 孩子 男童 女童 男孩 女孩 童装 童裝 童鞋 幼儿园 子供 子ども こども 児童 男の子 女の子 小学生 "
+                    "キッズ ボーイズ ガールズ",
+        "women": "女士 女式 女款 女装 女裝 女鞋 女包 女性 女人 妇女 孕妇 婦人 レディース ウィメンズ ウイメンズ マタニティ",
+        "men": "男士 男式 男款 男装 男裝 男鞋 男包 男性 男人 紳士 メンズ",
+        "babies": "婴儿 嬰兒 婴幼儿 幼儿 宝宝 寶寶 新生儿 赤ちゃん 乳児 幼児 新生児 ベビー",
+        "pets": "宠物 寵物 狗粮 猫粮 貓糧 猫砂 狗窝 猫窝 猫抓板 犬用 猫用 愛犬 愛猫 ペット ドッグフード キャットフード",
+    },
 }  # fmt: skip
+
+# Words that do not count, nor do the words in them: unisex, baby pink, plastic bottles, out of reach of children.
+UNSPACED_WITHOUT = (
+    "男女款 男女装 男女鞋 男女式 男女同款 男女通用 婴儿蓝 婴儿粉 儿童不宜 儿童接触不到 儿童触及 ベビーブルー ベビーピンク ベビーリーフ "
+    "ベビーチーズ ペットボトル"
+)
 
 
 def words() -> dict[str, dict[str, list[str]]]:
@@ -70,3 +110,13 @@ def words() -> dict[str, dict[str, list[str]]]:
         group = "material" if label == "wood" else "colour"
         found[group].setdefault(label, []).extend(f"{stem}{end}" for stem in stems.split() for end in _ENDINGS)
     return found
+
+
+def compound_audience(word: str) -> str | None:
+    """The audience that the first part of a German compound names, in lower case; None if there is none.
+
+    >>> compound_audience("damenschuhe"), compound_audience("kinderleicht")
+    ('women', None)
+    """
+    found = _COMPOUND.fullmatch(word)
+    return found.lastgroup if found else None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from coldstart_udfs.text.coverage import Counts, Coverage
 
 _SHOWN_LENGTH = 70
+# A language of fewer texts is more often a false alarm.
+_SHOWN_SHARE = 0.01
 
 
 def coverage(
@@ -35,7 +37,8 @@ def coverage(
 ) -> None:
     """Measure how well the texts of a table suit the encoder.
 
-    Counts texts that are missing, repeated, short, longer than the encoder reads, or in another language.
+    Counts texts that are missing, repeated, short, longer than the encoder reads, or in another language. Says which
+    languages the texts are in, and which encoder knows those that this one does not know.
 
     Examples:
         coldstart coverage data/items.parquet --by category
@@ -91,6 +94,11 @@ def show_coverage(found: Coverage) -> None:
             f"the other {found.other_categories:,} together are \"others\"",
             markup=False,
         )
+    if shares := {code: share for code, share in found.language_shares.items() if share >= _SHOWN_SHARE}:
+        told = ", ".join(f"{code} {_per_cent(share)}" for code, share in shares.items())
+        console.print(f"languages of the texts: {told}", markup=False)
+    if found.advice:
+        console.print(found.advice, markup=False, soft_wrap=True)
     if not found.languages:
         console.print("other language: unknown, since the model's card names no language that can be detected")
     if not any(found.examples.values()):

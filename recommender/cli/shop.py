@@ -93,7 +93,8 @@ def ingest(
     Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. An ingest.sql in the folder can make the three
     tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
     contract is rejected: the error names the file, the column, the number of rows and the first three, and nothing is
-    written. Event types that the enrichment.json of the repository gives a weight are known.
+    written. Event types that the enrichment.json of the repository gives a weight are known. A note says so if its
+    encoder does not know the language of more than a tenth of the descriptions.
 
     Examples:
         coldstart ingest raw
@@ -103,8 +104,11 @@ def ingest(
 
     if json_file and json_file.is_dir():
         raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'ingest.json'}")
-    weights = Enrichment.of_repo(repo).event_weights
-    understood = run(source, data, weights, encoding=encoding, date_order=date_order, dry_run=dry_run)
+    settings = Enrichment.of_repo(repo)
+    understood = run(
+        source, data, settings.event_weights, encoding=encoding, date_order=date_order, dry_run=dry_run,
+        model=settings.model,
+    )  # fmt: skip
     if json_file:
         write_text(json_file, json.dumps(understood.as_dict(), indent=2, ensure_ascii=False) + "\n")
     for line in understood.lines():

@@ -105,7 +105,7 @@ def read_interactions(
 
 def ingest(
     source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *, encoding: str | None = None,
-    date_order: str | None = None, dry_run: bool = False,
+    date_order: str | None = None, dry_run: bool = False, model: str | None = None,
 ) -> Understood:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
@@ -118,6 +118,7 @@ def ingest(
         encoding: of CSV and JSON files, see `read_file`.
         date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24, see `read_moments`.
         dry_run: check only; nothing is written.
+        model: the encoder of the settings, whose languages those of the descriptions are compared with.
 
     Returns:
         What was understood of each table and column.
@@ -133,7 +134,8 @@ def ingest(
         loaded = load(con, source, weights, encoding=encoding, date_order=date_order)
         if not dry_run:
             _write(con, out)
-        return understand(con, loaded.tables, loaded.attributes, told(loaded.event_types, weights), loaded.notes)
+        event_types = told(loaded.event_types, weights)
+        return understand(con, loaded.tables, loaded.attributes, event_types, loaded.notes, model)
 
 
 def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:

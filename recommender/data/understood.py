@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from coldstart_udfs.encoder.multilingual import MULTILINGUAL, model_files
 from coldstart_udfs.quoting import quote_text
+from coldstart_udfs.text.languages import Detector, encoder_advice, frequent_languages
 from recommender.data.attributes import Attribute
 from recommender.data.contract import (
     ATTRIBUTES,
@@ -22,6 +26,8 @@ from recommender.data.contract import (
 
 # Descriptions whose language is looked at.
 _SAMPLE = 500
+# A note says so if the encoder does not know the language of more than this share of them.
+_MANY = 0.1
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Understood:
 
 def understand(
     con: duckdb.DuckDBPyConnection, tables: Mapping[str, Prepared], attributes: Mapping[str, list[Attribute]],
-    event_types: str, notes: Sequence[str],
+    event_types: str, notes: Sequence[str], model: str | None = None,
 ) -> Understood:
     """Describe normalised tables.
 
@@ -97,13 +103,16 @@ def understand(
         attributes: the attributes of items and of users.
         event_types: the types of interactions in words.
         notes: what `load` has to say.
+        model: the encoder of the repository, as in enrichment.json; a note says so if it does not know the languages.
     """
     rows = {name: count(con, f"SELECT count(*) FROM {name}") for name in tables}
     columns = [one for name, prepared in tables.items() for one in _columns(con, prepared, attributes.get(name, []))]
     first, last = (f"strftime({which}({TIMESTAMP}), '%Y-%m-%d %H:%M:%S')" for which in ("min", "max"))
     span = f"SELECT {first}, {last} FROM interactions"
     row: Any = con.execute(span).fetchall()[0]
-    return Understood(rows, tuple(columns), event_types, row[0], row[1], _languages(con), tuple(notes))
+    texts = _sample(con)
+    notes = [*notes, *_unknown_languages(texts, model)]
+    return Understood(rows, tuple(columns), event_types, row[0], row[1], frequent_languages(texts), tuple(notes))
 
 
 def _columns(con: duckdb.DuckDBPyConnection, prepared: Prepared, attributes: list[Attribute]) -> list[Column]:
@@ -142,11 +151,22 @@ def _meaning(con: duckdb.DuckDBPyConnection, table: str, attribute: Attribute) -
     return f"{attribute.kind}, {labels:,} {what}{'' if labels == 1 else 's'}"
 
 
-def _languages(con: duckdb.DuckDBPyConnection) -> dict[str, float]:
-    from coldstart_udfs.text.languages import frequent_languages
-
+def _sample(con: duckdb.DuckDBPyConnection) -> list[str]:
     texts = con.execute(
         f"SELECT {DESCRIPTION} FROM (SELECT {DESCRIPTION} FROM items UNION ALL SELECT {DESCRIPTION} FROM users) "
         f"WHERE trim({DESCRIPTION}) <> '' ORDER BY hash({DESCRIPTION}) LIMIT {_SAMPLE}"
     ).fetchall()
-    return frequent_languages([text for (text,) in texts])
+    return [text for (text,) in texts]
+
+
+def _unknown_languages(texts: Sequence[str], model: str | None) -> list[str]:
+    """A sentence if more than a tenth of the texts are in languages that the encoder does not know."""
+    # A model by its name may have to be downloaded before it tells its languages.
+    if not texts or (model not in (None, MULTILINGUAL) and not Path(str(model)).is_dir()):
+        return []
+    files = model_files(model)
+    detector = Detector(files.languages)
+    found = Counter(code for text in texts if detector.is_foreign(code := detector.language(text)) and code)
+    if sum(found.values()) <= _MANY * len(texts):
+        return []
+    return [encoder_advice(files.name, {code: times / len(texts) for code, times in found.most_common()})]

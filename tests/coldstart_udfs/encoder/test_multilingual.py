@@ -13,7 +13,6 @@ from coldstart_udfs import Encoder, register
 from coldstart_udfs.encoder import manifests, multilingual
 from coldstart_udfs.encoder.multilingual import model_for, reference
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.text.coverage import model_languages
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_texts_are_normalised_and_split_as_by_sentencepiece(encoder: Encoder, te
 
 
 def test_it_counts_as_knowing_its_languages(encoder: Encoder) -> None:
-    assert {"zh", "de", "es", "ja", "no"} <= set(model_languages(encoder.files))
+    assert {"zh", "de", "es", "ja", "no"} <= set(encoder.files.languages)
 
 
 def test_a_folder_of_this_name_does_not_hide_it(

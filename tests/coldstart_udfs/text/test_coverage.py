@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from coldstart_udfs import Encoder
 from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.text.coverage import Counts, Coverage, Example, coverage, model_languages
+from coldstart_udfs.text.coverage import Counts, Coverage, Example, coverage
+from recommender.cli.app import app
 from tests.support.commands import RAW, must, run
 
 LAMP = "a red lamp for the desk"
@@ -46,6 +48,12 @@ def write(folder: Path, rows: list[tuple[str | None, str | None]]) -> Path:
 
 def of_texts(folder: Path, texts: list[str], encoder: Encoder) -> Coverage:
     return coverage(write(folder, [(text, None) for text in texts]), encoder=encoder)
+
+
+def cli(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
 
 
 def model(folder: Path, card: str | None) -> Path:
@@ -146,7 +154,7 @@ def test_a_text_in_another_language_is_found(tmp_path: Path, encoder: Encoder) -
     ],
 )
 def test_the_card_says_which_languages(tmp_path: Path, card: str | None, languages: tuple[str, ...]) -> None:
-    assert model_languages(ModelFiles(str(model(tmp_path, card)))) == languages
+    assert ModelFiles(str(model(tmp_path, card))).languages == languages
 
 
 def test_the_language_is_unknown_where_the_model_does_not_say(tmp_path: Path) -> None:
@@ -198,6 +206,46 @@ def test_the_command_prints_shares_and_writes_json(tmp_path: Path) -> None:
     assert written["total"]["without_text"] == {"rows": 2, "share": 2 / 9}
     assert [one["category"] for one in written["categories"]] == ["lamps", "rugs", "[red]"]
     assert written["languages"] == ["en"]
+
+
+def test_the_command_says_which_languages_the_texts_are_in_and_which_encoder_knows_them(tmp_path: Path) -> None:
+    german = [(f"{GERMAN} Nummer {number}", None) for number in range(2)]
+    english = [(f"{LAMP} and number {number}", None) for number in range(7)]
+    write(tmp_path, [*german, *english, ("红色金属台灯，适合书桌", None), (None, None)])
+    told = cli("coverage", tmp_path / "items.parquet", "--json", tmp_path / "found.json")
+    assert "languages of the texts: en 70.0 %, de 20.0 %, zh 10.0 %" in told
+    assert "30 % of the texts are in languages that all-MiniLM-L6-v2 (embedded) does not know" in told
+    assert "(de 20 %, zh 10 %); the encoder 'multilingual' knows them" in told
+    assert "the encoder 'multilingual' knows them: coldstart init --language de, or set \"model\"" in told
+    written = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert written["text_languages"]["de"] == {"rows": 2, "share_of_texts": 0.2}
+    assert written["advice"] in told
+
+
+def test_the_command_advises_nothing_where_the_encoder_knows_the_texts(tmp_path: Path) -> None:
+    write(tmp_path, [(f"{LAMP} and number {number}", None) for number in range(7)])
+    told = cli("coverage", tmp_path / "items.parquet", "--json", tmp_path / "found.json")
+    assert "languages of the texts: en 100.0 %" in told
+    assert "does not know" not in told
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["advice"] is None
+
+
+def test_the_advice_fits_the_encoder(tmp_path: Path) -> None:
+    folder = model(tmp_path, "---\nlanguage: de\n---\n")
+    path = write(tmp_path, [(GERMAN, None), (f"{LAMP} in the children's room", None)])
+    found = coverage(path, encoder=Encoder(folder, cache=False))
+    assert found.advice is not None
+    assert "knows them: set \"model\" to \"multilingual\" in enrichment.json" in found.advice
+    path = write(tmp_path, [(GERMAN, None), ("བོད་ཀྱི་སྐད་ཡིག", None)])
+    found = coverage(path, encoder=Encoder(folder, cache=False))
+    assert found.advice is not None
+    assert "(bo 50 %); set \"model\" in enrichment.json to an encoder that knows them" in found.advice
+
+
+def test_languages_are_told_without_advice_where_the_model_does_not_say_what_it_knows(tmp_path: Path) -> None:
+    folder = model(tmp_path, None)
+    found = coverage(write(tmp_path, [(GERMAN, None), (LAMP, None)]), encoder=Encoder(folder, cache=False))
+    assert (found.text_languages, found.advice) == ({"de": 1, "en": 1}, None)
 
 
 def test_what_a_terminal_would_obey_is_not_printed(tmp_path: Path) -> None:

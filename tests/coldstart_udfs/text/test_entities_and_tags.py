@@ -59,6 +59,51 @@ def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
     assert [(one.kind, one.value) for one in entities(text)] == found
 
 
+@pytest.mark.parametrize(
+    ("text", "audiences"),
+    [
+        ("Women's running shoes", "women"), ("LADIES CASUAL SHOES", "women"),
+        ("Shirts for men and boys", "men children"), ("CHILDRENS CUTLERY", "children"),
+        ("Bib for a newborn baby", "babies babies"), ("BABIES' SOCKS", "babies"), ("Aftershave for him", "men"),
+        ("Dog food, 2 kg", "pets"), ("A collar for small dogs", "pets"),
+        ("Damenschuhe aus Leder", "women"), ("Uhr für Damen und Herren", "women men"), ("Kinderbett, weiß", "children"),
+        ("Mütze für Mädchen", "children"), ("Herrenhemd", "men"), ("Babydecke aus Wolle", "babies"),
+        ("Hundefutter, 5 kg", "pets"),
+        ("Zapatos para niños y niñas", "children children"), ("Bolso de mujer", "women"), ("Regalo para ella", "women"),
+        ("Camisas de hombres", "men"), ("Manta de bebé", "babies"), ("Correa para perros", "pets"),
+        ("Chaussures pour femmes", "women"), ("Montre homme", "men"), ("Lit pour enfants", "children"),
+        ("Body bébé en coton", "babies"), ("Jouet pour chat, animaux de compagnie", "pets pets"),
+        ("儿童餐具套装", "children"), ("兒童雨衣", "children"), ("女士手提包", "women"), ("男装夹克", "men"),
+        ("婴儿毛毯", "babies"), ("宠物零食", "pets"),
+        ("子供用レインコート", "children"), ("キッズ スニーカー", "children"), ("レディース 腕時計", "women"),
+        ("ウィメンズ コート", "women"), ("メンズ シャツ", "men"), ("ベビー毛布", "babies"), ("ペット用ベッド", "pets"),
+    ],
+)  # fmt: skip
+def test_for_whom_a_product_is(text: str, audiences: str) -> None:
+    assert [one.value for one in entities(text) if one.kind == "audience"] == audiences.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Parts of other words
+        "Documents, ornaments and a mental game", "Menthol", "Kidney beans", "Catalogue", "Manchester, petrol",
+        # Colours, food, materials, motifs
+        "Baby blue cushion", "BABY SPINACH", "Kid leather purse", "Gingerbread men", "Mother of pearl", "HOT DOG BUNS",
+        "PET bottle", "DOLLY GIRL MUG", "CAT STICKERS", "Lady Grey tea", "HARDY MUMS", "Kinder Surprise",
+        # Not for them
+        "Not suitable for children", "Keep out of reach of children", "nicht für Kinder geeignet", "不适合儿童",
+        # German, Spanish and French
+        "kinderleicht zu reinigen", "hundert Stück, hundertprozentig", "Herrenhaus", "Babyblau", "Juego de damas",
+        "amenas, hombro, mascarilla", "un chat", "fomenter, l'hommage",
+        # Chinese and Japanese
+        "男女通用", "男女款卫衣", "婴儿蓝", "カーペット", "ペットボトル", "ベビーリーフ", "スキッズ", "トランペット",
+    ],
+)  # fmt: skip
+def test_words_that_look_like_an_audience(text: str) -> None:
+    assert [one.value for one in entities(text) if one.kind == "audience"] == []
+
+
 def test_brands_come_from_the_given_list_the_longest_first() -> None:
     found = entities("acme home mugs, ACMES, Acme", ["Acme", "Acme Home"])
     assert [(one.kind, one.value, one.start, one.stop) for one in found] == [
@@ -114,6 +159,12 @@ def test_default_tags_of_a_product(encoder: Encoder) -> None:
     scores = [tag.score for tag in tags]
     assert scores == sorted(scores, reverse=True)
     assert all(0.5 <= score <= 1 for score in scores)
+
+
+def test_tags_say_for_whom_a_product_is(encoder: Encoder) -> None:
+    english, chinese = Tagger(encoder).tag(["CHILDRENS CUTLERY POLKADOT BLUE", "男士皮革钱包"])
+    assert ("audience", "children") in {(tag.group, tag.label) for tag in english}
+    assert ("audience", "men") in {(tag.group, tag.label) for tag in chinese}
 
 
 def test_the_encoder_finds_what_no_word_says(encoder: Encoder) -> None:
