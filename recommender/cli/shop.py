@@ -157,8 +157,7 @@ def profiles(
 
     Examples:
         coldstart profiles
-        coldstart profiles --data ../data --repo .
-        coldstart profiles --engine ray --workers 63
+        coldstart profiles --data ../data --repo . --engine ray --workers 63
     """
     from recommender.pipeline.profiles import build_profiles
 

@@ -20,6 +20,8 @@ from recommender.tuning.learning import Lists, learn
 _SURE = 1.0
 # Draws are left out in so many groups.
 _FOLDS = 3
+# Of fewer rankings nothing is told of recipes.
+_FEWEST = 100
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class Course:
         return found
 
     def choose(self) -> Recipe:
-        """The recipe with the best NDCG@20 of draws that it did not learn from; the first if there is one draw.
+        """The recipe with the best NDCG@20 of draws that it did not learn from.
 
-        Another than the first has to be better by a standard error.
+        Another than the first has to be better by a standard error. The first if there is one draw or few rankings.
         """
         folds = [fold for fold in range(_FOLDS) if any(len(self.lists[place]) for place in self._draws(fold))]
-        if len(folds) < 2:
+        if len(folds) < 2 or sum(map(len, self.lists)) < _FEWEST:
             return RECIPES[0]
         importance = np.concatenate([self.lists[place].importance for fold in folds for place in self._draws(fold)])
         importance /= importance.sum()

@@ -102,11 +102,12 @@ def choice(found: Weighing, name: str) -> Choice:
     return next(one for one in found.choices if one.name == name)
 
 
-def test_views_that_say_nothing_fall_to_nothing(data, repo) -> None:
+def test_views_that_say_nothing_fall_to_next_to_nothing(data, repo) -> None:
     configure(repo, event_weights={"view": 0.2})
     found = weigh(data(shop(viewed=another)), repo)
     views, settings = choice(found, "view"), Enrichment.of_repo(repo)
-    assert (views.before, views.after, settings.event_weights["view"]) == (0.2, 0.0, 0.0)
+    assert views.before == 0.2
+    assert views.after == settings.event_weights["view"] <= 0.05
     assert views.gain > views.error > 0
     gains = [one.gain for one in found.choices if one.after != one.before]
     assert found.after - found.before == pytest.approx(sum(gains))
@@ -144,7 +145,8 @@ def test_the_file_keeps_what_was_not_fitted(data, repo) -> None:
     )  # fmt: skip
     weigh(data(shop(viewed=another)), repo)
     settings = Enrichment.of_repo(repo)
-    assert settings.event_weights == {"view": 0.0, "answer": 3.0}
+    assert settings.event_weights["view"] <= 0.05
+    assert settings.event_weights["answer"] == 3.0
     assert settings.source == {"alpha": "by hand", "event_weights": FITTED, "half_life_days": KEPT}
     kept = ("alpha", "beta", "evidence_scale", "model", "backend")
     assert [getattr(settings, name) for name in kept] == [getattr(given, name) for name in kept]
@@ -204,7 +206,7 @@ def test_types_of_the_settings_are_weighed_and_others_are_an_error(data, repo) -
     with pytest.raises(ColdStartError, match="1 type is not known: 'glance'"):
         weigh(folder, repo)
     configure(repo, event_weights={"glance": 0.2})
-    assert choice(weigh(folder, repo), "glance").after == 0
+    assert choice(weigh(folder, repo), "glance").after <= 0.05
 
 
 def test_who_only_viewed_before_is_asked_too(data, repo) -> None:
