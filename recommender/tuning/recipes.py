@@ -41,7 +41,7 @@ RECIPES = tuple(Recipe(pull, climbs) for pull in (1.0, 20.0, math.inf) for climb
 
 
 @dataclass(frozen=True)
-class Course:
+class RecipeSelection:
     """What all recipes learn from.
 
     Attributes:

@@ -19,7 +19,7 @@ from recommender.tuning.divisions import SHARE_OF_PAIRS, Division
 from recommender.tuning.held_out_rankings import HeldOutRankings, Mask, all_scores, known_before, ndcg_per_user
 from recommender.tuning.learning import draw_lists
 from recommender.tuning.rankings import FEWEST, Rankings, weights_of
-from recommender.tuning.recipes import Course
+from recommender.tuning.recipes import RecipeSelection
 from recommender.tuning.ridge import choose_ridge, with_ridge
 
 FITTED = "learned on held-out interactions"
@@ -151,8 +151,8 @@ def _learned(weights: Weights, sets: Sequence[Rankings], side: str, seed: int) -
     ])  # fmt: skip
     lists = [replace(one, parts=one.parts * ~idle) for one in lists]
     prior = np.where(idle, least, weights_of(weights, side))
-    course = Course(rankings, lists, prior, least, MOST, _EACH[side], _PULLS[side])
-    learned = np.where(idle, least, np.clip(course.learned(course.choose()), least, MOST))
+    selection = RecipeSelection(rankings, lists, prior, least, MOST, _EACH[side], _PULLS[side])
+    learned = np.where(idle, least, np.clip(selection.learned(selection.choose()), least, MOST))
     pairs = {
         part: (round(float(learned[0, k]), 4), round(float(learned[1, k]), 4))
         for k, part in enumerate(PARTS) if learned[:, k].max() > 1e-3

@@ -6,7 +6,7 @@ import numpy as np
 
 from recommender.tuning.climbing import Ranked
 from recommender.tuning.learning import draw_lists
-from recommender.tuning.recipes import RECIPES, Course
+from recommender.tuning.recipes import RECIPES, RecipeSelection
 
 MOST = 10.0
 
@@ -25,18 +25,18 @@ def draw(rng: np.random.Generator, *, users: int = 60, items: int = 25, lucky: b
     return Ranked(parts, wanted, np.ones_like(wanted), np.ones(users), 1.0)
 
 
-def course(rankings: list[Ranked], prior: list[float]) -> Course:
+def selection(rankings: list[Ranked], prior: list[float]) -> RecipeSelection:
     """All three draws, with these defaults."""
     rng = np.random.default_rng(0)
     lists = [draw_lists(list(one.parts), one.wanted, one.open_, one.evidence, 1.0, rng) for one in rankings]
-    return Course(rankings, lists, np.tile(prior, (2, 1)), np.zeros(4), MOST, 0.0, 3.0)
+    return RecipeSelection(rankings, lists, np.tile(prior, (2, 1)), np.zeros(4), MOST, 0.0, 3.0)
 
 
 def test_what_the_items_of_a_draw_share_by_chance_is_not_learned_where_the_defaults_do_better() -> None:
     chosen, usual = [], []
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        one = course([draw(rng, lucky=True) for _ in range(3)], [1.0, 0.0, 0.0, 0.0])
+        one = selection([draw(rng, lucky=True) for _ in range(3)], [1.0, 0.0, 0.0, 0.0])
         others = [draw(rng, lucky=True) for _ in range(8)]
         for found, recipe in ((chosen, one.choose()), (usual, RECIPES[0])):
             weights = one.learned(recipe)
@@ -46,7 +46,7 @@ def test_what_the_items_of_a_draw_share_by_chance_is_not_learned_where_the_defau
 
 def test_defaults_that_are_wrong_do_not_stay() -> None:
     rng = np.random.default_rng(0)
-    one = course([draw(rng, lucky=False) for _ in range(3)], [0.0, 1.0, 1.0, 1.0])
+    one = selection([draw(rng, lucky=False) for _ in range(3)], [0.0, 1.0, 1.0, 1.0])
     recipe = one.choose()
     assert np.isfinite(recipe.pull)
     weights = one.learned(recipe)[1]
@@ -54,4 +54,15 @@ def test_defaults_that_are_wrong_do_not_stay() -> None:
 
 
 def test_one_draw_tells_nothing_of_recipes() -> None:
-    assert course([draw(np.random.default_rng(0), lucky=True)], [1.0, 0.0, 0.0, 0.0]).choose() == RECIPES[0]
+    assert selection([draw(np.random.default_rng(0), lucky=True)], [1.0, 0.0, 0.0, 0.0]).choose() == RECIPES[0]
+
+
+def test_few_rankings_tell_nothing_of_recipes() -> None:
+    prior = [1.0, 0.0, 0.0, 0.0]
+    few, enough = [], []
+    for seed in range(3):
+        for found, users in ((few, 33), (enough, 60)):
+            rng = np.random.default_rng(seed)
+            found.append(selection([draw(rng, users=users, lucky=True) for _ in range(3)], prior).choose())
+    assert set(few) == {RECIPES[0]}
+    assert set(enough) != {RECIPES[0]}
