@@ -69,3 +69,18 @@ def test_parts_are_weighed_by_how_much_a_user_is_a_known_one() -> None:
     np.testing.assert_allclose(ranked.scores(weights), expected, atol=1e-5)
     some = ranked.take(np.array([5, 2]), np.array([0, 7, 9]))
     np.testing.assert_allclose(some.scores(weights), expected[np.ix_([5, 2], [0, 7, 9])], atol=1e-5)
+
+
+def test_the_top_of_a_ranking_has_the_quality_of_the_whole_and_all_that_is_wanted() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(30, 700)).astype(np.float32), rng.normal(size=(1, 700)).astype(np.float32)]
+    wanted = rng.random((30, 700)) < 0.02
+    open_ = wanted | (rng.random((30, 700)) < 0.8)
+    whole, weights = Ranked(parts, wanted, open_, np.ones(30), 1.0), np.ones((2, 2))
+    top = whole.top(weights)
+    assert top.wanted.shape == (30, 200)
+    np.testing.assert_array_equal(top.wanted.sum(axis=1), wanted.sum(axis=1))
+    np.testing.assert_allclose(top.quality(top.scores(weights)), whole.quality(whole.scores(weights)))
+    both = whole.halves()
+    np.testing.assert_array_equal(both[1].wanted, wanted[1::2])
+    assert sum(map(len, both)) == 30
