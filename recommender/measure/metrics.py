@@ -58,17 +58,32 @@ class Metrics:
         }  # fmt: skip
 
 
-def ndcg(hits: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """NDCG@20; the ideal ranking starts with min(20, wanted) relevant items.
+def ndcg(
+    scores: NDArray[np.floating[Any]], wanted: NDArray[np.bool_], candidates: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """`Metrics.ndcg` alone, in a fifth of the time of `rank_metrics`: for those who compare many scores.
 
     Args:
-        hits: (users, at most 20), whether the item at each rank is relevant.
-        wanted: (users,), number of relevant items, at least 1.
+        scores: (users, items), finite.
+        wanted: (users, items), the relevant items; at least one of each user.
+        candidates: (users, items), what is ranked.
 
-    >>> ndcg(np.array([[True, False], [False, True]]), np.array([1, 1])).round(3).tolist()
+    >>> ndcg(np.array([[2.0, 1.0], [2.0, 1.0]]), np.eye(2, dtype=bool), np.ones((2, 2), bool)).round(3).tolist()
     [1.0, 0.631]
     """
-    return np.asarray(hits @ _DISCOUNT[: hits.shape[1]] / _ideal(wanted), dtype=np.float64)
+    if not len(scores):
+        return np.zeros(0)
+    scores = np.where(candidates, scores, -np.inf)
+    k = min(K, scores.shape[1])
+    top = -np.sort(np.partition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    last = top[:, -1:]
+    users, items = np.nonzero(wanted & candidates & (scores >= last))
+    own, places = scores[users, items, None], top[users]
+    first, ties = (places > own).sum(axis=1), (places == own).sum(axis=1)
+    # What ties with the last place may go on below it.
+    ties = np.where(own[:, 0] == last[users, 0], (scores == last).sum(axis=1)[users], ties)
+    gains = _discounts(first, ties) / ties
+    return np.asarray(np.bincount(users, gains, minlength=len(scores)) / _ideal(wanted.sum(axis=1)))
 
 
 def rank_metrics(
@@ -116,9 +131,7 @@ def rank_metrics(
     # An item that ties has each of the places from `first` on with the same probability.
     first, ties = candidates - up_to, up_to - below
     in_20, in_10 = (np.minimum(first + ties, k) - np.minimum(first, k) for k in (K, PRECISION_K))
-    places = np.concatenate([[0], np.cumsum(_DISCOUNT)])
-    discounts = places[np.minimum(first + ties, K)] - places[np.minimum(first, K)]
-    gains = discounts / ties / _ideal(counts)[users]
+    gains = _discounts(first, ties) / ties / _ideal(counts)[users]
     shown = scores > (ordered[:, -K - 1 : -K] if candidates > K else -np.inf)
     in_top = np.maximum(np.minimum(candidates - n_known, K), 1)
     cold_share = shown[:, cold].sum(axis=1) / in_top if cold is not None else np.zeros(n)
@@ -131,6 +144,12 @@ def rank_metrics(
 def _rows(matrix: sp.csr_matrix) -> NDArray[np.int64]:
     """The row of each stored value."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def _discounts(first: NDArray[np.int64], ties: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The sum of the discounts of the places from `first` on, as many as `ties`."""
+    places = np.concatenate([[0], np.cumsum(_DISCOUNT)])
+    return np.asarray(places[np.minimum(first + ties, K)] - places[np.minimum(first, K)])
 
 
 def _ideal(wanted: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import Vectors
 from recommender.model.feature_matrix import FeatureMatrix
 
 # B covers at most this many items, the most frequent ones: it takes the inverse of a square matrix.
@@ -20,7 +21,7 @@ MOST_ITEMS = 4_096
 _PARTNERS = 400
 
 
-def item_metric(features: FeatureMatrix, ridge: float) -> NDArray[np.float32]:
+def item_metric(features: FeatureMatrix, ridge: float) -> Vectors:
     """A = (XᵀX + λI)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item features.
 
     Where items are much fewer than columns, by the matrix inversion lemma: A = (I - Xᵀ(XXᵀ + λI)⁻¹X)/λ.
@@ -38,6 +39,21 @@ def item_metric(features: FeatureMatrix, ridge: float) -> NDArray[np.float32]:
     metric = X.T @ (inverse @ X) / -ridge
     metric[np.diag_indices_from(metric)] += 1 / ridge
     return np.asarray((metric + metric.T) / 2, dtype=np.float32)
+
+
+def in_item_metric(features: FeatureMatrix, profiles: Vectors, ridge: float) -> Vectors:
+    """P·A, (k, w) float32, without computing A: for a few profiles, a fraction of the time.
+
+    Args:
+        features: as for `item_metric`.
+        profiles: P, (k, w).
+        ridge: λ, positive.
+    """
+    right = profiles.T.astype(np.float64)
+    if 2 * len(features) >= features.width:
+        return np.asarray(_solved(features.gram(), right, ridge).T, dtype=np.float32)
+    X = features.toarray().astype(np.float64)
+    return np.asarray((right - X.T @ _solved(X @ X.T, X @ right, ridge)).T / ridge, dtype=np.float32)
 
 
 def regressed(features: FeatureMatrix, targets: NDArray[np.float32], ridge: float) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.closed_form import MOST_ITEMS
+from recommender.model.closed_form import MOST_ITEMS, in_item_metric
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide, LatentMoments
 from recommender.model.weights import OF_WARM_ITEMS
@@ -354,6 +354,15 @@ def standard_parts(
     if len(columns) < len(items):
         items = items.take(columns)
     return [block.standard(part, items) for part in parts]
+
+
+def text_under(fitted: Fitted, users: Entities, columns: NDArray[np.int64], ridge: float) -> Scores:
+    """The part `text` of `standard_parts` under another λ of the item metric, which is not computed."""
+    block = Block.of(fitted, users)
+    side = block.users
+    # Where a cached property looks first.
+    vars(side)["direction"] = in_item_metric(fitted.warm_items.features, side.past + side.text, ridge)
+    return block.standard("text", fitted.all_items.take(columns))
 
 
 def _latent_scale(latent: Vectors, moments: LatentMoments) -> Scores:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.tuning.held_out_rankings import ndcg_of
+from recommender.measure.metrics import ndcg
 
 Floats = NDArray[np.float64]
 _FACTORS = (0.0, 0.5, 0.7, 1.4, 2.0)
@@ -79,7 +79,7 @@ class Ranked:
 
     def quality(self, scores: NDArray[np.float32]) -> Floats:
         """(l,): NDCG@20 of each."""
-        return ndcg_of(scores, self.wanted, self.open_)
+        return ndcg(scores, self.wanted, self.open_)
 
 
 def climb(rankings: Sequence[Ranked], weights: Floats, least: Floats, most: float) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
-from recommender.measure.metrics import K, ndcg
+from recommender.measure.metrics import ndcg
 from recommender.model.fitted import Fitted
 from recommender.model.scoring import Block, Scores
 
@@ -112,16 +112,7 @@ def ndcg_per_user(scores: Scores, rankings: HeldOutRankings, side: Mask) -> NDAr
     if not able.any():
         return np.zeros(0)
     block = np.ix_(able, side)
-    return ndcg_of(scores[block], rankings.wanted[block], ~rankings.known[block])
-
-
-def ndcg_of(scores: Scores, wanted: Mask, candidates: Mask) -> NDArray[np.float64]:
-    """(l,): NDCG@20 of l rankings; all arguments are (l, m)."""
-    scores = np.where(candidates, scores, -np.inf)
-    k = min(K, scores.shape[1])
-    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-    return ndcg(np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1), wanted.sum(axis=1))
+    return ndcg(scores[block], rankings.wanted[block], ~rankings.known[block])
 
 
 def _first_interactions(interactions: Interactions) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recommender.model.closed_form import item_metric
 from recommender.model.fitted import Fitted
-from recommender.model.scoring import OF_METRIC, standard_parts
+from recommender.model.scoring import OF_METRIC, standard_parts, text_under
 from recommender.model.weights import PARTS
 from recommender.tuning.rankings import FEWEST, Rankings, weights_of
 
@@ -43,9 +43,8 @@ def choose_ridge(fits: Sequence[Fitted], sets: Sequence[Rankings]) -> float | No
         for ridge, found in values.items():
             text = side
             if ridge != default:
-                changed = fitted.changed(item_metric=item_metric(fitted.warm_items.features, ridge))
                 parts = list(side.parts)
-                parts[place] = standard_parts(changed, users, ["text"], one.columns[columns])[0]
+                parts[place] = text_under(fitted, users, one.columns[columns], ridge)
                 text = replace(side, parts=parts)
             found.append(side.quality(others + text.of(place, weights[:, place])))
     if sum(map(len, values[default])) < FEWEST:

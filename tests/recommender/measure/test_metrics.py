@@ -31,6 +31,7 @@ def test_metrics_are_those_of_the_definition_however_many_ties_there_are(levels,
     expected = np.array([by_hand(*row) for row in zip(scores, wanted, known, strict=True)]).T
     for name, values in zip(("ndcg", "recall", "precision", "auc"), expected, strict=True):
         np.testing.assert_allclose(getattr(found, name), values, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(ndcg(scores, wanted, ~known), expected[0], atol=1e-7)
 
 
 def test_what_a_user_knows_is_no_hit_and_no_candidate() -> None:
@@ -71,8 +72,11 @@ def test_blocks_of_users_are_put_together() -> None:
     assert parts.ndcg.tolist() == whole.ndcg.tolist()
 
 
-def test_ndcg_of_more_wanted_than_places_can_be_one() -> None:
-    assert ndcg(np.ones((1, 20), bool), np.array([50])).round(12).tolist() == [1.0]
+def test_ndcg_of_nobody_is_empty_and_of_more_wanted_than_places_can_be_one() -> None:
+    nobody = np.zeros((0, 0), bool)
+    assert ndcg(np.zeros((0, 0)), nobody, nobody).tolist() == []
+    everything = np.ones((1, 50), bool)
+    assert ndcg(np.arange(50.0)[None], everything, everything).round(12).tolist() == [1.0]
 
 
 def test_the_credit_of_items_adds_up_to_the_ndcg_of_users_and_belongs_to_relevant_items() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recommender.model.closed_form import item_item_weights, item_metric, regressed
+from recommender.model.closed_form import in_item_metric, item_item_weights, item_metric, regressed
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Maps
 
@@ -31,6 +31,8 @@ def test_the_item_metric_is_the_inverse_however_many_items_there_are(n: int, rid
     assert metric.dtype == np.float32
     np.testing.assert_allclose(metric, primal, atol=1e-5 / ridge)
     np.testing.assert_array_equal(metric, metric.T)
+    profiles = np.random.default_rng(1).normal(size=(3, 20)).astype(np.float32)
+    np.testing.assert_allclose(in_item_metric(given, profiles, ridge), profiles @ primal, atol=1e-4 / ridge)
 
 
 @pytest.mark.parametrize("ridge", RIDGES)
