@@ -61,10 +61,10 @@ class UserSide:
     cold: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, fitted: Fitted, users: Entities) -> UserSide:
-        """Users, known or not; their profiles are the given ones."""
+    def of(cls, fitted: Fitted, users: Entities, history: sp.csr_matrix | None = None) -> UserSide:
+        """Users, known or not; their profiles are the given ones, their history too unless it is None."""
         vocabulary = fitted.item_space.vocabulary
-        history = fitted.history_of(users.ids)
+        history = fitted.history_of(users.ids) if history is None else history
         weights = fitted.parameters.alpha_of(users.evidence).astype(np.float32)
         words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
         words.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
@@ -157,9 +157,9 @@ class Block:
     _scales: dict[str, Scores] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, fitted: Fitted, users: Entities) -> Block:
-        """Of n users."""
-        return cls(UserSide.of(fitted, users))
+    def of(cls, fitted: Fitted, users: Entities, history: sp.csr_matrix | None = None) -> Block:
+        """Of n users; see `UserSide.of`."""
+        return cls(UserSide.of(fitted, users, history))
 
     def centred(self, part: str, items: ItemSide) -> Scores:
         """(n, m), or (1, m) where it is the same for all users: a part less its mean over the warm items."""
