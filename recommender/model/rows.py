@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -140,10 +140,16 @@ class SparseRows(_Patched[Entries]):
         """
         before = self.take(np.where(rows < len(self), rows, -1))
         sums = sp.csr_matrix((before.data, before.indices, before.indptr), shape=values.shape) + values
-        new = (
-            (sums.indices[start:stop], sums.data[start:stop]) for start, stop in pairwise(sums.indptr.tolist())
-        )
-        return SparseRows(self._base, shape, self._patched(rows, new))
+        return SparseRows(self._base, shape, self._patched(rows, _entries(sums)))
+
+    def replaced(self, rows: NDArray[np.int64], values: sp.csr_matrix) -> SparseRows:
+        """A version with other numbers in some rows, each named once; `values` is (k, m)."""
+        return SparseRows(self._base, self.shape, self._patched(rows, _entries(values)))
+
+
+def _entries(matrix: sp.csr_matrix) -> Iterator[Entries]:
+    """Each row's columns and values."""
+    return ((matrix.indices[start:stop], matrix.data[start:stop]) for start, stop in pairwise(matrix.indptr.tolist()))
 
 
 class Growing:

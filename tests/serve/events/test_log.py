@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy
+
+from coldstart_udfs.errors import ColdStartError
+from recommender.serve.events import schema
+from recommender.serve.events.event import Event
+from recommender.serve.events.log import EventLog, IdempotencyError
+
+NOW = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
+
+
+def view(user: str, item: str = "i1") -> Event:
+    return Event(user, item, "view", NOW)
+
+
+def test_what_was_appended_comes_back_in_order_with_its_ids(log: EventLog) -> None:
+    given = [
+        Event("0017", "i1", "impression", NOW, position=3, recommendation_id="r1"),
+        Event("0017", None, "search", NOW, query="red lamp"),
+        Event("ü 'x'", "i1", "rating", NOW, weight=0.5, rating=4.5),
+    ]  # fmt: skip
+    first = log.append(given)
+    second = log.append([view("u2")])
+    found = log.after(0)
+    assert [event for _, event in found.events] == [*given, view("u2")]
+    assert [number for number, _ in found.events] == [*first.ids, *second.ids] == [1, 2, 3, 4]
+    assert (found.watermark, found.last) == (4, 4)
+    assert [event for _, event in log.after(first.ids[-1]).events] == [view("u2")]
+    assert log.after(4).events == []
+
+
+def test_a_log_is_read_in_pieces(log: EventLog) -> None:
+    log.append([view(f"u{n}") for n in range(5)])
+    found = log.after(0, limit=3)
+    assert (len(found.events), found.watermark, found.last) == (3, 3, 5)
+    assert [event.user_id for _, event in log.after(found.watermark, limit=3).events] == ["u3", "u4"]
+
+
+def test_another_process_sees_events_and_ids_go_on_after_reopening(log: EventLog, url: str) -> None:
+    log.append([view("u1")])
+    other = EventLog.open(url)
+    assert other.identity == log.identity
+    assert [event.user_id for _, event in other.after(0).events] == ["u1"]
+    assert list(other.append([view("u2")]).ids) == [2]
+    assert list(log.append([view("u3")]).ids) == [3]
+    other.close()
+
+
+def test_the_same_key_with_the_same_events_writes_once(log: EventLog, url: str) -> None:
+    first = log.append([view("u1"), view("u2")], key="k1")
+    assert not first.replayed
+    other = EventLog.open(url)
+    for again in (log, other):
+        answer = again.append([view("u1"), view("u2")], key="k1")
+        assert (list(answer.ids), answer.replayed) == (list(first.ids), True)
+    other.close()
+    assert len(log.after(0).events) == 2
+
+
+def test_the_same_key_with_other_events_is_an_error_and_writes_nothing(log: EventLog) -> None:
+    log.append([view("u1")], key="k1")
+    with pytest.raises(IdempotencyError, match="came with other events before"):
+        log.append([view("u2")], key="k1")
+    assert len(log.after(0).events) == 1
+
+
+def test_one_key_from_many_threads_writes_once(log: EventLog) -> None:
+    barrier = Barrier(8)
+
+    def append() -> tuple[int, ...]:
+        barrier.wait()
+        return tuple(log.append([view("u1"), view("u2")], key="k").ids)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = {future.result() for future in [pool.submit(append) for _ in range(8)]}
+    assert answers == {(1, 2)}
+    assert len(log.after(0).events) == 2
+
+
+def test_an_event_in_the_future_is_refused(log: EventLog) -> None:
+    with pytest.raises(ColdStartError, match="is in the future; see to the clock"):
+        log.append([view("u1"), Event("u1", "i1", "view", datetime.now(UTC) + timedelta(hours=1))])
+    assert log.after(0).events == []
+
+
+def test_private_data_are_redacted_before_they_are_stored(log: EventLog) -> None:
+    log.append([Event("u1", None, "search", NOW, query="lamp for jo@example.com")])
+    log.put("user", "u1", "write to jo@example.com")
+    log.put("item", "i1", "write to shop@example.com", ["kind=lamp"])
+    found = log.after(0)
+    assert found.events[0][1].query == "lamp for <EMAIL>"
+    assert [told.description for _, told in found.descriptions] == ["write to <EMAIL>", "write to shop@example.com"]
+    assert [told.attributes for _, told in found.descriptions] == [None, ["kind=lamp"]]
+
+
+def test_what_another_database_is_needed_for_is_said() -> None:
+    for url in ("mysql://host/shop", "nonsense", "duckdb:///x"):
+        with pytest.raises(ColdStartError, match=r"give sqlite:///FILE or postgresql\+psycopg://"):
+            EventLog.open(url)
+
+
+def test_an_error_does_not_show_the_password() -> None:
+    with pytest.raises(ColdStartError) as caught:
+        EventLog.open("mysql://jo:geheim@host/shop")
+    assert "geheim" not in str(caught.value)
+
+
+def test_migrations_make_the_tables_that_the_code_reads(log: EventLog, url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    engine.dispose()
+
+
+def test_many_processes_open_a_new_log_at_once(url: str) -> None:
+    script = f"from recommender.serve.events.log import EventLog; print(EventLog.open({url!r}).identity)"
+    started = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(4)]
+    assert len({process.communicate()[0] for process in started}) == 1
+    assert [process.returncode for process in started] == [0] * 4
+
+
+# What follows is of SQLite alone.
+
+
+def test_commits_of_sqlite_are_synchronous_on_the_connections_that_write(log: EventLog) -> None:
+    with log._engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "secure_delete")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}  # 2 is FULL
+
+
+_WRITER = """
+import sys, threading
+from datetime import UTC, datetime
+from recommender.serve.events.event import Event
+from recommender.serve.events.log import EventLog
+
+log, printing = EventLog.open(sys.argv[1]), threading.Lock()
+
+def write(thread):
+    for n in range(int(sys.argv[2])):
+        key = f"{sys.argv[3]}-{thread}-{n}"
+        ids = log.append([Event(key, "i", "view", datetime.now(UTC)), Event(key, "j", "view", datetime.now(UTC))], key).ids
+        with printing:
+            print(key, *ids, flush=True)
+
+threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_every_commit_reaches_the_disk_and_threads_share_it(url: str, tmp_path: Path) -> None:
+    """Counted by the calls of the operating system, since the end of a process proves nothing of a power cut."""
+    import shutil
+
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    EventLog.open(url).close()
+    trace = tmp_path / "trace"
+
+    def syncs(times: int) -> int:
+        command = ["strace", "-f", "-o", str(trace), "-e", "trace=fsync,fdatasync", sys.executable, "-c", _WRITER, url]
+        done = subprocess.run([*command, str(times), f"run{times}"], capture_output=True, text=True, check=False)
+        if "PTRACE" in done.stderr:
+            pytest.skip("strace may not trace here")
+        assert done.stdout.count("\n") == 4 * times, done.stderr
+        return trace.read_text().count("sync(")
+
+    idle = syncs(0)
+    # Four threads append 20 times each: each append needs a commit that it may share with at most three others.
+    assert 20 <= syncs(20) - idle <= 80 + 10
+
+
+def killed_while_writing(url: str, name: str, after: int) -> list[str]:
+    """The lines of a writer that was killed after it had acknowledged so many batches."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, url, "100000", name], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    lines = [writer.stdout.readline() for _ in range(after)]
+    writer.send_signal(signal.SIGKILL)
+    lines += writer.stdout.readlines()
+    assert writer.wait() == -signal.SIGKILL
+    writer.stdout.close()
+    return [line for line in lines if line.endswith("\n")]
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_counts_nothing_twice(url: str, rounds: int) -> None:
+    acknowledged: dict[str, list[int]] = {}
+    for number in range(rounds):
+        for line in killed_while_writing(url, f"run{number}", after=10 + 7 * number):
+            key, *ids = line.split()
+            acknowledged[key] = list(map(int, ids))
+    log = EventLog.open(url)
+    # Whoever got no answer asks again; whoever got one may ask again too.
+    again = [f"run{rounds - 1}-0-{n}" for n in range(3)]
+    for key in again:
+        told = [event for _, event in log.after(0).events if event.user_id == key]
+        if told:
+            assert log.append(told, key).replayed
+    stored: dict[str, list[int]] = {}
+    for number, event in log.after(0, limit=10**9).events:
+        stored.setdefault(event.user_id, []).append(number)
+    log.close()
+    assert len(acknowledged) >= 10 * rounds
+    assert {key: stored.get(key) for key in acknowledged} == acknowledged
+    assert {len(ids) for ids in stored.values()} == {2}  # whole batches, once
+
+
+def test_an_erased_user_is_in_no_file(log: EventLog, url: str) -> None:
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    for n in range(40):
+        log.append([Event(name, f"item{n}", "search", NOW, query=f"text of {name} {n}") for name in ("gone17", "stays")])
+    log.put("user", "gone17", "text of gone17 alone")
+    log.append([view("gone17")], key="key of gone17")
+    assert b"gone17" in b"".join(path.read_bytes() for path in folder.iterdir())
+    assert log.erase_user("gone17") == {"events": 41, "descriptions": 1}
+    left = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert b"gone17" not in left
+    assert b"text of stays 39" in left
+    found = log.after(0)
+    assert {event.user_id for _, event in found.events} == {"stays"}
+    assert [digest for _, digest in found.erasures] == [log.digest_of("gone17")]
+    assert log.erase_user("gone17") == {"events": 0, "descriptions": 0}
+
+
+def test_an_older_process_may_read_while_a_user_is_erased(log: EventLog, url: str) -> None:
+    log.append([view("gone17"), view("stays")])
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as reader:
+        reader.execute("SELECT * FROM events").fetchone()
+    reader.close()
+    assert log.erase_user("gone17")["events"] == 1
