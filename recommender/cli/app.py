@@ -15,6 +15,7 @@ from recommender.cli.evaluate import evaluate
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, bundle_app, explain, recommend, train
+from recommender.cli.serve import keys_app, serve
 from recommender.cli.shop import ingest, init, profiles, put, weigh
 from recommender.cli.sql import sql
 
@@ -23,6 +24,7 @@ _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
     "Recommender": (train, evaluate, recommend, audience, explain, bundle_app),
+    "Service": (serve, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }
 

@@ -45,6 +45,7 @@ class _Now:
     """A state, replaced as a whole."""
 
     model: HybridRecommender
+    base: Fitted
     bundle_id: str
     watermark: int
     pending: int
@@ -88,6 +89,11 @@ class Live:
     def model(self) -> HybridRecommender:
         """What is known now. It does not change; a request reads it once."""
         return self._now.model
+
+    @property
+    def base(self) -> Fitted:
+        """The state in the bundle, without the users who were erased since."""
+        return self._now.base
 
     @property
     def bundle_id(self) -> str:
@@ -181,7 +187,8 @@ class Live:
     def _published(self) -> _Now:
         following = self._following
         return _Now(
-            HybridRecommender.of(following.fitted), self._bundle_id, following.watermark, following.pending
+            HybridRecommender.of(following.fitted), following.bundle, self._bundle_id, following.watermark,
+            following.pending,
         )
 
     def _load(self) -> tuple[Following, str]:

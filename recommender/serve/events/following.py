@@ -83,6 +83,11 @@ class Following:
         self._own_texts: dict[str, str] = {}
         self._queries: defaultdict[str, list[str]] = defaultdict(list)
 
+    @property
+    def bundle(self) -> Fitted:
+        """The state in the bundle, without the users who were erased since."""
+        return self._bundle
+
     def follow(self, log: EventLog) -> bool:
         """Take in all that is new in the log; whether anything was."""
         began = self.watermark
