@@ -117,6 +117,9 @@ class SparseRows(_Patched[Entries]):
 
     def take(self, rows: NDArray[np.int64]) -> sp.csr_matrix:
         """(k, m), these rows, in this order; -1 gives an empty row."""
+        if len(rows) == 1:
+            alone, weights = self._row(int(rows[0]))
+            return sp.csr_matrix((weights, alone, np.array([0, len(alone)], np.int32)), shape=(1, self.shape[1]))
         replaced = self._replaced(rows)
         inside = (rows >= 0) & (rows < self._base.shape[0])
         inside[[place for place, _ in replaced]] = False
@@ -129,6 +132,13 @@ class SparseRows(_Patched[Entries]):
         values = [pieces[0].data, *(one[1] for _, one in replaced)]
         pairs = np.concatenate(places), np.concatenate(columns)
         return sp.csr_matrix((np.concatenate(values), pairs), shape=(len(rows), self.shape[1]), dtype=np.float32)
+
+    def _row(self, row: int) -> Entries:
+        if (entries := self._patches.get(row // _BLOCK, {}).get(row)) is not None:
+            return entries
+        ends = self._base.indptr
+        inside = slice(ends[row], ends[row + 1]) if 0 <= row < self._base.shape[0] else slice(0)
+        return self._base.indices[inside], self._base.data[inside]
 
     def added(self, rows: NDArray[np.int64], values: sp.csr_matrix, shape: tuple[int, int]) -> SparseRows:
         """A version with numbers added to some rows.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from coldstart_udfs.errors import FingerprintError
 from recommender.data.entities import Entities
 from recommender.model.ranking import Rules
+from recommender.model.recommender import HybridRecommender
 from recommender.model.single import block_of, ranked
+from recommender.model.weights import PARTS, Weights
 from tests.support.made_up_shop import LAMP, SPADES, events, new, shared, trained
 
+LOUD = dict.fromkeys(PARTS, (1.0, 1.0))
 NO_EVENTS = np.zeros(0, np.int64), np.zeros(0, np.float32)
 
 
@@ -60,3 +65,27 @@ def test_features_of_another_encoder_are_refused() -> None:
     model = shared()
     with pytest.raises(FingerprintError, match="the request holds embeddings of encoder 'other'"):
         block_of(model.fitted, Entities.nothing(["x"], 3, "other"), *NO_EVENTS)
+
+
+def test_one_user_alone_scores_as_among_others() -> None:
+    """Products of one user take shorter ways than those of many."""
+    model = trained(weights=Weights(warm=LOUD, cold=LOUD))
+    together = model.score(model.users.ids, model.items)
+    alone = np.concatenate([model.score(name, model.items) for name in model.users.ids])
+    np.testing.assert_allclose(alone, together, atol=2e-5)
+    guests = new("lamp model 3", LAMP, attributes=["home=flat"]).join(new("", np.zeros(3, np.float32), "nobody"))
+    apart = [model.score(guests.take(np.array([row])), model.items) for row in (0, 1)]
+    np.testing.assert_allclose(np.concatenate(apart), model.score(guests, model.items), atol=2e-5)
+
+
+def test_what_is_kept_of_all_users_follows_new_events() -> None:
+    model = trained(weights=Weights(warm=LOUD, cold=LOUD))
+    before = model.score("u03", model.items)
+    np.testing.assert_array_equal(model.score("u03", model.items), before)
+    guest = new("", np.zeros(3, np.float32), "guest")
+    items = model.items.take(model.fitted.items.rows(["i12"]))
+    model.partial_fit(events(guest, items, [(0, 0)]), guest, items)
+    after = model.score("u03", model.items)
+    fresh = HybridRecommender.of(replace(model.fitted)).score("u03", model.items)
+    assert not np.array_equal(after, before)
+    np.testing.assert_allclose(after, fresh, atol=1e-6)
