@@ -156,7 +156,7 @@ log, printing = EventLog.open(sys.argv[1]), threading.Lock()
 def write(thread):
     for n in range(int(sys.argv[2])):
         key = f"{sys.argv[3]}-{thread}-{n}"
-        ids = log.append([Event(key, "i", "view", datetime.now(UTC)), Event(key, "j", "view", datetime.now(UTC))], key).ids
+        ids = log.append([Event(key, item, "view", datetime.now(UTC)) for item in "ij"], key).ids
         with printing:
             print(key, *ids, flush=True)
 
@@ -228,7 +228,8 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_counts_nothing_t
 def test_an_erased_user_is_in_no_file(log: EventLog, url: str) -> None:
     folder = Path(url.removeprefix("sqlite:///")).parent
     for n in range(40):
-        log.append([Event(name, f"item{n}", "search", NOW, query=f"text of {name} {n}") for name in ("gone17", "stays")])
+        both = ("gone17", "stays")
+        log.append([Event(name, f"item{n}", "search", NOW, query=f"text of {name} {n}") for name in both])
     log.put("user", "gone17", "text of gone17 alone")
     log.append([view("gone17")], key="key of gone17")
     assert b"gone17" in b"".join(path.read_bytes() for path in folder.iterdir())
