@@ -137,7 +137,9 @@ class EventLog:
 
         Raises:
             IdempotencyError: the key came with other events before; nothing was written.
-            ColdStartError: an event is in the future, or the database cannot be written; nothing was written.
+            ColdStartError: an event is in the future; nothing was written.
+            EventLogError: the database cannot be written. If it was lost during the commit, the events may be in it:
+                send them again with the same key.
         """
         latest = max((event.event_timestamp for event in events), default=_EPOCH)
         if latest > datetime.now(UTC) + _AHEAD:
@@ -297,7 +299,10 @@ class EventLog:
         except BaseException as error:
             failed = error
             if isinstance(error, SQLAlchemyError):
-                failed = EventLogError(f"the event log cannot be written: {_reason(error)}; nothing was written")
+                failed = EventLogError(
+                    f"the event log cannot be written: {_reason(error)}; send the same again, with the same idempotency "
+                    "key, when its database is up and has room"
+                )
             for work in works:
                 work.error = work.error or failed
             if not isinstance(error, SQLAlchemyError):
