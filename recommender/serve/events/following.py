@@ -75,12 +75,14 @@ class Following:
         fitted: the state now.
         watermark: of the last entry in it.
         pending: number of events after the bundle.
+        erased: ids of users whom the bundle held, and who were erased since.
     """
 
     def __init__(
         self, fitted: Fitted, watermark: int, weights: EventWeights, moment: datetime | None, encoder: Encoder | None
     ) -> None:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
+        self.erased: list[str] = []
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
@@ -89,6 +91,11 @@ class Following:
         self._own_texts: dict[str, str] = {}
         self._queries: defaultdict[str, list[str]] = defaultdict(list)
         self._numeric = {"user": _numeric(fitted.user_space), "item": _numeric(fitted.item_space)}
+
+    @property
+    def bundle(self) -> Fitted:
+        """The state in the bundle, without the users who were erased since."""
+        return self._bundle
 
     def follow(self, log: EventLog) -> bool:
         """Take in all that is new in the log; whether anything was."""
@@ -123,6 +130,7 @@ class Following:
         ]  # fmt: skip
         if reductions:
             self._reduce(reductions)
+        self.erased += [name for name in gone if self._bundle.users.row(name) >= 0]
         self.fitted, self._bundle = without_users(self.fitted, gone), without_users(self._bundle, gone)
         self.pending -= sum(self._events_of.pop(name, 0) for name in gone)
         for name in gone:

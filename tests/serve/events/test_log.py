@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -205,29 +208,52 @@ def test_every_commit_reaches_the_disk_and_threads_share_it(tmp_path: Path) -> N
     assert 20 <= syncs(20) - idle <= 80 + 10
 
 
-def test_an_erased_user_is_in_no_file(sqlite_log: EventLog, tmp_path: Path) -> None:
-    log, folder = sqlite_log, tmp_path / "log"
-    for n in range(40):
-        both = ("gone17", "stays")
-        log.append([Event(name, f"item{n}", "search", NOW, query=f"text of {name} {n}") for name in both])
-    log.put("user", "gone17", "text of gone17 alone")
-    log.append([view("gone17")], key="key of gone17")
-    assert b"gone17" in b"".join(path.read_bytes() for path in folder.iterdir())
-    assert log.erase_user("gone17") == {"events": 41, "descriptions": 1}
-    left = b"".join(path.read_bytes() for path in folder.iterdir())
-    assert b"gone17" not in left
-    assert b"text of stays 39" in left
-    found = log.after(0)
-    assert {event.user_id for _, event in found.events} == {"stays"}
-    assert [digest for _, digest in found.erasures] == [log.digest_of("gone17")]
-    assert log.erase_user("gone17") == {"events": 0, "descriptions": 0}
+@pytest.mark.parametrize("seed", range(3))
+def test_erased_users_are_in_no_file(sqlite_log: EventLog, tmp_path: Path, seed: int) -> None:
+    """Pages of SQLite that were split, merged and freed, and its write-ahead log, are searched as bytes."""
+    log, draw = sqlite_log, random.Random(seed)
+    users = [f"<user {n}>" for n in range(40)]
+    for _ in range(30):
+        log.append([
+            Event(user, f"item{draw.randrange(99)}", "search", NOW, query=f"{user} {'words ' * draw.randrange(200)}")
+            for user in draw.choices(users, k=draw.randrange(1, 60))
+        ], key=f"of {draw.choice(users)} {draw.random()}")  # fmt: skip
+        user = draw.choice(users)
+        log.put("user", user, f"I am {user}")
+    gone, stay = users[:8], users[8:]
+
+    def found(names: list[str]) -> set[str]:
+        files = b"".join(path.read_bytes() for path in (tmp_path / "log").iterdir())
+        return {name for name in names if name.encode() in files}
+
+    assert found(users) == set(users)
+    counted = {user: sum(event.user_id == user for _, event in log.after(0).events) for user in gone}
+    for user in gone:
+        erased = log.erase_user(user)
+        assert (erased.events, list(erased.remains)) == (counted[user], [])
+    assert found(users) == set(stay)
 
 
 def test_what_is_erased_counts_no_more_in_either_database(log: EventLog) -> None:
     log.append([view("gone"), view("stays")])
     log.put("user", "gone", "I am gone")
-    assert log.erase_user("gone") == {"events": 1, "descriptions": 1}
+    erased = log.erase_user("gone")
+    assert (erased.events, erased.descriptions) == (1, 1)
     found = log.after(0)
     assert [event.user_id for _, event in found.events] == ["stays"]
     assert (found.descriptions, found.watermark) == ([], 4)
     assert [digest for _, digest in found.erasures] == [log.digest_of("gone")]
+    assert log.erase_user("gone").events == 0
+
+
+def test_a_reader_that_keeps_the_erased_rows_alive_is_reported(
+    sqlite_log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_PATIENCE", 0)
+    log = EventLog.open(f"sqlite:///{tmp_path / 'log' / 'events.db'}")
+    log.append([view("gone")])
+    with closing(sqlite3.connect(tmp_path / "log" / "events.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchall()
+        assert "has the erased rows until somebody writes" in log.erase_user("gone").remains[0]
+    log.close()
