@@ -26,7 +26,7 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest $(EVERYDAY)
 	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py -q
 
-# Tests that start real servers and tools: Redis (redis-server has to be there), feast serve, dbt, notebooks.
+# Tests that start real servers and tools: Redis and PostgreSQL (redis-server and postgresql have to be there), feast serve, dbt, notebooks.
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest -m "service and not slow"
 

@@ -12,6 +12,7 @@ from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
 from recommender.cli.evaluate import evaluate
+from recommender.cli.events import events_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, bundle_app, explain, recommend, train
@@ -24,7 +25,7 @@ _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
     "Recommender": (train, evaluate, recommend, audience, explain, bundle_app),
-    "Service": (serve, keys_app),
+    "Service": (serve, events_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
 from recommender.cli.command import Command, Group
-from recommender.cli.options import BUNDLE, REPO, BundleOption, RepoOption
+from recommender.cli.events import EVENTS, EventsOption
+from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption
 
-EVENTS = "sqlite:///data/events.db"
 KEYS = Path("data/keys.json")
 
 keys_app = typer.Typer(name="keys", cls=Group, no_args_is_help=True, help="Make and revoke API keys of the service.")
@@ -29,9 +29,8 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="The number of processes that answer.")] = 1,
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
-    events: Annotated[
-        str, typer.Option("--events", metavar="URL", help="The event log: sqlite:///FILE or postgresql+psycopg://….")
-    ] = EVENTS,
+    data: DataOption = DATA,
+    events: EventsOption = EVENTS,
     keys: Annotated[
         Path | None,
         typer.Option("--keys", metavar="FILE", help="Ask for API keys, of this file. Default: answer everybody."),
@@ -65,7 +64,7 @@ def serve(
         )
     if keys is not None and not keys.is_file():
         raise ColdStartError(f"{keys} does not exist; `coldstart keys create NAME --file {keys}` writes it")
-    run(Settings(repo, bundle, events, keys, rate, rates), host, port, workers)
+    run(Settings(repo, bundle, data if data.is_dir() else None, events, keys, rate, rates), host, port, workers)
 
 
 @keys_app.command(cls=Command)

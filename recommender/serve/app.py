@@ -196,8 +196,7 @@ def _admin(service: Service) -> APIRouter:
     @router.delete("/users/{user_id}")
     async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:
         """Erase a user; the receipt counts what was removed and says what remains."""
-        receipt = await service.written(service.live.forget_user, user_id)
-        service.texts.forget()
+        receipt = await service.written(service.erase, user_id)
         _audit(request, "delete user")
         return {"removed": dict(receipt.removed), "remains": list(receipt.remains)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from recommender.data.events import EventWeights
 from recommender.model.bundle import read_bundle, read_manifest
 from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
+from recommender.pipeline.forget import erase_from_bundle
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following
 from recommender.serve.events.log import Appended, EventLog, Side
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 # Seconds after which a worker sees what another one has accepted.
 POLL_SECONDS = 1.0
+_REMAINS = (
+    "what was learned from all users together stays until the next `coldstart train` without the user: LightFM's "
+    "numbers of words, attributes and items, item–item weights, popularity, trends, and the profiles of items"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Receipt:
     """What `Live.forget_user` removed.
 
     Attributes:
-        removed: numbers of events, descriptions and of bundles that held the user.
+        removed: the numbers of events, of descriptions and of bundles that held the user.
         remains: sentences on what remains, and until when.
     """
 
@@ -77,6 +83,7 @@ class Live:
         self._bundle, self._log, self._encoder = bundle, log, encoder
         self._weights = weights or EventWeights()
         self._updating = threading.Lock()
+        self._loaded, self._refused = _identity(bundle), None
         self._following, self._bundle_id = self._load()
         self._now = self._published()
         self.problem: str | None = None
@@ -145,10 +152,25 @@ class Live:
         self._put("item", item_id, description, attributes)
 
     def forget_user(self, user_id: str) -> Receipt:
-        """Erase a user from the log, and from what the workers know."""
-        removed = self._log.erase_user(user_id)
-        self.refresh()
-        return Receipt(removed, [])
+        """Erase a user from the log, from the bundle on disk, and from what this worker knows.
+
+        Other workers forget the user when they next look at the log. Whoever erases the user from the feature store
+        and the tables too calls `recommender.serve.erasure.erase_user`.
+
+        Raises:
+            EventLogError: the log cannot be written; nothing was erased.
+        """
+        erased = self._log.erase_user(user_id)
+        self._follow()
+        removed = {"events": erased.events, "descriptions": erased.descriptions, "bundles": 0}
+        remains = [*erased.remains]
+        try:
+            removed["bundles"] = len(erase_from_bundle(self._bundle, [user_id]))
+        except ColdStartError as error:
+            remains.append(f"{error}; the user is erased from that bundle when a worker has loaded it")
+        if removed["bundles"]:
+            remains.append(_REMAINS)
+        return Receipt(removed, remains)
 
     def refresh(self) -> None:
         """Take in what is new in the log, and the bundle if it is another one.
@@ -157,6 +179,17 @@ class Live:
             EventLogError: the log cannot be read.
             BundleError: another bundle is there, and it cannot be read. The one before stays.
         """
+        found = _identity(self._bundle)
+        if found not in (self._loaded, self._refused):
+            try:
+                following, bundle_id = self._load()
+            except ColdStartError:
+                self._refused = found
+                raise
+            with self._updating:
+                following.follow(self._log)
+                self._following, self._bundle_id, self._loaded = following, bundle_id, found
+                self._now = self._published()
         self._follow()
 
     def close(self) -> None:
@@ -205,6 +238,10 @@ class Live:
         moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
         following = Following(fitted, watermark, self._weights, moment, self._encoder)
         following.follow(self._log)
+        if following.erased:
+            # It was trained from data that still had them.
+            with contextlib.suppress(ColdStartError):
+                erase_from_bundle(self._bundle, following.erased)
         return following, str(manifest["sha256"])[:16]
 
     def _poll(self, seconds: float) -> None:
@@ -214,6 +251,15 @@ class Live:
                 self.problem = None
             except ColdStartError as error:  # the state before stays
                 self.problem = str(error)
+
+
+def _identity(bundle: Path) -> tuple[int, int] | None:
+    """What is another one when a bundle was written again."""
+    try:
+        status = (bundle / "manifest.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read(bundle: Path) -> tuple[Fitted, dict[str, Any]]:

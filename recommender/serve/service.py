@@ -14,9 +14,10 @@ from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.events import EventWeights
 from recommender.serve.answers import Answers, Encoded, Moment
+from recommender.serve.erasure import erase_user
 from recommender.serve.events.log import EventLog
 from recommender.serve.keys import KeyFile
-from recommender.serve.live import Live
+from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
 from recommender.serve.metrics import Metrics
 from recommender.serve.problems import ProblemError
@@ -111,6 +112,12 @@ class Service:
     async def written(self, work: Callable[..., T], *arguments: Any) -> T:
         """Wait for the disk beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *arguments)
+
+    def erase(self, user_id: str) -> Receipt:
+        """Erase a user from everything that the service reads and writes."""
+        receipt = erase_user(self.live, self.settings.repo, user_id, data=self.settings.data)
+        self.texts.forget()
+        return receipt
 
     async def said(self, text: str | None, *, private: bool = True) -> Encoded | None:
         """A text of a request, encoded; None if there is none."""

@@ -18,6 +18,7 @@ class Settings:
     Attributes:
         repo: the Feast repository.
         bundle: the trained recommender.
+        data: the folder of the tables, from which users are erased; None if they are not on this machine.
         events: the URL of the event log.
         keys: the file of API keys; None answers everybody.
         rate: requests that one key may make, such as "600/minute".
@@ -26,6 +27,7 @@ class Settings:
 
     repo: Path
     bundle: Path
+    data: Path | None
     events: str
     keys: Path | None = None
     rate: str = "6000/minute"
@@ -39,5 +41,5 @@ class Settings:
     def of_environment(cls) -> Settings:
         """The settings of the process that started this one."""
         given = json.loads(os.environ[VARIABLE])
-        given |= {name: Path(given[name]) for name in ("repo", "bundle", "keys") if given[name] is not None}
+        given |= {name: Path(given[name]) for name in ("repo", "bundle", "data", "keys") if given[name] is not None}
         return cls(**given)

@@ -1,4 +1,4 @@
-"""The small shop, trained, materialised and served."""
+"""Event logs, and the small shop: trained, materialised and served."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from recommender.model.recommender import HybridRecommender
-from recommender.model.weights import PARTS, Weights
-from recommender.pipeline.training import train
-from tests.support.small_shop import LAST, apply
+from recommender.serve.events.log import EventLog
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +21,11 @@ def served_shop(unapplied_shop: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     Every part of a score is as loud as the others, so that nothing that is read can go unnoticed.
     """
+    from recommender.model.recommender import HybridRecommender
+    from recommender.model.weights import PARTS, Weights
+    from recommender.pipeline.training import train
+    from tests.support.small_shop import LAST, apply
+
     shop = tmp_path_factory.mktemp("served") / "shop"
     shutil.copytree(unapplied_shop, shop)
     repo = shop / "feature_repo"
@@ -47,7 +50,41 @@ def start(served_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
         def started(shop: Path = served_shop, **settings: Any) -> TestClient:
             events = f"sqlite:///{tmp_path_factory.mktemp('events') / 'events.db'}"
-            given = {"repo": shop / "feature_repo", "bundle": shop / "data" / "bundle", "events": events} | settings
+            places = {"repo": shop / "feature_repo", "bundle": shop / "data" / "bundle", "data": None}
+            given = places | {"events": events} | settings
             return stack.enter_context(TestClient(create_app(Settings(**given))))
 
         yield started
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an event log that does not exist yet, in SQLite and in PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log' / 'events.db'}"
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> str:
+    import psycopg
+
+    name = f"events_{uuid4().hex}"
+    with psycopg.connect(f"postgresql://{postgresql_server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://{postgresql_server}/{name}"
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[EventLog]:
+    opened = EventLog.open(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_log(tmp_path: Path) -> Iterator[EventLog]:
+    """A log in SQLite: `log.db` in the folder of the test."""
+    opened = EventLog.open(f"sqlite:///{tmp_path / 'log' / 'events.db'}")
+    yield opened
+    opened.close()

@@ -13,6 +13,7 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
+from recommender.model.bundle import BundleError, read_manifest
 from recommender.model.recommender import HybridRecommender
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog
@@ -35,11 +36,6 @@ class Words:
 def bundle(tmp_path: Path) -> Path:
     shared().save(tmp_path / "bundle", about={"trained_until": "2025-12-31T00:00:00+00:00"})
     return tmp_path / "bundle"
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/events.db"
 
 
 @pytest.fixture
@@ -282,6 +278,59 @@ def test_a_forgotten_user_is_unknown_to_every_worker_and_after_a_restart(live: L
     live.accept([did("u03", "i12")])
     assert history(live, "u03") == {"i12": 1.0}
     same(worker(bundle, url, poll=None).model, live.model)
+
+
+def test_the_receipt_counts_what_went_and_says_what_remains(live: Live, bundle: Path) -> None:
+    live.put_user("u03", "lamps please")
+    live.accept([did("u03", "i15"), did("u03", "i16", "view")])
+    receipt = live.forget_user("u03")
+    assert receipt.removed == {"events": 2, "descriptions": 1, "bundles": 1}
+    assert "stays until the next `coldstart train`" in " ".join(receipt.remains)
+    assert live.forget_user("u03").removed == {"events": 0, "descriptions": 0, "bundles": 0}
+
+
+def test_a_forgotten_user_is_in_no_file(live: Live, bundle: Path, tmp_path: Path) -> None:
+    live.accept([did("u03", "i15")])
+    about = read_manifest(bundle)
+    assert any(b"u03" in path.read_bytes() for path in bundle.iterdir())
+    live.forget_user("u03")
+    left = [str(path) for path in tmp_path.rglob("*") if path.is_file() and b"u03" in path.read_bytes()]
+    assert left == []
+    now = read_manifest(bundle)
+    assert (now["users"], now["trained_until"]) == (about["users"] - 1, about["trained_until"])
+    assert set(HybridRecommender.load(bundle).users.ids) == {*shared().users.ids} - {"u03"}
+
+
+def test_who_was_trained_on_is_erased_from_a_bundle_that_came_later(live: Live, bundle: Path) -> None:
+    """Training had read the user before they were erased."""
+    live.forget_user("u03")
+    shared().save(bundle)
+    live.refresh()
+    assert "u03" not in live.model.users.ids
+    assert "u03" not in HybridRecommender.load(bundle).users.ids
+
+
+def test_another_bundle_is_taken_in_with_the_events_that_it_does_not_hold(live: Live, bundle: Path, url: str) -> None:
+    live.accept([did("u03", "i15"), did("u04", "i16")])
+    before = live.bundle_id
+    held = {"log": EventLog.open(url).identity, "watermark": 1}
+    trained(epochs=2).save(bundle, about={"events": held})
+    live.refresh()
+    assert live.bundle_id != before
+    assert (live.pending, live.watermark) == (1, 2)
+    assert "i15" not in history(live, "u03")
+    assert "i16" in history(live, "u04")
+
+
+def test_a_bundle_that_cannot_be_read_is_refused_once_and_the_one_before_serves(live: Live, bundle: Path) -> None:
+    before = live.bundle_id
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"users": 40', '"users": 41'))
+    with pytest.raises(BundleError, match="was altered"):
+        live.refresh()
+    live.refresh()
+    assert live.accept([did("u03", "i15")]).ids
+    assert (live.bundle_id, live.pending) == (before, 1)
 
 
 def test_a_bundle_of_its_own_serves_as_before(live: Live) -> None:

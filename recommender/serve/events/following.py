@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coldstart_udfs.profile import band_label
 from recommender.data.contract import CART_REMOVAL, FAINT, IMPRESSION, RETURN, TAKE_BACK, WISHLIST_REMOVAL
 from recommender.data.entities import Entities, describe
 from recommender.data.event_types import kind_of
@@ -17,6 +21,7 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import MAX_SEARCHES
 from recommender.model.fitted import Fitted
+from recommender.model.lightfm import FeatureSpace
 from recommender.model.revising import described, taken_back, without_users
 from recommender.model.updating import updated
 from recommender.serve.events.event import Event
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
 _REMOVALS = {CART_REMOVAL: "cart", WISHLIST_REMOVAL: "wishlist"}
+_BAND = re.compile(r"(.+?)(?:=2\^-?\d+|<=0)", re.DOTALL)
+# Ids that are read at once.
+_PIECE = 50_000
 Pair = tuple[str, str]
 
 
@@ -69,12 +77,14 @@ class Following:
         fitted: the state now.
         watermark: of the last entry in it.
         pending: number of events after the bundle.
+        erased: ids of users whom the bundle held, and who were erased since.
     """
 
     def __init__(
         self, fitted: Fitted, watermark: int, weights: EventWeights, moment: datetime | None, encoder: Encoder | None
     ) -> None:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
+        self.erased: list[str] = []
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
@@ -82,20 +92,22 @@ class Following:
         self._waiting: defaultdict[str, list[Event]] = defaultdict(list)
         self._own_texts: dict[str, str] = {}
         self._queries: defaultdict[str, list[str]] = defaultdict(list)
+        self._numeric = {"user": _numeric(fitted.user_space), "item": _numeric(fitted.item_space)}
 
     @property
     def bundle(self) -> Fitted:
         """The state in the bundle, without the users who were erased since."""
         return self._bundle
 
-    def follow(self, log: EventLog) -> bool:
-        """Take in all that is new in the log; whether anything was."""
+    def follow(self, log: EventLog, until: int | None = None) -> bool:
+        """Take in all that is new in the log, up to an id if it is given; whether anything was."""
         began = self.watermark
         while True:
-            changes = log.after(self.watermark)
+            left = _PIECE if until is None else min(until - self.watermark, _PIECE)
+            changes = log.after(self.watermark, limit=left)
             if changes.watermark > self.watermark:
                 self._apply(changes, log)
-            if changes.watermark >= changes.last:
+            if changes.watermark >= (changes.last if until is None else min(until, changes.last)):
                 return self.watermark > began
 
     def _apply(self, changes: Changes, log: EventLog) -> None:
@@ -121,6 +133,7 @@ class Following:
         ]  # fmt: skip
         if reductions:
             self._reduce(reductions)
+        self.erased += [name for name in gone if self._bundle.users.row(name) >= 0]
         self.fitted, self._bundle = without_users(self.fitted, gone), without_users(self._bundle, gone)
         self.pending -= sum(self._events_of.pop(name, 0) for name in gone)
         for name in gone:
@@ -162,19 +175,21 @@ class Following:
         if not texts:
             return
         known, ids = self.fitted.users if side == "user" else self.fitted.items, list(texts)
-        rows = known.rows(ids)
+        rows, descriptions = known.rows(ids), list(texts.values())
+        numeric = self._numeric[side]
         attributes = [
-            list(put[name].attributes) if put[name] is not None and put[name].attributes is not None
+            [_banded(label, numeric) for label in put[name].attributes]
+            if put[name] is not None and put[name].attributes is not None
             else known.take(rows[[place]]).attributes[0] if rows[place] >= 0 else []
             for place, name in enumerate(ids)
         ]  # fmt: skip
         if self._encoder is not None:
-            told = describe(self._encoder, ids, list(texts.values()), attributes)
+            told = describe(self._encoder, ids, descriptions, attributes)
         else:
             width = known.embeddings.shape[1]
             vectors = np.where((rows >= 0)[:, None], known.embeddings.take(np.maximum(rows, 0)), 0).astype(np.float32)
             zeros = np.zeros((len(ids), width), np.float32)
-            told = Entities(ids, list(texts.values()), attributes, vectors, zeros, np.zeros(len(ids)), known.fingerprint)
+            told = Entities(ids, descriptions, attributes, vectors, zeros, np.zeros(len(ids)), known.fingerprint)
         self.fitted = described(self.fitted, side, told)
 
     def _count(self, events: Iterable[Event]) -> None:
@@ -209,11 +224,13 @@ class Following:
 
     def _back(self, pair: Pair, kind: str) -> list[_Reduction]:
         """What a return or a removal takes back; see `recommender.data.take_back`."""
+        if kind in _REMOVALS:
+            # A purchase, returned or not, keeps what led to it.
+            after = list(takewhile(lambda one: one.faint, reversed(self._pairs[pair])))
+            there = [one for one in after if kind_of(one.kind) == _REMOVALS[kind] and not one.back]
+            return self._taken(pair, there[:1])
         there = [one for one in self._pairs[pair] if not one.back]
         purchases = [one for one in there if not one.faint]
-        if kind in _REMOVALS:
-            after = there[there.index(purchases[-1]) + 1 :] if purchases else there
-            return self._taken(pair, [one for one in after if kind_of(one.kind) == _REMOVALS[kind]][-1:])
         in_bundle = 0.0 if pair in self._bundle_back else self._in_bundle(pair)
         if len(purchases) > 1 or (purchases and in_bundle):
             return self._taken(pair, purchases[-1:])
@@ -242,7 +259,7 @@ class Following:
             users, items,
             np.array([places[0][event.user_id] for event, _ in added], np.int64),
             np.array([places[1][str(event.item_id)] for event, _ in added], np.int64),
-            np.array([event.event_timestamp.astimezone(UTC).replace(tzinfo=None) for event, _ in added], "datetime64[us]"),
+            np.array([event.event_timestamp.replace(tzinfo=None) for event, _ in added], "datetime64[us]"),
             np.array([weight or 1 for _, weight in added], np.float32),
         )  # fmt: skip
         width, fingerprint = self.fitted.items.embeddings.shape[1], self.fitted.items.fingerprint
@@ -258,3 +275,34 @@ class Following:
             np.array([one.weight for one in reductions], np.float32),
             np.array([one.events for one in reductions], np.int64),
         )
+
+
+def following(
+    fitted: Fitted, manifest: Mapping[str, Any], log: EventLog, weights: EventWeights | None = None,
+    encoder: Encoder | None = None,
+) -> Following:
+    """A bundle, of which the manifest says what it holds of the log."""
+    held = manifest.get("events") or {}
+    watermark = int(held.get("watermark", 0)) if held.get("log") == log.identity else 0
+    until = manifest.get("trained_until")
+    moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
+    return Following(fitted, watermark, weights or EventWeights(), moment, encoder)
+
+
+def _numeric(space: FeatureSpace) -> set[str]:
+    """The columns whose numbers are bands."""
+    return {found[1] for label in space.vocabulary.attributes if (found := _BAND.fullmatch(label))}
+
+
+def _banded(label: str, numeric: set[str]) -> str:
+    """A label as training has it: a number of a column of numbers becomes its band.
+
+    >>> _banded("price=3.5", {"price"}), _banded("price=2^1", {"price"}), _banded("size=3.5", {"price"})
+    ('price=2^1', 'price=2^1', 'size=3.5')
+    """
+    column, _, value = label.partition("=")
+    try:
+        number = float(value) if column in numeric else math.nan
+    except ValueError:  # it is a band already
+        return label
+    return band_label(column, number) if math.isfinite(number) else label

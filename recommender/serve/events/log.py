@@ -7,12 +7,12 @@ import hmac
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from coldstart_udfs.errors import ColdStartError
@@ -81,6 +81,15 @@ class Changes:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What `EventLog.erase_user` has erased, and sentences on where its bytes remain, and until when."""
+
+    events: int
+    descriptions: int
+    remains: Sequence[str]
+
+
 @dataclass(slots=True)
 class _Work:
     """A write that waits for its commit."""
@@ -137,7 +146,9 @@ class EventLog:
 
         Raises:
             IdempotencyError: the key came with other events before; nothing was written.
-            ColdStartError: an event is in the future, or the database cannot be written; nothing was written.
+            ColdStartError: an event is in the future; nothing was written.
+            EventLogError: the database cannot be written. If it was lost during the commit, the events may be in it:
+                send them again with the same key.
         """
         latest = max((event.event_timestamp for event in events), default=_EPOCH)
         if latest > datetime.now(UTC) + _AHEAD:
@@ -209,34 +220,52 @@ class EventLog:
             [(row.id, bytes(row.digest)) for row in rows["erasures"]], end, last,
         )  # fmt: skip
 
-    def erase_user(self, user_id: str) -> dict[str, int]:
+    def erase_user(self, user_id: str, *, dry_run: bool = False) -> Erased:
         """Erase what a user did, searched for and said of themselves; later events of the same id count again.
 
-        SQLite overwrites the rows and empties its write-ahead log. PostgreSQL frees the rows at its next VACUUM, and
-        keeps them in its own write-ahead log as long as it is configured to.
+        Args:
+            user_id: the user.
+            dry_run: only count.
 
         Returns:
-            The number of events and descriptions that were erased.
+            The number of events and descriptions that were erased, and what their bytes are still in.
 
         Raises:
             EventLogError: the database cannot be written; nothing was erased.
         """
-        of_user = schema.descriptions.c.entity == "user", schema.descriptions.c.entity_id == user_id
+        of_user = {
+            schema.events: schema.events.c.user_id == user_id,
+            schema.descriptions: and_(
+                schema.descriptions.c.entity == "user", schema.descriptions.c.entity_id == user_id
+            ),
+        }  # fmt: skip
+        if dry_run:
+            with self._reading() as connection:
+                counts = [
+                    connection.execute(select(func.count()).select_from(table).where(of_user[table])).scalar_one()
+                    for table in of_user
+                ]
+            return Erased(*counts, [])
 
-        def write(connection: Connection) -> dict[str, int]:
+        def write(connection: Connection) -> tuple[int, int]:
             number = self._last(connection) + 1
-            counts = {
-                "events": connection.execute(delete(schema.events).where(schema.events.c.user_id == user_id)).rowcount,
-                "descriptions": connection.execute(delete(schema.descriptions).where(*of_user)).rowcount,
-            }
+            events, descriptions = (
+                connection.execute(delete(table).where(those)).rowcount for table, those in of_user.items()
+            )
             connection.execute(insert(schema.erasures), {"id": number, "digest": self.digest_of(user_id)})
             self._advance(connection, number)
-            return counts
+            return events, descriptions
 
-        counts: dict[str, int] = self._write(write)
-        if self._sqlite:
-            self._rewrite()
-        return counts
+        events, descriptions = self._write(write)
+        if not self._sqlite:
+            remains = ["PostgreSQL keeps erased rows until its next VACUUM, and in its write-ahead log, replicas and "
+                       "backups for as long as they are kept"]  # fmt: skip
+        elif self._empty_wal():
+            remains = []
+        else:
+            remains = ["another process reads the event log, so its file events.db-wal has the erased rows until "
+                       "somebody writes"]  # fmt: skip
+        return Erased(events, descriptions, remains)
 
     def digest_of(self, user_id: str) -> bytes:
         """What `Changes.erasures` calls a user."""
@@ -297,7 +326,10 @@ class EventLog:
         except BaseException as error:
             failed = error
             if isinstance(error, SQLAlchemyError):
-                failed = EventLogError(f"the event log cannot be written: {_reason(error)}; nothing was written")
+                failed = EventLogError(
+                    f"the event log cannot be written: {_reason(error)}; send the same again, with the same "
+                    "idempotency key, when its database is up and has room"
+                )
             for work in works:
                 work.error = work.error or failed
             if not isinstance(error, SQLAlchemyError):
@@ -316,11 +348,11 @@ class EventLog:
         except SQLAlchemyError as error:
             raise EventLogError(f"the event log cannot be read: {_reason(error)}; is its database up?") from None
 
-    def _rewrite(self) -> None:
-        """Write SQLite's file again without free pages, and empty its write-ahead log."""
-        with self._committing, closing(self._engine.raw_connection()) as connection:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def _empty_wal(self) -> bool:
+        """Empty SQLite's write-ahead log, which has pages as they were; whether no reader prevented it."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
 
 
 def _row(number: int, event: Event) -> dict[str, Any]:

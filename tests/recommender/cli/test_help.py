@@ -40,7 +40,7 @@ def test_the_commands_stand_in_five_panels() -> None:
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
         "Shop": ["init", "ingest", "weigh", "profiles", "put"],
         "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundle"],
-        "Service": ["serve", "keys"],
+        "Service": ["serve", "events", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
 

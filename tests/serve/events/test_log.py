@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -16,6 +18,7 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.serve.events import schema
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog, IdempotencyError
+from tests.support.event_writer import WRITER
 
 NOW = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -133,65 +136,10 @@ def test_many_processes_open_a_new_log_at_once(url: str) -> None:
     assert [process.returncode for process in started] == [0] * 4
 
 
-# What follows is of SQLite alone.
-
-
-def test_commits_of_sqlite_are_synchronous_on_the_connections_that_write(log: EventLog) -> None:
-    with log._engine.connect() as connection:
-        pragmas = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("journal_mode", "synchronous", "secure_delete")
-        }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}  # 2 is FULL
-
-
-_WRITER = """
-import sys, threading
-from datetime import UTC, datetime
-from recommender.serve.events.event import Event
-from recommender.serve.events.log import EventLog
-
-log, printing = EventLog.open(sys.argv[1]), threading.Lock()
-
-def write(thread):
-    for n in range(int(sys.argv[2])):
-        key = f"{sys.argv[3]}-{thread}-{n}"
-        ids = log.append([Event(key, "i", "view", datetime.now(UTC)), Event(key, "j", "view", datetime.now(UTC))], key).ids
-        with printing:
-            print(key, *ids, flush=True)
-
-threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-"""
-
-
-def test_every_commit_reaches_the_disk_and_threads_share_it(url: str, tmp_path: Path) -> None:
-    """Counted by the calls of the operating system, since the end of a process proves nothing of a power cut."""
-    import shutil
-
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
-    EventLog.open(url).close()
-    trace = tmp_path / "trace"
-
-    def syncs(times: int) -> int:
-        command = ["strace", "-f", "-o", str(trace), "-e", "trace=fsync,fdatasync", sys.executable, "-c", _WRITER, url]
-        done = subprocess.run([*command, str(times), f"run{times}"], capture_output=True, text=True, check=False)
-        if "PTRACE" in done.stderr:
-            pytest.skip("strace may not trace here")
-        assert done.stdout.count("\n") == 4 * times, done.stderr
-        return trace.read_text().count("sync(")
-
-    idle = syncs(0)
-    # Four threads append 20 times each: each append needs a commit that it may share with at most three others.
-    assert 20 <= syncs(20) - idle <= 80 + 10
-
-
 def killed_while_writing(url: str, name: str, after: int) -> list[str]:
     """The lines of a writer that was killed after it had acknowledged so many batches."""
     writer = subprocess.Popen(
-        [sys.executable, "-c", _WRITER, url, "100000", name], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, url, "100000", name], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     lines = [writer.stdout.readline() for _ in range(after)]
@@ -225,26 +173,87 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_counts_nothing_t
     assert {len(ids) for ids in stored.values()} == {2}  # whole batches, once
 
 
-def test_an_erased_user_is_in_no_file(log: EventLog, url: str) -> None:
-    folder = Path(url.removeprefix("sqlite:///")).parent
-    for n in range(40):
-        log.append([Event(name, f"item{n}", "search", NOW, query=f"text of {name} {n}") for name in ("gone17", "stays")])
-    log.put("user", "gone17", "text of gone17 alone")
-    log.append([view("gone17")], key="key of gone17")
-    assert b"gone17" in b"".join(path.read_bytes() for path in folder.iterdir())
-    assert log.erase_user("gone17") == {"events": 41, "descriptions": 1}
-    left = b"".join(path.read_bytes() for path in folder.iterdir())
-    assert b"gone17" not in left
-    assert b"text of stays 39" in left
+# What follows is of SQLite alone.
+
+
+def test_commits_of_sqlite_are_synchronous_on_the_connections_that_write(sqlite_log: EventLog) -> None:
+    with sqlite_log._engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "secure_delete")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}  # 2 is FULL
+
+
+def test_every_commit_reaches_the_disk_and_threads_share_it(tmp_path: Path) -> None:
+    """Counted by the calls of the operating system, since the end of a process proves nothing of a power cut."""
+    import shutil
+
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    url = f"sqlite:///{tmp_path}/events.db"
+    EventLog.open(url).close()
+    trace = tmp_path / "trace"
+
+    def syncs(times: int) -> int:
+        command = ["strace", "-f", "-o", str(trace), "-e", "trace=fsync,fdatasync", sys.executable, "-c", WRITER, url]
+        done = subprocess.run([*command, str(times), f"run{times}"], capture_output=True, text=True, check=False)
+        if "PTRACE" in done.stderr:
+            pytest.skip("strace may not trace here")
+        assert done.stdout.count("\n") == 4 * times, done.stderr
+        return trace.read_text().count("sync(")
+
+    idle = syncs(0)
+    # Four threads append 20 times each: each append needs a commit that it may share with at most three others.
+    assert 20 <= syncs(20) - idle <= 80 + 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_erased_users_are_in_no_file(sqlite_log: EventLog, tmp_path: Path, seed: int) -> None:
+    """Pages of SQLite that were split, merged and freed, and its write-ahead log, are searched as bytes."""
+    log, draw = sqlite_log, random.Random(seed)
+    users = [f"<user {n}>" for n in range(40)]
+    for _ in range(30):
+        log.append([
+            Event(user, f"item{draw.randrange(99)}", "search", NOW, query=f"{user} {'words ' * draw.randrange(200)}")
+            for user in draw.choices(users, k=draw.randrange(1, 60))
+        ], key=f"of {draw.choice(users)} {draw.random()}")  # fmt: skip
+        user = draw.choice(users)
+        log.put("user", user, f"I am {user}")
+    gone, stay = users[:8], users[8:]
+
+    def found(names: list[str]) -> set[str]:
+        files = b"".join(path.read_bytes() for path in (tmp_path / "log").iterdir())
+        return {name for name in names if name.encode() in files}
+
+    assert found(users) == set(users)
+    counted = {user: sum(event.user_id == user for _, event in log.after(0).events) for user in gone}
+    for user in gone:
+        erased = log.erase_user(user)
+        assert (erased.events, list(erased.remains)) == (counted[user], [])
+    assert found(users) == set(stay)
+
+
+def test_what_is_erased_counts_no_more_in_either_database(log: EventLog) -> None:
+    log.append([view("gone"), view("stays")])
+    log.put("user", "gone", "I am gone")
+    erased = log.erase_user("gone")
+    assert (erased.events, erased.descriptions) == (1, 1)
     found = log.after(0)
-    assert {event.user_id for _, event in found.events} == {"stays"}
-    assert [digest for _, digest in found.erasures] == [log.digest_of("gone17")]
-    assert log.erase_user("gone17") == {"events": 0, "descriptions": 0}
+    assert [event.user_id for _, event in found.events] == ["stays"]
+    assert (found.descriptions, found.watermark) == ([], 4)
+    assert [digest for _, digest in found.erasures] == [log.digest_of("gone")]
+    assert log.erase_user("gone").events == 0
 
 
-def test_an_older_process_may_read_while_a_user_is_erased(log: EventLog, url: str) -> None:
-    log.append([view("gone17"), view("stays")])
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as reader:
-        reader.execute("SELECT * FROM events").fetchone()
-    reader.close()
-    assert log.erase_user("gone17")["events"] == 1
+def test_a_reader_that_keeps_the_erased_rows_alive_is_reported(
+    sqlite_log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_PATIENCE", 0)
+    log = EventLog.open(f"sqlite:///{tmp_path / 'log' / 'events.db'}")
+    log.append([view("gone")])
+    with closing(sqlite3.connect(tmp_path / "log" / "events.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchall()
+        assert "has the erased rows until somebody writes" in log.erase_user("gone").remains[0]
+    log.close()
