@@ -280,9 +280,12 @@ class Fitted:
         """(g,), the mean of each row of `attribute_popularity` over the warm items."""
         return np.asarray(self.attribute_popularity.lifts[:, self.warm_rows].mean(axis=1))
 
-    @derived("history", "items", "item_space", "factors", "maps", "trends")
-    def parts_of_all_users(self) -> dict[str, NDArray[np.float32]]:
-        """(1, items) each, read only: parts of scores that are the same for all users; `scoring` fills it."""
+    @derived(
+        "history", "items", "item_space", "factors", "maps", "trends", "item_metric", "predicted_profiles",
+        "attribute_popularity",
+    )
+    def shared_parts(self) -> dict[tuple[str, ...], NDArray[Any]]:
+        """(1, items) each, read only: parts of scores that are the same for many users; `scoring` fills it."""
         return {}
 
     @derived("history", "items", "item_space", "factors", "maps")

@@ -23,11 +23,11 @@ from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide, LatentMoments
+from recommender.model.rows import added_up, is_one
 from recommender.model.weights import OF_WARM_ITEMS
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 
-_LITTLE = 256
 # Scores of one block of users and all items, at most: 4 MB of float32, which a cache holds a few times over.
 _BLOCK = 1_000_000
 # A deviation below this share of the lengths of the two vectors behind a score is rounding.
@@ -37,8 +37,10 @@ _FURTHEST = np.float32(8)
 # Up to here, parts that are logarithms are not bent.
 _STRAIGHT = np.float32(3)
 _LOGARITHMS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "newness")
-# The parts that are the same for all users, and the windows of `Fitted.trend_of`.
-_OF_ALL_USERS = _LOGARITHMS
+# The parts that are the same for all users with the same attributes and without words.
+_OF_ATTRIBUTES = ("predicted_profile", "attribute_popularity")
+_MOST_SHARED = 512
+# The windows of `Fitted.trend_of`.
 _TRENDS = {"popularity_7d": 0, "popularity_30d": 1, "popularity_90d": 2}
 
 
@@ -92,7 +94,7 @@ class UserSide:
     def expected(self) -> Vectors:
         """(n, b + 1), history·B of the items that B knows, then a column of zeros."""
         fitted, history = self.fitted, self.history
-        if _is_one(history):
+        if is_one(history):
             columns = fitted.partner_columns(history.indices)
             return np.asarray(history.data[columns >= 0] @ fitted.partners[columns[columns >= 0]])[None]
         return np.asarray(history[:, np.flatnonzero(fitted.in_item_item)] @ fitted.partners)
@@ -123,7 +125,7 @@ class UserSide:
         else:
             # What each item in a history adds is the same for all users: less to add up than A to multiply by.
             found = self.entities.profiles @ fitted.item_metric[: self.described.dense.shape[1]]
-            found += _added_up(self.history, fitted.text_directions)
+            found += added_up(self.history, fitted.text_directions)
         return found + self.text_direction if self.described.any() else found
 
     @cached_property
@@ -131,10 +133,10 @@ class UserSide:
         """(n, w), (history·B·X)ᵀ A."""
         fitted = self.fitted
         if len(fitted.items) == fitted.item_item.shape[0] <= MOST_ITEMS:
-            return _added_up(self.history, fitted.neighbour_directions)
+            return added_up(self.history, fitted.neighbour_directions)
         history = self.history[:, : fitted.item_item.shape[0]]
         if len(fitted.items) <= MOST_ITEMS:
-            return _added_up(history, fitted.neighbour_directions)
+            return added_up(history, fitted.neighbour_directions)
         features = fitted.all_items.features.take(np.arange(fitted.item_item.shape[0]))
         return np.asarray(features.summed(sp.csr_matrix(history @ fitted.item_item)) @ fitted.item_metric)
 
@@ -209,17 +211,25 @@ class Block:
     def standard(self, part: str, items: ItemSide) -> Scores:
         """(n, m), or (1, m): a part in deviations from its mean, bent."""
         fitted = self.users.fitted
-        if items is fitted.all_items and part in fitted.parts_of_all_users:
-            return fitted.parts_of_all_users[part]
+        key = self._shared(part) if items is fitted.all_items else None
+        if key is not None and key in fitted.shared_parts:
+            return fitted.shared_parts[key]
         scores = self.centred(part, items)
         if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
             self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
         scores /= self.scale(part)
         bent = _bent(scores, part)
-        if items is fitted.all_items and part in _OF_ALL_USERS:
+        if key is not None and len(fitted.shared_parts) < _MOST_SHARED:
             bent.flags.writeable = False
-            fitted.parts_of_all_users[part] = bent
+            fitted.shared_parts[key] = bent
         return bent
+
+    def _shared(self, part: str) -> tuple[str, ...] | None:
+        """What is the same for all whose part is the same; None if it is of these users alone."""
+        users = self.users.entities
+        if part in _OF_ATTRIBUTES and len(users) == 1 and not users.embeddings.any():
+            return part, *users.attributes[0]
+        return (part,) if part in _LOGARITHMS else None
 
     def total(self, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
@@ -231,8 +241,8 @@ class Block:
             scores = self.standard(part, items)
             warm = weights.of(part, n)[:, None]
             factor = np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm
-            own = scores.shape == total.shape and scores.flags.writeable
-            weighed = np.multiply(scores, factor, out=scores if own else None)
+            own = scores if scores.shape == total.shape and scores.flags.writeable else None
+            weighed = np.multiply(scores, factor, out=own)
             total += weighed
             if len(n) == 1 and items is self.users.fitted.all_items:
                 self._weighed[part] = weighed
@@ -264,7 +274,7 @@ class Block:
             group = GROUPS[part]
             if group is None or (part == "text" and not side.described.any()):
                 continue
-            if items is fitted.all_items and part in self._weighed and part not in ("lightfm", "text"):
+            if part in self._weighed and items is fitted.all_items and part not in ("lightfm", "text"):
                 found[group] += self._weighed[part][0, columns]
                 continue
             centred = self._paired(part, items, users, columns)
@@ -361,16 +371,6 @@ def _bent(scores: Scores, part: str) -> Scores:
     return np.copysign(size, scores, out=scores)
 
 
-def _is_one(history: sp.csr_matrix) -> bool:
-    """Whether it is of one user who did little: for them scipy takes longer to look at a product than to compute it."""
-    return bool(history.shape[0] == 1 and history.nnz <= _LITTLE)
-
-
-def _added_up(history: sp.csr_matrix, rows: Vectors) -> Vectors:
-    """(n, w), history·rows."""
-    return (history.data @ rows[history.indices])[None] if _is_one(history) else np.asarray(history @ rows)
-
-
 def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:
     """Users in blocks whose scores with all items are small enough to hold: where each begins, and the block."""
     size = max(_BLOCK // max(len(fitted.items), fitted.item_metric.shape[0]), 1)
@@ -378,9 +378,7 @@ def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:
         yield start, Block.of(fitted, users.take(np.arange(start, min(start + size, len(users)))))
 
 
-def standard_parts(
-    fitted: Fitted, users: Entities, parts: Sequence[str], columns: NDArray[np.int64]
-) -> list[Scores]:
+def standard_parts(fitted: Fitted, users: Entities, parts: Sequence[str], columns: NDArray[np.int64]) -> list[Scores]:
     """Parts of the scores of n users with some known items, bent: (n, items) each, or (1, items)."""
     block, items = Block.of(fitted, users), fitted.all_items
     if len(columns) < len(items):

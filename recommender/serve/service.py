@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -137,6 +138,7 @@ class Service:
         self.texts = Texts(encoder, self.metrics)
         self.texts.warm_up()
         log.info("loading", what="online store", repo=str(settings.repo))
+        _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights)
         self._measure()
@@ -172,3 +174,14 @@ class Service:
         self._scoring.shutdown()
         self._heavy.shutdown()
         self._writing.shutdown(wait=False)
+
+
+def _import_feast() -> None:
+    """Import Feast without torch, which it takes if it is there and which costs 180 MB: nobody calls what needs it."""
+    if "feast" in sys.modules or "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import feast  # noqa: F401
+    finally:
+        del sys.modules["torch"]
