@@ -74,7 +74,7 @@ def page() -> str:
         "is named:",
         table(("event type", "weight"), [(f"`{name}`", f"{weight:g}") for name, weight in EVENT_WEIGHTS.items()]),
         "## Bundle manifest",
-        "`manifest.json` in the folder of a bundle. `coldstart bundle inspect` shows it. A bundle is one file of "
+        "`manifest.json` in the folder of a bundle. `coldstart bundles inspect` shows it. A bundle is one file of "
         "arrays and this file; loading it runs no code from it.",
         table(("field", "type", "meaning"), [(f"`{name}`", *row) for name, row in _MANIFEST.items()]),
         "### Parameters",

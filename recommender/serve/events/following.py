@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _REMOVALS = {CART_REMOVAL: "cart", WISHLIST_REMOVAL: "wishlist"}
 _BAND = re.compile(r"(.+?)(?:=2\^-?\d+|<=0)", re.DOTALL)
+# Ids that are read at once.
+_PIECE = 50_000
 Pair = tuple[str, str]
 
 
@@ -97,14 +99,15 @@ class Following:
         """The state in the bundle, without the users who were erased since."""
         return self._bundle
 
-    def follow(self, log: EventLog) -> bool:
-        """Take in all that is new in the log; whether anything was."""
+    def follow(self, log: EventLog, until: int | None = None) -> bool:
+        """Take in all that is new in the log, up to an id if it is given; whether anything was."""
         began = self.watermark
         while True:
-            changes = log.after(self.watermark)
+            left = _PIECE if until is None else min(until - self.watermark, _PIECE)
+            changes = log.after(self.watermark, limit=left)
             if changes.watermark > self.watermark:
                 self._apply(changes, log)
-            if changes.watermark >= changes.last:
+            if changes.watermark >= (changes.last if until is None else min(until, changes.last)):
                 return self.watermark > began
 
     def _apply(self, changes: Changes, log: EventLog) -> None:
@@ -272,6 +275,18 @@ class Following:
             np.array([one.weight for one in reductions], np.float32),
             np.array([one.events for one in reductions], np.int64),
         )
+
+
+def following(
+    fitted: Fitted, manifest: Mapping[str, Any], log: EventLog, weights: EventWeights | None = None,
+    encoder: Encoder | None = None,
+) -> Following:
+    """A bundle, of which the manifest says what it holds of the log."""
+    held = manifest.get("events") or {}
+    watermark = int(held.get("watermark", 0)) if held.get("log") == log.identity else 0
+    until = manifest.get("trained_until")
+    moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
+    return Following(fitted, watermark, weights or EventWeights(), moment, encoder)
 
 
 def _numeric(space: FeatureSpace) -> set[str]:

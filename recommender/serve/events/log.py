@@ -135,6 +135,11 @@ class EventLog:
             raise EventLogError(f"the event log cannot be opened: {_reason(error)}; see that the database is there "
                                 "and may be written") from None  # fmt: skip
 
+    @property
+    def last(self) -> int:
+        """The id of the last entry; 0 for an empty log."""
+        return self.after(0, limit=0).last
+
     def append(self, events: Sequence[Event], key: str | None = None) -> Appended:
         """Write events, all or none. They are durable when this returns.
 
@@ -241,11 +246,11 @@ class EventLog:
         }  # fmt: skip
         if dry_run:
             with self._reading() as connection:
-                counts = [
-                    connection.execute(select(func.count()).select_from(table).where(of_user[table])).scalar_one()
-                    for table in of_user
-                ]
-            return Erased(*counts, [])
+                events, descriptions = (
+                    connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
+                    for table, those in of_user.items()
+                )
+            return Erased(events, descriptions, [])
 
         def write(connection: Connection) -> tuple[int, int]:
             number = self._last(connection) + 1
