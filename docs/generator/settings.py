@@ -17,6 +17,7 @@ from .markdown import attributes, fence, table
 _MANIFEST = {
     "format": ("integer", "version of the bundle's layout; another one is refused"),
     "arrays": ("text", "name of the file with the arrays, in the same folder"),
+    "id": ("text", "what the bundle is called; it stays when a user is erased from the arrays"),
     "sha256": ("text", "sha256 of that file, checked on loading"),
     "bytes": ("integer", "size of that file"),
     "embedding_fingerprint": ("text", "fingerprint of the encoder that made embeddings and profiles"),
@@ -31,6 +32,9 @@ _MANIFEST = {
     "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them. `null`: the "
                "interactions have no time, and those that validated were drawn by chance"),
     "held_out": ("integer", "interactions that validated the parameters"),
+    "events": (
+        "object", "`log` and `watermark`: the entries of an event log that the tables held; absent if they held none"
+    ),
     "data_sha256": ("text", "sha256 of the tables that the model was trained on"),
     "metrics": ("object", "`validation`: `ndcg@20` and the number of held-out `rankings`"),
     "manifest_sha256": ("text", "sha256 of the rest of the manifest, checked on loading"),

@@ -39,7 +39,7 @@ def export(
 
     Examples:
         coldstart events export data/exported
-        coldstart events export data/exported --events postgresql+psycopg://shop@localhost/events
+        coldstart events export out --events postgresql+psycopg://db/events
     """
     from contextlib import closing
 
@@ -61,7 +61,7 @@ def learn(
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
 ) -> None:
-    """Train on raw files and event log, and serve the result unless it is worse.
+    """Train on files and events; serve the result unless it is worse.
 
     The newest fifth of the events that the serving bundle does not hold is held back, and both are compared on it. The
     candidate is promoted unless its NDCG@20 is worse. What was tried is not tried again, so the command may run on a
@@ -69,7 +69,7 @@ def learn(
 
     Examples:
         coldstart learn raw
-        coldstart learn raw --events postgresql+psycopg://shop@localhost/events
+        coldstart learn raw --events postgresql+psycopg://db/events
     """
     from contextlib import closing
 
