@@ -184,14 +184,11 @@ class Live:
         found = _identity(self._bundle)
         if found not in (self._loaded, self._refused):
             try:
-                state, name = self._load()
+                self._reload()
             except ColdStartError:
                 self._refused = found
                 raise
-            with self._updating:
-                state.follow(self._log)
-                self._following, self._bundle_id, self._loaded = state, name, found
-                self._now = self._published()
+            self._loaded = found
         self._follow()
 
     def close(self) -> None:
@@ -238,6 +235,15 @@ class Live:
             with contextlib.suppress(ColdStartError):
                 erase_from_bundle(self._bundle, state.erased)
         return state, bundle_id(manifest)
+
+    def _reload(self) -> None:
+        if bundle_id(read_manifest(self._bundle)) == self._bundle_id:
+            return  # users were erased from it, whom the state has forgotten
+        state, name = self._load()
+        with self._updating:
+            state.follow(self._log)
+            self._following, self._bundle_id = state, name
+            self._now = self._published()
 
     def _poll(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):

@@ -19,7 +19,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.text.redaction import redact
 from recommender.serve.events import schema
-from recommender.serve.events.event import Event
+from recommender.serve.events.event import Event, check_text
 
 Side = Literal["user", "item"]
 
@@ -179,10 +179,12 @@ class EventLog:
             The id of the entry.
 
         Raises:
-            ColdStartError: the id is blank, or the database cannot be written.
+            ColdStartError: the id is blank, a text cannot be stored, or the database cannot be written.
         """
         if not has_text(entity_id):
             raise ColdStartError(f"{entity_id!r} is no id of a {side}: ids are not blank")
+        for text in (entity_id, description, *(attributes or ())):
+            check_text(f"what describes the {side}", text)
         row = {
             "entity": side, "entity_id": entity_id,
             "description": redact(description) if side == "user" else description,
