@@ -1,4 +1,4 @@
-"""Commands of the service's event log: `coldstart events …`."""
+"""Commands that use the service's event log: `coldstart events …` and `coldstart learn`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from coldstart_udfs.console import console, progress
 from recommender.cli.command import Command, Group
+from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption
 
 EVENTS = "sqlite:///data/events.db"
 
@@ -38,7 +39,7 @@ def export(
 
     Examples:
         coldstart events export data/exported
-        coldstart events export data/exported --events postgresql+psycopg://shop@localhost/events
+        coldstart events export out --events postgresql+psycopg://db/events
     """
     from contextlib import closing
 
@@ -50,4 +51,41 @@ def export(
     console.print(
         f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions → {folder}; next: coldstart "
         f"ingest RAW --export {folder}", markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def learn(
+    raw: Annotated[Path, typer.Argument(metavar="FOLDER", help="The raw files, as for `coldstart ingest`.")],
+    events: EventsOption = EVENTS,
+    data: DataOption = DATA,
+    repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+) -> None:
+    """Train on files and events; serve the result unless it is worse.
+
+    The newest fifth of the events that the serving bundle does not hold is held back, and both are compared on it. The
+    candidate is promoted unless its NDCG@20 is worse. What was tried is not tried again, so the command may run on a
+    schedule. The exit status is 1 if the candidate was refused.
+
+    Examples:
+        coldstart learn raw
+        coldstart learn raw --events postgresql+psycopg://db/events
+    """
+    from contextlib import closing
+
+    from recommender.serve.events.log import EventLog
+    from recommender.serve.learning import learn as run
+
+    with closing(EventLog.open(events)) as log, progress() as report:
+        done = run(log, raw, data, repo, bundle, data / "exported", report=report)
+    if done is None:
+        console.print("the event log has nothing that was not tried yet")
+        return
+    entry = done.entry
+    console.print(f"{entry.bundle} {entry.step}: {entry.why}", markup=False, soft_wrap=True)
+    if entry.step != "promoted":
+        raise typer.Exit(1)
+    console.print(
+        f"next: feast -c {repo} apply, and feast -c {repo} materialize 2010-01-01T00:00:00 $(date -u +%FT%T)",
+        markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -113,7 +113,6 @@ def forget(
     Examples:
         coldstart forget --user-id 17850 --dry-run
         coldstart forget --item-id 22430 --no-tables
-        coldstart forget --user-id 17850 --events sqlite:///data/events.db
     """
     entity, name = one_entity(user_id, item_id)
     from coldstart_udfs.feast.operations.forget import Removed

@@ -101,7 +101,6 @@ def ingest(
     encoder does not know the language of more than a tenth of the descriptions.
 
     Examples:
-        coldstart ingest raw
         coldstart ingest raw --dry-run --encoding latin-1
         coldstart ingest raw --export data/exported
     """

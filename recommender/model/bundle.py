@@ -91,6 +91,7 @@ def _write(fitted: Fitted, path: Path, arrays: Arrays, about: dict[str, Any]) ->
             "sha256": digest,
             "bytes": scratch.stat().st_size,
             "embedding_fingerprint": fitted.items.fingerprint,
+            "id": digest[:16],
             **_counts(fitted),
             "parameters": fitted.parameters.as_json(),
             "versions": {package: version(package) for package in _PACKAGES},
@@ -146,6 +147,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest["arrays"], str) or len(manifest["arrays"]) > _LONGEST_NAME:
         raise BundleError(f"{file} names no file of arrays; train again with `coldstart train`")
     return manifest
+
+
+def bundle_id(manifest: dict[str, Any]) -> str:
+    """What a bundle is called. It stays when a user is erased from the arrays."""
+    return str(manifest.get("id") or manifest["sha256"][:16])
 
 
 def about_of(manifest: dict[str, Any]) -> dict[str, Any]:

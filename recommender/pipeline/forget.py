@@ -51,8 +51,7 @@ def erase_from_bundle(folder: Path, user_ids: Collection[str], *, wait: float = 
         InUseError: another process writes it, such as `coldstart train`; it is as it was.
     """
     with writing(folder, command="erasure of a user", wait=wait):
-        fitted = read_bundle(folder)
-        held = [name for name in dict.fromkeys(user_ids) if fitted.users.row(name) >= 0]
+        held = [name for name in dict.fromkeys(user_ids) if bundles_with(folder, "user", name)]
         if held:
-            write_bundle(without_users(fitted, held), folder, about_of(read_manifest(folder)))
+            write_bundle(without_users(read_bundle(folder), held), folder, about_of(read_manifest(folder)))
     return held

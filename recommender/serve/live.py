@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.contract import TAKE_BACK
 from recommender.data.events import EventWeights
-from recommender.model.bundle import read_bundle, read_manifest
+from recommender.model.bundle import bundle_id, read_bundle, read_manifest
 from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
+from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
 from recommender.serve.events.event import Event
-from recommender.serve.events.following import Following
+from recommender.serve.events.following import Following, following
 from recommender.serve.events.log import Appended, EventLog, Side
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Live:
         self._bundle, self._log, self._encoder = bundle, log, encoder
         self._weights = weights or EventWeights()
         self._updating = threading.Lock()
-        self._loaded, self._refused = _identity(bundle), None
+        self._loaded = _identity(bundle)
+        self._refused: tuple[int, int] | None = None
         self._following, self._bundle_id = self._load()
         self._now = self._published()
         self.problem: str | None = None
@@ -164,10 +165,11 @@ class Live:
         self._follow()
         removed = {"events": erased.events, "descriptions": erased.descriptions, "bundles": 0}
         remains = [*erased.remains]
-        try:
-            removed["bundles"] = len(erase_from_bundle(self._bundle, [user_id]))
-        except ColdStartError as error:
-            remains.append(f"{error}; the user is erased from that bundle when a worker has loaded it")
+        for folder in all_folders(self._bundle):
+            try:
+                removed["bundles"] += len(erase_from_bundle(folder, [user_id]))
+            except ColdStartError as error:
+                remains.append(f"{error}; the user is erased from that bundle when a worker has loaded it")
         if removed["bundles"]:
             remains.append(_REMAINS)
         return Receipt(removed, remains)
@@ -182,14 +184,11 @@ class Live:
         found = _identity(self._bundle)
         if found not in (self._loaded, self._refused):
             try:
-                following, bundle_id = self._load()
+                self._reload()
             except ColdStartError:
                 self._refused = found
                 raise
-            with self._updating:
-                following.follow(self._log)
-                self._following, self._bundle_id, self._loaded = following, bundle_id, found
-                self._now = self._published()
+            self._loaded = found
         self._follow()
 
     def close(self) -> None:
@@ -218,11 +217,8 @@ class Live:
                 self._now = self._published()
 
     def _published(self) -> _Now:
-        following = self._following
-        return _Now(
-            HybridRecommender.of(following.fitted), following.bundle, self._bundle_id, following.watermark,
-            following.pending,
-        )
+        state = self._following
+        return _Now(HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending)
 
     def _load(self) -> tuple[Following, str]:
         """The bundle, and all that the log has beyond it."""
@@ -232,17 +228,22 @@ class Live:
                 found=fitted.items.fingerprint, found_in=str(self._bundle), expected=self._encoder.fingerprint,
                 expected_by="the service", remedy="Serve with the encoder of the repository that trained the bundle.",
             )  # fmt: skip
-        held = manifest.get("events") or {}
-        watermark = int(held.get("watermark", 0)) if held.get("log") == self._log.identity else 0
-        until = manifest.get("trained_until")
-        moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
-        following = Following(fitted, watermark, self._weights, moment, self._encoder)
-        following.follow(self._log)
-        if following.erased:
+        state = following(fitted, manifest, self._log, self._weights, self._encoder)
+        state.follow(self._log)
+        if state.erased:
             # It was trained from data that still had them.
             with contextlib.suppress(ColdStartError):
-                erase_from_bundle(self._bundle, following.erased)
-        return following, str(manifest["sha256"])[:16]
+                erase_from_bundle(self._bundle, state.erased)
+        return state, bundle_id(manifest)
+
+    def _reload(self) -> None:
+        if bundle_id(read_manifest(self._bundle)) == self._bundle_id:
+            return  # users were erased from it, whom the state has forgotten
+        state, name = self._load()
+        with self._updating:
+            state.follow(self._log)
+            self._following, self._bundle_id = state, name
+            self._now = self._published()
 
     def _poll(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):

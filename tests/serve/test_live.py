@@ -304,7 +304,7 @@ def test_a_forgotten_user_is_in_no_file(live: Live, bundle: Path, tmp_path: Path
 def test_who_was_trained_on_is_erased_from_a_bundle_that_came_later(live: Live, bundle: Path) -> None:
     """Training had read the user before they were erased."""
     live.forget_user("u03")
-    shared().save(bundle)
+    trained(epochs=2).save(bundle)
     live.refresh()
     assert "u03" not in live.model.users.ids
     assert "u03" not in HybridRecommender.load(bundle).users.ids

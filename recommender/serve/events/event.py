@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +16,14 @@ RATING = "rating"
 HIGHEST_RATING = 5.0
 # A lower rating does not speak for the item.
 _LEAST_POSITIVE = 3.0
+_LAST_POSITION = 2**31 - 1
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def check_text(name: str, text: str | None) -> None:
+    """Raise a ColdStartError if a database cannot store a text."""
+    if text and (found := _UNSTORABLE.search(text)):
+        raise ColdStartError(f"{name} has the character {found[0]!r}, which is no text; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,10 @@ class Event:
             raise ColdStartError(f"a {kind} has the rating {self.rating!r}; a {RATING} has one, no other type has")
         if self.rating is not None and not 1 <= self.rating <= HIGHEST_RATING:
             raise ColdStartError(f"rating is {self.rating!r}; it must be a number from 1 to {HIGHEST_RATING:g}")
-        if self.position is not None and self.position < 1:
-            raise ColdStartError(f"position is {self.position!r}; the first place is 1")
+        if self.position is not None and not 1 <= self.position <= _LAST_POSITION:
+            raise ColdStartError(f"position is {self.position!r}; the first place is 1, the last {_LAST_POSITION:,}")
+        for name in ("user_id", "item_id", "event_type", "query", "recommendation_id"):
+            check_text(name, getattr(self, name))
 
     @property
     def rows(self) -> tuple[tuple[str, float], ...]:

@@ -28,6 +28,8 @@ _PUT = pa.schema({
     "id": pa.int64(), "entity": pa.string(), "entity_id": pa.string(), "description": pa.string(),
     "attributes": pa.list_(pa.string()), "event_timestamp": pa.timestamp("us", "UTC"),
 })  # fmt: skip
+# Ids that are read at once.
+_PIECE = 50_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Exported:
     held: Held
 
 
-def export(log: EventLog, folder: Path, report: Callable[[str, int, int], None] = lambda *_: None) -> Exported:
+def export(
+    log: EventLog, folder: Path, report: Callable[[str, int, int], None] = lambda *_: None, *, until: int | None = None
+) -> Exported:
     """Write all events and descriptions of a log; see `recommender.data.exported` for the files.
 
     An earlier export in the folder is replaced. Users who were erased from the log are not in it any more.
@@ -49,6 +53,7 @@ def export(log: EventLog, folder: Path, report: Callable[[str, int, int], None] 
         log: the log.
         folder: of the export.
         report: called with ("events", id, last id).
+        until: the id of the last entry to write; None is the last of the log.
 
     Raises:
         EventLogError: the log cannot be read; the earlier export stays.
@@ -57,7 +62,7 @@ def export(log: EventLog, folder: Path, report: Callable[[str, int, int], None] 
     with writing(whole(folder), command="coldstart events export"), staged(folder) as scratch:
         with duckdb.connect(str(scratch / "log.duckdb")) as con:
             con.execute("SET TimeZone = 'UTC'")
-            watermark = _copy(log, con, report)
+            watermark = _copy(log, con, report, log.last if until is None else until)
             held = Held(log.identity, watermark)
             days = _write(con, scratch, held)
             counts = [con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("events", "put")]
@@ -70,14 +75,16 @@ def export(log: EventLog, folder: Path, report: Callable[[str, int, int], None] 
     return Exported(counts[0], days, counts[1], held)
 
 
-def _copy(log: EventLog, con: duckdb.DuckDBPyConnection, report: Callable[[str, int, int], None]) -> int:
+def _copy(
+    log: EventLog, con: duckdb.DuckDBPyConnection, report: Callable[[str, int, int], None], until: int
+) -> int:
     con.register("rows", _EVENTS.empty_table())
     con.execute("CREATE TABLE events AS FROM rows")
     con.register("rows", _PUT.empty_table())
     con.execute("CREATE TABLE put AS FROM rows")
     watermark = 0
     while True:
-        changes = log.after(watermark)
+        changes = log.after(watermark, limit=min(until - watermark, _PIECE))
         if changes.erasures:
             _erase(con, log, {digest for _, digest in changes.erasures})
         events = [
@@ -94,8 +101,8 @@ def _copy(log: EventLog, con: duckdb.DuckDBPyConnection, report: Callable[[str, 
                 con.register("rows", _table(schema, rows))
                 con.execute(f"INSERT INTO {table} FROM rows")
         watermark = changes.watermark
-        report("events", watermark, changes.last)
-        if watermark >= changes.last:
+        report("events", watermark, until)
+        if watermark >= until:
             con.unregister("rows")
             return watermark
 

@@ -123,7 +123,7 @@ class Following:
         self.watermark = changes.watermark
 
     def _erase(self, digests: set[bytes], log: EventLog) -> None:
-        known = {*self.fitted.users.whole.ids, *self._events_of}
+        known = {*self.fitted.users.ids(np.arange(len(self.fitted.users))), *self._events_of}
         gone = {name for name in known if log.digest_of(name) in digests}
         if not gone:
             return

@@ -19,7 +19,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.text.redaction import redact
 from recommender.serve.events import schema
-from recommender.serve.events.event import Event
+from recommender.serve.events.event import Event, check_text
 
 Side = Literal["user", "item"]
 
@@ -135,6 +135,11 @@ class EventLog:
             raise EventLogError(f"the event log cannot be opened: {_reason(error)}; see that the database is there "
                                 "and may be written") from None  # fmt: skip
 
+    @property
+    def last(self) -> int:
+        """The id of the last entry; 0 for an empty log."""
+        return self.after(0, limit=0).last
+
     def append(self, events: Sequence[Event], key: str | None = None) -> Appended:
         """Write events, all or none. They are durable when this returns.
 
@@ -174,10 +179,12 @@ class EventLog:
             The id of the entry.
 
         Raises:
-            ColdStartError: the id is blank, or the database cannot be written.
+            ColdStartError: the id is blank, a text cannot be stored, or the database cannot be written.
         """
         if not has_text(entity_id):
             raise ColdStartError(f"{entity_id!r} is no id of a {side}: ids are not blank")
+        for text in (entity_id, description, *(attributes or ())):
+            check_text(f"what describes the {side}", text)
         row = {
             "entity": side, "entity_id": entity_id,
             "description": redact(description) if side == "user" else description,
@@ -241,11 +248,11 @@ class EventLog:
         }  # fmt: skip
         if dry_run:
             with self._reading() as connection:
-                counts = [
-                    connection.execute(select(func.count()).select_from(table).where(of_user[table])).scalar_one()
-                    for table in of_user
-                ]
-            return Erased(*counts, [])
+                events, descriptions = (
+                    connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
+                    for table, those in of_user.items()
+                )
+            return Erased(events, descriptions, [])
 
         def write(connection: Connection) -> tuple[int, int]:
             number = self._last(connection) + 1

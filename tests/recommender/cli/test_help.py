@@ -39,8 +39,8 @@ def test_the_commands_stand_in_five_panels() -> None:
         "Options": [],
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
         "Shop": ["init", "ingest", "weigh", "profiles", "put"],
-        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundle"],
-        "Service": ["serve", "events", "keys"],
+        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles"],
+        "Service": ["serve", "learn", "events", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
 

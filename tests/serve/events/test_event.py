@@ -32,6 +32,9 @@ def test_names_of_types_become_those_of_the_contract_and_moments_utc() -> None:
         ({"rating": 3.0}, "a rating has one, no other type has"),
         ({"event_type": "rating", "rating": 6.0}, "from 1 to 5"),
         ({"position": 0}, "the first place is 1"),
+        ({"position": 2**40}, "the first place is 1"),
+        ({"user_id": "a\0b"}, "user_id has the character"),
+        ({"query": "\ud800"}, "query has the character"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_out_of_range_is_refused(changes: dict[str, Any], said: str) -> None:
