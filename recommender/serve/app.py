@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
@@ -25,8 +29,16 @@ Recommendations in real time for users and items with history, with a few words,
 counts in the next answer. Errors are problem details (RFC 9457).
 """
 
+# The page for people, and what its browser may load and run: nothing but its own script and style.
+_PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+_SCRIPT = _PAGE.partition("<script>")[2].partition("</script>")[0]
+_POLICY = (
+    f"default-src 'none'; script-src 'sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'; "
+    "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 _bearer = HTTPBearer(auto_error=False, description="An API key of `coldstart keys create`.")
-EntityId = Annotated[schemas.Id, Path()]
+EntityId = Annotated[schemas.Id, PathParameter()]
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=128, description="The same key with the same events again stores nothing."),
@@ -95,6 +107,10 @@ def _watching(service: Service) -> APIRouter:
     async def healthz() -> dict[str, str]:
         """Whether the process lives."""
         return {"status": "ok"}
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(_PAGE, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY})
 
     @router.get("/readyz", response_model=schemas.Health)
     async def readyz() -> Response:
