@@ -20,7 +20,7 @@ from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following, following
-from recommender.serve.events.log import Appended, EventLog, Side
+from recommender.serve.events.log import Appended, EventLog, EventLogError, Side
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -213,7 +213,15 @@ class Live:
         with self._updating:
             if until is not None and self._following.watermark >= until:
                 return
-            if self._following.follow(self._log):
+            try:
+                changed = self._following.follow(self._log)
+            except EventLogError:
+                raise  # nothing of what was read before is lost
+            except Exception:
+                # Part of it may have been taken in: begin again from the bundle.
+                self._following, self._bundle_id = self._load()
+                changed = True
+            if changed:
                 self._now = self._published()
 
     def _published(self) -> _Now:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event as Flag
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,15 +41,29 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def live(bundle: Path, url: str) -> Iterator[Live]:
-    log = EventLog.open(url)
-    with Live(bundle, log, encoder=Words(), poll=None) as opened:  # type: ignore[arg-type]
-        yield opened
-    log.close()
+def url(tmp_path: Path) -> str:
+    """In SQLite; a worker on PostgreSQL is in events/test_postgresql.py."""
+    return f"sqlite:///{tmp_path}/events.db"
 
 
-def worker(bundle: Path, url: str, **settings: object) -> Live:
-    return Live(bundle, EventLog.open(url), encoder=Words(), **settings)  # type: ignore[arg-type]
+Worker = Callable[..., Live]
+
+
+@pytest.fixture
+def worker(bundle: Path, url: str) -> Iterator[Worker]:
+    """Makes workers of one log and one bundle."""
+    with ExitStack() as stack:
+
+        def start(at: str = url, **settings: Any) -> Live:
+            log = stack.enter_context(closing(EventLog.open(at)))
+            return stack.enter_context(Live(bundle, log, **{"encoder": Words(), "poll": None} | settings))
+
+        yield start
+
+
+@pytest.fixture
+def live(worker: Worker) -> Live:
+    return worker()
 
 
 def did(user: str, item: str | None, kind: str = "purchase", hours: float = 0, **rest: object) -> Event:
@@ -95,40 +111,40 @@ def test_a_guest_becomes_a_known_user_by_an_event(live: Live) -> None:
     assert set(answer.item_id) <= {f"i{n}" for n in range(10, 20)}
 
 
-def test_another_worker_knows_an_event_after_its_next_look(live: Live, bundle: Path, url: str) -> None:
-    other = worker(bundle, url, poll=None)
+def test_another_worker_knows_an_event_after_its_next_look(live: Live, worker: Worker) -> None:
+    other = worker()
     live.accept([did("u03", "i15")])
     assert other.pending == 0
     other.refresh()
     assert (other.pending, history(other, "u03")) == (1, history(live, "u03"))
 
 
-def test_a_worker_looks_by_itself(live: Live, bundle: Path, url: str) -> None:
-    with worker(bundle, url, poll=0.02) as other:
-        live.accept([did("u03", "i15")])
-        waited = Flag()
-        for _ in range(500):
-            if other.pending:
-                break
-            waited.wait(0.02)
-        assert history(other, "u03") == history(live, "u03")
+def test_a_worker_looks_by_itself(live: Live, worker: Worker) -> None:
+    other = worker(poll=0.02)
+    live.accept([did("u03", "i15")])
+    waited = Flag()
+    for _ in range(500):
+        if other.pending:
+            break
+        waited.wait(0.02)
+    assert history(other, "u03") == history(live, "u03")
 
 
-def test_a_restart_knows_what_was_accepted_and_put(live: Live, bundle: Path, url: str) -> None:
+def test_a_restart_knows_what_was_accepted_and_put(live: Live, worker: Worker) -> None:
     live.put_user("new", "a flat with a lamp", ["home=flat"])
     live.put_item("j1", "lamp model 77", ["category=lamp"])
     live.accept([did("new", "j1"), did("u03", "i15"), did("u04", "i15", "view")])
-    same(worker(bundle, url, poll=None).model, live.model)
+    same(worker().model, live.model)
 
 
-def test_one_by_one_is_all_at_once_is_partial_fit(live: Live, bundle: Path, tmp_path: Path) -> None:
+def test_one_by_one_is_all_at_once_is_partial_fit(live: Live, bundle: Path, tmp_path: Path, worker: Worker) -> None:
     given = [
         did("u01", "i12"), did("u01", "i13", "view"), did("v0", "i12", "cart"), did("u01", "i12", "view"),
         did("v0", "i03", weight=2.5), did("v1", "i03", "rating", rating=4.0),
     ]  # fmt: skip
     for event in given:
         live.accept([event])
-    once = worker(bundle, f"sqlite:///{tmp_path}/once.db", poll=None)
+    once = worker(f"sqlite:///{tmp_path}/once.db")
     once.accept(given)
     same(live.model, once.model)
 
@@ -145,8 +161,8 @@ def test_one_by_one_is_all_at_once_is_partial_fit(live: Live, bundle: Path, tmp_
     same(live.model, by_hand)
 
 
-def test_events_age_from_the_moment_of_the_bundle(bundle: Path, url: str) -> None:
-    live = worker(bundle, url, poll=None, weights=EventWeights(half_life_days=2))
+def test_events_age_from_the_moment_of_the_bundle(bundle: Path, worker: Worker) -> None:
+    live = worker(weights=EventWeights(half_life_days=2))
     live.accept([did("new", "i01", hours=-36), did("new", "i02", hours=12)])  # the bundle's moment, and two days later
     assert history(live, "new") == {"i01": 1.0, "i02": 2.0}
 
@@ -225,12 +241,12 @@ def test_a_known_item_gets_other_words(live: Live) -> None:
     assert np.isfinite(every_score(live.model)).all()
 
 
-def test_events_with_an_unknown_item_wait_for_its_description(live: Live, bundle: Path, url: str) -> None:
+def test_events_with_an_unknown_item_wait_for_its_description(live: Live, worker: Worker) -> None:
     live.accept([did("new", "later", "purchase"), did("new", "i12", "view")])
     assert history(live, "new") == {"i12": 0.1}
     live.put_item("later", "lamp model 8")
     assert history(live, "new") == {"i12": 0.1, "later": 1.0}
-    same(worker(bundle, url, poll=None).model, live.model)
+    same(worker().model, live.model)
 
 
 def test_a_type_without_weight_is_refused_before_anything_is_written(live: Live) -> None:
@@ -245,16 +261,33 @@ def test_the_same_key_counts_once(live: Live) -> None:
     assert history(live, "new") == {"i12": 1.0}
 
 
-def test_an_encoder_that_the_bundle_does_not_know_is_refused(bundle: Path, url: str) -> None:
+def test_a_failure_in_the_middle_counts_nothing_twice(worker: Worker) -> None:
+    class Flaky(Words):
+        failures = 1
+
+        def encode(self, texts: Sequence[str], prompt: str = "document") -> np.ndarray:
+            if "lamp model 77" in texts and self.failures:
+                self.failures -= 1
+                raise MemoryError
+            return super().encode(texts, prompt)
+
+    live = worker(encoder=Flaky())
+    live.accept([did("new", "i12"), did("new", "j1")])
+    live.put_item("j1", "lamp model 77")
+    assert history(live, "new") == {"i12": 1.0, "j1": 1.0}
+    assert (live.pending, live.watermark) == (2, 3)
+
+
+def test_an_encoder_that_the_bundle_does_not_know_is_refused(worker: Worker) -> None:
     class Other(Words):
         fingerprint = "other"
 
     with pytest.raises(FingerprintError, match="Serve with the encoder"):
-        Live(bundle, EventLog.open(url), encoder=Other(), poll=None)  # type: ignore[arg-type]
+        worker(encoder=Other())
 
 
-def test_two_workers_that_accept_in_turn_know_the_same(bundle: Path, url: str) -> None:
-    workers = [worker(bundle, url, poll=None) for _ in range(2)]
+def test_two_workers_that_accept_in_turn_know_the_same(worker: Worker) -> None:
+    workers = [worker() for _ in range(2)]
     items = [f"i{n}" for n in range(10, 18)]
     for live, item in zip(itertools.cycle(workers), items, strict=False):
         live.accept([did("new", item)])
@@ -263,24 +296,24 @@ def test_two_workers_that_accept_in_turn_know_the_same(bundle: Path, url: str) -
     assert history(workers[0], "new") == dict.fromkeys(items, 1.0)
 
 
-def test_a_forgotten_user_is_unknown_to_every_worker_and_after_a_restart(live: Live, bundle: Path, url: str) -> None:
-    other = worker(bundle, url, poll=None)
+def test_a_forgotten_user_is_unknown_to_every_worker_and_after_a_restart(live: Live, worker: Worker) -> None:
+    other = worker()
     live.put_user("u03", "lamps please")
     live.accept([did("u03", "i15"), did("u04", "i15"), did("u03", "unknown")])
     other.refresh()
     live.forget_user("u03")
     other.refresh()
-    for now in (live, other, worker(bundle, url, poll=None)):
+    for now in (live, other, worker()):
         assert "u03" not in now.model.users.ids
         assert "u03" not in now.model.fitted.user_space.ids
         assert now.pending == 1
         assert "i15" in history(now, "u04")
     live.accept([did("u03", "i12")])
     assert history(live, "u03") == {"i12": 1.0}
-    same(worker(bundle, url, poll=None).model, live.model)
+    same(worker().model, live.model)
 
 
-def test_the_receipt_counts_what_went_and_says_what_remains(live: Live, bundle: Path) -> None:
+def test_the_receipt_counts_what_went_and_says_what_remains(live: Live) -> None:
     live.put_user("u03", "lamps please")
     live.accept([did("u03", "i15"), did("u03", "i16", "view")])
     receipt = live.forget_user("u03")
@@ -313,7 +346,8 @@ def test_who_was_trained_on_is_erased_from_a_bundle_that_came_later(live: Live, 
 def test_another_bundle_is_taken_in_with_the_events_that_it_does_not_hold(live: Live, bundle: Path, url: str) -> None:
     live.accept([did("u03", "i15"), did("u04", "i16")])
     before = live.bundle_id
-    held = {"log": EventLog.open(url).identity, "watermark": 1}
+    with closing(EventLog.open(url)) as log:
+        held = {"log": log.identity, "watermark": 1}
     trained(epochs=2).save(bundle, about={"events": held})
     live.refresh()
     assert live.bundle_id != before

@@ -30,6 +30,12 @@ def did(user: str, item: str | None, kind: str, hours: float, **rest: object) ->
 
 
 @pytest.fixture
+def url(tmp_path: Path) -> str:
+    """In SQLite; that both databases return the same is tested in test_log.py."""
+    return f"sqlite:///{tmp_path}/events.db"
+
+
+@pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """A shop without events of the service."""
     folder = tmp_path / "raw"

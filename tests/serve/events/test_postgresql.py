@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,7 +15,9 @@ import pytest
 from coldstart_udfs.errors import ColdStartError
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog
+from recommender.serve.live import Live
 from tests.support.event_writer import WRITER
+from tests.support.made_up_shop import shared
 
 pytestmark = pytest.mark.service
 
@@ -87,3 +91,21 @@ def test_a_lost_connection_is_an_error_and_the_next_append_works(log: EventLog, 
 def test_no_database_is_an_error_that_says_so(url: str) -> None:
     with pytest.raises(ColdStartError, match=r"the event log cannot be opened: .*see that the database is there"):
         EventLog.open(f"{url}_missing")
+
+
+def test_workers_know_the_same_after_events_returns_and_an_erasure(log: EventLog, url: str, tmp_path: Path) -> None:
+    shared().save(tmp_path / "bundle")
+    with closing(EventLog.open(url)) as other, Live(tmp_path / "bundle", log, poll=None) as one:
+        second = Live(tmp_path / "bundle", other, poll=None)
+        one.put_user("gone", "I live in a flat")
+        second.accept([view("gone"), view("new")], key="k")
+        assert one.accept([view("gone"), view("new")], key="k").replayed
+        one.accept([Event("new", "i2", "purchase", datetime(2026, 1, 1, tzinfo=UTC)), view("new")])
+        receipt = one.forget_user("gone")
+        assert receipt.removed == {"events": 1, "descriptions": 1, "bundles": 0}
+        assert "until its next VACUUM" in receipt.remains[0]
+        second.refresh()
+        restarted = Live(tmp_path / "bundle", other, poll=None)
+        for live in (one, second, restarted):
+            assert (live.pending, "gone" in live.model.users.ids) == (3, False)
+            assert live.watermark == one.watermark
