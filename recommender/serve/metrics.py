@@ -38,7 +38,7 @@ class Metrics:
             multiprocess_mode="livemin",
         )  # fmt: skip
         self.out_of_step = Gauge(
-            "coldstart_store_out_of_step", "1 while answers are degraded by the state of the store.", registry=r,
+            "coldstart_degraded", "1 while answers are not made as they should be.", registry=r,
             multiprocess_mode="livemax",
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.requests import UnknownIdError
 from recommender.serve import schemas
+from recommender.serve.events.log import EventLogError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -55,6 +56,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
     async def _(request: Request, error: ProblemError) -> Response:
         return response(_id(request), error.status, error.detail, error.headers)
+
+    @app.exception_handler(EventLogError)
+    async def _(request: Request, error: EventLogError) -> Response:
+        return response(_id(request), 503, f"{error}; nothing was stored, send it again", {"Retry-After": "5"})
 
     @app.exception_handler(ColdStartError)
     async def _(request: Request, error: ColdStartError) -> Response:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 LONGEST_TEXT = 10_000
 MOST_ROWS = 500
 MOST_EVENTS = 1_000
+_EARLIEST = 1970
 
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
@@ -60,7 +61,7 @@ class RecommendRequest(Asker):
     without: Ids = Field(default=[], description="Items that may not be recommended, such as those out of stock.")
     attribute: Label | None = Field(None, description='"column=value" that an item must have.')
     pin: Annotated[list[Id], Field(max_length=100)] = Field(default=[], description="Items that come first.")
-    boost: Annotated[dict[str, FiniteFloat], Field(max_length=100)] = Field(
+    boost: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
         default={}, description='What is added to scores, by item or "column=value".'
     )
     diversity: float = Field(0.0, ge=0, le=1, description="The cost of likeness to the items above.")
@@ -223,6 +224,8 @@ class FeedbackEvent(_Request):
             raise ValueError("an event of the type rating needs a rating")
         if self.event_timestamp is not None and self.event_timestamp.tzinfo is None:
             raise ValueError("event_timestamp has no time zone; add one, such as 2026-01-31T12:00:00Z")
+        if self.event_timestamp is not None and self.event_timestamp.year < _EARLIEST:
+            raise ValueError(f"event_timestamp is in {self.event_timestamp.year}; give a year from {_EARLIEST} on")
         return self
 
 

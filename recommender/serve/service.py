@@ -35,6 +35,7 @@ _SCORING = 2
 _MOST_AUDIENCES = 4
 # Those who wait for the disk share a commit.
 _WRITING = 16
+_NOT_FOLLOWING = "event log or bundle cannot be read: what is new is not taken in"
 # Seconds between two looks at the state of the store.
 _LOOK = 10.0
 
@@ -86,7 +87,7 @@ class Service:
     @property
     def degraded(self) -> str | None:
         """Why answers are not made as they should be; None if they are."""
-        return self._store.reason
+        return self._store.reason or (_NOT_FOLLOWING if self.live.problem else None)
 
     def now(self) -> Moment:
         """What an answer is made from."""
@@ -152,19 +153,19 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK)
-            before = self._store.reason
+            before = self.degraded
             try:
-                after = await loop.run_in_executor(self._writing, self._store.check, self.live.model)
+                await loop.run_in_executor(self._writing, self._store.check, self.live.model)
                 self._measure()
             except Exception as error:
                 log.error("state unknown", **place_of(error))
                 continue
-            if after != before:
-                log.warning("store changed", degraded=after)
+            if self.degraded != before:
+                log.warning("state changed", degraded=self.degraded)
 
     def _measure(self) -> None:
         self.metrics.pending.set(self.live.pending)
-        self.metrics.out_of_step.set(int(self._store.reason is not None))
+        self.metrics.out_of_step.set(int(self.degraded is not None))
         written = (self.settings.bundle / "manifest.json").stat().st_mtime
         self.metrics.trained.set(datetime.fromtimestamp(written, UTC).timestamp())
 
