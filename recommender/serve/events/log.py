@@ -27,6 +27,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # How far clocks of those who send events may be ahead.
 _AHEAD = timedelta(minutes=5)
+# For how long an idempotency key is known.
+KEY_MEMORY = timedelta(days=7)
 
 
 class EventLogError(ColdStartError):
@@ -147,7 +149,7 @@ class EventLog:
 
         Args:
             events: in the order in which they count.
-            key: an idempotency key. The same key with the same events again gives the first answer.
+            key: an idempotency key. The same key with the same events again gives the first answer, for seven days.
 
         Raises:
             IdempotencyError: the key came with other events before; nothing was written.
@@ -292,7 +294,11 @@ class EventLog:
                     raise IdempotencyError("this idempotency key came with other events before; give each request its "
                                            "own key, and the same key only to the same events")  # fmt: skip
                 return Appended(range(before.first_id, before.first_id + before.size), replayed=True)
-            batch = {"key_digest": named, "digest": digest, "first_id": last + 1, "size": len(events)}
+            now = datetime.now(UTC)
+            batch = {"key_digest": named, "digest": digest, "first_id": last + 1, "size": len(events),
+                     "received_us": _to_us(now)}  # fmt: skip
+            forgotten = schema.batches.c.received_us < _to_us(now - KEY_MEMORY)
+            connection.execute(delete(schema.batches).where(forgotten))
             connection.execute(insert(schema.batches), batch)
         ids = range(last + 1, last + 1 + len(events))
         connection.execute(insert(schema.events), [_row(number, one) for number, one in zip(ids, events, strict=True)])

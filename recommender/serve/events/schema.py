@@ -74,6 +74,7 @@ batches = Table(
     "batches", metadata,
     Column("key_digest", LargeBinary, primary_key=True), Column("digest", LargeBinary, nullable=False),
     Column("first_id", BigInteger, nullable=False), Column("size", Integer, nullable=False),
+    Column("received_us", BigInteger, nullable=False), Index("batches_by_age", "received_us"),
 )  # fmt: skip
 
 

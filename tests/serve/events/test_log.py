@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.serve.events import log as log_module
 from recommender.serve.events import schema
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog, IdempotencyError
@@ -76,6 +77,16 @@ def test_the_same_key_with_other_events_is_an_error_and_writes_nothing(log: Even
     with pytest.raises(IdempotencyError, match="came with other events before"):
         log.append([view("u2")], key="k1")
     assert len(log.after(0).events) == 1
+
+
+def test_keys_are_known_for_some_days_only(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.append([view("u1")], key="k1")
+    log.append([view("u2")], key="k2")
+    monkeypatch.setattr(log_module, "KEY_MEMORY", timedelta(days=-1))
+    log.append([view("u3")], key="k3")
+    monkeypatch.undo()
+    assert not log.append([view("u1")], key="k1").replayed
+    assert log.append([view("u3")], key="k3").replayed
 
 
 def test_one_key_from_many_threads_writes_once(log: EventLog) -> None:

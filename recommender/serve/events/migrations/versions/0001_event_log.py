@@ -53,4 +53,6 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("first_id", sa.BigInteger, nullable=False),
         sa.Column("size", sa.Integer, nullable=False),
+        sa.Column("received_us", sa.BigInteger, nullable=False),
     )
+    op.create_index("batches_by_age", "batches", ["received_us"])
