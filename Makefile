@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -24,9 +24,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest $(EVERYDAY)
-	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py -q
+	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py --ignore=recommender/serve/events/migrations -q
 
-# Tests that start real servers and tools: Redis (redis-server has to be there), feast serve, dbt, notebooks.
+# Tests that start real servers and tools: Redis and PostgreSQL (redis-server and postgresql have to be there), feast serve, dbt, notebooks.
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest -m "service and not slow"
 
@@ -66,6 +66,10 @@ bench-feast: $(VENV)/.installed
 # The whole path at growing sizes; SIZES="100000 1000000" chooses them. An interrupted run continues.
 bench-scale: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_scale.py $(SIZES)
+
+# `coldstart serve` under load, for a shop in whose folder `make demo` has run: SHOP= is another folder than this one.
+bench-serve: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_serve.py $(SHOP)
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 # SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -59,6 +61,33 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL of our own, as "user@host:port", in a new folder. It does not run as root."""
+    programs = [Path(name).parent for name in [shutil.which("initdb")] if name]
+    programs += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert programs, "these tests need PostgreSQL (Debian: apt-get install postgresql)"
+    owner: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="postgresql-"))
+    try:
+        if owner:
+            shutil.chown(folder, "postgres", "postgres")
+        data = folder / "data"
+        control = [str(programs[-1] / "pg_ctl"), "-D", str(data), "-w"]
+
+        def must_run(*command: str) -> None:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
+
+        must_run(*control, "init", "-o", "-U shop --auth trust --no-sync -E UTF8 --locale C")
+        must_run(*control, "start", "-l", str(folder / "log"), "-o", f"-p {port} -h 127.0.0.1 -k {folder}")
+        try:
+            yield f"shop@127.0.0.1:{port}"
+        finally:
+            must_run(*control, "stop", "-m", "immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ LAYERS = (
     ("recommender.tuning", "recommender.sql", "recommender"),
     ("recommender.pipeline",),
     ("recommender.evaluation",),
+    ("recommender.serve",),
     ("recommender.cli",),
 )
 
@@ -59,6 +60,9 @@ LATE: dict[str, set[str]] = {
     "torch": set(),
     "transformers": set(),
 }
+
+# Of the extra `serve`: nothing else needs them, so that all the rest works without it.
+OF_THE_SERVICE = ("alembic", "fastapi", "limits", "prometheus_client", "psycopg", "sqlalchemy", "structlog", "uvicorn")
 
 # Tests ask what the code does, not how fast it is on the machine of the day. These read a clock to wait for something.
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "time", "time_ns"}
@@ -237,6 +241,19 @@ def test_what_is_slow_to_import_is_imported_where_it_is_used(library: str) -> No
     }
     assert found - LATE[library] == set(), f"import {library} inside the functions that need it, or under TYPE_CHECKING"
     assert LATE[library] - found == set(), f"these no longer import {library} at the top; take them out of LATE"
+
+
+def test_only_the_service_needs_what_it_is_built_with() -> None:
+    wrong = [
+        f"{place(file)}:{node.lineno} imports {name}"  # type: ignore[attr-defined]
+        for module, file in modules().items()
+        if not module.startswith("recommender.serve")
+        for node in ast.walk(parsed(file))
+        for name in named(node)
+        if name.split(".")[0] in OF_THE_SERVICE
+        or (name.startswith("recommender.serve") and node in set(at_module_level(parsed(file))))
+    ]
+    assert wrong == [], "move it to recommender/serve; the command line imports that inside its functions"
 
 
 def test_no_test_imports_another_test_module() -> None:

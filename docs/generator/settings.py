@@ -17,6 +17,7 @@ from .markdown import attributes, fence, table
 _MANIFEST = {
     "format": ("integer", "version of the bundle's layout; another one is refused"),
     "arrays": ("text", "name of the file with the arrays, in the same folder"),
+    "id": ("text", "what the bundle is called; it stays when a user is erased from the arrays"),
     "sha256": ("text", "sha256 of that file, checked on loading"),
     "bytes": ("integer", "size of that file"),
     "embedding_fingerprint": ("text", "fingerprint of the encoder that made embeddings and profiles"),
@@ -31,6 +32,9 @@ _MANIFEST = {
     "cutoff": ("text", "time before which parameters were fitted; interactions after it validated them. `null`: the "
                "interactions have no time, and those that validated were drawn by chance"),
     "held_out": ("integer", "interactions that validated the parameters"),
+    "events": (
+        "object", "`log` and `watermark`: the entries of an event log that the tables held; absent if they held none"
+    ),
     "data_sha256": ("text", "sha256 of the tables that the model was trained on"),
     "metrics": ("object", "`validation`: `ndcg@20` and the number of held-out `rankings`"),
     "manifest_sha256": ("text", "sha256 of the rest of the manifest, checked on loading"),
@@ -74,7 +78,7 @@ def page() -> str:
         "is named:",
         table(("event type", "weight"), [(f"`{name}`", f"{weight:g}") for name, weight in EVENT_WEIGHTS.items()]),
         "## Bundle manifest",
-        "`manifest.json` in the folder of a bundle. `coldstart bundle inspect` shows it. A bundle is one file of "
+        "`manifest.json` in the folder of a bundle. `coldstart bundles inspect` shows it. A bundle is one file of "
         "arrays and this file; loading it runs no code from it.",
         table(("field", "type", "meaning"), [(f"`{name}`", *row) for name, row in _MANIFEST.items()]),
         "### Parameters",

@@ -8,13 +8,16 @@ from typing import Any
 import typer
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.cli.bundles import bundles_app
 from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
 from recommender.cli.evaluate import evaluate
+from recommender.cli.events import events_app, learn
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
-from recommender.cli.recommendations import audience, bundle_app, explain, recommend, train
+from recommender.cli.recommendations import audience, explain, recommend, train
+from recommender.cli.serve import keys_app, serve
 from recommender.cli.shop import ingest, init, profiles, put, weigh
 from recommender.cli.sql import sql
 
@@ -22,7 +25,8 @@ from recommender.cli.sql import sql
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
-    "Recommender": (train, evaluate, recommend, audience, explain, bundle_app),
+    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app),
+    "Service": (serve, learn, events_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }
 

@@ -100,6 +100,10 @@ def forget(
     tables: Annotated[
         bool, typer.Option("--tables/--no-tables", help="Erase from the tables in --data too.")
     ] = True,
+    events: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Erase a user from this event log of the service too, before all else."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
 ) -> None:
     """Erase a user or an item from every store.
@@ -111,25 +115,41 @@ def forget(
         coldstart forget --item-id 22430 --no-tables
     """
     entity, name = one_entity(user_id, item_id)
+    from coldstart_udfs.feast.operations.forget import Removed
     from coldstart_udfs.feast.operations.forget import forget as run
     from recommender.pipeline.forget import bundles_with
 
+    logged, remains = _from_log(events, entity, name, dry_run) if events else ([], [])
     with console.status("through Feast …"):
         done = run(
             repo, entity, name, data=data if tables else None, cache=cache,
             recommenders=partial(bundles_with, data / "bundle") if tables else None, dry_run=dry_run,
         )  # fmt: skip
-    if not done.total:
+    if not done.total and not logged:
         console.print(f"nothing is left of {entity} {name}", markup=False)
         return
     table = Table("place", "what", "found" if dry_run else "removed")
     table.columns[2].justify = "right"
     table.columns[0].overflow = "fold"
-    for row in done.removed:
+    for row in [*(Removed(*one) for one in logged), *done.removed]:
         table.add_row(row.place.replace(f"{Path.cwd()}/", ""), row.what, f"{row.count:,}")
     console.print(table)
-    for note in done.notes:
+    for note in [*remains, *done.notes]:
         console.print(f"- {note}", markup=False, soft_wrap=True)
+
+
+def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tuple[str, str, int]], list[str]]:
+    """What an event log had of a user, as places, kinds and counts; and what remains."""
+    from contextlib import closing
+
+    from recommender.serve.events.log import EventLog
+
+    if entity != "user":
+        raise ColdStartError("an event log is erased by user; leave out --events for an item")
+    with closing(EventLog.open(url)) as log:
+        erased = log.erase_user(name, dry_run=dry_run)
+    counts = [("event log", "events", erased.events), ("event log", "descriptions", erased.descriptions)]
+    return [one for one in counts if one[2]], list(erased.remains)
 
 
 def demo() -> None:

@@ -1,12 +1,9 @@
-"""Commands of the recommender: `coldstart train`, `recommend`, `audience`, `explain` and `bundle …`."""
+"""Commands of the recommender: `coldstart train`, `recommend`, `audience` and `explain`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,14 +13,11 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
-from recommender.cli.command import Command, Group
 from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
 from recommender.cli.parameters import told, weights_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-bundle_app = typer.Typer(name="bundle", cls=Group, no_args_is_help=True, help="Inspect trained recommenders.")
 
 CountOption = Annotated[int, typer.Option("-k", min=1, help="The number of rows to show.")]
 UserText = Annotated[str | None, typer.Option(help="What is known of the user, in words.")]
@@ -182,45 +176,6 @@ def explain(
     console.print(table)
 
 
-@bundle_app.callback()
-def _group() -> None:
-    """Make Typer treat `bundle` as a group although it has one command."""
-
-
-@bundle_app.command(cls=Command)
-def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="The trained recommender.")] = BUNDLE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
-) -> None:
-    """Show what a bundle holds, what the parts of a score weigh, and verify its arrays.
-
-    The arrays are compared with the sha256 in the manifest, and everything in them is checked as when it is loaded.
-
-    Examples:
-        coldstart bundle inspect
-        coldstart bundle inspect data/bundle --json
-    """
-    from recommender.model.bundle import read_bundle, verified
-
-    manifest, file = verified(path)
-    chosen = read_bundle(path).parameters
-    if as_json:
-        typer.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
-        return
-    table = Table("bundle", escape(str(path)))
-    for name, value in _flat({name: value for name, value in manifest.items() if name != "parameters"}):
-        table.add_row(escape(name), escape(value))
-    console.print(table)
-    parameters = Table("parameter")
-    parameters.add_column("value", justify="right")
-    parameters.add_column("where from")
-    for name, value, how in told(chosen):
-        parameters.add_row(name, value, escape(how))
-    console.print(parameters)
-    console.print(weights_table(chosen.weights))
-    console.print(f"arrays verified: {file.name} is the one that was written", markup=False, soft_wrap=True)
-
-
 def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: str | None) -> None:
     if ranking.empty:
         console.print(f"{title}: nothing is left to rank", markup=False)
@@ -239,13 +194,3 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: st
 
 def _quoted(description: str | None) -> str:
     return f': "{description}"' if description else ""
-
-
-def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Names joined by dots, with values as text; empty groups are left out."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            counted = isinstance(value, int) and not isinstance(value, bool)
-            yield f"{before}{name}", f"{value:,}" if counted else str(value)

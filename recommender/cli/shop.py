@@ -83,6 +83,10 @@ def ingest(
     repo: RepoOption = REPO,
     encoding: EncodingOption = None,
     date_order: DateOrderOption = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Add what `coldstart events export` has written to this folder."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and report only; write nothing.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file too, as JSON.")
@@ -97,8 +101,8 @@ def ingest(
     encoder does not know the language of more than a tenth of the descriptions.
 
     Examples:
-        coldstart ingest raw
         coldstart ingest raw --dry-run --encoding latin-1
+        coldstart ingest raw --export data/exported
     """
     from recommender.data.tables import ingest as run
 
@@ -107,7 +111,7 @@ def ingest(
     settings = Enrichment.of_repo(repo)
     understood = run(
         source, data, settings.event_weights, encoding=encoding, date_order=date_order, dry_run=dry_run,
-        model=settings.model,
+        model=settings.model, events=export,
     )  # fmt: skip
     if json_file:
         write_text(json_file, json.dumps(understood.as_dict(), indent=2, ensure_ascii=False) + "\n")

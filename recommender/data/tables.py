@@ -39,6 +39,7 @@ from recommender.data.contract import (
     prepare,
 )
 from recommender.data.event_types import EventType, read_event_types, rename, told, unknown_types
+from recommender.data.exported import Held, add_export, held_by
 from recommender.data.interactions import Interactions
 from recommender.data.raw_files import read_contract_files, read_table, run_script
 from recommender.data.take_back import take_back
@@ -57,12 +58,14 @@ class Loaded:
         attributes: the attributes of items and of users.
         event_types: the types of interactions, the most frequent first; `event_types.told` puts them into words.
         notes: sentences for the user.
+        held: the entries of an event log that the interactions hold.
     """
 
     tables: Mapping[str, Prepared]
     attributes: Mapping[str, list[Attribute]]
     event_types: Sequence[EventType]
     notes: Sequence[str]
+    held: Held | None = None
 
 
 def read_interactions(
@@ -105,7 +108,7 @@ def read_interactions(
 
 def ingest(
     source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *, encoding: str | None = None,
-    date_order: str | None = None, dry_run: bool = False, model: str | None = None,
+    date_order: str | None = None, dry_run: bool = False, model: str | None = None, events: Path | None = None,
 ) -> Understood:
     """Validate and normalise raw files, and write items, users and interactions as Parquet.
 
@@ -119,6 +122,7 @@ def ingest(
         date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24, see `read_moments`.
         dry_run: check only; nothing is written.
         model: the encoder of the settings, whose languages those of the descriptions are compared with.
+        events: the folder of an export of the service's event log, which is added to the tables.
 
     Returns:
         What was understood of each table and column.
@@ -131,14 +135,14 @@ def ingest(
     if not source.is_dir():
         raise ContractError(f"{source} is not a folder; pass the folder of the raw files")
     with writing(*([] if dry_run else [whole(out)]), command="coldstart ingest"), duckdb.connect() as con:
-        loaded = load(con, source, weights, encoding=encoding, date_order=date_order)
+        loaded = load(con, source, weights, encoding=encoding, date_order=date_order, events=events)
         if not dry_run:
-            _write(con, out)
+            _write(con, out, loaded.held)
         event_types = told(loaded.event_types, weights)
         return understand(con, loaded.tables, loaded.attributes, event_types, loaded.notes, model)
 
 
-def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
+def _write(con: duckdb.DuckDBPyConnection, out: Path, held: Held | None) -> None:
     # The output has a column for searches only if there are searches.
     derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
     with staged(out) as scratch:
@@ -152,15 +156,16 @@ def _write(con: duckdb.DuckDBPyConnection, out: Path) -> None:
                 f"{quote_name(name)} AS {quote_name(given_name(name))}"
                 for name in columns if name not in left_out
             )  # fmt: skip
+            about = f", {held.metadata()}" if held and table.key is None else ""
             con.execute(
                 f"COPY (SELECT {shown} FROM {table.name} ORDER BY {order}) "
-                f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd)"
+                f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd{about})"
             )
 
 
 def load(
     con: duckdb.DuckDBPyConnection, source: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *,
-    encoding: str | None = None, date_order: str | None = None,
+    encoding: str | None = None, date_order: str | None = None, events: Path | None = None,
 ) -> Loaded:
     """Load the tables of the data contract into a connection, validated and normalised.
 
@@ -175,6 +180,7 @@ def load(
         weights: `event_weights` of the settings; its types are known.
         encoding: as for `ingest`.
         date_order: as for `ingest`.
+        events: as for `ingest`.
 
     Raises:
         ContractError: the data break the contract; one line for each breach.
@@ -197,7 +203,13 @@ def load(
             f"{source}: no table {', '.join(missing)}; the folder contains {found or 'no file that can be read'}. "
             "Add items, users and interactions as .parquet, .csv, .jsonl or .xlsx, or an ingest.sql that creates them"
         )
-    return _understand(con, origins, weights, date_order)
+    held = held_by(con, Path(origins["interactions"]))
+    if held and events:
+        raise ContractError(
+            f"{origins['interactions']} holds events of an event log already; ingest the raw files, or leave out the "
+            f"export {events}"
+        )
+    return _understand(con, origins, weights, date_order, events=events, held=held)
 
 
 def load_files(
@@ -237,7 +249,7 @@ def load_files(
 
 def _understand(
     con: duckdb.DuckDBPyConnection, origins: Mapping[str, str], weights: Mapping[str, float],
-    date_order: str | None, as_text: str | None = None,
+    date_order: str | None, as_text: str | None = None, *, events: Path | None = None, held: Held | None = None,
 ) -> Loaded:
     for table in TABLES:
         name_columns(con, table)
@@ -258,6 +270,9 @@ def _understand(
     rename(con, types)
     check(con, tables, unknown_types(types, weights, origins["interactions"]))
     attributes = normalise(con, tables)
+    if events is not None:
+        held, said = add_export(con, events)
+        notes += said
     take_back(con)
     doubts = [doubt for prepared in tables.values() for doubt in prepared.doubts]
-    return Loaded(tables, attributes, types, [*notes, *time_note(con, TIMESTAMP), *doubts])
+    return Loaded(tables, attributes, types, [*notes, *time_note(con, TIMESTAMP), *doubts], held)

@@ -32,6 +32,7 @@ _FORMAT = 4
 _MANIFEST = "manifest.json"
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "rjieba", "icu4py")
 _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_sha256")
+_OF_ARRAYS = (*_NEEDED, "format", "bytes", "users", "items", "warm_items", "interactions", "feature_space")
 # The name of what is not whole yet; killed in the middle, a process leaves it behind.
 _UNFINISHED = "unfinished.npz"
 
@@ -90,6 +91,7 @@ def _write(fitted: Fitted, path: Path, arrays: Arrays, about: dict[str, Any]) ->
             "sha256": digest,
             "bytes": scratch.stat().st_size,
             "embedding_fingerprint": fitted.items.fingerprint,
+            "id": digest[:16],
             **_counts(fitted),
             "parameters": fitted.parameters.as_json(),
             "versions": {package: version(package) for package in _PACKAGES},
@@ -145,6 +147,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest["arrays"], str) or len(manifest["arrays"]) > _LONGEST_NAME:
         raise BundleError(f"{file} names no file of arrays; train again with `coldstart train`")
     return manifest
+
+
+def bundle_id(manifest: dict[str, Any]) -> str:
+    """What a bundle is called. It stays when a user is erased from the arrays."""
+    return str(manifest.get("id") or manifest["sha256"][:16])
+
+
+def about_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a manifest that are not of its arrays: where the bundle comes from."""
+    return {name: value for name, value in manifest.items() if name not in _OF_ARRAYS}
 
 
 def verified(path: Path) -> tuple[dict[str, Any], Path]:

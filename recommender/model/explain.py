@@ -79,11 +79,17 @@ def sentences(fitted: Fitted, users: Entities, rows: Iterable[int], items: Itera
         if block is None or row != last:
             last, block = row, Block.of(fitted, users.take(np.array([row], dtype=np.int64)))
         side = fitted.all_items.take(fitted.items.rows([item]))
-        found.append(_sentence(terms(block, side), bool(side.cold[0])))
+        found.append(sentence(terms(block, side), bool(side.cold[0])))
     return found
 
 
-def _sentence(table: pd.DataFrame, new: bool) -> str:
+def sentence(table: pd.DataFrame, new: bool) -> str:
+    """A sentence for people.
+
+    Args:
+        table: of `terms`.
+        new: whether the item has no history in training.
+    """
     reasons = table[(table["value"] > 0) & (table["kind"] != "constant")]
     words = reasons[reasons["kind"] == "word"]["term"].head(2).tolist()
     reasons = reasons.assign(kind=reasons["kind"].replace("word", "description"))

@@ -7,7 +7,7 @@ are blurred. The recommender therefore adds sparse columns of words and attribut
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,8 @@ class FeatureMatrix:
     def dot(self, vectors: Vectors) -> Vectors:
         """(n, k): the products of every row with each of the k rows of `vectors`, (k, d + s)."""
         d = self.dense.shape[1]
+        if len(vectors) == 1:  # a product of matrices would copy the dense block
+            return np.asarray(self.dense @ vectors[0, :d] + self.sparse @ vectors[0, d:])[:, None]
         products = vectors[:, :d] @ self.dense.T
         products += (self.sparse @ np.ascontiguousarray(vectors[:, d:].T)).T
         return np.asarray(products.T)
@@ -126,6 +128,10 @@ class Vocabulary:
         """(n, attributes) float32, 1 where a row has it."""
         return one_hot(attributes, self._attribute_columns)
 
+    def label_columns(self, labels: Sequence[str]) -> list[int]:
+        """The attribute columns of one entity."""
+        return columns_of(labels, self._attribute_columns)
+
     def feature_matrix(self, entities: Entities) -> FeatureMatrix:
         """The feature matrix of entities, known or not; the blocks of a row have length 1 each, or 0."""
         labels = self.labels(entities.attributes)
@@ -134,11 +140,16 @@ class Vocabulary:
         return FeatureMatrix(entities.embeddings, sp.hstack([self.tfidf(entities.descriptions), scaled], format="csr"))
 
 
+def columns_of(labels: Iterable[str], columns: dict[str, int]) -> list[int]:
+    """The columns of some names, each once, in order; a name without a column is left out."""
+    return sorted({columns[name] for name in labels if name in columns})
+
+
 def one_hot(labels: Sequence[Sequence[str]], columns: dict[str, int]) -> sp.csr_matrix:
     """(n, columns) float32; a name without a column is left out, a repeated one counts once."""
     rows, indices = [], []
     for row, names in enumerate(labels):
-        known = sorted({columns[name] for name in names if name in columns})
+        known = columns_of(names, columns)
         rows.extend([row] * len(known))
         indices.extend(known)
     ones = np.ones(len(rows), dtype=np.float32)

@@ -269,6 +269,25 @@ class Fitted:
         """Of the vectors and biases that the warm items' features predict."""
         return LatentMoments.of(self.warm_items.mapped[:, : self.warm_items.latent.shape[1] + 1])
 
+    @derived("predicted_profiles", "item_metric")
+    def predicted_directions(self) -> Vectors:
+        """(d + g, w), the weights of the predicted profiles through A."""
+        weights = self.predicted_profiles.weights
+        return np.asarray(weights @ self.item_metric[: weights.shape[1]])
+
+    @derived("items", "item_space", "factors", "attribute_popularity")
+    def mean_lifts(self) -> NDArray[np.float32]:
+        """(g,), the mean of each row of `attribute_popularity` over the warm items."""
+        return np.asarray(self.attribute_popularity.lifts[:, self.warm_rows].mean(axis=1))
+
+    @derived(
+        "history", "items", "item_space", "factors", "maps", "trends", "item_metric", "predicted_profiles",
+        "attribute_popularity",
+    )
+    def shared_parts(self) -> dict[tuple[str, ...], NDArray[Any]]:
+        """(1, items) each, read only: parts of scores that are the same for many users; `scoring` fills it."""
+        return {}
+
     @derived("history", "items", "item_space", "factors", "maps")
     def demand(self) -> NDArray[np.float32]:
         """(items,), the expected demand of all items."""

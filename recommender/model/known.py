@@ -28,6 +28,7 @@ class KnownEntities:
         self.embeddings, self.profiles = DenseRows(entities.embeddings), DenseRows(entities.profiles)
         self.evidence = DenseRows(entities.evidence)
         self.fingerprint = entities.fingerprint
+        self._retold: dict[int, tuple[str, Sequence[str]]] = {}
         self.__dict__["whole"] = entities
 
     def __len__(self) -> int:
@@ -37,9 +38,12 @@ class KnownEntities:
     def whole(self) -> Entities:
         """All of them."""
         texts, n = self._texts, self._length
+        descriptions, attributes = texts.descriptions[:n], texts.attributes[:n]
+        for row, (description, labels) in self._retold.items():
+            descriptions[row], attributes[row] = description, labels
         return Entities(
-            texts.ids[:n], texts.descriptions[:n], texts.attributes[:n], self.embeddings.whole, self.profiles.whole,
-            self.evidence.whole, self.fingerprint,
+            texts.ids[:n], descriptions, attributes, self.embeddings.whole, self.profiles.whole, self.evidence.whole,
+            self.fingerprint,
         )  # fmt: skip
 
     def is_whole(self, entities: Entities) -> bool:
@@ -61,36 +65,49 @@ class KnownEntities:
 
     def descriptions(self, rows: NDArray[np.int64]) -> list[str]:
         """The descriptions of some rows."""
-        return [self._texts.descriptions[row] for row in rows.tolist()]
+        return [self._told(row)[0] for row in rows.tolist()]
 
     def take(self, rows: NDArray[np.int64]) -> Entities:
         """These rows, in this order."""
-        texts, places = self._texts, rows.tolist()
+        told = [self._told(row) for row in rows.tolist()]
         return Entities(
-            [texts.ids[row] for row in places], [texts.descriptions[row] for row in places],
-            [texts.attributes[row] for row in places], self.embeddings.take(rows), self.profiles.take(rows),
-            self.evidence.take(rows), self.fingerprint,
+            self.ids(rows), [description for description, _ in told], [attributes for _, attributes in told],
+            self.embeddings.take(rows), self.profiles.take(rows), self.evidence.take(rows), self.fingerprint,
         )  # fmt: skip
 
     def grown(self, new: Entities) -> KnownEntities:
         """A version with these behind them, ids that are not known yet; their profiles are zero until `moved`."""
-        other = object.__new__(KnownEntities)
+        other = self._copied()
         other._texts, other._length = self._texts.grown(self._length, new), self._length + len(new)
         other.embeddings = self.embeddings.extended(new.embeddings)
         other.profiles = self.profiles.extended(np.zeros_like(new.embeddings))
         other.evidence = self.evidence.extended(np.zeros(len(new)))
-        other.fingerprint = self.fingerprint
         return other
 
     def moved(
         self, rows: NDArray[np.int64], profiles: NDArray[np.float32], evidence: NDArray[np.float64]
     ) -> KnownEntities:
         """A version with other profiles and evidence of some rows, each named once."""
-        other = object.__new__(KnownEntities)
-        other._texts, other._length, other.fingerprint = self._texts, self._length, self.fingerprint
-        other.embeddings = self.embeddings
+        other = self._copied()
         other.profiles = self.profiles.replaced(rows, profiles)
         other.evidence = self.evidence.replaced(rows, evidence)
+        return other
+
+    def redescribed(self, rows: NDArray[np.int64], told: Entities) -> KnownEntities:
+        """A version with other descriptions, attributes and embeddings of some rows, each named once."""
+        other = self._copied()
+        texts = zip(told.descriptions, told.attributes, strict=True)
+        other._retold = self._retold | dict(zip(rows.tolist(), texts, strict=True))
+        other.embeddings = self.embeddings.replaced(rows, told.embeddings)
+        return other
+
+    def _told(self, row: int) -> tuple[str, Sequence[str]]:
+        """The description and the attributes of a row."""
+        return self._retold.get(row) or (self._texts.descriptions[row], self._texts.attributes[row])
+
+    def _copied(self) -> KnownEntities:
+        other = object.__new__(KnownEntities)
+        vars(other).update({name: value for name, value in vars(self).items() if name != "whole"})
         return other
 
 

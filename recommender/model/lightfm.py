@@ -71,6 +71,19 @@ class FeatureSpace:
         known.data /= np.repeat(np.sqrt(np.diff(known.indptr)), np.diff(known.indptr)).astype(np.float32)
         return sp.hstack([identity, known], format="csr")
 
+    def represented(self, entities: Entities, factors: Vectors) -> Vectors:
+        """(n, c): the sums of the factors, (width, c), of each entity's features."""
+        if len(entities) != 1 or entities.descriptions[0]:
+            return np.asarray(self.matrix(entities) @ factors)
+        # One entity without words has few features; scipy takes longer to look at them than to add them up.
+        found = np.zeros(factors.shape[1], np.float32)
+        if (identity := self._columns.get(entities.ids[0])) is not None:
+            found += np.float32(self.identity_weight) * factors[identity]
+        if columns := self.vocabulary.label_columns(entities.attributes[0]):
+            rows = np.array(columns) + len(self.ids) + len(self.vocabulary.words)
+            found += factors[rows].sum(axis=0) * np.float32(1 / np.sqrt(len(columns)))
+        return found[None]
+
     def knows(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(n,), whether an id has an identity column: whether it had history in training."""
         return np.array([name in self._columns for name in ids], dtype=bool)

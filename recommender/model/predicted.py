@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.feature_matrix import one_hot
+from recommender.model.feature_matrix import columns_of, one_hot
 
 # The fewest users that a map, or the popularity of a group, is learned from.
 _FEWEST = 20
@@ -64,9 +64,17 @@ class PredictedProfiles:
 
     def profiles(self, users: Entities) -> Vectors:
         """(n, d) float32: the predicted difference of each profile from the mean profile; zero if nothing is known."""
-        if not len(self.weights):
-            return np.zeros_like(users.embeddings)
-        return np.asarray(self._features(users) @ self.weights, dtype=np.float32)
+        return self.mapped(users, self.weights)
+
+    def mapped(self, users: Entities, weights: Vectors) -> Vectors:
+        """(n, k) float32: what other weights, (d + g, k), say of the users; no rows say nothing."""
+        if not len(weights):
+            return np.zeros((len(users), weights.shape[1]), np.float32)
+        if len(users) == 1 and not users.embeddings.any():
+            d = users.embeddings.shape[1]
+            rows = [d + column for column in columns_of(users.attributes[0], self._columns)]
+            return np.asarray(weights[rows].sum(axis=0, keepdims=True))
+        return np.asarray(self._features(users) @ weights, dtype=np.float32)
 
     def _features(self, users: Entities) -> Vectors:
         return np.hstack([users.embeddings, one_hot(users.attributes, self._columns).toarray()])
@@ -110,18 +118,17 @@ class AttributePopularity:
             users: n users.
             rows: (m,), rows of items, -1 for others.
         """
-        groups, lifts = self._of_groups(users, rows)
-        return np.asarray(groups @ lifts, dtype=np.float32)
-
-    def mean_of(self, users: Entities, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, 1) float32: the mean of `of` over the m items."""
-        groups, lifts = self._of_groups(users, rows)
-        return np.asarray(groups @ lifts.mean(axis=1, keepdims=True), dtype=np.float32)
-
-    def _of_groups(self, users: Entities, rows: NDArray[np.int64]) -> tuple[sp.csr_matrix, NDArray[np.float32]]:
-        """(n, k) the attributes of the users that any of them has, and (k, m) their lifts."""
+        inside = (rows >= 0) & (rows < self.lifts.shape[1])
+        if len(users) == 1:
+            lifts = self.lifts[columns_of(users.attributes[0], self._columns)].sum(axis=0)
+            return np.asarray(lifts[np.where(inside, rows, 0)] * inside)[None]
         hot = one_hot(users.attributes, self._columns)
         used, columns = np.unique(hot.indices, return_inverse=True)
-        inside = (rows >= 0) & (rows < self.lifts.shape[1])
-        lifts = self.lifts[np.ix_(used, np.where(inside, rows, 0))] * inside
-        return sp.csr_matrix((hot.data, columns, hot.indptr), shape=(len(users), len(used))), lifts
+        some = self.lifts[np.ix_(used, np.where(inside, rows, 0))] * inside
+        groups = sp.csr_matrix((hot.data, columns, hot.indptr), shape=(len(users), len(used)))
+        return np.asarray(groups @ some, dtype=np.float32)
+
+    def mean_of(self, users: Entities, means: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 1) float32: the mean of `of` over some items, from the mean of each group over them, (g,)."""
+        sums = [means[columns_of(labels, self._columns)].sum() for labels in users.attributes]
+        return np.array(sums, dtype=np.float32)[:, None]

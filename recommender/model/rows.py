@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -18,6 +18,20 @@ Entries: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 # Row numbers that share a table of replaced rows.
 _BLOCK = 128
+
+
+# A user with so few items is faster to add up than scipy is to begin.
+_LITTLE = 256
+
+
+def is_one(history: sp.csr_matrix) -> bool:
+    """Whether a history is of one user, who did little."""
+    return bool(history.shape[0] == 1 and history.nnz <= _LITTLE)
+
+
+def added_up(history: sp.csr_matrix, rows: NDArray[Any]) -> NDArray[Any]:
+    """(n, w), history·rows."""
+    return (history.data @ rows[history.indices])[None] if is_one(history) else np.asarray(history @ rows)
 
 
 class _Patched(Generic[Row]):
@@ -117,6 +131,9 @@ class SparseRows(_Patched[Entries]):
 
     def take(self, rows: NDArray[np.int64]) -> sp.csr_matrix:
         """(k, m), these rows, in this order; -1 gives an empty row."""
+        if len(rows) == 1:
+            alone, weights = self._row(int(rows[0]))
+            return sp.csr_matrix((weights, alone, np.array([0, len(alone)], np.int32)), shape=(1, self.shape[1]))
         replaced = self._replaced(rows)
         inside = (rows >= 0) & (rows < self._base.shape[0])
         inside[[place for place, _ in replaced]] = False
@@ -130,6 +147,13 @@ class SparseRows(_Patched[Entries]):
         pairs = np.concatenate(places), np.concatenate(columns)
         return sp.csr_matrix((np.concatenate(values), pairs), shape=(len(rows), self.shape[1]), dtype=np.float32)
 
+    def _row(self, row: int) -> Entries:
+        if (entries := self._patches.get(row // _BLOCK, {}).get(row)) is not None:
+            return entries
+        ends = self._base.indptr
+        inside = slice(ends[row], ends[row + 1]) if 0 <= row < self._base.shape[0] else slice(0)
+        return self._base.indices[inside], self._base.data[inside]
+
     def added(self, rows: NDArray[np.int64], values: sp.csr_matrix, shape: tuple[int, int]) -> SparseRows:
         """A version with numbers added to some rows.
 
@@ -140,10 +164,16 @@ class SparseRows(_Patched[Entries]):
         """
         before = self.take(np.where(rows < len(self), rows, -1))
         sums = sp.csr_matrix((before.data, before.indices, before.indptr), shape=values.shape) + values
-        new = (
-            (sums.indices[start:stop], sums.data[start:stop]) for start, stop in pairwise(sums.indptr.tolist())
-        )
-        return SparseRows(self._base, shape, self._patched(rows, new))
+        return SparseRows(self._base, shape, self._patched(rows, _entries(sums)))
+
+    def replaced(self, rows: NDArray[np.int64], values: sp.csr_matrix) -> SparseRows:
+        """A version with other numbers in some rows, each named once; `values` is (k, m)."""
+        return SparseRows(self._base, self.shape, self._patched(rows, _entries(values)))
+
+
+def _entries(matrix: sp.csr_matrix) -> Iterator[Entries]:
+    """Each row's columns and values."""
+    return ((matrix.indices[start:stop], matrix.data[start:stop]) for start, stop in pairwise(matrix.indptr.tolist()))
 
 
 class Growing:

@@ -23,6 +23,7 @@ from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS, in_item_metric
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide, LatentMoments
+from recommender.model.rows import added_up, is_one
 from recommender.model.weights import OF_WARM_ITEMS
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -36,7 +37,10 @@ _FURTHEST = np.float32(8)
 # Up to here, parts that are logarithms are not bent.
 _STRAIGHT = np.float32(3)
 _LOGARITHMS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "newness")
-# The parts that are the same for all users, and the windows of `Fitted.trend_of`.
+# The parts that are the same for all users with the same attributes and without words.
+_OF_ATTRIBUTES = ("predicted_profile", "attribute_popularity")
+_MOST_SHARED = 512
+# The windows of `Fitted.trend_of`.
 _TRENDS = {"popularity_7d": 0, "popularity_30d": 1, "popularity_90d": 2}
 
 
@@ -61,15 +65,18 @@ class UserSide:
     cold: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, fitted: Fitted, users: Entities) -> UserSide:
-        """Users, known or not; their profiles are the given ones."""
+    def of(cls, fitted: Fitted, users: Entities, history: sp.csr_matrix | None = None) -> UserSide:
+        """Users, known or not; their profiles are the given ones, their history too unless it is None."""
         vocabulary = fitted.item_space.vocabulary
-        history = fitted.history_of(users.ids)
+        history = fitted.history_of(users.ids) if history is None else history
         weights = fitted.parameters.alpha_of(users.evidence).astype(np.float32)
-        words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
-        words.resize(len(users), len(vocabulary.words) + len(vocabulary.attributes))
+        shape = len(users), len(vocabulary.words) + len(vocabulary.attributes)
+        words = sp.csr_matrix(shape, dtype=np.float32)
+        if any(users.descriptions):
+            words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
+            words.resize(*shape)
         cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
-        latent = np.asarray(fitted.user_space.matrix(users) @ fitted.factors.users)
+        latent = fitted.user_space.represented(users, fitted.factors.users)
         described = FeatureMatrix(weights[:, None] * users.embeddings, words)
         return cls(fitted, users, history, described, latent, cold)
 
@@ -86,8 +93,11 @@ class UserSide:
     @cached_property
     def expected(self) -> Vectors:
         """(n, b + 1), history·B of the items that B knows, then a column of zeros."""
-        known = np.flatnonzero(self.fitted.in_item_item)
-        return np.asarray(self.history[:, known] @ self.fitted.partners)
+        fitted, history = self.fitted, self.history
+        if is_one(history):
+            columns = fitted.partner_columns(history.indices)
+            return np.asarray(history.data[columns >= 0] @ fitted.partners[columns[columns >= 0]])[None]
+        return np.asarray(history[:, np.flatnonzero(fitted.in_item_item)] @ fitted.partners)
 
     @cached_property
     def past(self) -> Vectors:
@@ -114,35 +124,31 @@ class UserSide:
             found: Vectors = self.past @ fitted.item_metric
         else:
             # What each item in a history adds is the same for all users: less to add up than A to multiply by.
-            d = self.described.dense.shape[1]
-            found = self.entities.profiles @ fitted.item_metric[:d]
-            found += self.history @ fitted.text_directions
+            found = self.entities.profiles @ fitted.item_metric[: self.described.dense.shape[1]]
+            found += added_up(self.history, fitted.text_directions)
         return found + self.text_direction if self.described.any() else found
 
     @cached_property
     def neighbour_direction(self) -> Vectors:
         """(n, w), (history·B·X)ᵀ A."""
         fitted = self.fitted
+        if len(fitted.items) == fitted.item_item.shape[0] <= MOST_ITEMS:
+            return added_up(self.history, fitted.neighbour_directions)
         history = self.history[:, : fitted.item_item.shape[0]]
         if len(fitted.items) <= MOST_ITEMS:
-            return np.asarray(history @ fitted.neighbour_directions)
+            return added_up(history, fitted.neighbour_directions)
         features = fitted.all_items.features.take(np.arange(fitted.item_item.shape[0]))
         return np.asarray(features.summed(sp.csr_matrix(history @ fitted.item_item)) @ fitted.item_metric)
 
     @cached_property
     def mean_lift(self) -> Vectors:
         """(n, 1), the mean of `attribute_popularity` over the warm items."""
-        return self.fitted.attribute_popularity.mean_of(self.entities, self.fitted.warm_rows)
-
-    @cached_property
-    def predicted(self) -> Vectors:
-        """(n, d), the predicted profiles."""
-        return self.fitted.predicted_profiles.profiles(self.entities)
+        return self.fitted.attribute_popularity.mean_of(self.entities, self.fitted.mean_lifts)
 
     @cached_property
     def predicted_direction(self) -> Vectors:
         """(n, w), predicted profileᵀ A."""
-        return np.asarray(self.predicted @ self.fitted.item_metric[: self.predicted.shape[1]])
+        return self.fitted.predicted_profiles.mapped(self.entities, self.fitted.predicted_directions)
 
 
 @dataclass(frozen=True)
@@ -155,19 +161,23 @@ class Block:
 
     users: UserSide
     _scales: dict[str, Scores] = field(default_factory=dict, repr=False)
+    # Of one user and all items, by part: what is added to the score.
+    _weighed: dict[str, Scores] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, fitted: Fitted, users: Entities) -> Block:
-        """Of n users."""
-        return cls(UserSide.of(fitted, users))
+    def of(cls, fitted: Fitted, users: Entities, history: sp.csr_matrix | None = None) -> Block:
+        """Of n users; see `UserSide.of`."""
+        return cls(UserSide.of(fitted, users, history))
 
     def centred(self, part: str, items: ItemSide) -> Scores:
         """(n, m), or (1, m) where it is the same for all users: a part less its mean over the warm items."""
         side, fitted = self.users, self.users.fitted
         if part == "lightfm":
-            moments = fitted.latent_moments
-            scores = side.latent @ (items.latent - moments.mean[:-1]).T
-            return np.asarray((scores + (items.bias - moments.mean[-1])) * side.in_lightfm[:, None])
+            mean = fitted.latent_moments.mean
+            scores = (items.latent @ side.latent[0])[None] if len(side.n) == 1 else side.latent @ items.latent.T
+            scores += items.bias
+            scores -= (side.latent @ mean[:-1] + mean[-1])[:, None]
+            return np.asarray(scores * side.in_lightfm[:, None])
         if part == "lightfm_map":
             c = items.latent.shape[1]
             vectors = items.mapped[:, : c + 1] - fitted.mapped_moments.mean
@@ -200,11 +210,26 @@ class Block:
 
     def standard(self, part: str, items: ItemSide) -> Scores:
         """(n, m), or (1, m): a part in deviations from its mean, bent."""
-        scores, fitted = self.centred(part, items), self.users.fitted
+        fitted = self.users.fitted
+        key = self._shared(part) if items is fitted.all_items else None
+        if key is not None and key in fitted.shared_parts:
+            return fitted.shared_parts[key]
+        scores = self.centred(part, items)
         if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
             self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
         scores /= self.scale(part)
-        return _bent(scores, part)
+        bent = _bent(scores, part)
+        if key is not None and len(fitted.shared_parts) < _MOST_SHARED:
+            bent.flags.writeable = False
+            fitted.shared_parts[key] = bent
+        return bent
+
+    def _shared(self, part: str) -> tuple[str, ...] | None:
+        """What is the same for all whose part is the same; None if it is of these users alone."""
+        users = self.users.entities
+        if part in _OF_ATTRIBUTES and len(users) == 1 and not users.embeddings.any():
+            return part, *users.attributes[0]
+        return (part,) if part in _LOGARITHMS else None
 
     def total(self, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
@@ -216,7 +241,11 @@ class Block:
             scores = self.standard(part, items)
             warm = weights.of(part, n)[:, None]
             factor = np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm
-            total += np.multiply(scores, factor, out=scores if scores.shape == total.shape else None)
+            own = scores if scores.shape == total.shape and scores.flags.writeable else None
+            weighed = np.multiply(scores, factor, out=own)
+            total += weighed
+            if len(n) == 1 and items is self.users.fitted.all_items:
+                self._weighed[part] = weighed
         return total
 
     def weight(self, part: str, users: NDArray[np.int64], cold: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -238,21 +267,23 @@ class Block:
             popularity, lightfm and text, (pairs,) each.
         """
         side, fitted = self.users, self.users.fitted
-        distinct, column = np.unique(columns, return_inverse=True)
-        some, cold = items.take(distinct), items.cold[columns]
+        cold = items.cold[columns]
         found = {name: np.zeros(len(users)) for name in ("popularity", "lightfm", "text")}
         found["popularity"] += fitted.parameters.weights.cold_offset * cold
         for part in fitted.parameters.weights.parts:
             group = GROUPS[part]
             if group is None or (part == "text" and not side.described.any()):
                 continue
-            centred = self._paired(part, some, users, column)
+            if part in self._weighed and items is fitted.all_items and part not in ("lightfm", "text"):
+                found[group] += self._weighed[part][0, columns]
+                continue
+            centred = self._paired(part, items, users, columns)
             scale = np.broadcast_to(self.scale(part), (len(side.n), 1))[users, 0]
             factor = self.weight(part, users, cold) * slope(part, centred, scale)
             if part == "text":  # what the description adds; the rest is of the history
-                centred = self._in_direction(side.text_direction, some, users, column)
+                centred = self._in_direction(side.text_direction, items, users, columns)
             if part == "lightfm":
-                bias = (some.bias - fitted.latent_moments.mean[-1])[column] * side.in_lightfm[users]
+                bias = (items.bias[columns] - fitted.latent_moments.mean[-1]) * side.in_lightfm[users]
                 found["popularity"] += factor * bias
                 centred = centred - bias
             found[group] += factor * centred
@@ -266,16 +297,17 @@ class Block:
         if part in ("lightfm", "lightfm_map"):
             c = items.latent.shape[1]
             if part == "lightfm":
-                vectors, mean = np.column_stack([items.latent, items.bias]), fitted.latent_moments.mean
+                vectors = np.column_stack([items.latent[columns], items.bias[columns]])
+                vectors -= fitted.latent_moments.mean
             else:
-                vectors, mean = items.mapped[:, : c + 1], fitted.mapped_moments.mean
-            vectors = (vectors - mean)[columns]
+                vectors = items.mapped[columns, : c + 1] - fitted.mapped_moments.mean
             products = np.einsum("ij,ij->i", side.latent[users], vectors[:, :c], dtype=np.float64)
             return np.asarray((products + vectors[:, c]) * side.in_lightfm[users])
         if part in _DIRECTIONS:
             return self._in_direction(getattr(side, _DIRECTIONS[part]), items, users, columns)
-        scores = np.broadcast_to(self.centred(part, items), (len(side.n), len(items)))
-        return np.asarray(scores[users, columns], dtype=np.float64)
+        distinct, column = np.unique(columns, return_inverse=True)
+        scores = np.broadcast_to(self.centred(part, items.take(distinct)), (len(side.n), len(distinct)))
+        return np.asarray(scores[users, column], dtype=np.float64)
 
     def _in_direction(
         self, direction: Vectors, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64]
@@ -346,9 +378,7 @@ def blocks(fitted: Fitted, users: Entities) -> Iterator[tuple[int, Block]]:
         yield start, Block.of(fitted, users.take(np.arange(start, min(start + size, len(users)))))
 
 
-def standard_parts(
-    fitted: Fitted, users: Entities, parts: Sequence[str], columns: NDArray[np.int64]
-) -> list[Scores]:
+def standard_parts(fitted: Fitted, users: Entities, parts: Sequence[str], columns: NDArray[np.int64]) -> list[Scores]:
     """Parts of the scores of n users with some known items, bent: (n, items) each, or (1, items)."""
     block, items = Block.of(fitted, users), fitted.all_items
     if len(columns) < len(items):

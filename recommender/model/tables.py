@@ -32,7 +32,7 @@ def recommend(fitted: Fitted, users: Entities, rules: Rules, exclude_seen: bool,
         frame.insert(0, USER_ID, _objects(block.users.entities.ids)[rows])
         frame.insert(2, ITEM_ID, _objects(fitted.items.ids(columns)))
         frame.insert(3, "description", _objects(fitted.items.descriptions(columns)))
-        frame["tier"] = _tiers(block.users.entities, ~block.users.cold)[rows]
+        frame["tier"] = tiers(block.users.entities, ~block.users.cold)[rows]
         frames.append(frame)
         places += (start + rows).tolist()
     ranking = pd.concat(frames, ignore_index=True)
@@ -70,7 +70,7 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
     frame.insert(2, USER_ID, _objects(fitted.users.ids(warm[columns])))
     pairs = zip(warm[columns], rows, strict=True)
     frame.insert(3, "bought_alike", [_most_alike(fitted, user, entities.embeddings[item]) for user, item in pairs])
-    frame["tier"] = _tiers(entities, ~side.cold)[rows]
+    frame["tier"] = tiers(entities, ~side.cold)[rows]
     return frame
 
 
@@ -86,7 +86,8 @@ def _frame(
     )  # fmt: skip
 
 
-def _tiers(entities: Entities, warm: NDArray[np.bool_]) -> NDArray[np.object_]:
+def tiers(entities: Entities, warm: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """(n,), what is known of users or items, of whom some have a history."""
     known = [bool(text or labels) for text, labels in zip(entities.descriptions, entities.attributes, strict=True)]
     described = np.array(known, dtype=bool) | entities.embeddings.any(axis=1)
     return np.where(warm, WARM, np.where(described, COLD, UNKNOWN)).astype(object)

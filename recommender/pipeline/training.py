@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,7 +74,7 @@ def _train(
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
     with duckdb.connect() as con:
-        load(con, data, settings.event_weights)
+        held = load(con, data, settings.event_weights).held
         data_sha256 = data_hash(data)
         _check_sources(repo, data, data_sha256)
         interactions = read_interactions(con, settings.event_weights)
@@ -90,6 +90,7 @@ def _train(
         "cutoff": None if division.by_chance else division.moment.isoformat(),
         "held_out": int((~division.known).sum()),
         "data_sha256": data_sha256,
+        **({"events": asdict(held)} if held else {}),
     }
 
     report("features at the cut-off", 0, 1)

@@ -23,6 +23,8 @@ FIXTURES = {
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
     "docs/how-to/event-weights.md": "trained_shop",
+    "docs/how-to/serve.md": "trained_shop",
+    "docs/how-to/learn-from-feedback.md": "trained_shop",
     "docs/how-to/update-between-trainings.md": "trained_shop",
     "docs/how-to/upgrade.md": "trained_shop",
     "docs/how-to/use-dbt-and-notebooks.md": "trained_shop",

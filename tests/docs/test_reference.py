@@ -17,7 +17,7 @@ from tests.support.made_up_shop import shared
 
 REFERENCE = ROOT / "docs" / "reference"
 # `coldstart train` adds these to the manifest.
-OF_TRAINING = {"trained_until", "cutoff", "held_out", "data_sha256", "metrics"}
+OF_TRAINING = {"trained_until", "cutoff", "held_out", "data_sha256", "metrics", "events"}
 
 
 def page(name: str) -> str:

@@ -83,8 +83,8 @@ def test_apply_after_training_shows_the_change_and_answers_follow(trained: Path)
 
 
 def test_inspect_tells_what_a_bundle_is_and_that_it_is_whole(trained: Path, tmp_path: Path) -> None:
-    shown = must("coldstart", "bundle", "inspect", cwd=trained)
-    manifest = json.loads(must("coldstart", "bundle", "inspect", "data/bundle", "--json", cwd=trained))
+    shown = must("coldstart", "bundles", "inspect", cwd=trained)
+    manifest = json.loads(must("coldstart", "bundles", "inspect", "data/bundle", "--json", cwd=trained))
     assert manifest == json.loads((trained / "data" / "bundle" / "manifest.json").read_text())
     values = {row[0]: row[1] for row in rows_of(shown)}
     assert values["data_sha256"] == manifest["data_sha256"]
@@ -103,7 +103,7 @@ def test_inspect_tells_what_a_bundle_is_and_that_it_is_whole(trained: Path, tmp_
     shutil.copytree(trained / "data" / "bundle", bundle)
     arrays = bundle / manifest["arrays"]
     arrays.write_bytes(arrays.read_bytes()[:-1])
-    cut = run("coldstart", "bundle", "inspect", bundle, cwd=tmp_path)
+    cut = run("coldstart", "bundles", "inspect", bundle, cwd=tmp_path)
     assert (cut.returncode, cut.stdout) == (2, "")
     assert "was altered or cut" in cut.stderr
 
@@ -144,7 +144,7 @@ def test_evaluate_prints_and_writes_the_table(trained: Path) -> None:
         (("profiles", "--data", "nowhere"), "nowhere is not a folder"),
         (("weigh", "--data", "nowhere"), "nowhere is not a folder"),
         (("evaluate", "--group-column", "stem"), "has no column 'stem' for groups"),
-        (("bundle", "inspect", "nowhere"), "nowhere holds no bundle"),
+        (("bundles", "inspect", "nowhere"), "nowhere holds no bundle"),
         (("explain", "--item-id", "22430"), "--description TEXT, --user-id ID, or both"),
         (("init", "."), "exists already"),
     ],

@@ -28,7 +28,7 @@ def help_of(name: str, width: int) -> str:
     return result.output
 
 
-def test_the_commands_stand_in_four_panels() -> None:
+def test_the_commands_stand_in_five_panels() -> None:
     panels: dict[str, list[str]] = {}
     for line in help_of("coldstart", 100).splitlines():
         if title := re.match(r"╭─ (.+?) ─+╮", line):
@@ -39,7 +39,8 @@ def test_the_commands_stand_in_four_panels() -> None:
         "Options": [],
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
         "Shop": ["init", "ingest", "weigh", "profiles", "put"],
-        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundle"],
+        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles"],
+        "Service": ["serve", "learn", "events", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
 

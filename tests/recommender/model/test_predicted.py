@@ -47,4 +47,7 @@ def test_the_mean_popularity_among_users_like_these_is_the_mean_over_items() -> 
     each = lifts.of(users, rows)
     assert each[:, :3].all()
     assert not each[:, 3:].any()
-    np.testing.assert_allclose(lifts.mean_of(users, rows), each.mean(axis=1, keepdims=True), atol=1e-6)
+    means = lifts.lifts[:, rows[:3]].mean(axis=1)
+    np.testing.assert_allclose(lifts.mean_of(users, means), each[:, :3].mean(axis=1, keepdims=True), atol=1e-6)
+    for row in (0, 39):  # one user alone, and with others
+        np.testing.assert_allclose(lifts.of(users.take(np.array([row])), rows), each[[row]], atol=1e-6)

@@ -1,0 +1,97 @@
+"""The recommendations of one user, whose features and latest events come with the request: what a service asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recommender.data.entities import Entities
+from recommender.model.explain import sentence, terms
+from recommender.model.fitted import Fitted
+from recommender.model.ranking import Rules, best
+from recommender.model.requests import same_encoder
+from recommender.model.scoring import Block
+from recommender.model.tables import tiers
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best items of one user, the best first.
+
+    Attributes:
+        tier: what is known of the user, "warm", "cold" or "unknown".
+        rows: (k,), the items' rows in the recommender.
+        scores: (k,), boosts included.
+        parts: popularity, lightfm, history and text, (k,) each; they add up to the score, boosts apart.
+        sentences: why, for people, (k,); empty if nobody asked.
+    """
+
+    tier: str
+    rows: NDArray[np.int64]
+    scores: NDArray[np.floating[Any]]
+    parts: dict[str, NDArray[np.float64]]
+    sentences: list[str]
+
+
+def block_of(fitted: Fitted, user: Entities, columns: NDArray[np.int64], weights: NDArray[np.float32]) -> Block:
+    """The scores of one user after some more events.
+
+    They are those after `HybridRecommender.partial_fit` with these events; the state stays as it is, and so does the
+    popularity of the items.
+
+    Args:
+        fitted: the state of the recommender.
+        user: one row; its profile is used as it is given.
+        columns: (e,), rows of the items of the events.
+        weights: (e,), their weights.
+
+    Raises:
+        FingerprintError: the user's features are of another encoder.
+    """
+    same_encoder(fitted.items.fingerprint, user.fingerprint)
+    if not len(columns):
+        return Block.of(fitted, user)
+    vectors = fitted.items.embeddings.take(columns)
+    counted = int(vectors.any(axis=1).sum())
+    profiles = user.profiles + weights @ vectors
+    user = replace(user, profiles=profiles, evidence=user.evidence + counted)
+    return Block.of(fitted, user, sp.csr_matrix(fitted.history_of(user.ids) + _row(fitted, columns, weights)))
+
+
+def ranked(block: Block, rules: Rules, *, seen: Sequence[int] | None, explain: bool = False) -> Ranked:
+    """The best items of the one user of a block.
+
+    Args:
+        block: see `block_of`.
+        rules: of the list.
+        seen: rows of items that are left out beside those that the recommender knows as seen by the user; None leaves
+            out none.
+        explain: add the sentences.
+    """
+    side, fitted = block.users, block.users.fitted
+    items = fitted.all_items
+    total = block.total(items)
+    out = None
+    if seen is not None:
+        out = fitted.seen_by(side.entities.ids)
+        if len(seen):
+            out = sp.csr_matrix(out + _row(fitted, np.array(seen, np.int64), np.ones(len(seen), np.float32)))
+    _, columns, scores = best(total, rules, out, items.features)
+    plain = np.asarray(total[0, columns], dtype=np.float64)
+    parts = block.parts(items, np.zeros(len(columns), np.int64), columns)
+    parts["history"] = plain - sum(parts.values())
+    said = []
+    for column in columns if explain else ():
+        one = items.take(np.array([column]))
+        said.append(sentence(terms(block, one), bool(one.cold[0])))
+    return Ranked(str(tiers(side.entities, ~side.cold)[0]), columns, scores, parts, said)
+
+
+def _row(fitted: Fitted, columns: NDArray[np.int64], weights: NDArray[np.float32]) -> sp.csr_matrix:
+    places = np.zeros(len(columns), np.int64), columns
+    return sp.csr_matrix((weights, places), shape=(1, len(fitted.items)), dtype=np.float32)

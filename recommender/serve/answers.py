@@ -1,0 +1,253 @@
+"""From requests to answers: features of the online store or the bundle, the recommender, its lists."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart_udfs.errors import ColdStartError
+from recommender.data.entities import Entities
+from recommender.data.events import EventWeights
+from recommender.model import tables
+from recommender.model.explain import sentence, terms
+from recommender.model.fitted import Fitted
+from recommender.model.known import KnownEntities
+from recommender.model.ranking import Rules
+from recommender.model.requests import UnknownIdError
+from recommender.model.scoring import Block
+from recommender.model.single import block_of, ranked
+from recommender.serve import schemas
+from recommender.serve.store import LACKING, OTHER_ENCODER, OnlineStore, Stored, StoreError
+
+# The id of who has none; no id is empty.
+_NOBODY = ""
+
+# A text without private data, and its embedding.
+Encoded = tuple[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What answers are made from at one moment.
+
+    Attributes:
+        fitted: the state of the recommender.
+        base: the state in the bundle: what differs from it came later, and the store need not know it.
+        bundle: the bundle's id.
+    """
+
+    fitted: Fitted
+    base: Fitted
+    bundle: str
+
+
+class Answers:
+    """Answers requests; any number of threads may ask.
+
+    Args:
+        store: the online store.
+        weights: of the events of a session.
+    """
+
+    def __init__(self, store: OnlineStore, weights: EventWeights) -> None:
+        self._store, self._weights = store, weights
+
+    def recommend(
+        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None
+    ) -> schemas.Recommendations:
+        """The best items for a user.
+
+        Raises:
+            UnknownIdError: a rule names an item that the recommender does not know.
+            ColdStartError: no item has the attribute of a rule.
+        """
+        fitted = now.fitted
+        rules = Rules.of(
+            fitted, request.k, request.among, request.without, request.attribute, request.boost, request.pin,
+            request.diversity,
+        )  # fmt: skip
+        block, degraded, unknown, session = self._asker(now, request, said)
+        found = ranked(block, rules, seen=session if request.exclude_seen else None, explain=request.explain)
+        rows, scores = found.rows, found.scores.tolist()
+        parts = [schemas.Parts(**dict(zip(found.parts, values, strict=True)))
+                 for values in zip(*(part.tolist() for part in found.parts.values()), strict=True)]  # fmt: skip
+        sentences: Sequence[str | None] = found.sentences or [None] * len(rows)
+        items = [
+            schemas.RecommendedItem(
+                rank=rank, item_id=item, description=text, score=score, parts=part, reason=_reason(rules, row),
+                because=why,
+            )
+            for rank, (item, text, score, part, row, why) in enumerate(zip(
+                fitted.items.ids(rows), fitted.items.descriptions(rows), scores, parts, rows.tolist(), sentences,
+                strict=True,
+            ), start=1)
+        ]  # fmt: skip
+        return schemas.Recommendations(
+            recommendation_id=_new_id(), bundle=now.bundle, tier=cast("schemas.Tier", found.tier), degraded=degraded,
+            unknown_items=unknown, items=items,
+        )  # fmt: skip
+
+    def explain(self, now: Moment, request: schemas.ExplainRequest, said: Encoded | None) -> schemas.Explanation:
+        """The terms of one score.
+
+        Raises:
+            UnknownIdError: neither the recommender nor the store knows the item.
+        """
+        fitted = now.fitted
+        block, degraded, _, _ = self._asker(now, request, said)
+        row = fitted.items.row(request.item_id)
+        if row >= 0:
+            side = fitted.all_items.take(np.array([row]))
+        else:
+            item, reason = self._entity(now, "item", request.item_id, None)
+            degraded = degraded or reason
+            if not item.descriptions[0] and not item.attributes[0]:
+                raise UnknownIdError(
+                    f"item {request.item_id!r} is not among the {len(fitted.items)} that the recommender knows, and "
+                    "the online store says nothing of it; PUT /v1/items/{id} adds one"
+                )
+            side = fitted.side_of(item)
+        table = terms(block, side)
+        return schemas.Explanation(
+            recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(block.users.entities, block.users.cold),
+            degraded=degraded, item_id=request.item_id, score=float(table["value"].sum()),
+            because=sentence(table, bool(side.cold[0])),
+            terms=[schemas.Term(term=term, kind=kind, value=value)
+                   for term, kind, value in table.itertuples(index=False)],
+        )  # fmt: skip
+
+    def audience(self, now: Moment, request: schemas.AudienceRequest, said: Encoded | None) -> schemas.Audience:
+        """The users to whom an item matters most."""
+        fitted, name, degraded = now.fitted, request.item_id or _NOBODY, None
+        row = fitted.items.row(name)
+        if row >= 0 and said is None:
+            side = fitted.all_items.take(np.array([row]))
+        else:
+            item, degraded = self._entity(now, "item", name, said)
+            side = fitted.side_of(item)
+        table = tables.audience(fitted, side, request.k, request.exclude_seen)
+        users = [
+            schemas.AudienceMember.model_validate(row | {"parts": row})
+            for row in table.to_dict("records")
+        ]
+        tier = _tier(fitted.entities_of(side), side.cold)
+        return schemas.Audience(
+            recommendation_id=_new_id(), bundle=now.bundle, tier=tier, degraded=degraded, users=users
+        )
+
+    def enrich(self, now: Moment, k: int, said: Encoded) -> schemas.Enriched:
+        """A text as features, and the items nearest to it.
+
+        Raises:
+            ColdStartError: the repository's encoder is not the recommender's.
+        """
+        (text, embedding), fitted = said, now.fitted
+        if len(embedding) != fitted.items.embeddings.shape[1]:
+            raise ColdStartError(f"{OTHER_ENCODER}; run `coldstart profiles` and `coldstart train` with one encoder")
+        vectors = fitted.all_items.features.dense
+        cosines = vectors @ embedding
+        rows = np.argsort(-cosines, kind="stable")[:k]
+        rows = rows[vectors[rows].any(axis=1)]
+        profile = float(fitted.parameters.alpha_of(0.0)) * embedding
+        named = zip(fitted.items.ids(rows), fitted.items.descriptions(rows), cosines[rows].tolist(), strict=True)
+        items = [
+            schemas.NearestItem(rank=rank, item_id=item, description=about, cosine=cosine)
+            for rank, (item, about, cosine) in enumerate(named, start=1)
+        ]
+        return schemas.Enriched(
+            bundle=now.bundle, description=text, fingerprint=fitted.items.fingerprint, profile=profile.tolist(),
+            items=items,
+        )  # fmt: skip
+
+    def _asker(
+        self, now: Moment, request: schemas.Asker, said: Encoded | None
+    ) -> tuple[Block, str | None, list[str], list[int]]:
+        """The scores of who asks, why they are degraded, and the items of the session: unknown ids, known rows."""
+        fitted = now.fitted
+        user, degraded = self._entity(now, "user", request.user_id or _NOBODY, said)
+        rows = fitted.items.rows([event.item_id for event in request.session])
+        known = np.flatnonzero(rows >= 0)
+        weights = np.array([self._weights.of(event.event_type) for event in request.session], np.float32)
+        unknown = [event.item_id for event, row in zip(request.session, rows, strict=True) if row < 0]
+        block = block_of(fitted, user, rows[known], weights[known])
+        return block, degraded, list(dict.fromkeys(unknown)), rows[known].tolist()
+
+    def _entity(self, now: Moment, side: str, name: str, said: Encoded | None) -> tuple[Entities, str | None]:
+        """What is known of a user or an item now, one row, and why that is not what the store should say."""
+        known, base = (now.fitted.users, now.base.users) if side == "user" else (now.fitted.items, now.base.items)
+        entity, degraded = _of(known, name), None
+        if name != _NOBODY:
+            trained = _of(base, name)
+            try:
+                stored = self._store.read(side, name, known.fingerprint)
+                entity = _merged(entity, trained, stored)
+                degraded = _lacking(trained, stored) or self._store.reason
+            except StoreError as error:
+                degraded = str(error)
+        if said is not None:
+            entity = replace(entity, descriptions=[said[0]])
+            if len(said[1]) == known.embeddings.shape[1]:
+                entity = replace(entity, embeddings=said[1][None])
+            else:
+                degraded = OTHER_ENCODER
+        return entity, degraded
+
+
+def _of(known: KnownEntities, name: str) -> Entities:
+    """What a state knows of a user or an item, one row, which says nothing if it knows nothing."""
+    row = known.row(name)
+    if row >= 0:
+        return known.take(np.array([row]))
+    return Entities.nothing([name], known.embeddings.shape[1], known.fingerprint)
+
+
+def _merged(entity: Entities, trained: Entities, stored: Stored | None) -> Entities:
+    """What the recommender learned since it was trained; for the rest, what the store says.
+
+    Args:
+        entity: what the recommender knows now.
+        trained: what the bundle knows.
+        stored: what the store has.
+    """
+    if stored is None:
+        return entity
+    shape = entity.embeddings[0].shape
+    if entity.descriptions[0] == trained.descriptions[0] and list(entity.attributes[0]) == list(trained.attributes[0]):
+        if stored.embedding is not None and stored.embedding.shape == shape:
+            vectors, text = stored.embedding[None], [stored.description]
+            entity = replace(entity, descriptions=text, embeddings=vectors, attributes=[stored.attributes])
+        elif stored.attributes:
+            entity = replace(entity, attributes=[stored.attributes])
+    if (
+        stored.profile is not None and stored.profile.shape == shape
+        and entity.evidence[0] == trained.evidence[0] and (entity.profiles == trained.profiles).all()
+    ):  # fmt: skip
+        entity = replace(entity, profiles=stored.profile[None], evidence=np.array([stored.evidence]))
+    return entity
+
+
+def _lacking(trained: Entities, stored: Stored | None) -> str | None:
+    """Whether the store lacks what the bundle was trained with."""
+    history, words = bool(trained.profiles.any()), bool(trained.embeddings.any())
+    lost = history and (stored is None or stored.profile is None)
+    return LACKING if lost or (words and (stored is None or stored.embedding is None)) else None
+
+
+def _tier(entities: Entities, cold: NDArray[np.bool_]) -> schemas.Tier:
+    found: schemas.Tier = tables.tiers(entities, ~cold)[0]
+    return found
+
+
+def _reason(rules: Rules, row: int) -> schemas.Reason:
+    if row in rules.pinned:
+        return "pinned"
+    return "boosted" if rules.added is not None and rules.added[row] > 0 else "model"
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,239 @@
+"""The FastAPI application."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+
+from recommender.serve import logs, problems, schemas
+from recommender.serve.door import Door
+from recommender.serve.events.event import Event
+from recommender.serve.events.log import IdempotencyError
+from recommender.serve.logs import log
+from recommender.serve.problems import ProblemError
+from recommender.serve.service import Service
+from recommender.serve.settings import Settings
+
+DESCRIPTION = """\
+Recommendations in real time for users and items with history, with a few words, or with neither; and feedback that
+counts in the next answer. Errors are problem details (RFC 9457).
+"""
+
+# The page for people, and what its browser may load and run: nothing but its own script and style.
+_PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+_SCRIPT = _PAGE.partition("<script>")[2].partition("</script>")[0]
+_POLICY = (
+    f"default-src 'none'; script-src 'sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'; "
+    "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_bearer = HTTPBearer(auto_error=False, description="An API key of `coldstart keys create`.")
+EntityId = Annotated[schemas.Id, PathParameter()]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=128, description="The same key with the same events again stores nothing."),
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one worker; what it needs is loaded when it starts."""
+    service = Service(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.started():
+            yield
+
+    app = FastAPI(
+        title="feast-coldstart", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
+        responses={code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": {
+            problems.CONTENT_TYPE: {}}} for code in (401, 403, 422, 429)},
+    )  # fmt: skip
+    app.add_middleware(Door, metrics=service.metrics)
+    problems.install(app)
+    app.include_router(_watching(service))
+    app.include_router(_reading(service))
+    app.include_router(_feedback(service))
+    app.include_router(_admin(service))
+    return app
+
+
+def of_environment() -> FastAPI:
+    """The application of a worker that `coldstart serve` has started."""
+    logs.configure()
+    return create_app(Settings.of_environment())
+
+
+def _scope(service: Service, scope: str) -> Any:
+    """Let in who has a key with a scope, as often as the rate allows."""
+
+    async def check(
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> None:
+        if service.keys is None:
+            return
+        key = service.keys.find(given.credentials) if given else None
+        if key is None:
+            raise ProblemError(
+                401, "the request has no valid API key; send one as `Authorization: Bearer csk_…`",
+                {"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        request.scope["key_id"] = key.id
+        if scope not in key.scopes:
+            raise ProblemError(403, f"the key has the scopes {', '.join(key.scopes)}; this needs {scope}")
+        if seconds := await service.rates.wait(key.id):
+            raise ProblemError(
+                429, f"this key may make {service.settings.rate} requests; ask again in {seconds} s",
+                {"Retry-After": str(seconds)},
+            )  # fmt: skip
+
+    return Depends(check)
+
+
+def _watching(service: Service) -> APIRouter:
+    router = APIRouter(tags=["state"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "ok"}
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(_PAGE, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY})
+
+    @router.get("/readyz", response_model=schemas.Health)
+    async def readyz() -> Response:
+        """Whether the service answers, from which bundle, and whether answers are degraded."""
+        return _json(schemas.Health(
+            status="ok", bundle=service.live.bundle_id, degraded=service.degraded, pending_events=service.live.pending
+        ))  # fmt: skip
+
+    @router.get("/metrics", dependencies=[_scope(service, "read")])
+    async def metrics() -> Response:
+        """Numbers for Prometheus, of all workers."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _reading(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[_scope(service, "read")])
+
+    @router.post("/recommend", response_model=schemas.Recommendations)
+    async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
+        """The best items for a user: known, described, known by this session's events, or unknown."""
+        said = await service.said(body.description)
+        return _told(request, service, await service.scored(service.answers.recommend, service.now(), body, said))
+
+    @router.post("/audience", response_model=schemas.Audience)
+    async def audience(request: Request, body: schemas.AudienceRequest) -> Response:
+        """The users to whom an item matters most."""
+        said = await service.said(body.description, private=False)
+        answer = await service.scored_for_all(service.answers.audience, service.now(), body, said)
+        return _told(request, service, answer)
+
+    @router.post("/explain", response_model=schemas.Explanation)
+    async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
+        """The terms of one score."""
+        said = await service.said(body.description)
+        return _told(request, service, await service.scored(service.answers.explain, service.now(), body, said))
+
+    @router.post("/enrich", response_model=schemas.Enriched)
+    async def enrich(body: schemas.EnrichRequest) -> Response:
+        """The profile of a text, and the items nearest to it."""
+        said = await service.texts.encode(body.description)
+        return _json(await service.scored(service.answers.enrich, service.now(), body.k, said))
+
+    return router
+
+
+def _feedback(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=[_scope(service, "feedback")])
+
+    @router.post("/events", status_code=202, response_model=schemas.Accepted)
+    async def events(
+        request: Request, body: schemas.EventsRequest, idempotency_key: IdempotencyKey = None
+    ) -> Response:
+        """Store what users did: on disk when this answers, and in the next recommendation of these users."""
+        if idempotency_key and any(one.event_timestamp is None for one in body.events):
+            raise ProblemError(
+                422, "with an Idempotency-Key every event needs its event_timestamp: a retry names the same events"
+            )
+        arrived = datetime.now(UTC)
+        events = [
+            Event(**one.model_dump(exclude={"event_timestamp"}), event_timestamp=one.event_timestamp or arrived)
+            for one in body.events
+        ]
+        # Each API key has idempotency keys of its own.
+        key = idempotency_key and f"{request.scope.get('key_id', '')}:{idempotency_key}"
+        try:
+            done = await service.written(service.live.accept, events, key)
+        except IdempotencyError as error:
+            raise ProblemError(409, str(error)) from None
+        for event in () if done.replayed else events:
+            service.metrics.events.labels(event.event_type).inc()
+        return _json(schemas.Accepted(accepted=len(done.ids), ids=list(done.ids), replayed=done.replayed), 202)
+
+    return router
+
+
+def _admin(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["users and items"], dependencies=[_scope(service, "admin")])
+
+    def put(write: Callable[..., None], action: str) -> Callable[..., Awaitable[Response]]:
+        async def stored(request: Request, name: str, body: schemas.EntityRequest) -> Response:
+            await service.written(write, name, body.description, body.attributes)
+            _audit(request, action)
+            return _json(schemas.Stored(id=name, description=body.description))
+
+        return stored
+
+    @router.put("/items/{item_id}", response_model=schemas.Stored)
+    async def put_item(request: Request, item_id: EntityId, body: schemas.EntityRequest) -> Response:
+        """Add an item, or change its words: it can be recommended in the next request."""
+        return await put(service.live.put_item, "put item")(request, item_id, body)
+
+    @router.put("/users/{user_id}", response_model=schemas.Stored)
+    async def put_user(request: Request, user_id: EntityId, body: schemas.EntityRequest) -> Response:
+        """Add a user, or change what they say of themselves; private data in it are replaced."""
+        return await put(service.live.put_user, "put user")(request, user_id, body)
+
+    @router.delete("/users/{user_id}")
+    async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:
+        """Erase a user; the receipt counts what was removed and says what remains."""
+        receipt = await service.written(service.erase, user_id)
+        _audit(request, "delete user")
+        return {"removed": dict(receipt.removed), "remains": list(receipt.remains)}
+
+    return router
+
+
+def _audit(request: Request, action: str) -> None:
+    # Without the id: a log line would outlive the user.
+    log.info("audit", action=action, key=request.scope.get("key_id"), request_id=request.scope["request_id"])
+
+
+def _told(request: Request, service: Service, answer: schemas.Answer) -> Response:
+    """An answer as JSON, counted and noted for the log line of its request."""
+    service.metrics.tiers.labels(answer.tier).inc()
+    request.scope["told"] = {"recommendation_id": answer.recommendation_id, "tier": answer.tier}
+    if answer.degraded:
+        service.metrics.degraded.labels(answer.degraded).inc()
+        request.scope["told"]["degraded"] = answer.degraded
+    return _json(answer)
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    # Not through FastAPI's response_model, which would validate again what a model has validated.
+    return Response(answer.model_dump_json(), status, media_type="application/json")

@@ -1,0 +1,286 @@
+"""The requests and answers of the service, as they stand in its OpenAPI description."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+LONGEST_TEXT = 10_000
+MOST_ROWS = 500
+MOST_EVENTS = 1_000
+_EARLIEST = 1970
+
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Label = Annotated[str, Field(max_length=256, pattern="^[^=]+=")]
+Ids = Annotated[list[Id], Field(max_length=10_000)]
+Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most.")]
+Tier = Literal["warm", "cold", "unknown"]
+Reason = Literal["model", "pinned", "boosted"]
+EventType = Literal["impression", "view", "cart", "purchase", "return", "rating", "search"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SessionEvent(_Request):
+    """What a user did a moment ago, which no event of the log tells."""
+
+    item_id: Id
+    event_type: Literal["view", "cart", "purchase"] = "view"
+
+
+class Asker(_Request):
+    """The user of a request: an id, a description, events of the session, or several of them."""
+
+    user_id: Id | None = Field(None, description="The user. They may be unknown.")
+    description: Text | None = Field(
+        None, description="What the user says of themselves; it replaces the stored description. Private data in it "
+        "are replaced before anything else is done."
+    )  # fmt: skip
+    session: Annotated[list[SessionEvent], Field(max_length=200)] = Field(
+        default=[], description="Events that count in this answer alone, such as those of a guest without an account."
+    )
+
+
+class RecommendRequest(Asker):
+    """The best items for a user; without a user, the most popular ones."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"user_id": "17850", "k": 5, "explain": True},
+        {"description": "vintage enamel for a garden cafe", "k": 5, "without": ["22423"]},
+        {"session": [{"item_id": "22430", "event_type": "cart"}], "pin": ["21137"], "diversity": 0.3},
+    ]})  # fmt: skip
+
+    k: Count = 10
+    exclude_seen: bool = Field(True, description="Leave out what the user has interacted with.")
+    among: Ids | None = Field(None, description="The items that may be recommended.")
+    without: Ids = Field(default=[], description="Items that may not be recommended, such as those out of stock.")
+    attribute: Label | None = Field(None, description='"column=value" that an item must have.')
+    pin: Annotated[list[Id], Field(max_length=100)] = Field(default=[], description="Items that come first.")
+    boost: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
+        default={}, description='What is added to scores, by item or "column=value".'
+    )
+    diversity: float = Field(0.0, ge=0, le=1, description="The cost of likeness to the items above.")
+    explain: bool = Field(False, description="Add a sentence to each item.")
+
+
+class AudienceRequest(_Request):
+    """The users to whom an item matters most."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"item_id": "22430", "k": 5}, {"description": "set of 6 herb garden tin pots"},
+    ]})  # fmt: skip
+
+    item_id: Id | None = Field(None, description="The item. It may be unknown.")
+    description: Text | None = Field(None, description="The text of the item; it replaces the stored one.")
+    k: Count = 10
+    exclude_seen: bool = Field(True, description="Leave out users who have interacted with the item.")
+
+    @model_validator(mode="after")
+    def _some_item(self) -> AudienceRequest:
+        if not self.item_id and not (self.description or "").strip():
+            raise ValueError("no item is given; give item_id, description, or both")
+        return self
+
+
+class EnrichRequest(_Request):
+    """The profile of a text, and the items nearest to it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "vintage enamel for a garden cafe"}]})
+
+    description: Text = Field(description="A text with at least one character that is no space.", pattern=r"\S")
+    k: Count = 10
+
+
+class ExplainRequest(Asker):
+    """The terms of one score."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "17850", "item_id": "22430"}]})
+
+    item_id: Id
+
+
+class _Answer(BaseModel):
+    pass
+
+
+class Parts(_Answer):
+    """The parts of a score, which add up to it, boosts apart."""
+
+    popularity: float
+    lightfm: float
+    history: float
+    text: float
+
+
+class RecommendedItem(_Answer):
+    """One place of a list."""
+
+    rank: int
+    item_id: str
+    description: str
+    score: float
+    parts: Parts
+    reason: Reason = Field(description="What put the item on the list.")
+    because: str | None = Field(None, description="A sentence for people, if it was asked for.")
+
+
+class Answer(_Answer):
+    """What all answers about users and items say."""
+
+    recommendation_id: str = Field(description="Events can cite it.")
+    bundle: str = Field(description="The id of the trained recommender.")
+    tier: Tier = Field(description="What is known of the user or item.")
+    degraded: str | None = Field(
+        None, description="Why the answer is not made from the online store as it should be; null if it is."
+    )
+
+
+class Recommendations(Answer):
+    """The best items for a user."""
+
+    unknown_items: list[str] = Field(default=[], description="Items of the session that the recommender does not know.")
+    items: list[RecommendedItem]
+
+
+class AudienceMember(_Answer):
+    """One place of an audience."""
+
+    rank: int
+    user_id: str
+    bought_alike: str = Field(description="The description nearest to the item's, of those in the user's history.")
+    score: float
+    parts: Parts
+
+
+class Audience(Answer):
+    """The users to whom an item matters most."""
+
+    users: list[AudienceMember]
+
+
+class NearestItem(_Answer):
+    """An item near a text."""
+
+    rank: int
+    item_id: str
+    description: str
+    cosine: float
+
+
+class Enriched(_Answer):
+    """A text as features."""
+
+    bundle: str
+    description: str = Field(description="The text without private data.")
+    fingerprint: str = Field(description="Of the encoder.")
+    profile: list[float] = Field(description="P' of a user without history: α·M(d).")
+    items: list[NearestItem]
+
+
+class Term(_Answer):
+    """One term of a score."""
+
+    term: str
+    kind: str
+    value: float
+
+
+class Explanation(Answer):
+    """The terms of one score, the largest first; they add up to it."""
+
+    item_id: str
+    score: float
+    because: str
+    terms: list[Term]
+
+
+class FeedbackEvent(_Request):
+    """What a user did."""
+
+    user_id: Id
+    item_id: Id | None = Field(None, description="Every event but a search has one.")
+    event_type: EventType
+    event_timestamp: datetime | None = Field(None, description="With a time zone; the time of arrival if it is absent.")
+    weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    rating: FiniteFloat | None = None
+    position: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="From 1; of an impression.")
+    query: Annotated[str, Field(max_length=1_000)] | None = Field(None, description="The words of a search.")
+    recommendation_id: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="The answer that showed the item."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> FeedbackEvent:
+        if self.event_type == "search" and not (self.query or "").strip():
+            raise ValueError("a search needs its query")
+        if self.event_type != "search" and self.item_id is None:
+            raise ValueError(f"an event of the type {self.event_type} needs an item_id")
+        if self.event_type == "rating" and self.rating is None:
+            raise ValueError("an event of the type rating needs a rating")
+        if self.event_timestamp is not None and self.event_timestamp.tzinfo is None:
+            raise ValueError("event_timestamp has no time zone; add one, such as 2026-01-31T12:00:00Z")
+        if self.event_timestamp is not None and self.event_timestamp.year < _EARLIEST:
+            raise ValueError(f"event_timestamp is in {self.event_timestamp.year}; give a year from {_EARLIEST} on")
+        return self
+
+
+class EventsRequest(_Request):
+    """A batch of events, which is stored as a whole or not at all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"events": [
+        {"user_id": "17850", "item_id": "22430", "event_type": "purchase"},
+        {"user_id": "17850", "item_id": "21137", "event_type": "impression", "position": 1},
+    ]}]})  # fmt: skip
+
+    events: Annotated[list[FeedbackEvent], Field(min_length=1, max_length=MOST_EVENTS)]
+
+
+class Accepted(_Answer):
+    """Events that are on disk."""
+
+    accepted: int
+    ids: list[int] = Field(description="Of the events in the log.")
+    replayed: bool = Field(description="The idempotency key was used before with these events; nothing was stored.")
+
+
+class EntityRequest(_Request):
+    """A user or an item, in words and attributes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"description": "set of 6 herb garden tin pots", "attributes": ["category=garden"]},
+    ]})  # fmt: skip
+
+    description: Text = ""
+    attributes: Annotated[list[Label], Field(max_length=100)] = []
+
+
+class Stored(_Answer):
+    """A user or an item that can be recommended, or recommended to, from the next request on."""
+
+    id: str
+    description: str
+
+
+class Health(_Answer):
+    """What the service does at this moment."""
+
+    status: Literal["ok"]
+    bundle: str
+    degraded: str | None
+    pending_events: int = Field(description="Events that are not in the bundle yet.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[dict[str, Any]] | None = None

@@ -1,0 +1,30 @@
+"""Running the service's processes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from recommender.serve.metrics import SHARED
+from recommender.serve.rates import parsed
+from recommender.serve.settings import Settings
+
+
+def run(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Listen until the process is told to stop.
+
+    Raises:
+        ColdStartError: the rate cannot be read.
+    """
+    import uvicorn
+
+    parsed(settings.rate)
+    settings.to_environment()
+    with tempfile.TemporaryDirectory(prefix="coldstart-metrics-") as shared:
+        if workers > 1:
+            os.environ[SHARED] = shared
+        uvicorn.run(
+            "recommender.serve.app:of_environment", factory=True, host=host, port=port, workers=workers,
+            log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+            timeout_graceful_shutdown=10, timeout_worker_healthcheck=120,
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""What a process of the service is started with."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# The settings travel to worker processes as JSON in this environment variable.
+VARIABLE = "COLDSTART_SERVE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process of the service is started with.
+
+    Attributes:
+        repo: the Feast repository.
+        bundle: the trained recommender.
+        data: the folder of the tables, from which users are erased; None if they are not on this machine.
+        events: the URL of the event log.
+        keys: the file of API keys; None answers everybody.
+        rate: requests that one key may make, such as "600/minute".
+        rates: where requests are counted: "memory://" counts in each worker, "redis://…" over all of them.
+    """
+
+    repo: Path
+    bundle: Path
+    data: Path | None
+    events: str
+    keys: Path | None = None
+    rate: str = "6000/minute"
+    rates: str = "memory://"
+
+    def to_environment(self) -> None:
+        """Hand the settings to the processes that this one starts."""
+        os.environ[VARIABLE] = json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def of_environment(cls) -> Settings:
+        """The settings of the process that started this one."""
+        given = json.loads(os.environ[VARIABLE])
+        given |= {name: Path(given[name]) for name in ("repo", "bundle", "data", "keys") if given[name] is not None}
+        return cls(**given)

@@ -1,0 +1,87 @@
+"""A user is erased from the event log, the bundle, the feature store, its sources and the tables by one call."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from recommender.cli.app import app
+from recommender.serve.erasure import erase_user
+from recommender.serve.events.event import Event
+from recommender.serve.events.log import EventLog
+from recommender.serve.live import Live
+from tests.support.made_up_shop import shared
+from tests.support.small_shop import apply
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WHO = "dan"
+TEXTS = (b"vintage enamel signs", b"dan's searches", b"dan says")
+
+
+@pytest.fixture
+def shop(unapplied_shop: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    shutil.copytree(unapplied_shop, folder)
+    apply(folder / "feature_repo")
+    shared().save(folder / "data" / "bundle")
+    return folder
+
+
+@pytest.fixture
+def sqlite_log(shop: Path) -> Iterator[EventLog]:
+    log = EventLog.open(f"sqlite:///{shop / 'data' / 'events.db'}")
+    log.append([
+        Event(WHO, "i12", "view", NOW), Event(WHO, None, "search", NOW, query="dan's searches"),
+        Event("ann", "i12", "view", NOW),
+    ])  # fmt: skip
+    log.put("user", WHO, "dan says this")
+    yield log
+    log.close()
+
+
+def traces(shop: Path) -> list[str]:
+    """Files that hold the texts of the user."""
+    files = [path for path in shop.rglob("*") if path.is_file() and path.suffix != ".npz"]
+    return [path.name for path in files if any(text in path.read_bytes() for text in TEXTS)]
+
+
+def test_one_call_erases_a_user_everywhere(shop: Path, sqlite_log: EventLog, tmp_path: Path) -> None:
+    live = Live(shop / "data" / "bundle", sqlite_log, poll=None)
+    assert WHO in live.model.users.ids
+    assert "events.db" in traces(shop) or "events.db-wal" in traces(shop)
+    receipt = erase_user(
+        live, shop / "feature_repo", WHO, data=shop / "data", cache=tmp_path / "cache.sqlite", patience=0
+    )
+    assert traces(shop) == []
+    assert WHO not in live.model.users.ids
+    assert (receipt.removed["events"], receipt.removed["descriptions"]) == (2, 1)
+    assert receipt.removed[f"rows, {shop}/data/users.parquet"] == 1
+    assert any("raw files stay" in sentence for sentence in receipt.remains)
+
+
+def test_a_store_that_is_in_use_is_named_and_the_rest_is_erased(
+    shop: Path, sqlite_log: EventLog, tmp_path: Path
+) -> None:
+    live = Live(shop / "data" / "bundle", sqlite_log, poll=None)
+    receipt = erase_user(live, shop / "feature_repo", WHO, data=tmp_path / "no tables", cache=tmp_path / "c.sqlite")
+    assert receipt.removed == {"events": 2, "descriptions": 1, "bundles": 0}
+    assert "still have the user" in receipt.remains[0]
+    assert WHO not in live.model.users.ids
+
+
+def test_the_command_erases_from_the_log_too(shop: Path, sqlite_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop)
+    command = ["forget", "--user-id", WHO, "--events", "sqlite:///data/events.db"]
+    done = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "event log" in done.output
+    assert len(sqlite_log.after(0).events) == 3
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert [event.user_id for _, event in sqlite_log.after(0).events] == ["ann"]
+    assert traces(shop) == []

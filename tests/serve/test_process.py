@@ -1,0 +1,86 @@
+"""`coldstart serve` and `coldstart keys` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.commands import free_port, must, run, wait_for
+
+
+def test_an_address_of_the_network_needs_keys(served_shop: Path) -> None:
+    refused = run("coldstart", "serve", "--host", "0.0.0.0", cwd=served_shop)
+    assert refused.returncode == 2
+    assert "without keys the service listens on this machine alone, and 0.0.0.0 is another address" in refused.stderr
+    missing = run("coldstart", "serve", "--host", "0.0.0.0", "--keys", "none.json", cwd=served_shop)
+    assert "none.json does not exist; `coldstart keys create NAME --file none.json` writes it" in missing.stderr
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    made = must("coldstart", "keys", "create", "shop", "--scope", "read", "--scope", "feedback", cwd=tmp_path)
+    assert re.fullmatch(r"csk_[0-9a-f]{12}_[\w-]{43}\n", made)
+    listed = must("coldstart", "keys", "list", cwd=tmp_path)
+    assert "read, feedback" in listed
+    public = made[4:16]
+    assert public in listed
+    assert must("coldstart", "keys", "revoke", public, cwd=tmp_path) == f"{public} (shop) is revoked\n"
+    assert public not in must("coldstart", "keys", "list", cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def service(served_shop: Path) -> Iterator[tuple[str, str, Path]]:
+    """Two workers with keys: the address, a key for everything, the log."""
+    key = must("coldstart", "keys", "create", "all", "--scope", "read", "--scope", "feedback", cwd=served_shop).strip()
+    port, log = free_port(), served_shop / "serve.log"
+    program = Path(sys.executable).with_name("coldstart")
+    command = [str(program), "serve", "--port", str(port), "--workers", "2", "--keys", "data/keys.json"]
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, cwd=served_shop) as server:
+        try:
+            wait_for(port, server)
+            url = f"http://127.0.0.1:{port}"
+            _ready(url)
+            yield url, key, log
+        finally:
+            server.terminate()
+
+
+def _ready(url: str) -> None:
+    for _ in range(600):
+        try:
+            if httpx.get(f"{url}/readyz", timeout=60).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise AssertionError("the service does not answer")
+
+
+@pytest.mark.service
+def test_two_workers_answer_learn_from_each_other_and_count_together(service: tuple[str, str, Path]) -> None:
+    url, key, log = service
+    header = {"Authorization": f"Bearer {key}"}
+    # Each connection is taken by either worker.
+    answers = [httpx.post(f"{url}/v1/recommend", json={"user_id": "ann"}, headers=header) for _ in range(20)]
+    assert {one.status_code for one in answers} == {200}
+    assert len({json.dumps(one.json()["items"]) for one in answers}) == 1
+    assert httpx.post(f"{url}/v1/recommend", json={}).status_code == 401
+    event = {"user_id": "ann", "item_id": "pot", "event_type": "purchase"}
+    assert httpx.post(f"{url}/v1/events", json={"events": [event]}, headers=header).status_code == 202
+    time.sleep(3)
+    after = [httpx.post(f"{url}/v1/recommend", json={"user_id": "ann"}, headers=header).json() for _ in range(20)]
+    assert {item["item_id"] for one in after for item in one["items"]} == {"flag"}
+    numbers = [httpx.get(f"{url}/metrics", headers=header).text for _ in range(10)]
+    counts = {
+        re.search(r'coldstart_requests_total\{route="/v1/recommend",status="200"\} (\S+)', text)[1] for text in numbers  # type: ignore[index]
+    }
+    assert counts == {"40.0"}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"ready", "request"} <= {line["event"] for line in lines}
+    assert key not in log.read_text()
