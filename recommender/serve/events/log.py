@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -20,11 +20,10 @@ from coldstart_udfs.profile import has_text
 from coldstart_udfs.text.redaction import redact
 from recommender.serve.events import schema
 from recommender.serve.events.event import Event, check_text
+from recommender.serve.events.rows import EPOCH, contents_digest, from_us, to_event, to_row, to_us
 
 Side = Literal["user", "item"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 # How far clocks of those who send events may be ahead.
 _AHEAD = timedelta(minutes=5)
 # For how long an idempotency key is known.
@@ -157,7 +156,7 @@ class EventLog:
             EventLogError: the database cannot be written. If it was lost during the commit, the events may be in it:
                 send them again with the same key.
         """
-        latest = max((event.event_timestamp for event in events), default=_EPOCH)
+        latest = max((event.event_timestamp for event in events), default=EPOCH)
         if latest > datetime.now(UTC) + _AHEAD:
             raise ColdStartError(
                 f"the event_timestamp {latest.isoformat()} is in the future; see to the clock of the sender"
@@ -191,7 +190,7 @@ class EventLog:
             "entity": side, "entity_id": entity_id,
             "description": redact(description) if side == "user" else description,
             "attributes": None if attributes is None else json.dumps(list(attributes), ensure_ascii=False),
-            "event_us": _to_us(datetime.now(UTC)),
+            "event_us": to_us(datetime.now(UTC)),
         }  # fmt: skip
 
         def write(connection: Connection) -> int:
@@ -224,7 +223,7 @@ class EventLog:
                 for table in (schema.events, schema.descriptions, schema.erasures)
             }
         return Changes(
-            [(row.id, _event(row)) for row in rows["events"]],
+            [(row.id, to_event(row)) for row in rows["events"]],
             [(row.id, _description(row)) for row in rows["descriptions"]],
             [(row.id, bytes(row.digest)) for row in rows["erasures"]], end, last,
         )  # fmt: skip
@@ -287,7 +286,7 @@ class EventLog:
     def _append(self, connection: Connection, events: Sequence[Event], key: str | None) -> Appended:
         last = self._last(connection)
         if key is not None:
-            named, digest = hashlib.sha256(key.encode()).digest(), _digest(events)
+            named, digest = hashlib.sha256(key.encode()).digest(), contents_digest(events)
             before = connection.execute(select(schema.batches).where(schema.batches.c.key_digest == named)).first()
             if before is not None:
                 if bytes(before.digest) != digest:
@@ -296,12 +295,13 @@ class EventLog:
                 return Appended(range(before.first_id, before.first_id + before.size), replayed=True)
             now = datetime.now(UTC)
             batch = {"key_digest": named, "digest": digest, "first_id": last + 1, "size": len(events),
-                     "received_us": _to_us(now)}  # fmt: skip
-            forgotten = schema.batches.c.received_us < _to_us(now - KEY_MEMORY)
+                     "received_us": to_us(now)}  # fmt: skip
+            forgotten = schema.batches.c.received_us < to_us(now - KEY_MEMORY)
             connection.execute(delete(schema.batches).where(forgotten))
             connection.execute(insert(schema.batches), batch)
         ids = range(last + 1, last + 1 + len(events))
-        connection.execute(insert(schema.events), [_row(number, one) for number, one in zip(ids, events, strict=True)])
+        rows = [to_row(number, event) for number, event in zip(ids, events, strict=True)]
+        connection.execute(insert(schema.events), rows)
         self._advance(connection, ids[-1])
         return Appended(ids)
 
@@ -368,37 +368,9 @@ class EventLog:
             return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
 
 
-def _row(number: int, event: Event) -> dict[str, Any]:
-    return {
-        "id": number, "user_id": event.user_id, "item_id": event.item_id, "event_type": event.event_type,
-        "event_us": _to_us(event.event_timestamp), "weight": event.weight, "rating": event.rating,
-        "position": event.position, "query": event.query, "recommendation_id": event.recommendation_id,
-    }  # fmt: skip
-
-
-def _event(row: Any) -> Event:
-    return Event(
-        row.user_id, row.item_id, row.event_type, _from_us(row.event_us), row.weight, row.rating, row.position,
-        row.query, row.recommendation_id,
-    )  # fmt: skip
-
-
 def _description(row: Any) -> Description:
     attributes = None if row.attributes is None else json.loads(row.attributes)
-    return Description(row.entity, row.entity_id, row.description, attributes, _from_us(row.event_us))
-
-
-def _digest(events: Sequence[Event]) -> bytes:
-    values = [[*astuple(event)[:3], _to_us(event.event_timestamp), *astuple(event)[4:]] for event in events]
-    return hashlib.sha256(json.dumps(values, ensure_ascii=False).encode()).digest()
-
-
-def _to_us(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _from_us(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND
+    return Description(row.entity, row.entity_id, row.description, attributes, from_us(row.event_us))
 
 
 def _reason(error: SQLAlchemyError) -> str:
