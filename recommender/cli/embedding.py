@@ -19,6 +19,7 @@ from recommender.cli.options import (
     EngineOption,
     ModelOption,
     WorkersOption,
+    encoder_of_shop,
     ray_workers,
 )
 
@@ -43,8 +44,12 @@ def embed(
     encoding: EncodingOption = None,
     model: ModelOption = None,
     backend: Annotated[
-        str, typer.Option(help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: with the model of "
+            "feature_repo/enrichment.json its backend, else auto."
+        ),
+    ] = None,
     cache: CacheOption = True,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
@@ -57,18 +62,19 @@ def embed(
         coldstart embed items.csv --text description --out embedded.parquet
         coldstart embed raw --text title --out embedded --engine ray
     """
+    model, chosen = encoder_of_shop(model, backend)
     if actors := ray_workers(engine, workers):
         from coldstart_udfs.encoder.bulk_ray import embed_directory
 
         rows = embed_directory(
-            source, out, text=text, model=model, backend=backend, cache=cache, workers=actors
+            source, out, text=text, model=model, backend=chosen, cache=cache, workers=actors
         )
         console.print(f"{rows:,} rows read, {rows:,} written → {out}")
         return
     from coldstart_udfs.encoder.bulk import embed_file
     from coldstart_udfs.encoder.encoder import Encoder
 
-    encoder = Encoder(model, backend=backend, cache=cache)
+    encoder = Encoder(model, backend=chosen, cache=cache)
     try:
         with progress(remaining=True) as report:
             result = embed_file(
@@ -105,7 +111,8 @@ def build_encoder(
 
     # One at a time: the variant's speed is measured.
     with writing(whole(models_folder()), command="coldstart encoder build"), console.status("building …") as status:
-        manifest = build(model_files(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
+        files = model_files(encoder_of_shop(model)[0])
+        manifest = build(files, backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
     measured = [f"{manifest.texts_per_second:,.0f} texts/s on this machine"]
     if manifest.cosine_mean is not None:
         measured.append(f"cosine {manifest.cosine_mean:.4f} on average, {manifest.cosine_min:.4f} at least")
