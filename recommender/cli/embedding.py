@@ -46,8 +46,8 @@ def embed(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: with the model of "
-            "feature_repo/enrichment.json its backend, else auto."
+            help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: with the model "
+            "of feature_repo/enrichment.json its backend, else auto."
         ),
     ] = None,
     cache: CacheOption = True,

@@ -62,7 +62,7 @@ def sql(
         str | None,
         typer.Option(
             help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: the backend in "
-            "--enrichment, else auto.",
+            "--enrichment, else auto."
         ),
     ] = None,
     cache: CacheOption = True,
@@ -70,8 +70,8 @@ def sql(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="An enrichment.json, for α, β and the encoder. Default: without --model, that of feature_repo, if there "
-            "is one.",
+            help="An enrichment.json, for α, β and the encoder. Default: without --model, that of feature_repo, if "
+            "there is one.",
         ),
     ] = None,
     redact: Annotated[

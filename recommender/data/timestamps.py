@@ -60,8 +60,8 @@ def read_moments(
 ) -> Moments:
     """Decide how to read a column of timestamps, by all of its values.
 
-    Text may be ISO 8601, year first, day or month first, with month names in English, with 年, 月 and 日, or a number of seconds,
-    milliseconds, microseconds or nanoseconds since 1970. Values without a time zone are UTC.
+    Text may be ISO 8601, year first, day or month first, with month names in English, with 年, 月 and 日, or a number
+    of seconds, milliseconds, microseconds or nanoseconds since 1970. Values without a time zone are UTC.
 
     Args:
         con: a connection in UTC.
