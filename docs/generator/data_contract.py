@@ -53,7 +53,7 @@ _RULES = """\
 - Columns of the contract may be written in capital letters.
 - Timestamps are DuckDB timestamps or dates, or text or numbers in one format for the whole column: ISO 8601; year,
   month and day with or without separators; day, month and year in any order, if only one order fits all dates or
-  `--date-order` names it; months by their English names; seconds, milliseconds, microseconds or nanoseconds since 1970.
+  `--date-order` names it; months by their English names; 年, 月 and 日; seconds, milliseconds, microseconds or nanoseconds since 1970.
   Years of two digits are 1969 to 2068. Without a time zone timestamps are UTC.
 - Timestamps before 1990 or after tomorrow are counted in the report; years below 1000 are an error.
 - The ids in interactions stand in users and items.

@@ -13,7 +13,7 @@ from rich.text import Text
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
-from recommender.cli.options import EncodingOption, ModelOption
+from recommender.cli.options import EncodingOption, ModelOption, encoder_of_shop
 
 if TYPE_CHECKING:
     from coldstart_udfs.text.coverage import Counts, Coverage
@@ -51,9 +51,11 @@ def coverage(
         raise ColdStartError(f"{json_file} is a folder; name a file, such as {json_file / 'coverage.json'}")
     if json_file and json_file.exists() and source.exists() and json_file.samefile(source):
         raise ColdStartError(f"{json_file} is the input; choose another file for --json")
+    model, backend = encoder_of_shop(model)
+    encoder = Encoder(model, backend=backend)
     with writing(*([json_file] if json_file else []), command="coldstart coverage"):
         with progress(remaining=True) as report:
-            found = run(source, text=text, by=by, encoder=Encoder(model), encoding=encoding, report=report)
+            found = run(source, text=text, by=by, encoder=encoder, encoding=encoding, report=report)
         if json_file:
             from coldstart_udfs.files import write_text
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from coldstart_udfs.console import console, progress
@@ -19,11 +20,12 @@ from recommender.cli.options import (
     EngineOption,
     ModelOption,
     WorkersOption,
+    encoder_of_shop,
     ray_workers,
 )
 
 encoder_app = typer.Typer(
-    name="encoder", cls=Group, no_args_is_help=True, help="Build and list faster variants of the encoder."
+    name="encoder", cls=Group, no_args_is_help=True, help="Compare encoders; build and list faster variants."
 )
 
 
@@ -43,8 +45,12 @@ def embed(
     encoding: EncodingOption = None,
     model: ModelOption = None,
     backend: Annotated[
-        str, typer.Option(help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="What runs the encoder: auto, torch, torch-fp16, onnx, onnx-int8 or static. Default: with the model "
+            "of feature_repo/enrichment.json its backend, else auto."
+        ),
+    ] = None,
     cache: CacheOption = True,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
@@ -57,18 +63,19 @@ def embed(
         coldstart embed items.csv --text description --out embedded.parquet
         coldstart embed raw --text title --out embedded --engine ray
     """
+    model, chosen = encoder_of_shop(model, backend)
     if actors := ray_workers(engine, workers):
         from coldstart_udfs.encoder.bulk_ray import embed_directory
 
         rows = embed_directory(
-            source, out, text=text, model=model, backend=backend, cache=cache, workers=actors
+            source, out, text=text, model=model, backend=chosen, cache=cache, workers=actors
         )
         console.print(f"{rows:,} rows read, {rows:,} written → {out}")
         return
     from coldstart_udfs.encoder.bulk import embed_file
     from coldstart_udfs.encoder.encoder import Encoder
 
-    encoder = Encoder(model, backend=backend, cache=cache)
+    encoder = Encoder(model, backend=chosen, cache=cache)
     try:
         with progress(remaining=True) as report:
             result = embed_file(
@@ -105,11 +112,56 @@ def build_encoder(
 
     # One at a time: the variant's speed is measured.
     with writing(whole(models_folder()), command="coldstart encoder build"), console.status("building …") as status:
-        manifest = build(model_files(model), backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
+        files = model_files(encoder_of_shop(model)[0])
+        manifest = build(files, backend, report=lambda stage, *_: status.update(f"{stage} …"), again=again)
     measured = [f"{manifest.texts_per_second:,.0f} texts/s on this machine"]
     if manifest.cosine_mean is not None:
         measured.append(f"cosine {manifest.cosine_mean:.4f} on average, {manifest.cosine_min:.4f} at least")
     console.print(f"{manifest.fingerprint}: {', '.join(measured)}")
+
+
+@encoder_app.command("compare", cls=Command)
+def compare(
+    items: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet, CSV, JSON lines or Excel file.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")] = "description",
+    interactions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Interactions with these items: adds how well each encoder ranks new items."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A folder or name of another model to compare; can be repeated.")
+    ] = None,
+) -> None:
+    """Compare the installed encoders on your texts.
+
+    Encodes a sample of 300 texts. Shows in how many of them the language is one of the encoder's, how fast the encoder
+    is here, and for three texts the most similar other one. With interactions, a fifth of the items is held out and
+    ranked by the vectors alone, three times: NDCG@20.
+
+    Examples:
+        coldstart encoder compare items.csv
+        coldstart encoder compare items.csv --interactions interactions.csv
+    """
+    from recommender.evaluation.encoders import compare_encoders, installed
+
+    with progress() as report:
+        found = compare_encoders(
+            items, list(installed(model or ())), text=text, interactions=interactions, report=report
+        )
+    table = Table("encoder", "backend")
+    for name in ("dimensions", "knows the language", "texts/s", *(["NDCG@20, new items"] if interactions else [])):
+        table.add_column(name, justify="right")
+    for one in found.encoders:
+        known = "–" if one.known is None else f"{100 * one.known:.0f} %"
+        ranks = [f"{one.ndcg:.3f}"] if one.ndcg is not None else []
+        table.add_row(escape(one.name), one.backend, str(one.dimensions), known, f"{one.texts_per_second:,.0f}", *ranks)
+    console.print(table)
+    nearest = Table("text", "encoder", "the most similar of the others")
+    for number, shown in enumerate(found.shown):
+        for place, one in enumerate(found.encoders):
+            cells = ("" if place else shown, f"{one.name}, {one.backend}", one.nearest[number])
+            nearest.add_row(*map(escape, cells), end_section=place == len(found.encoders) - 1)
+    console.print(nearest)
 
 
 @encoder_app.command("list", cls=Command)

@@ -17,7 +17,15 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.cli.failures import INTERRUPTED
-from recommender.cli.options import DATA, DateOrderOption, EncodingOption, ModelOption, parse_date
+from recommender.cli.options import (
+    DATA,
+    REPO,
+    DateOrderOption,
+    EncodingOption,
+    ModelOption,
+    parse_date,
+    settings_of_shop,
+)
 
 if TYPE_CHECKING:
     from recommender.data.dataset import Dataset
@@ -94,7 +102,7 @@ def evaluate(
         typer.Option(
             metavar="FOLDER",
             help="A Feast repository. Its enrichment.json gives event weights, evidence scale and, unless --model is "
-            "given, the encoder.",
+            "given, the encoder. Default: feature_repo, if it has one.",
         ),
     ] = None,
     json_file: Annotated[
@@ -117,6 +125,7 @@ def evaluate(
     from recommender.evaluation.comparison import evaluate as run
 
     chosen = _shots(shots)
+    repo = repo or (REPO if settings_of_shop() else None)
     settings = settings_of(repo) if repo else None
     for path in (json_file, html_file):
         if path and path.is_dir():

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 
 REPO, BUNDLE, DATA = Path("feature_repo"), Path("data/bundle"), Path("data")
 
@@ -80,6 +81,23 @@ def ray_workers(engine: Engine, workers: int | None) -> int | None:
     return workers or available_threads()
 
 
+def settings_of_shop() -> Path | None:
+    """The `enrichment.json` of the shop in whose folder the command runs; None if there is no shop."""
+    path = REPO / ENRICHMENT_FILE
+    return path if path.is_file() else None
+
+
+def encoder_of_shop(model: str | None, backend: str | None = None) -> tuple[str | None, str]:
+    """The model and the backend that a command uses: those given, else those of the shop in whose folder it runs.
+
+    Raises:
+        ColdStartError: the shop's `enrichment.json` is invalid.
+    """
+    found = settings_of_shop() if model is None else None
+    settings = Enrichment.read(found) if found else Enrichment(model=model)
+    return settings.model, backend or settings.backend or "auto"
+
+
 RepoOption = Annotated[Path, typer.Option("--repo", metavar="FOLDER", help="The Feast repository.")]
 BundleOption = Annotated[Path, typer.Option("--bundle", metavar="FOLDER", help="The trained recommender.")]
 DataOption = Annotated[
@@ -89,8 +107,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="The encoder: multilingual, a folder, or the name of a sentence-transformers model. Default: the built-in "
-        "English model.",
+        help="The encoder: multilingual, a folder, or the name of a sentence-transformers model. Default: that of "
+        "feature_repo/enrichment.json, or the built-in English model.",
     ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use this machine's vector cache.")]

@@ -21,7 +21,7 @@ from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
 from recommender.cli.checks import warn_of_repo
 from recommender.cli.failures import INTERRUPTED
-from recommender.cli.options import CacheOption, ModelOption
+from recommender.cli.options import CacheOption, ModelOption, settings_of_shop
 from recommender.sql.catalogue import FUNCTIONS as BUNDLE_FUNCTIONS
 from recommender.sql.catalogue import hint
 from recommender.sql.catalogue import register as register_bundle
@@ -67,7 +67,12 @@ def sql(
     ] = None,
     cache: CacheOption = True,
     enrichment: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An enrichment.json, for α, β and the encoder.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An enrichment.json, for α, β and the encoder. Default: without --model, that of feature_repo, if "
+            "there is one.",
+        ),
     ] = None,
     redact: Annotated[
         bool, typer.Option("--redact", help="Replace private data before a text is encoded; keep no history.")
@@ -99,6 +104,8 @@ def sql(
         raise ColdStartError("--csv, --json and --parquet need SQL to run; give it by -c SQL, -f FILE, or a pipe")
     if script is None and not sys.stdout.isatty():
         raise ColdStartError("the prompt needs a terminal to write to; give the SQL by -c SQL, -f FILE, or a pipe")
+    if model is None:
+        enrichment = enrichment or settings_of_shop()
     with contextlib.closing(_open(database, read_only)) as con:
         from coldstart_udfs.sql.connection import register
         from coldstart_udfs.sql.shell.query import Runner

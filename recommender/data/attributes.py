@@ -17,11 +17,12 @@ _MOST = 0.9
 # Whole numbers in text are codes, such as those of categories, unless a word of the column's name is here.
 _QUANTITIES = frozenset(
     "price prices cost amount weight height width length depth volume area power age duration pages preis kosten "
-    "gewicht prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 价格 가격".split()
+    "gewicht prix poids precio peso prezzo preco cena prijs pris fiyat цена 価格 値段 重さ 价格 價格 "
+    "单价 售价 重量 가격".split()
 )
 _CURRENCY = (
-    "[$€£¥₹₩₽₺₴₫฿]|USD|EUR|GBP|JPY|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|INR|CNY|KRW|BRL|MXN|ARS|CLP|COP|PEN|CAD|"
-    "AUD|NZD|SGD|HKD|TWD|THB|IDR|MYR|PHP|VND|ZAR|ILS|AED|SAR|EGP|NGN|KES|kr|zł|Kč|Ft|лв|руб[.]?"
+    "[$€£¥￥₹₩₽₺₴₫฿]|USD|EUR|GBP|JPY|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|INR|CNY|KRW|BRL|MXN|ARS|CLP|COP|PEN|CAD|"
+    "元|圆|円|원|AUD|NZD|SGD|HKD|TWD|THB|IDR|MYR|PHP|VND|ZAR|ILS|AED|SAR|EGP|NGN|KES|kr|zł|Kč|Ft|лв|руб[.]?"
 )
 _CODES = frozenset("id code class group category band type".split())
 # The name of an element in a lambda; a column of the same name would hide it.

@@ -23,6 +23,12 @@ _FIRST_YEAR = 1000
 
 _YEAR_FIRST = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(\D.*)?"
 _PARTS = r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(\D.*)?"
+# Chinese, Japanese and Korean dates and times, and what they are in digits: 2024年3月1日 10时30分.
+_EAST_ASIAN = (
+    (r"^(\d{4}) ?[年년] ?(\d{1,2}) ?[月월] ?(\d{1,2}) ?[日号號일] *", r"\1-\2-\3 "),
+    (r" *(\d{1,2}) ?[时時点點시] ?(\d{1,2}) ?[分분] ?(\d{1,2}) ?[秒초]$", r" \1:\2:\3"),
+    (r" *(\d{1,2}) ?[时時点點시] ?(\d{1,2}) ?[分분]$", r" \1:\2"),
+)
 _NUMBER = r"[-+]?\d+(\.\d+)?"
 _COMPACT = r"(19|20)\d{6}(T?\d{6}Z?)?"
 # Units of time since 1970, each with the numbers that lie between 1973 and 5138.
@@ -54,8 +60,8 @@ def read_moments(
 ) -> Moments:
     """Decide how to read a column of timestamps, by all of its values.
 
-    Text may be ISO 8601, year first, day or month first, with month names in English, or a number of seconds,
-    milliseconds, microseconds or nanoseconds since 1970. Values without a time zone are UTC.
+    Text may be ISO 8601, year first, day or month first, with month names in English, with 年, 月 and 日, or a number
+    of seconds, milliseconds, microseconds or nanoseconds since 1970. Values without a time zone are UTC.
 
     Args:
         con: a connection in UTC.
@@ -74,6 +80,9 @@ def read_moments(
     text = f"nullif(trim({name}::VARCHAR), '')"
     if sql_type.startswith(("FLOAT", "DOUBLE")):
         text = f"CASE WHEN isfinite({name}) THEN format('{{:.6f}}', {name}) END"
+    elif not numeric:
+        for pattern, digits in _EAST_ASIAN:
+            text = f"trim(regexp_replace({text}, '{pattern}', '{digits}'))"
     shape = (
         f"CASE WHEN regexp_full_match({text}, '{_YEAR_FIRST}') THEN 'year first' "
         f"WHEN regexp_full_match({text}, '{_COMPACT}') THEN 'compact' "

@@ -77,7 +77,10 @@ class UserSide:
             words.resize(*shape)
         cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
         latent = fitted.user_space.represented(users, fitted.factors.users)
-        described = FeatureMatrix(weights[:, None] * users.embeddings, words)
+        # What all texts have in common says nothing of a user; with some encoders it is most of a vector.
+        mean = fitted.mean_features[: users.embeddings.shape[1]]
+        common = np.outer(users.embeddings @ mean, mean / max(float(mean @ mean), 1e-12)).astype(np.float32)
+        described = FeatureMatrix(weights[:, None] * (users.embeddings - common), words)
         return cls(fitted, users, history, described, latent, cold)
 
     @cached_property

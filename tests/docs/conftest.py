@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import must
+from tests.support.commands import ROOT, must
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +21,12 @@ def trained_shop(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     must(*feast, "materialize", "2010-01-01T00:00:00", "2012-01-01T00:00:00", cwd=folder)
     must("coldstart", "train", "--cutoff", "2011-08-01", cwd=folder)
     must(*feast, "apply", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/chinese_shop, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "chinese_shop", folder / "examples" / "chinese_shop")
     return folder

@@ -13,6 +13,7 @@ from coldstart_udfs import Encoder, register
 from coldstart_udfs.encoder import manifests, multilingual
 from coldstart_udfs.encoder.multilingual import model_for, reference
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.text.tags import Tagger
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,16 @@ def test_sql_takes_it_by_name(encoder: Encoder) -> None:
         register(con, model="multilingual", backend="torch", cache=False)
         ((found,),) = con.sql("SELECT similarity(embed('rote Lampe'), embed('red lamp'))").fetchall()
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("家用锋利 不锈钢菜刀 切片刀", "metal"), ("剑麻猫抓板 瓦楞纸耐抓", "pets"),
+     ("牛皮纸笔记本 方格手账本 A5", "paper"), ("ステンレス包丁 三徳包丁", "metal"), ("steel kitchen knife", "metal")],
+)  # fmt: skip
+def test_a_word_is_enough_for_a_tag_in_every_language(encoder: Encoder, text: str, label: str) -> None:
+    (found,) = Tagger(encoder).tag([text])
+    assert label in {tag.label for tag in found}
 
 
 @pytest.fixture

@@ -59,6 +59,26 @@ def test_a_user_who_does_not_exist_is_understood_by_his_words(model: HybridRecom
     assert (ranking.lightfm == 0).all()
 
 
+@pytest.mark.parametrize("common", [0, 1, 3])
+def test_a_sentence_is_understood_however_much_all_texts_have_in_common(common: float) -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.eye(6) + common
+    kinds /= np.linalg.norm(kinds, axis=1, keepdims=True)
+    of_item = np.repeat(np.arange(6), 8)
+    vectors = kinds[of_item] + rng.normal(scale=0.02, size=(48, 6))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # Items of the first kind are unlike the others in their attributes.
+    labels = [[f"shelf={n // 2}" if n < 8 else "shelf=top"] for n in range(48)]
+    items = entities([f"i{n:02}" for n in range(48)], [""] * 48, vectors, labels)
+    users = entities([f"u{n:02}" for n in range(24)], [""] * 24, np.zeros((24, 6)))
+    bought = events(users, items, [(u, 8 * (u % 6) + i) for u in range(24) for i in range(8)])
+    parameters = Parameters(components=4, epochs=2, metric_ridge=8.0, weights=only(text=(1.0, 1.0)))
+    model = HybridRecommender(parameters).fit(bought, *with_history(bought, users, items))
+    for kind in range(6):
+        ranking = model.recommend(new("", kinds[kind]), k=8)
+        assert {int(name[1:]) // 8 for name in ranking.item_id} == {kind}
+
+
 def test_words_alone_are_understood_where_the_encoder_says_nothing(model: HybridRecommender) -> None:
     ranking = model.recommend(new("a spade", np.zeros(3, np.float32)), k=10)
     assert set(ranking.item_id) == set(SPADES)
