@@ -252,6 +252,14 @@ class Fitted:
         features = self.warm_items.features
         return np.hstack([features.dense.mean(axis=0), np.asarray(features.sparse.mean(axis=0)).ravel()])
 
+    def without_common(self, embeddings: Vectors) -> Vectors:
+        """(n, d): embeddings without the direction that the texts of the warm items have in common.
+
+        It says nothing of a user; with some encoders it is most of a vector.
+        """
+        mean = self.mean_features[: embeddings.shape[1]]
+        return np.asarray(embeddings - np.outer(embeddings @ mean, mean / max(float(mean @ mean), 1e-12)), np.float32)
+
     @derived("items", "item_space", "factors")
     def feature_length(self) -> float:
         """The root of the mean square length of the warm items' rows of the feature matrix."""

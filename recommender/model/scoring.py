@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.closed_form import MOST_ITEMS, in_item_metric
+from recommender.model.closed_form import MOST_ITEMS
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide, LatentMoments
 from recommender.model.rows import added_up, is_one
@@ -77,10 +77,7 @@ class UserSide:
             words.resize(*shape)
         cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
         latent = fitted.user_space.represented(users, fitted.factors.users)
-        # What all texts have in common says nothing of a user; with some encoders it is most of a vector.
-        mean = fitted.mean_features[: users.embeddings.shape[1]]
-        common = np.outer(users.embeddings @ mean, mean / max(float(mean @ mean), 1e-12)).astype(np.float32)
-        described = FeatureMatrix(weights[:, None] * (users.embeddings - common), words)
+        described = FeatureMatrix(weights[:, None] * fitted.without_common(users.embeddings), words)
         return cls(fitted, users, history, described, latent, cold)
 
     @cached_property
@@ -387,15 +384,6 @@ def standard_parts(fitted: Fitted, users: Entities, parts: Sequence[str], column
     if len(columns) < len(items):
         items = items.take(columns)
     return [block.standard(part, items) for part in parts]
-
-
-def text_under(fitted: Fitted, users: Entities, columns: NDArray[np.int64], ridge: float) -> Scores:
-    """The part `text` of `standard_parts` under another λ of the item metric, which is not computed."""
-    block = Block.of(fitted, users)
-    side = block.users
-    # Where a cached property looks first.
-    vars(side)["direction"] = in_item_metric(fitted.warm_items.features, side.past + side.text, ridge)
-    return block.standard("text", fitted.all_items.take(columns))
 
 
 def _latent_scale(latent: Vectors, moments: LatentMoments) -> Scores:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.model.closed_form import item_metric
+from recommender.data.entities import Entities
+from recommender.model.closed_form import in_item_metric, item_metric
 from recommender.model.fitted import Fitted
-from recommender.model.scoring import OF_METRIC, standard_parts, text_under
+from recommender.model.scoring import OF_METRIC, Block, standard_parts
 from recommender.model.weights import PARTS
 from recommender.tuning.rankings import FEWEST, Rankings, weights_of
 
@@ -44,7 +46,7 @@ def choose_ridge(fits: Sequence[Fitted], sets: Sequence[Rankings]) -> float | No
             text = side
             if ridge != default:
                 parts = list(side.parts)
-                parts[place] = text_under(fitted, users, one.columns[columns], ridge)
+                parts[place] = _text_under(fitted, users, one.columns[columns], ridge)
                 text = replace(side, parts=parts)
             found.append(side.quality(others + text.of(place, weights[:, place])))
     if sum(map(len, values[default])) < FEWEST:
@@ -63,3 +65,12 @@ def with_ridge(fitted: Fitted, rankings: Rankings, ridge: float) -> tuple[Fitted
     new = dict(zip(OF_METRIC, standard_parts(changed, rankings.users, OF_METRIC, rankings.columns), strict=True))
     parts = [new.get(part, old) for part, old in zip(PARTS, rankings.ranked.parts, strict=True)]
     return changed, replace(rankings, ranked=replace(rankings.ranked, parts=parts))
+
+
+def _text_under(fitted: Fitted, users: Entities, columns: NDArray[np.int64], ridge: float) -> NDArray[np.floating[Any]]:
+    """The part `text` of `standard_parts` under another λ of the item metric, which is not computed."""
+    block = Block.of(fitted, users)
+    side = block.users
+    # Where a cached property looks first.
+    vars(side)["direction"] = in_item_metric(fitted.warm_items.features, side.past + side.text, ridge)
+    return block.standard("text", fitted.all_items.take(columns))
