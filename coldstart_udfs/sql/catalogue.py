@@ -234,7 +234,7 @@ FUNCTIONS = (
         "tags", ("text", "labels := NULL"), 'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
         "Labels that a product text deserves, likeliest first: colour, material, audience, style, occasion and the "
         "band of a stated price, or the caller's labels; from the encoder joined with word matches. Words of colours, "
-        "materials and audiences are known as in `entities`, those of styles and occasions in English.",
+        "materials, audiences, styles and occasions are known in the languages of `entities`.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
         "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
     ),

@@ -1,6 +1,6 @@
 """English words for colours, materials, audiences, styles and occasions of products, and finding them in texts.
 
-Colours, materials and audiences are also found in the languages of `vocabulary_by_language`, under the English labels.
+They are also found in the languages of `vocabulary_by_language`, under the English labels.
 """
 
 from __future__ import annotations
@@ -193,14 +193,16 @@ def _unspaced(text: str) -> Iterator[Mention]:
 
 @cache
 def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, list[tuple[str, str]]]]:
-    meanings = {
-        word: [(group, label)]
-        for group, labels in vocabulary_by_language.UNSPACED.items()
-        for label, words in labels.items()
-        for word in words.split()
-    } | {word: [] for word in vocabulary_by_language.UNSPACED_WITHOUT.split()}
-    # In katakana, words for people and animals are also ends of other words: カーペット is a carpet.
-    ends = [word for word, given in meanings.items() if given and given[0][0] == "audience" and _KATAKANA.match(word)]
+    meanings: dict[str, list[tuple[str, str]]] = {
+        word: [] for word in vocabulary_by_language.UNSPACED_WITHOUT.split()
+    }
+    for group, labels in vocabulary_by_language.UNSPACED.items():
+        for label, words in labels.items():
+            for word in words.split():
+                meanings.setdefault(word, []).append((group, label))
+    # In katakana, words that are neither colours nor materials are also ends of other words: カーペット is a carpet.
+    ends = [word for word, given in meanings.items()
+            if given and given[0][0] not in ("colour", "material") and _KATAKANA.match(word)]  # fmt: skip
     others = [word for word in meanings if word not in ends]
     pattern = r"(?<![无無非]|不含|不适合|不適合|远离)(?:\L<others>|(?<![\p{Katakana}ー])\L<ends>)"
     return regex.compile(pattern, ends=ends, others=others), meanings
@@ -214,8 +216,8 @@ def _spaced(text: str) -> Iterator[Mention]:
     while place < len(words):
         for length in range(min(_LONGEST, len(words) - place), 0, -1):
             meanings = known.get(tuple(words[place : place + length]))
-            if meanings is None and length == 1 and (label := vocabulary_by_language.compound_audience(words[place])):
-                meanings = [("audience", label)]
+            if meanings is None and length == 1 and (meaning := vocabulary_by_language.compound(words[place])):
+                meanings = [meaning]
             if meanings is None:
                 continue
             after = words[place + length] if place + length < len(words) else ""
@@ -250,12 +252,14 @@ def _phrases() -> dict[tuple[str, ...], list[tuple[str, str]]]:
                 phrases.setdefault(key, [])
                 if (group, label) not in phrases[key]:
                     phrases[key].append((group, label))
+    others: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for group, by_label in vocabulary_by_language.words().items():
         for label, words_of in by_label.items():
             for phrase in words_of:
-                key = tuple(singular(word) for word in phrase.split("_"))
-                phrases.setdefault(key, [(group, label)])
-    return phrases
+                meanings = others.setdefault(tuple(singular(word) for word in phrase.split("_")), [])
+                if (group, label) not in meanings:
+                    meanings.append((group, label))
+    return others | phrases
 
 
 def singular(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Words for colours, materials and audiences in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
+"""Words for colours, materials, audiences, styles and occasions in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
 
 Words that mean something else in an English product text (German "rot", French "or" and "rose", Spanish "lino") are left
 out, so that no language has to be guessed.
@@ -50,20 +50,59 @@ _SPACED: dict[str, dict[str, str]] = {
         "pets": "haustier haustiere für_hunde für_katzen mascota mascotas para_perro para_perros para_gato para_gatos "
                 "pour_chien pour_chiens pour_chat pour_chats animal_de_compagnie animaux_de_compagnie",
     },
+    "style": {
+        "vintage": "nostalgie nostalgisch antik altmodisch antiguo antigua nostálgico rétro ancien ancienne nostalgique",
+        "floral": "blume blumen blumenmuster geblümt sonnenblume tulpe flor flores girasol fleur fleurs fleuri fleurie tournesol",
+        "rustic": "rustikal landhaus landhausstil rústico rústica rustique champêtre",
+        "modern": "moderne moderner modernes minimalistisch skandinavisch moderno moderna minimalista nórdico nórdica minimaliste scandinave",
+        "romantic": "romantisch herz herzen romántico romántica corazón corazones romantique cœur coeur coeurs",
+        "whimsical": "einhorn dinosaurier prinzessin unicornio dinosaurio princesa hada licorne dinosaure princesse fée",
+        "natural": "schmetterling vogel vögel blätter wald mariposa pájaro pájaros bosque papillon oiseau oiseaux forêt",
+        "nautical": "maritim anker leuchtturm segelboot marinero ancla velero ancre voilier",
+        "religious": "kruzifix kirche crucifijo iglesia église",
+        "sporty": "fußball sportlich deporte deportivo deportiva fútbol baloncesto sportif sportive",
+    },
+    "occasion": {
+        "christmas": "weihnachten weihnachtlich navidad navideño navideña noël", "easter": "ostern pascua pâques",
+        "valentines": "valentinstag san_valentín saint_valentin", "birthday": "geburtstag cumpleaños anniversaire",
+        "wedding": "hochzeit braut boda bodas mariage mariée",
+        "baby": "babys säugling säuglinge taufe schnuller windel windeln bebé bebés bautizo pañal pañales bébé bébés baptême layette",
+        "party": "luftballon luftballons guirnalda guirlande",
+        "garden": "garten gärtner gießkanne blumentopf blumentöpfe jardín jardinería maceta macetas regadera jardin jardinage arrosoir",
+        "picnic": "picknick brotdose trinkflasche fiambrera pique_nique", "tea time": "teekanne teetasse teeservice tetera théière",
+        "bath": "badezimmer dusche seife badewanne zahnbürste baño ducha jabón champú salle_de_bain salle_de_bains savon shampoing "
+                "baignoire",
+        "school": "schule bleistift federmäppchen radiergummi escuela escolar lápiz école scolaire cartable",
+        "kitchen": "küche kochen backen bratpfanne kochtopf schneidebrett besteck cocina sartén cazuela de_cuisine ustensile ustensiles",
+        "sewing": "nähen nähmaschine nähgarn stricken häkeln stickerei costura coser bordado aguja à_coudre aiguille broderie",
+        "travel": "reise koffer reisepass viaje maleta equipaje pasaporte de_voyage valise bagage passeport",
+        "pets": "haustier haustiere mascota mascotas animal_de_compagnie animaux_de_compagnie",
+        "toys": "spielzeug spielsachen brettspiel kuscheltier puppe juguete juguetes muñeca peluche rompecabezas jouet jouets poupée doudou",
+    },
 }  # fmt: skip
 
 # First parts of German compounds (Damenschuhe, Kinderbett, Hundefutter), and compounds that mean something else.
-_COMPOUNDS = {
-    "children": "kinder mädchen jungen", "women": "damen", "men": "herren", "babies": "baby säuglings",
-    "pets": "hunde katzen haustier welpen",
+_COMPOUNDS: dict[str, dict[str, str]] = {
+    "audience": {
+        "children": "kinder mädchen jungen", "women": "damen", "men": "herren", "babies": "baby säuglings",
+        "pets": "hunde katzen haustier welpen",
+    },
+    "style": {"floral": "blumen", "nautical": "anker", "sporty": "fußball"},
+    "occasion": {
+        "christmas": "weihnachts", "easter": "oster", "birthday": "geburtstags", "wedding": "hochzeits braut",
+        "garden": "garten", "picnic": "picknick", "tea time": "teekannen", "bath": "bade", "school": "schul",
+        "kitchen": "küchen", "travel": "reise", "toys": "spielzeug",
+    },
 }  # fmt: skip
 _OTHER_COMPOUNDS = (
     "kinderleicht kinderlos jungenhaft herrenlos herrenhaus herrenhäuser herrentorte hundert hundekalt hundemüde katzenauge "
-    "babyblau babyrosa babylon babydoll babyspinat babysitter babysitting babybel babyliss"
+    "babyblau babyrosa babylon babydoll babyspinat babysitter babysitting babybel babyliss blumenkohl ankerkraut schulter reisessig "
+    "reisend gartenkresse gartensalat badeanzug bademode badehose badeshorts badeort badenburg baden brautpaste ostern osteria osteo"
 )
+_MEANINGS = [(group, label) for group, labels in _COMPOUNDS.items() for label in labels]
 _COMPOUND = regex.compile(
     rf"(?!{'|'.join(_OTHER_COMPOUNDS.split())})(?:"
-    + "|".join(f"(?P<{label}>{'|'.join(words.split())})" for label, words in _COMPOUNDS.items())
+    + "|".join(f"({'|'.join(words.split())})" for labels in _COMPOUNDS.values() for words in labels.values())
     + r")\p{L}{3,}"
 )
 
@@ -94,11 +133,33 @@ UNSPACED: dict[str, dict[str, str]] = {
         "babies": "婴儿 嬰兒 婴幼儿 幼儿 宝宝 寶寶 新生儿 赤ちゃん 乳児 幼児 新生児 ベビー",
         "pets": "宠物 寵物 狗粮 猫粮 貓糧 猫砂 狗窝 猫窝 猫抓板 犬用 猫用 愛犬 愛猫 ペット ドッグフード キャットフード",
     },
+    "style": {
+        "vintage": "复古 復古 怀旧 懷舊 古典 中古 ヴィンテージ ビンテージ レトロ アンティーク",
+        "floral": "碎花 花卉 花朵 玫瑰 牡丹 郁金香 向日葵 樱花 花柄 桜柄 ひまわり",
+        "rustic": "田园 田園 乡村 做旧 カントリー", "modern": "现代风 現代風 简约 簡約 极简 北欧 轻奢 工业风 モダン ミニマル",
+        "romantic": "爱心 愛心 心形 浪漫 情侣 ハート柄 ハート型", "whimsical": "卡通 独角兽 恐龙 童话 可爱 ユニコーン 恐竜 プリンセス 妖精",
+        "natural": "森系 树叶 蝴蝶 小鸟 森林 植物柄 リーフ柄", "nautical": "海洋风 航海 船锚 地中海风 沙滩 灯台",
+        "religious": "佛像 佛珠 十字架 仏像 数珠", "sporty": "运动 運動 足球 篮球 网球 羽毛球 瑜伽 健身 スポーツ サッカー テニス ヨガ ゴルフ",
+    },
+    "occasion": {
+        "christmas": "圣诞 聖誕 クリスマス", "easter": "复活节 復活節 イースター", "halloween": "万圣节 萬聖節 ハロウィン",
+        "valentines": "情人节 情人節 七夕 バレンタイン", "birthday": "生日 誕生日 バースデー",
+        "wedding": "婚礼 婚禮 结婚 婚庆 新娘 伴娘 結婚式 ウェディング ウエディング",
+        "baby": "婴儿 嬰兒 婴幼儿 宝宝 寶寶 新生儿 尿不湿 纸尿裤 赤ちゃん 新生児 出産祝い おむつ ベビー",
+        "party": "派对 派對 聚会 气球 パーティー", "garden": "园艺 園藝 花盆 庭院 浇水壶 洒水壶 園芸 植木鉢 プランター じょうろ ガーデニング",
+        "picnic": "野餐 便当盒 饭盒 ピクニック 弁当箱 水筒", "tea time": "茶具 茶壶 茶壺 茶杯 茶盘 下午茶 盖碗 紫砂壶 公道杯 急須 湯呑 ティーポット ティーカップ",
+        "bath": "浴室 沐浴 洗澡 牙刷 牙膏 洗发水 浴巾 香皂 お風呂 入浴剤 歯ブラシ 石鹸 シャンプー バスタオル",
+        "school": "文具 铅笔 鉛筆 书包 橡皮擦 开学 学生 文房具 筆箱 ランドセル 消しゴム",
+        "kitchen": "厨房 廚房 菜刀 炒锅 铁锅 砂锅 蒸笼 砧板 菜板 锅铲 烘焙 餐具 キッチン 台所 包丁 フライパン まな板",
+        "sewing": "缝纫 針線 针线 刺绣 毛线 十字绣 裁縫 ミシン 手芸 刺繍 毛糸", "travel": "旅行 旅游 行李箱 护照 トラベル スーツケース パスポート",
+        "pets": "宠物 寵物 狗粮 猫粮 貓糧 猫砂 狗窝 猫窝 猫抓板 犬用 猫用 愛犬 愛猫 ペット ドッグフード キャットフード",
+        "toys": "玩具 积木 積木 拼图 桌游 公仔 玩偶 おもちゃ 積み木 パズル ぬいぐるみ ボードゲーム",
+    },
 }  # fmt: skip
 
 # Words that do not count, nor do the words in them: unisex, baby pink, plastic bottles, out of reach of children.
 UNSPACED_WITHOUT = (
-    "男女款 男女装 男女鞋 男女式 男女同款 男女通用 婴儿蓝 婴儿粉 儿童不宜 儿童接触不到 儿童触及 ベビーブルー ベビーピンク ベビーリーフ "
+    "玫瑰金 向日葵籽 男女款 男女装 男女鞋 男女式 男女同款 男女通用 婴儿蓝 婴儿粉 儿童不宜 儿童接触不到 儿童触及 ベビーブルー ベビーピンク ベビーリーフ "
     "ベビーチーズ ペットボトル"
 )
 
@@ -112,11 +173,11 @@ def words() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def compound_audience(word: str) -> str | None:
-    """The audience that the first part of a German compound names, in lower case; None if there is none.
+def compound(word: str) -> tuple[str, str] | None:
+    """The (group, label) that the first part of a German compound names, in lower case; None if there is none.
 
-    >>> compound_audience("damenschuhe"), compound_audience("kinderleicht")
-    ('women', None)
+    >>> compound("damenschuhe"), compound("gartenschere"), compound("kinderleicht")
+    (('audience', 'women'), ('occasion', 'garden'), None)
     """
     found = _COMPOUND.fullmatch(word)
-    return found.lastgroup if found else None
+    return _MEANINGS[found.lastindex - 1] if found and found.lastindex else None

@@ -6,6 +6,7 @@ import pytest
 from coldstart_udfs import Encoder
 from coldstart_udfs.text.entities import entities, stated_price
 from coldstart_udfs.text.tags import Tagger
+from coldstart_udfs.text.vocabulary import mentions
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -57,6 +58,24 @@ Connection = duckdb.DuckDBPyConnection
 )  # fmt: skip
 def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
     assert [(one.kind, one.value) for one in entities(text)] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("复古碎花 餐具", [("style", "vintage"), ("style", "floral"), ("occasion", "kitchen")]),
+        ("宠物玩具", [("audience", "pets"), ("occasion", "pets"), ("occasion", "toys")]),
+        ("玫瑰金手表 安溪铁观音", []),
+        ("クリスマス ぬいぐるみ", [("occasion", "christmas"), ("occasion", "toys")]),
+        ("Gartenschere, Hochzeitsdeko", [("occasion", "garden"), ("occasion", "wedding")]),
+        ("rustikal, Blumenkohl, Schultertuch", [("style", "rustic")]),
+        ("juguetes de Navidad", [("occasion", "toys"), ("occasion", "christmas")]),
+        ("théière rétro à fleurs", [("occasion", "tea time"), ("style", "vintage"), ("style", "floral")]),
+        ("no cuisine, bad couch, mar 15", []),
+    ],
+)
+def test_styles_and_occasions_are_known_in_six_languages(text: str, found: list[tuple[str, str]]) -> None:
+    assert [(one.group, one.label) for one in mentions(text)] == found
 
 
 @pytest.mark.parametrize(
