@@ -12,6 +12,7 @@ import pandas as pd
 from coldstart_udfs.profile import Vectors
 from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities, describe
+from recommender.model.feature_matrix import content_words_of
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.scoring import Block, UserSide, slope
 
@@ -161,11 +162,11 @@ def _described(side: UserSide, ax: Vectors, weight: float, encoder: Any) -> list
     """The terms of a description.
 
     With an encoder the term of a word is what the score loses without it; without an encoder it is what the word's own
-    column adds. What words say only together, or in the embedding alone, is a term of its own.
+    column adds. What words say only together, in the embedding alone, or as function words is a term of its own.
     """
     whole = weight * float(side.text[0] @ ax)
     entity = side.entities
-    words = list(dict.fromkeys(tokens_of(entity.descriptions[0]))) if entity.descriptions[0] else []
+    words = list(dict.fromkeys(content_words_of(entity.descriptions[0]))) if entity.descriptions[0] else []
     if encoder is None or len(words) < 2:
         columns, names = side.described.sparse, side.fitted.item_space.vocabulary.words
         values = weight * columns.data * ax[side.described.dense.shape[1] + columns.indices]

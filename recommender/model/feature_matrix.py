@@ -7,7 +7,7 @@ are blurred. The recommender therefore adds sparse columns of words and attribut
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
+from coldstart_udfs.text.function_words import content_words
 from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities
 
@@ -100,10 +101,10 @@ class Vocabulary:
         self.words, self.attributes = list(words), list(attributes)
         self.idf = np.asarray(idf, dtype=np.float64)
         self._attribute_columns = {name: column for column, name in enumerate(self.attributes)}
-        self._vectorizer: Any = None
-        if self.words:
-            self._vectorizer = _vectorizer(vocabulary=self.words)
-            self._vectorizer.idf_ = self.idf
+        # Of names and of sentences.
+        self._vectorizers = [_vectorizer(how, vocabulary=self.words) for how in (tokens_of, content_words_of) if words]
+        for one in self._vectorizers:
+            one.idf_ = self.idf
 
     @classmethod
     def fit(cls, descriptions: Sequence[str], attributes: Sequence[Sequence[str]]) -> Vocabulary:
@@ -111,18 +112,24 @@ class Vocabulary:
         labels = Counter(label for labels in attributes for label in set(labels))
         often = sorted((-times, label) for label, times in labels.items() if times >= _MIN_DESCRIPTIONS)
         kept = sorted(label for _, label in often[:MOST_ATTRIBUTES])
-        vectorizer = _vectorizer(max_features=MOST_WORDS, min_df=min(_MIN_DESCRIPTIONS, len(descriptions)))
+        vectorizer = _vectorizer(tokens_of, max_features=MOST_WORDS, min_df=min(_MIN_DESCRIPTIONS, len(descriptions)))
         try:
             vectorizer.fit(descriptions)
         except ValueError:  # sklearn's way to say that no word is left
             return cls([], np.zeros(0), kept)
         return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, kept)
 
-    def tfidf(self, descriptions: Sequence[str]) -> sp.csr_matrix:
-        """(n, words) float32, rows of length 1 or 0."""
-        if self._vectorizer is None or not any(descriptions):
+    def tfidf(self, descriptions: Sequence[str], *, sentences: bool = False) -> sp.csr_matrix:
+        """(n, words) float32, rows of length 1 or 0.
+
+        Args:
+            descriptions: n texts.
+            sentences: whether they are sentences, in which function words do not count. Few items have an "i" in their
+                names: it would weigh more than what a user says.
+        """
+        if not self._vectorizers or not any(descriptions):
             return sp.csr_matrix((len(descriptions), len(self.words)), dtype=np.float32)
-        return sp.csr_matrix(self._vectorizer.transform(descriptions), dtype=np.float32)
+        return sp.csr_matrix(self._vectorizers[sentences].transform(descriptions), dtype=np.float32)
 
     def labels(self, attributes: Sequence[Sequence[str]]) -> sp.csr_matrix:
         """(n, attributes) float32, 1 where a row has it."""
@@ -138,6 +145,11 @@ class Vocabulary:
         length = np.sqrt(np.maximum(np.asarray(labels.sum(axis=1)).ravel(), 1))
         scaled = sp.diags((1 / length).astype(np.float32)) @ labels
         return FeatureMatrix(entities.embeddings, sp.hstack([self.tfidf(entities.descriptions), scaled], format="csr"))
+
+
+def content_words_of(text: str) -> list[str]:
+    """The words of what a user says of themselves, without function words."""
+    return content_words(tokens_of(text))
 
 
 def columns_of(labels: Iterable[str], columns: dict[str, int]) -> list[int]:
@@ -156,10 +168,10 @@ def one_hot(labels: Sequence[Sequence[str]], columns: dict[str, int]) -> sp.csr_
     return sp.csr_matrix((ones, (rows, indices)), shape=(len(labels), len(columns)))
 
 
-def _vectorizer(**settings: Any) -> Any:
+def _vectorizer(tokenizer: Callable[[str], list[str]], **settings: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     # The logarithm keeps a word that a long text repeats from drowning the others.
     return TfidfVectorizer(
-        tokenizer=tokens_of, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True, **settings
+        tokenizer=tokenizer, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True, **settings
     )

@@ -73,7 +73,7 @@ class UserSide:
         shape = len(users), len(vocabulary.words) + len(vocabulary.attributes)
         words = sp.csr_matrix(shape, dtype=np.float32)
         if any(users.descriptions):
-            words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions))
+            words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions, sentences=True))
             words.resize(*shape)
         cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
         latent = fitted.user_space.represented(users, fitted.factors.users)

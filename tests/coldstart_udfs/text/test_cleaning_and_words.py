@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldstart_udfs.text.cleaning import PLACEHOLDERS, clean_text
+from coldstart_udfs.text.function_words import content_words
 from coldstart_udfs.text.redaction import redact
 from coldstart_udfs.text.words import tokens
 
@@ -216,3 +217,23 @@ def test_tokens_are_words(text: str, words: list[str]) -> None:
 def test_a_megabyte_is_read_in_linear_time(call: object, unit: str) -> None:
     """Quadratic, one of these would take hours: that it ends is what is tested."""
     assert call(unit * (1_000_000 // len(unit))) is not None  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("I'm looking for presents for my niece", "looking presents niece"),
+        ("Wir suchen Geschenke für unsere Nichte", "suchen geschenke nichte"),
+        ("Me gusta el café y no tengo cafetera", "gusta café cafetera"),
+        ("J'ai un petit jardin dans la ville", "petit jardin ville"),
+        ("我想给女儿买一个书包", "想 女儿 买 书包"),
+        ("私は猫のためのおもちゃを探しています", "猫 おもちゃ 探"),
+        # No sentences: a single word of a list, a name of function words alone, an unknown language.
+        ("car cleaning kit for winter", "car cleaning kit for winter"),
+        ("To Be or Not to Be", "to be or not to be"),
+        ("dárky pro mou neteř", "dárky pro mou neteř"),
+        ("", ""),
+    ],
+)
+def test_content_words_are_those_that_name_something(sentence: str, expected: str) -> None:
+    assert content_words(tokens(sentence)) == expected.split()

@@ -84,6 +84,31 @@ def test_words_alone_are_understood_where_the_encoder_says_nothing(model: Hybrid
     assert set(ranking.item_id) == set(SPADES)
 
 
+@pytest.mark.parametrize(
+    ("sentence", "like_it", "spade"),
+    [
+        ("I am looking for a spade", "lamp I am", "spade"),
+        ("Ich suche einen Spaten für den Garten", "Lampe für den Flur", "Spaten"),
+        ("Busco una pala para mi jardín", "Lámpara para mi casa", "pala"),
+        ("Je cherche une bêche pour le jardin", "Lampe pour le salon", "bêche"),
+        ("我 想 给 花园 买 一 个 铲子", "给 我 的 台灯", "铲子"),
+        ("庭 の ため に スコップ を 探して います", "居間 の ため に ランプ", "スコップ"),
+    ],
+)
+def test_function_words_of_a_sentence_speak_for_no_item(sentence: str, like_it: str, spade: str) -> None:
+    _, users, items = made_up_shop()
+    texts = [*(f"{like_it} {n}" for n in range(10)), *(f"{spade} {n}" for n in range(10))]
+    items = replace(items, descriptions=texts)
+    bought = events(users, items, [(u, 10 * (u // 20) + i) for u in range(40) for i in range(9) if (u + i) % 3])
+    weights = only(text=(1.0, 1.0))
+    model = HybridRecommender(Parameters(components=4, epochs=2, weights=weights)).fit(
+        bought, *with_history(bought, users, items)
+    )
+    ranking = model.recommend(new(sentence, np.zeros(3, np.float32)), k=20, explain=True)
+    assert set(ranking.item_id[:10]) == set(SPADES)
+    assert (ranking.because[:10] == f"answers the words {spade.casefold()}").all()
+
+
 def test_a_user_with_attributes_alone_gets_what_is_popular_among_such_users() -> None:
     model = trained(weights=only(popularity=(0.3, 0.3), attribute_popularity=(1.0, 1.0)))
     nothing = np.zeros(3, np.float32)
