@@ -167,6 +167,18 @@ def test_events_age_from_the_moment_of_the_bundle(bundle: Path, worker: Worker) 
     assert history(live, "new") == {"i01": 1.0, "i02": 2.0}
 
 
+@pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), NOW - timedelta(days=150), datetime.now(UTC)])
+@pytest.mark.parametrize("weight", [1e-6, 1e6])
+def test_an_event_of_any_age_and_weight_counts(worker: Worker, moment: datetime, weight: float) -> None:
+    weights = EventWeights(half_life_days=1)
+    live = worker(weights=weights)
+    live.accept([Event("new", "i01", "view", moment, weight=weight)])
+    live.accept([did("new", "i02")])
+    assert {*history(live, "new")} == {"i01", "i02"}
+    assert np.isfinite(live.model.recommend("new", k=20)["score"]).all()
+    same(worker(weights=weights).model, live.model)
+
+
 def test_impressions_count_nothing_and_what_was_rated_low_is_not_recommended_again(live: Live) -> None:
     live.accept([did("u03", "i15", "impression", position=1), did("u03", "i16", "rating", rating=1.0)])
     listed = set(live.model.recommend("u03", k=20).item_id)
