@@ -81,6 +81,11 @@ def test_two_workers_answer_learn_from_each_other_and_count_together(service: tu
         re.search(r'coldstart_requests_total\{route="/v1/recommend",status="200"\} (\S+)', text)[1] for text in numbers  # type: ignore[index]
     }
     assert counts == {"40.0"}
+    # Whoever asks for a WebSocket is answered, and logged, as everybody else.
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "a" * 24}  # fmt: skip
+    assert httpx.get(f"{url}/v1/users/somebody", headers=upgrade).status_code == 405
+    assert "somebody" not in log.read_text()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"ready", "request"} <= {line["event"] for line in lines}
     assert key not in log.read_text()
