@@ -24,6 +24,22 @@ def test_an_address_of_the_network_needs_keys(served_shop: Path) -> None:
     assert "none.json does not exist; `coldstart keys create NAME --file none.json` writes it" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--events", "mysql://x/y", "the event log cannot be at mysql://x/y; give sqlite:///FILE or postgresql"),
+        ("--events", "sqlite:////dev/null/events.db", "the event log cannot be at sqlite:////dev/null/events.db: "),
+        ("--keys", "feature_repo/enrichment.json", "is no file of keys"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_before_the_service_starts(
+    served_shop: Path, option: str, value: str, said: str
+) -> None:
+    refused = run("coldstart", "serve", option, value, cwd=served_shop)
+    assert refused.returncode == 2
+    assert said in " ".join(refused.stderr.split())
+
+
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     made = must("coldstart", "keys", "create", "shop", "--scope", "read", "--scope", "feedback", cwd=tmp_path)
     assert re.fullmatch(r"csk_[0-9a-f]{12}_[\w-]{43}\n", made)
