@@ -51,6 +51,8 @@ def serve(
     """  # fmt: skip
     _need_extra()
     from recommender.model.bundle import read_manifest
+    from recommender.serve.events.log import EventLog
+    from recommender.serve.keys import KeyFile
     from recommender.serve.server import run
     from recommender.serve.settings import Settings
 
@@ -64,6 +66,9 @@ def serve(
         )
     if keys is not None and not keys.is_file():
         raise ColdStartError(f"{keys} does not exist; `coldstart keys create NAME --file {keys}` writes it")
+    if keys is not None:
+        KeyFile(keys).all()
+    EventLog.open(events).close()
     run(Settings(repo, bundle, data if data.is_dir() else None, events, keys, rate, rates), host, port, workers)
 
 

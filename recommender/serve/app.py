@@ -15,11 +15,12 @@ from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
+from coldstart_udfs.errors import ColdStartError
 from recommender.serve import logs, problems, schemas
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
-from recommender.serve.logs import log
+from recommender.serve.logs import log, place_of
 from recommender.serve.problems import ProblemError
 from recommender.serve.service import Service
 from recommender.serve.settings import Settings
@@ -56,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="feast-coldstart", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
+        redirect_slashes=False,  # a slash at the end is part of an id
         responses={code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": {
             problems.CONTENT_TYPE: {}}} for code in (401, 403, 422, 429)},
     )  # fmt: skip
@@ -82,7 +84,14 @@ def _scope(service: Service, scope: str) -> Any:
     ) -> None:
         if service.keys is None:
             return
-        key = service.keys.find(given.credentials) if given else None
+        try:
+            key = service.keys.find(given.credentials) if given else None
+        except ColdStartError as error:
+            log.error("keys cannot be read", **place_of(error))
+            raise ProblemError(
+                503, "the service cannot read its API keys; `coldstart keys list` on its machine says why",
+                {"Retry-After": "5"},
+            ) from None
         if key is None:
             raise ProblemError(
                 401, "the request has no valid API key; send one as `Authorization: Bearer csk_…`",
@@ -199,17 +208,17 @@ def _admin(service: Service) -> APIRouter:
 
         return stored
 
-    @router.put("/items/{item_id}", response_model=schemas.Stored)
+    @router.put("/items/{item_id:path}", response_model=schemas.Stored)
     async def put_item(request: Request, item_id: EntityId, body: schemas.EntityRequest) -> Response:
         """Add an item, or change its words: it can be recommended in the next request."""
         return await put(service.live.put_item, "put item")(request, item_id, body)
 
-    @router.put("/users/{user_id}", response_model=schemas.Stored)
+    @router.put("/users/{user_id:path}", response_model=schemas.Stored)
     async def put_user(request: Request, user_id: EntityId, body: schemas.EntityRequest) -> Response:
         """Add a user, or change what they say of themselves; private data in it are replaced."""
         return await put(service.live.put_user, "put user")(request, user_id, body)
 
-    @router.delete("/users/{user_id}")
+    @router.delete("/users/{user_id:path}")
     async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:
         """Erase a user; the receipt counts what was removed and says what remains."""
         receipt = await service.written(service.erase, user_id)

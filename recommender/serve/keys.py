@@ -116,6 +116,9 @@ class KeyFile:
         """The key that a client gives, unless it is unknown or expired.
 
         Its public part says with which hash it is compared, in constant time.
+
+        Raises:
+            ColdStartError: the file cannot be read, or is no file of keys.
         """
         form = _FORM.fullmatch(given)
         key = self._read().get(form[1]) if form else None
@@ -132,8 +135,8 @@ class KeyFile:
             if seen != self._seen:
                 try:
                     given = json.loads(self._path.read_text(encoding="utf-8"))["keys"]
-                    found = [Key(**one | {"scopes": tuple(one["scopes"])}) for one in given]
-                except (ValueError, TypeError, KeyError) as error:
+                    found = [_checked(Key(**one | {"scopes": tuple(one["scopes"])})) for one in given]
+                except (OSError, ValueError, TypeError, KeyError) as error:
                     raise ColdStartError(
                         f"{self._path} is no file of keys: {error}; `coldstart keys create` writes one"
                     ) from None
@@ -143,6 +146,15 @@ class KeyFile:
     def _write(self, keys: list[Key]) -> None:
         write_text(self._path, json.dumps({"keys": [asdict(key) for key in keys]}, indent=2) + "\n")
         os.chmod(self._path, 0o600)
+
+
+def _checked(key: Key) -> Key:
+    """A key of a file, if it can be compared with what clients give; otherwise a ValueError or TypeError."""
+    if not set(key.scopes) <= set(SCOPES):
+        raise ValueError(f"the scopes of {key.id!r} are {key.scopes}; possible are {', '.join(SCOPES)}")
+    key.expired()
+    hmac.compare_digest(key.sha256, _hash(""))
+    return key
 
 
 def _hash(key: str) -> str:

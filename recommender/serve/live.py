@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Seconds after which a worker sees what another one has accepted.
 POLL_SECONDS = 1.0
+_Files = tuple[tuple[str, int, int, int], ...]
 _REMAINS = (
     "what was learned from all users together stays until the next `coldstart train` without the user: LightFM's "
     "numbers of words, attributes and items, item–item weights, popularity, trends, and the profiles of items"
@@ -84,7 +85,8 @@ class Live:
         self._weights = weights or EventWeights()
         self._updating = threading.Lock()
         self._loaded = _identity(bundle)
-        self._refused: tuple[int, int] | None = None
+        self._refused: _Files | None = None
+        self._refused_because: str | None = None
         self._following, self._bundle_id = self._load()
         self._now = self._published()
         self.problem: str | None = None
@@ -185,10 +187,12 @@ class Live:
         if found not in (self._loaded, self._refused):
             try:
                 self._reload()
-            except ColdStartError:
-                self._refused = found
+            except Exception as error:
+                self._refused, self._refused_because = found, str(error)
                 raise
             self._loaded = found
+        if found == self._loaded:
+            self._refused = self._refused_because = None
         self._follow()
 
     def close(self) -> None:
@@ -257,18 +261,19 @@ class Live:
         while not self._stopped.wait(seconds):
             try:
                 self.refresh()
-                self.problem = None
-            except ColdStartError as error:  # the state before stays
+                self.problem = self._refused_because
+            except Exception as error:  # the state before stays, whatever is wrong with log or bundle
                 self.problem = str(error)
 
 
-def _identity(bundle: Path) -> tuple[int, int] | None:
-    """What is another one when a bundle was written again."""
-    try:
-        status = (bundle / "manifest.json").stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+def _identity(bundle: Path) -> _Files:
+    """What is another one when a file of a bundle was written again."""
+    found = []
+    for path in sorted([bundle / "manifest.json", *bundle.glob("arrays-*.npz")]):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((path.name, status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
 
 
 def _read(bundle: Path) -> tuple[Fitted, dict[str, Any]]:

@@ -19,6 +19,7 @@ CONTENT_TYPE = "application/problem+json"
 
 # What the statuses that a client can meet say, beside the words of the error.
 _DETAILS = {
+    400: "the body is no JSON; /openapi.json describes the request",
     404: "there is no such path; /openapi.json lists those that exist",
     405: "this path does not know the method; /openapi.json lists those that it knows",
 }
@@ -59,7 +60,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(EventLogError)
     async def _(request: Request, error: EventLogError) -> Response:
-        return response(_id(request), 503, f"{error}; nothing was stored, send it again", {"Retry-After": "5"})
+        again = "; send the request again, events with the same Idempotency-Key: they may have been stored"
+        return response(_id(request), 503, f"{error}{again}", {"Retry-After": "5"})
 
     @app.exception_handler(ColdStartError)
     async def _(request: Request, error: ColdStartError) -> Response:
@@ -67,11 +69,16 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and (wrong := _other_body(request)):
+            return response(_id(request), 415, wrong)
         detail = _DETAILS.get(error.status_code, str(error.detail))
         return response(_id(request), error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: RequestValidationError) -> Response:
+        whole = [one for one in error.errors() if one["loc"] == ("body",) and one["type"] != "missing"]
+        if whole and (wrong := _other_body(request)):
+            return response(_id(request), 415, wrong)
         # Without the input, which may be private.
         errors = [
             {"at": ".".join(map(str, one["loc"])), "message": one["msg"].removeprefix("Value error, ")}
@@ -80,6 +87,15 @@ def install(app: FastAPI) -> None:
         first = f"{errors[0]['at']}: {errors[0]['message']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return response(_id(request), 422, f"{first}{more}; /openapi.json describes the request", errors=errors)
+
+
+def _other_body(request: Request) -> str | None:
+    """What a request says of its body, if that cannot be read."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        return "the body is compressed; send it as it is, without Content-Encoding"
+    if "json" not in request.headers.get("content-type", "").lower():
+        return "the body is not said to be JSON; send the header `Content-Type: application/json`"
+    return None
 
 
 def _id(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 LONGEST_TEXT = 10_000
 MOST_ROWS = 500
 MOST_EVENTS = 1_000
-_EARLIEST = 1970
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
@@ -206,7 +206,7 @@ class FeedbackEvent(_Request):
     item_id: Id | None = Field(None, description="Every event but a search has one.")
     event_type: EventType
     event_timestamp: datetime | None = Field(None, description="With a time zone; the time of arrival if it is absent.")
-    weight: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     rating: FiniteFloat | None = None
     position: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="From 1; of an impression.")
     query: Annotated[str, Field(max_length=1_000)] | None = Field(None, description="The words of a search.")
@@ -224,8 +224,10 @@ class FeedbackEvent(_Request):
             raise ValueError("an event of the type rating needs a rating")
         if self.event_timestamp is not None and self.event_timestamp.tzinfo is None:
             raise ValueError("event_timestamp has no time zone; add one, such as 2026-01-31T12:00:00Z")
-        if self.event_timestamp is not None and self.event_timestamp.year < _EARLIEST:
-            raise ValueError(f"event_timestamp is in {self.event_timestamp.year}; give a year from {_EARLIEST} on")
+        if self.event_timestamp is not None and self.event_timestamp < _EARLIEST:
+            raise ValueError(
+                f"event_timestamp is {self.event_timestamp.isoformat()}; give a moment from {_EARLIEST:%Y} on, UTC"
+            )
         return self
 
 

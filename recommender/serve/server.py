@@ -25,6 +25,6 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
             os.environ[SHARED] = shared
         uvicorn.run(
             "recommender.serve.app:of_environment", factory=True, host=host, port=port, workers=workers,
-            log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+            log_config=None, access_log=False, ws="none", server_header=False, timeout_keep_alive=30,
             timeout_graceful_shutdown=10, timeout_worker_healthcheck=120,
         )  # fmt: skip

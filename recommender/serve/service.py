@@ -151,17 +151,17 @@ class Service:
 
     async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
+        before = self.degraded
         while True:
             await asyncio.sleep(_LOOK)
-            before = self.degraded
             try:
                 await loop.run_in_executor(self._writing, self._store.check, self.live.model)
                 self._measure()
             except Exception as error:
                 log.error("state unknown", **place_of(error))
-                continue
             if self.degraded != before:
-                log.warning("state changed", degraded=self.degraded)
+                before = self.degraded
+                log.warning("state changed", degraded=before)
 
     def _measure(self) -> None:
         self.metrics.pending.set(self.live.pending)

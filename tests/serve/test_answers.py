@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -148,6 +149,17 @@ def test_what_is_put_is_recommended_and_recommended_to_at_once(client: Client) -
     receipt = client.delete("/v1/users/gil").json()
     assert receipt["removed"]["descriptions"] == 1
     assert answer(client, "/v1/recommend", user_id="gil")["tier"] == "unknown"
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a/", "../a", "'; DROP TABLE events; --", "\u202e\U0001f600", "a?b#c"])
+def test_whoever_did_something_can_be_put_and_erased_whatever_their_id(client: Client, name: str) -> None:
+    path = f"/v1/users/{quote(name, safe='')}"
+    event = {"user_id": name, "item_id": "pot", "event_type": "purchase"}
+    assert client.post("/v1/events", json={"events": [event]}).status_code == 202
+    assert client.put(path, json={"description": WORDS}).json()["id"] == name
+    removed = client.delete(path).json()["removed"]
+    assert (removed["events"], removed["descriptions"]) == (1, 1)
+    assert answer(client, "/v1/recommend", user_id=name)["tier"] == "unknown"
 
 
 def test_private_data_in_a_users_words_are_replaced_before_anything_else(client: Client) -> None:

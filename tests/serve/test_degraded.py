@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import recommender.serve.service as service
 import recommender.serve.store as store_of_service
@@ -115,6 +116,21 @@ def test_a_store_that_breaks_while_it_serves(
     registry.write_bytes(content)
     await_state(client, None)
     assert ask(client) == (own(model), None)
+
+
+def test_a_bundle_that_breaks_while_it_serves(
+    filled: Path, start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOOK", 0.05)
+    manifest = filled / "data" / "bundle" / "manifest.json"
+    good = manifest.read_bytes()
+    with capture_logs() as lines:
+        client = start(filled)
+        for content, state in ((b"{", service._NOT_FOLLOWING), (good, None)):
+            manifest.write_bytes(content)
+            await_state(client, state)
+            time.sleep(0.2)
+    assert [line["degraded"] for line in lines if line["event"] == "state changed"] == [service._NOT_FOLLOWING, None]
 
 
 def test_a_materialize_that_was_killed(filled: Path, model: HybridRecommender) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from gzip import compress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,26 @@ def test_a_key_with_another_ending_is_refused(keys: KeyFile, by_scope: dict[str,
     assert keys.find(whole[:-1] + ("A" if whole[-1] != "A" else "B")) is None
 
 
+def test_a_file_of_keys_that_cannot_be_read_lets_nobody_in(
+    locked: Client, keys: KeyFile, by_scope: dict[str, str]
+) -> None:
+    good = keys._path.read_text()
+    one = json.loads(good)["keys"][0]
+    wrong: list[Any] = [
+        {"scopes": "read"}, {"sha256": 1}, {"sha256": "é"}, {"expires": "2026-01-01"}, {"expires": "soon"},
+    ]  # fmt: skip
+    try:
+        for text in ("", "[]", *(json.dumps({"keys": [one | change]}) for change in wrong)):
+            keys._path.write_text(text)
+            detail = problem(locked.post("/v1/recommend", json={}, headers=bearer(by_scope["read"])), 503)
+            assert detail.startswith("the service cannot read its API keys; `coldstart keys list`")
+            with pytest.raises(ColdStartError, match="is no file of keys"):
+                KeyFile(keys._path).all()
+    finally:
+        keys._path.write_text(good)
+    assert locked.post("/v1/recommend", json={}, headers=bearer(by_scope["read"])).status_code == 200
+
+
 def test_the_file_holds_hashes_and_nobody_else_reads_it(keys: KeyFile, by_scope: dict[str, str]) -> None:
     text = keys._path.read_text()
     assert not any(key[17:] in text for key in by_scope.values())
@@ -145,6 +166,11 @@ def test_a_key_may_ask_so_often_and_no_more(locked: Client, keys: KeyFile) -> No
         ("GET", "/nowhere", {}, 404, "there is no such path"),
         ("GET", "/v1/recommend", {}, 405, "this path does not know the method"),
         ("POST", "/v1/recommend", {"content": b"{", "headers": JSON}, 422, "body.1: JSON"),
+        ("POST", "/v1/recommend", {"content": b"\xff", "headers": JSON}, 400, "the body is no JSON"),
+        ("POST", "/v1/recommend", {"content": b"{}"}, 415, "send the header `Content-Type: application/json`"),
+        ("POST", "/v1/recommend", {"content": compress(b"{}"), "headers": JSON | {"Content-Encoding": "gzip"}}, 415,
+         "the body is compressed; send it as it is"),
+        ("PUT", "/v1/items/", {"json": {}}, 422, "path.item_id: String should have at least 1 character"),
         ("POST", "/v1/recommend", {"json": {"k": 0}}, 422, "body.k: Input should be greater than or equal to 1"),
         ("POST", "/v1/recommend", {"json": {"K": 1}}, 422, "body.K: Extra inputs are not permitted"),
         ("POST", "/v1/recommend", {"json": {"pin": ["gone"]}}, 404, "pin: 1 of 1 item_ids are not among the 4"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -53,6 +55,10 @@ def traces(shop: Path) -> list[str]:
 def test_one_call_erases_a_user_everywhere(shop: Path, sqlite_log: EventLog, tmp_path: Path) -> None:
     live = Live(shop / "data" / "bundle", sqlite_log, poll=None)
     assert WHO in live.model.users.ids
+    table = pq.read_table(shop / "data" / "interactions.parquet")
+    table = table.append_column("event_type", pa.array(["purchase"] * len(table)))
+    pq.write_table(table, shop / "data" / "interactions.parquet")
+    (shop / "feature_repo" / "names.json").write_text('{"purchase": 1.0}')  # says nothing of the user
     assert "events.db" in traces(shop) or "events.db-wal" in traces(shop)
     receipt = erase_user(
         live, shop / "feature_repo", WHO, data=shop / "data", cache=tmp_path / "cache.sqlite", patience=0
@@ -62,6 +68,7 @@ def test_one_call_erases_a_user_everywhere(shop: Path, sqlite_log: EventLog, tmp
     assert (receipt.removed["events"], receipt.removed["descriptions"]) == (2, 1)
     assert receipt.removed[f"rows, {shop}/data/users.parquet"] == 1
     assert any("raw files stay" in sentence for sentence in receipt.remains)
+    assert not any("names.json" in sentence for sentence in receipt.remains)
 
 
 def test_a_store_that_is_in_use_is_named_and_the_rest_is_erased(

@@ -70,6 +70,15 @@ def did(user: str, item: str | None, kind: str = "purchase", hours: float = 0, *
     return Event(user, item, kind, NOW + timedelta(hours=hours), **rest)  # type: ignore[arg-type]
 
 
+def wait_until(come: Callable[[], bool]) -> None:
+    waited = Flag()
+    for _ in range(500):
+        if come():
+            return
+        waited.wait(0.02)
+    raise AssertionError("it did not come")
+
+
 def history(live: Live, user: str) -> dict[str, float]:
     row, items = live.model.fitted.history_of([user]), live.model.items.ids
     return {items[column]: round(float(row[0, column]), 5) for column in row.indices}
@@ -122,11 +131,7 @@ def test_another_worker_knows_an_event_after_its_next_look(live: Live, worker: W
 def test_a_worker_looks_by_itself(live: Live, worker: Worker) -> None:
     other = worker(poll=0.02)
     live.accept([did("u03", "i15")])
-    waited = Flag()
-    for _ in range(500):
-        if other.pending:
-            break
-        waited.wait(0.02)
+    wait_until(lambda: other.pending > 0)
     assert history(other, "u03") == history(live, "u03")
 
 
@@ -165,6 +170,18 @@ def test_events_age_from_the_moment_of_the_bundle(bundle: Path, worker: Worker) 
     live = worker(weights=EventWeights(half_life_days=2))
     live.accept([did("new", "i01", hours=-36), did("new", "i02", hours=12)])  # the bundle's moment, and two days later
     assert history(live, "new") == {"i01": 1.0, "i02": 2.0}
+
+
+@pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), NOW - timedelta(days=150), datetime.now(UTC)])
+@pytest.mark.parametrize("weight", [1e-6, 1e6])
+def test_an_event_of_any_age_and_weight_counts(worker: Worker, moment: datetime, weight: float) -> None:
+    weights = EventWeights(half_life_days=1)
+    live = worker(weights=weights)
+    live.accept([Event("new", "i01", "view", moment, weight=weight)])
+    live.accept([did("new", "i02")])
+    assert {*history(live, "new")} == {"i01", "i02"}
+    assert np.isfinite(live.model.recommend("new", k=20)["score"]).all()
+    same(worker(weights=weights).model, live.model)
 
 
 def test_impressions_count_nothing_and_what_was_rated_low_is_not_recommended_again(live: Live) -> None:
@@ -365,6 +382,35 @@ def test_a_bundle_that_cannot_be_read_is_refused_once_and_the_one_before_serves(
     live.refresh()
     assert live.accept([did("u03", "i15")]).ids
     assert (live.bundle_id, live.pending) == (before, 1)
+
+
+@pytest.mark.parametrize("wrong", [b"{", b"{}", b"[]", b'{"format": 4, "arrays": 1}', None])
+def test_a_bundle_that_cannot_be_read_is_a_problem_until_it_can(
+    bundle: Path, worker: Worker, wrong: bytes | None
+) -> None:
+    live, manifest = worker(poll=0.01), bundle / "manifest.json"
+    good = manifest.read_bytes()
+    manifest.unlink()
+    if wrong is not None:
+        manifest.write_bytes(wrong)
+    wait_until(lambda: live.problem is not None)
+    Flag().wait(0.1)
+    assert live.problem is not None
+    assert live.accept([did("u03", "i15")]).ids
+    manifest.write_bytes(good)
+    wait_until(lambda: live.problem is None)
+
+
+def test_a_bundle_whose_arrays_arrive_after_its_manifest_is_taken_in(live: Live, bundle: Path) -> None:
+    trained(epochs=2).save(bundle)
+    arrays = next(path for path in bundle.glob("arrays-*.npz") if live.bundle_id not in path.name)
+    whole = arrays.read_bytes()
+    arrays.write_bytes(whole[:1000])
+    with pytest.raises(BundleError):
+        live.refresh()
+    arrays.write_bytes(whole)
+    live.refresh()
+    assert live.bundle_id in arrays.name
 
 
 def test_a_bundle_of_its_own_serves_as_before(live: Live) -> None:

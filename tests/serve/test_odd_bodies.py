@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 ODD = [
     None, True, 0, -1, 10**30, 1.5, 1e308, "", " ", "lamp", "ann", "\0", "é" * 300, "\ud800", "a=b", "size=10",
-    "'; DROP TABLE events;--", "../../etc/passwd", "a\nb", "\u202e", "x" * 10_001, [], {}, ["lamp"], [None],
+    "'; DROP TABLE events;--", "../../etc/passwd", "a\nb", "\u202e", 1e-300, "x" * 10_001, [], {}, ["lamp"], [None],
     ["lamp", "lamp"], {"lamp": 1}, {"a": 1e308}, {"lamp": -1e39}, [{"item_id": "lamp"}],
     [{"item_id": "lamp", "event_type": "cart"}] * 3, "2026-01-31T12:00:00Z", "9999-12-31T23:59:59Z",
-    "0001-01-01T00:00:00+14:00", "2026-01-31T12:00:00",
+    "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00+14:00", "2026-01-31T12:00:00",
 ]  # fmt: skip
 USUAL = {"user_id": "ann", "item_id": "lamp", "description": "garden", "k": 3, "event_type": "view"}
 FIELDS = {

@@ -24,6 +24,22 @@ def test_an_address_of_the_network_needs_keys(served_shop: Path) -> None:
     assert "none.json does not exist; `coldstart keys create NAME --file none.json` writes it" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--events", "mysql://x/y", "the event log cannot be at mysql://x/y; give sqlite:///FILE or postgresql"),
+        ("--events", "sqlite:////dev/null/events.db", "the event log cannot be at sqlite:////dev/null/events.db: "),
+        ("--keys", "feature_repo/enrichment.json", "is no file of keys"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_before_the_service_starts(
+    served_shop: Path, option: str, value: str, said: str
+) -> None:
+    refused = run("coldstart", "serve", option, value, cwd=served_shop)
+    assert refused.returncode == 2
+    assert said in " ".join(refused.stderr.split())
+
+
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     made = must("coldstart", "keys", "create", "shop", "--scope", "read", "--scope", "feedback", cwd=tmp_path)
     assert re.fullmatch(r"csk_[0-9a-f]{12}_[\w-]{43}\n", made)
@@ -81,6 +97,11 @@ def test_two_workers_answer_learn_from_each_other_and_count_together(service: tu
         re.search(r'coldstart_requests_total\{route="/v1/recommend",status="200"\} (\S+)', text)[1] for text in numbers  # type: ignore[index]
     }
     assert counts == {"40.0"}
+    # Whoever asks for a WebSocket is answered, and logged, as everybody else.
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "a" * 24}  # fmt: skip
+    assert httpx.get(f"{url}/v1/users/somebody", headers=upgrade).status_code == 405
+    assert "somebody" not in log.read_text()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"ready", "request"} <= {line["event"] for line in lines}
     assert key not in log.read_text()

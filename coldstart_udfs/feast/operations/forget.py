@@ -305,10 +305,10 @@ def _reports(repo: Path, texts: Sequence[str]) -> dict[Path, int]:
 
 
 def _texts_of_files(files: Iterable[Path], key: str, entity_id: str) -> Iterator[str]:
-    """All strings in rows of the id: any of them may have been embedded."""
+    """All strings in rows of the id: any of them may have been embedded, apart from names of events."""
     for path in files:
         strings = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
-        columns = [name for name in strings if not name.endswith(("_id", "_fingerprint"))]
+        columns = [name for name in strings if not name.endswith(("_id", "_fingerprint")) and name != "event_type"]
         for table in _groups(path, *dict.fromkeys([key, *columns])):
             rows = table.filter(_of(table, key, entity_id))
             for name in set(columns) - {key}:

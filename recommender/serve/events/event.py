@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,8 @@ HIGHEST_RATING = 5.0
 # A lower rating does not speak for the item.
 _LEAST_POSITIVE = 3.0
 _LAST_POSITION = 2**31 - 1
+# The least and the greatest weight: products of them with a type's weight and an age are numbers of float32.
+_WEIGHTS = 1e-6, 1e6
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -36,7 +37,7 @@ class Event:
         event_type: impression, view, cart, purchase, return, rating, search, or another type of the data contract.
             Common names become the contract's type (`add_to_cart` is `cart`); others stay, in lower case.
         event_timestamp: when it happened; becomes UTC.
-        weight: how much it counts, as in the data contract; None is 1.
+        weight: how much it counts, as in the data contract, from 1e-6 to 1e6; None is 1.
         rating: 1 to 5, of the type `rating`. From 3 on it speaks for the item; a lower one against it (see `rows`).
         position: of an impression, the place in the list, from 1.
         query: of a search, what was searched for.
@@ -73,9 +74,15 @@ class Event:
             raise ColdStartError(f"the item_id of a {kind} is {self.item_id!r}; only a {SEARCH} may have None")
         if self.event_timestamp.tzinfo is None:
             raise ColdStartError(f"event_timestamp {self.event_timestamp.isoformat()} has no time zone; give UTC")
-        object.__setattr__(self, "event_timestamp", self.event_timestamp.astimezone(UTC))
-        if self.weight is not None and not (math.isfinite(self.weight) and self.weight > 0):
-            raise ColdStartError(f"weight is {self.weight!r}; it must be a positive number")
+        try:
+            object.__setattr__(self, "event_timestamp", self.event_timestamp.astimezone(UTC))
+        except OverflowError:
+            raise ColdStartError(
+                f"event_timestamp {self.event_timestamp.isoformat()} is in no year from 1 to 9999 of UTC"
+            ) from None
+        least, greatest = _WEIGHTS
+        if self.weight is not None and not least <= self.weight <= greatest:
+            raise ColdStartError(f"weight is {self.weight!r}; it must be a number from {least:g} to {greatest:,.0f}")
         if (kind == RATING) != (self.rating is not None):
             raise ColdStartError(f"a {kind} has the rating {self.rating!r}; a {RATING} has one, no other type has")
         if self.rating is not None and not 1 <= self.rating <= HIGHEST_RATING:

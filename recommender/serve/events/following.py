@@ -206,7 +206,8 @@ class Following:
                 if kind in TAKE_BACK:
                     reductions += self._back(pair, kind)
                     continue
-                weight = self._weights.by_type.get(kind, 0.0) * given * self._ageing(event.event_timestamp)
+                aged = given * self._ageing(event.event_timestamp)
+                weight = float(np.float32(self._weights.by_type.get(kind, 0.0) * aged))
                 if weight:
                     self._pairs[pair].append(_Counted(kind, weight))
                 if weight or kind != IMPRESSION:
@@ -220,7 +221,8 @@ class Following:
         if self._moment is None:
             return 1.0
         days = (moment - self._moment).total_seconds() / 86_400
-        return float(2 ** min(days / self._weights.half_life_days, 60.0))
+        # The lower bound is that of training (`Interactions.weighted`); squares of greater weights would be infinite.
+        return float(max(2 ** min(days / self._weights.half_life_days, 30.0), 1e-30))
 
     def _back(self, pair: Pair, kind: str) -> list[_Reduction]:
         """What a return or a removal takes back; see `recommender.data.take_back`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
@@ -116,6 +117,9 @@ class EventLog:
         self._sqlite = engine.dialect.name == "sqlite"
         self._waiting: list[_Work] = []
         self._queueing, self._committing = threading.Lock(), threading.Lock()
+        in_file = self._sqlite and engine.url.database not in (None, "", ":memory:")
+        self._file = Path(str(engine.url.database)).absolute() if in_file else None
+        self._inode = _inode(self._file)
         with self._reading() as connection:
             self._salt = bytes(connection.execute(select(schema.log_state.c.salt)).scalar_one())
         self.identity = hashlib.sha256(b"identity" + self._salt).hexdigest()[:16]
@@ -330,6 +334,7 @@ class EventLog:
 
     def _commit(self, works: Sequence[_Work]) -> None:
         try:
+            self._check_file()
             with self._engine.begin() as connection:
                 for work in works:
                     try:
@@ -354,12 +359,20 @@ class EventLog:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """A connection that sees one moment of the database."""
+        self._check_file()
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         try:
             with self._engine.connect().execution_options(**level) as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise EventLogError(f"the event log cannot be read: {_reason(error)}; is its database up?") from None
+
+    def _check_file(self) -> None:
+        """Raise an error if SQLite's file was taken away: what is written to it then, nobody would ever read."""
+        if _inode(self._file) != self._inode:
+            raise EventLogError(
+                f"the file of the event log, {self._file}, was removed or replaced; put it back, or restart the service"
+            )
 
     def _empty_wal(self) -> bool:
         """Empty SQLite's write-ahead log, which has pages as they were; whether no reader prevented it."""
@@ -371,6 +384,13 @@ class EventLog:
 def _description(row: Any) -> Description:
     attributes = None if row.attributes is None else json.loads(row.attributes)
     return Description(row.entity, row.entity_id, row.description, attributes, from_us(row.event_us))
+
+
+def _inode(file: Path | None) -> int | None:
+    try:
+        return file.stat().st_ino if file else None
+    except FileNotFoundError:
+        return 0
 
 
 def _reason(error: SQLAlchemyError) -> str:

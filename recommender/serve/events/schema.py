@@ -90,7 +90,7 @@ def connect(url: str) -> Engine:
         if known and parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
             Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite") if known else None
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, OSError) as error:
         raise ColdStartError(f"the event log cannot be at {_shown(url)}: {error}; {_POSSIBLE}") from None
     if engine is None:
         raise ColdStartError(f"the event log cannot be at {_shown(url)}; {_POSSIBLE}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.serve.events import log as log_module
 from recommender.serve.events import schema
 from recommender.serve.events.event import Event
-from recommender.serve.events.log import EventLog, IdempotencyError
+from recommender.serve.events.log import EventLog, EventLogError, IdempotencyError
 from tests.support.event_writer import WRITER
 
 NOW = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
@@ -268,3 +269,19 @@ def test_a_reader_that_keeps_the_erased_rows_alive_is_reported(
         reader.execute("SELECT * FROM events").fetchall()
         assert "has the erased rows until somebody writes" in log.erase_user("gone").remains[0]
     log.close()
+
+
+def test_nothing_is_written_to_a_file_that_was_taken_away(sqlite_log: EventLog, tmp_path: Path) -> None:
+    event = view("u")
+    sqlite_log.append([event])
+    folder, away, another = tmp_path / "log", tmp_path / "away", f"sqlite:///{tmp_path}/log/events.db"
+    folder.rename(away)
+    for use in (lambda: sqlite_log.append([event]), lambda: sqlite_log.after(0), lambda: sqlite_log.erase_user("u")):
+        with pytest.raises(EventLogError, match="was removed or replaced; put it back"):
+            use()
+    EventLog.open(another).close()
+    with pytest.raises(EventLogError, match="was removed or replaced"):
+        sqlite_log.append([event])
+    shutil.rmtree(folder)
+    away.rename(folder)
+    assert sqlite_log.append([event]).ids == range(2, 3)
