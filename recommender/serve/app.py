@@ -7,8 +7,10 @@ import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
@@ -16,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.text.redaction import redact
 from recommender.serve import logs, problems, schemas
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
@@ -83,6 +86,7 @@ def _scope(service: Service, scope: str) -> Any:
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> None:
         if service.keys is None:
+            _here(request.headers.get("host", ""))
             return
         try:
             key = service.keys.find(given.credentials) if given else None
@@ -107,6 +111,22 @@ def _scope(service: Service, scope: str) -> Any:
             )  # fmt: skip
 
     return Depends(check)
+
+
+def _here(host: str) -> None:
+    """Answer without keys under a name of this machine only.
+
+    A page of another site could otherwise give its own name the address of this machine, and ask through a browser on
+    it (DNS rebinding).
+    """
+    name = urlsplit(f"//{host}").hostname or ""
+    with contextlib.suppress(ValueError):
+        if name == "localhost" or ip_address(name).is_loopback:
+            return
+    raise ProblemError(
+        421, "without keys the service answers under localhost and 127.0.0.1 alone; for another name create keys with "
+        "`coldstart keys create` and start it with --keys",
+    )  # fmt: skip
 
 
 def _watching(service: Service) -> APIRouter:
@@ -200,11 +220,13 @@ def _feedback(service: Service) -> APIRouter:
 def _admin(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["users and items"], dependencies=[_scope(service, "admin")])
 
-    def put(write: Callable[..., None], action: str) -> Callable[..., Awaitable[Response]]:
+    def put(
+        write: Callable[..., None], action: str, stored_as: Callable[[str], str] = str
+    ) -> Callable[..., Awaitable[Response]]:
         async def stored(request: Request, name: str, body: schemas.EntityRequest) -> Response:
             await service.written(write, name, body.description, body.attributes)
             _audit(request, action)
-            return _json(schemas.Stored(id=name, description=body.description))
+            return _json(schemas.Stored(id=name, description=stored_as(body.description)))
 
         return stored
 
@@ -216,7 +238,7 @@ def _admin(service: Service) -> APIRouter:
     @router.put("/users/{user_id:path}", response_model=schemas.Stored)
     async def put_user(request: Request, user_id: EntityId, body: schemas.EntityRequest) -> Response:
         """Add a user, or change what they say of themselves; private data in it are replaced."""
-        return await put(service.live.put_user, "put user")(request, user_id, body)
+        return await put(service.live.put_user, "put user", redact)(request, user_id, body)
 
     @router.delete("/users/{user_id:path}")
     async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:

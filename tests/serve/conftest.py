@@ -52,7 +52,7 @@ def start(served_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             events = f"sqlite:///{tmp_path_factory.mktemp('events') / 'events.db'}"
             places = {"repo": shop / "feature_repo", "bundle": shop / "data" / "bundle", "data": None}
             given = places | {"events": events} | settings
-            return stack.enter_context(TestClient(create_app(Settings(**given))))
+            return stack.enter_context(TestClient(create_app(Settings(**given)), "http://127.0.0.1"))
 
         yield started
 

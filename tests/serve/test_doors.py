@@ -256,3 +256,28 @@ def test_the_description_of_the_service_has_an_example_for_every_body(client: Cl
         for example in told["components"]["schemas"][name]["examples"]:
             module = __import__("recommender.serve.schemas", fromlist=[name])
             getattr(module, name).model_validate(example)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "[::1]:8000", "127.0.0.2"])
+def test_without_keys_the_service_answers_under_names_of_this_machine(start: Callable[..., Client], host: str) -> None:
+    assert start().post("/v1/recommend", json={"k": 1}, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8000", "192.0.2.7", ""])
+def test_without_keys_a_page_of_another_name_is_refused(start: Callable[..., Client], host: str) -> None:
+    client = start()
+    answer = client.request("DELETE", "/v1/users/ann", headers={"Host": host})
+    assert answer.status_code == 421
+    assert "coldstart keys create" in answer.json()["detail"]
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_a_service_with_keys_answers_under_any_name(locked: Client, by_scope: dict[str, str]) -> None:
+    headers = {"Host": "shop.example", "Authorization": f"Bearer {by_scope['read']}"}
+    assert locked.post("/v1/recommend", json={"k": 1}, headers=headers).status_code == 200
+
+
+def test_what_is_put_of_a_user_is_answered_as_it_is_stored(start: Callable[..., Client]) -> None:
+    words = "I knit, write to ann@example.com"
+    answer = start().put("/v1/users/new", json={"description": words})
+    assert answer.json() == {"id": "new", "description": "I knit, write to <EMAIL>"}
