@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 from base64 import b64encode
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.text.redaction import redact
-from recommender.serve import logs, problems, schemas
+from recommender.serve import logs, metrics, problems, schemas
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
 def of_environment() -> FastAPI:
     """The application of a worker that `coldstart serve` has started."""
     logs.configure()
+    atexit.register(metrics.leave)
     return create_app(Settings.of_environment())
 
 
@@ -149,7 +151,7 @@ def _watching(service: Service) -> APIRouter:
         ))  # fmt: skip
 
     @router.get("/metrics", dependencies=[_scope(service, "read")])
-    async def metrics() -> Response:
+    async def numbers() -> Response:
         """Numbers for Prometheus, of all workers."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -42,11 +42,6 @@ class Metrics:
             multiprocess_mode="livemax",
         )  # fmt: skip
 
-    def close(self) -> None:
-        """Take what this worker says of the moment out of the numbers of all; what it has counted stays."""
-        if ValueClass is not MutexValue:
-            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
-
     def text(self) -> bytes:
         """In Prometheus' text format, of all workers."""
         # Feast sets the variable too, when it is imported; what counts is whether prometheus_client has seen it.
@@ -55,3 +50,9 @@ class Metrics:
         whole = CollectorRegistry()
         MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
         return generate_latest(whole)
+
+
+def leave() -> None:
+    """Take what this worker says of the moment out of the numbers of all, before it ends; what it has counted stays."""
+    if ValueClass is not MutexValue:
+        mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]

@@ -172,7 +172,6 @@ class Service:
     def _close(self) -> None:
         self.live.close()
         self._log.close()
-        self.metrics.close()
         self._scoring.shutdown()
         self._heavy.shutdown()
         self._writing.shutdown(wait=False)
