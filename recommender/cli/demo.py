@@ -98,6 +98,7 @@ def _run_steps(root: Path, console: Console, show_evaluation: Callable[[dict[str
     for step in _answers():
         _do(step, code, console)
     console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
+    console.print("Try it in a browser: `coldstart serve` (extra `serve`), then http://127.0.0.1:8000", markup=False)
 
 
 def _ingest() -> Step:
