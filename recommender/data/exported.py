@@ -4,7 +4,7 @@
     FOLDER/users.parquet, FOLDER/items.parquet           descriptions that were put
 
 The metadata of every file, and of the table `interactions` that an export was added to, name the log and the id of the
-last entry in it. So whoever trains on the table knows which entries need not be counted again.
+last entry in it. So training on the table knows which entries its bundle holds.
 """
 
 from __future__ import annotations

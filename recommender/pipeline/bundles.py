@@ -146,7 +146,7 @@ def _serve(bundle: Path, folder: Path, step: Step, why: str) -> Entry:
     old = {path for path in bundle.glob("arrays-*.npz") if path.name != manifest["arrays"]}
     with staged(bundle) as scratch:
         shutil.copy(place / manifest["arrays"], scratch)
-    # Last: whoever reads sees the old bundle or the new one.
+    # Last: readers see the old bundle or the new one.
     write_text(bundle / "manifest.json", (place / "manifest.json").read_text(encoding="utf-8"))
     for path in old:
         path.unlink()

@@ -157,8 +157,8 @@ class Live:
     def forget_user(self, user_id: str) -> Receipt:
         """Erase a user from the log, from the bundle on disk, and from what this worker knows.
 
-        Other workers forget the user when they next look at the log. Whoever erases the user from the feature store
-        and the tables too calls `recommender.serve.erasure.erase_user`.
+        Other workers forget the user when they next look at the log. `recommender.serve.erasure.erase_user`
+        erases the user from the feature store and the tables too.
 
         Raises:
             EventLogError: the log cannot be written; nothing was erased.

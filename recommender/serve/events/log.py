@@ -106,7 +106,7 @@ class EventLog:
     """A log of events, descriptions and erasures. What it has acknowledged survives a crash of process and machine.
 
     Any number of threads and processes may write and read. Writes of several threads share a commit, so one fsync. Each
-    entry has an id from one counter; whoever sees an id will never see a lower one for the first time.
+    entry has an id from one counter; an id can be read only after all lower ones.
 
     Attributes:
         identity: says which log it is; another log has another one.

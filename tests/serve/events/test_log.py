@@ -170,7 +170,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_counts_nothing_t
             key, *ids = line.split()
             acknowledged[key] = list(map(int, ids))
     log = EventLog.open(url)
-    # Whoever got no answer asks again; whoever got one may ask again too.
+    # A client without an answer asks again; one with an answer may ask again too.
     again = [f"run{rounds - 1}-0-{n}" for n in range(3)]
     for key in again:
         told = [event for _, event in log.after(0).events if event.user_id == key]

@@ -37,7 +37,7 @@ def view(user: str) -> Event:
 
 
 def test_events_of_a_transaction_that_is_still_open_are_not_skipped(log: EventLog, url: str) -> None:
-    """Another writer has its ids first and commits last; whoever reads meanwhile must not step over them."""
+    """Another writer has its ids first and commits last; a reader in between must not step over them."""
     log.append([view("before")])
     with psycopg.connect(plain(url)) as slow, ThreadPoolExecutor(1) as pool:
         slow.execute("UPDATE log_state SET last = last + 1")
