@@ -14,7 +14,8 @@ from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities, describe
 from recommender.model.feature_matrix import content_words_of
 from recommender.model.fitted import Fitted, ItemSide
-from recommender.model.scoring import Block, UserSide, slope
+from recommender.model.scoring import Block, slope
+from recommender.model.user_side import UserSide
 
 # Below this share of a deviation a term is rounding, not a reason.
 _NOISE = 1e-7
@@ -55,10 +56,10 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
         if part in _SINGLE:
             found.append((*_SINGLE[part], factors[part] * centred))
     found += _lightfm(side, item, factors.get("lightfm", 0.0))
-    ax = fitted.item_metric @ (item.features.toarray()[0] - fitted.mean_features)
-    history, rest = _history(block, item, ax, factors)
+    x = item.features.toarray()[0] - fitted.mean_features
+    history, rest = _history(block, item, x, factors)
     found += [*history, ("history since training", "history", rest)]
-    found += _described(side, ax, factors.get("text", 0.0), encoder)
+    found += _described(side, x, factors.get("text", 0.0), encoder)
     kept = [one for one in found if abs(one[2]) > _NOISE or one[1] == "constant"]
     rest = float(block.total(item)[0, 0]) - sum(value for _, _, value in kept)
     kept = [(term, kind, value + rest if kind == "constant" else value) for term, kind, value in kept]
@@ -135,41 +136,48 @@ def _lightfm(side: UserSide, item: ItemSide, factor: float) -> list[tuple[str, s
 
 
 def _history(
-    block: Block, item: ItemSide, ax: Vectors, factors: dict[str, float]
+    block: Block, item: ItemSide, x: Vectors, factors: dict[str, float]
 ) -> tuple[list[tuple[str, str, float]], float]:
     """A term for each item in the history; and what the profile says beyond these items."""
     side, fitted = block.users, block.users.fitted
     done, counts = side.history.indices, side.history.data
-    of_text = factors.get("text", 0.0)
-    if not len(done):
-        return [], of_text * float(side.past[0] @ ax)
-    alike = fitted.all_items.features.dot(ax[None]).ravel()
-    own = alike[done] * counts
-    values = of_text * own
+    of_text, of_neighbours = factors.get("text", 0.0), factors.get("neighbour_text", 0.0)
     partners = fitted.widened(fitted.item_item)[done]
-    values = values + factors.get("neighbour_text", 0.0) * (partners @ alike) * counts
-    if factors.get("item_item") and fitted.partner_columns(item.rows)[0] >= 0:
+    likeness, row = fitted.likeness, int(item.rows[0])
+    if likeness is not None and item.entities is None and max(row, done.max(initial=0)) < len(likeness.text):
+        own = likeness.text[done, row] * counts
+        at_fit = done < len(likeness.neighbours)
+        near = np.where(at_fit, likeness.neighbours[np.where(at_fit, done, 0), row], 0) * counts
+        beyond = likeness.beyond(fitted, side.history, side.entities.profiles)
+        rest = 0.0 if beyond is None else float(beyond[0] @ x)
+    else:
+        ax = fitted.item_metric @ x
+        alike = fitted.all_items.features.dot(ax[None]).ravel()
+        own, near = alike[done] * counts, (partners @ alike) * counts
+        rest = float(side.past[0] @ ax) - float(own.sum())
+    values = of_text * own + of_neighbours * near
+    if factors.get("item_item") and fitted.in_partners(item.rows)[0]:
         mean = np.asarray(partners.sum(axis=1)).ravel() / len(fitted.warm_rows)
-        weight = partners[:, [item.rows[0]]].toarray().ravel() - mean
+        weight = partners[:, [row]].toarray().ravel() - mean
         values = values + factors["item_item"] * weight * counts
     known = zip(fitted.items.descriptions(done), fitted.items.ids(done), strict=True)
     names = [description or name for description, name in known]
-    terms_ = [(name, "bought", float(value)) for name, value in zip(names, values, strict=True)]
-    return terms_, of_text * (float(side.past[0] @ ax) - float(own.sum()))
+    return [(name, "bought", float(value)) for name, value in zip(names, values, strict=True)], of_text * rest
 
 
-def _described(side: UserSide, ax: Vectors, weight: float, encoder: Any) -> list[tuple[str, str, float]]:
+def _described(side: UserSide, x: Vectors, weight: float, encoder: Any) -> list[tuple[str, str, float]]:
     """The terms of a description.
 
     With an encoder the term of a word is what the score loses without it; without an encoder it is what the word's own
     column adds. What words say only together, in the embedding alone, or as function words is a term of its own.
     """
-    whole = weight * float(side.text[0] @ ax)
+    whole = weight * float(side.text_direction[0] @ x) if side.described.any() else 0.0
     entity = side.entities
     words = list(dict.fromkeys(content_words_of(entity.descriptions[0]))) if entity.descriptions[0] else []
     if encoder is None or len(words) < 2:
         columns, names = side.described.sparse, side.fitted.item_space.vocabulary.words
-        values = weight * columns.data * ax[side.described.dense.shape[1] + columns.indices]
+        metric = side.fitted.item_metric[side.described.dense.shape[1] + columns.indices]
+        values = weight * columns.data * (metric @ x)
         pairs = zip(columns.indices.tolist(), values.tolist(), strict=True)
         own = [(names[column], "word", value) for column, value in pairs]
         rest = whole - sum(value for _, _, value in own)
@@ -182,6 +190,6 @@ def _described(side: UserSide, ax: Vectors, weight: float, encoder: Any) -> list
         without, ids=[entity.ids[0]] * n, attributes=[entity.attributes[0]] * n,
         profiles=np.repeat(entity.profiles, n, axis=0), evidence=np.repeat(entity.evidence, n),
     )  # fmt: skip
-    rest = UserSide.of(side.fitted, same).text @ ax
+    rest = UserSide.of(side.fitted, same).text_direction @ x
     shares = [(word, "word", whole - weight * float(value)) for word, value in zip(words, rest, strict=True)]
     return [*shares, ("the words together", "description", whole - sum(value for _, _, value in shares))]

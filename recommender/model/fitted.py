@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.closed_form import regressed
+from recommender.model.closed_form import MOST_ITEMS, regressed
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
+from recommender.model.likeness import Likeness
 from recommender.model.parameters import Parameters
 from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.rows import Growing, SparseRows
@@ -191,7 +192,7 @@ class Fitted:
         if stale is None:
             old, new = self.parameters, other.parameters
             stale = set(changes) | {one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)}
-        values = vars(self).copy()
+        values = vars(self) | {"_likeness": self._likeness}  # which versions share, even if it is filled later
         kept = {name: values[name] for name, one in _DERIVED.items() if name in values and not one.sources & set(stale)}
         vars(other).update(kept)
         return other
@@ -323,23 +324,27 @@ class Fitted:
         """(items at the fit,), whether B knows an item."""
         return np.asarray(np.diff(sp.csc_matrix(self.item_item).indptr) > 0)
 
-    @derived("item_item")
-    def partners(self) -> Vectors:
-        """(b, b + 1), B among the items that it knows, and a column of zeros for the others."""
-        known = np.flatnonzero(self.in_item_item)
-        found = np.zeros((len(known), len(known) + 1), dtype=np.float32)
-        found[:, :-1] = self.item_item[known][:, known].toarray()
-        return found
+    def in_partners(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(k,), whether B knows the items in some rows; false for -1."""
+        inside = (rows >= 0) & (rows < len(self.in_item_item))
+        return np.asarray(inside & self.in_item_item[np.where(inside, rows, 0)])
 
-    @derived("item_item")
-    def _partner_columns(self) -> NDArray[np.int64]:
-        return np.where(self.in_item_item, np.cumsum(self.in_item_item) - 1, -1)
+    @derived("item_item", "items", "item_space", "factors", "item_metric")
+    def _likeness(self) -> list[Likeness]:
+        return []
 
-    def partner_columns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The column in `partners` of the items in some rows, -1 for those that B does not know."""
-        columns = self._partner_columns
-        inside = (rows >= 0) & (rows < len(columns))
-        return np.where(inside, columns[np.where(inside, rows, 0)], -1)
+    @property
+    def likeness(self) -> Likeness | None:
+        """What makes small requests fast; None before `prepare`, and in catalogues of more than 4,096 items."""
+        return next(iter(self._likeness), None)
+
+    def prepare(self) -> None:
+        """Compute `likeness`: a second, and 8 bytes for each pair of items, for who answers many small requests.
+
+        Versions that share what it is computed from share it, those too that were made meanwhile.
+        """
+        if not self._likeness and len(self.items) <= MOST_ITEMS:
+            self._likeness.append(Likeness.of(self))
 
     @derived("items", "item_space", "item_metric")
     def _directions(self) -> Growing:

@@ -55,21 +55,23 @@ class Rules:
             UnknownIdError: an item that the recommender does not know.
             ColdStartError: an attribute that no item has.
         """
-        allowed = np.ones(len(fitted.items), dtype=bool)
-        if among is not None:
-            allowed[:] = False
-            allowed[_rows(fitted, among, "among")] = True
-        allowed[_rows(fitted, without, "without")] = False
-        if attribute is not None:
-            allowed &= _having(fitted, attribute)
-        added = np.zeros(len(allowed), dtype=np.float32)
-        for key, value in (boost or {}).items():
-            name = str(key)
-            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-                raise ColdStartError(f"the boost of {name!r} is {value!r}; it must be a finite number")
-            row = fitted.items.row(name)
-            added[[row] if row >= 0 else _having(fitted, name)] += value
-        return cls(k, allowed, added, _rows(fitted, pin, "pin"), diversity)
+        allowed = added = None
+        if among is not None or len(without) or attribute is not None:
+            allowed = np.full(len(fitted.items), among is None)
+            if among is not None:
+                allowed[_rows(fitted, among, "among")] = True
+            allowed[_rows(fitted, without, "without")] = False
+            if attribute is not None:
+                allowed &= _having(fitted, attribute)
+        if boost:
+            added = np.zeros(len(fitted.items), dtype=np.float32)
+            for key, value in boost.items():
+                name = str(key)
+                if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                    raise ColdStartError(f"the boost of {name!r} is {value!r}; it must be a finite number")
+                row = fitted.items.row(name)
+                added[[row] if row >= 0 else _having(fitted, name)] += value
+        return cls(k, allowed, added, _rows(fitted, pin, "pin") if len(pin) else [], diversity)
 
 
 def best(
@@ -86,7 +88,7 @@ def best(
     Returns:
         Rows, columns and scores of the places, row by row from the top; among equal scores the first column wins.
     """
-    scores = scores + rules.added if rules.added is not None and rules.added.any() else scores.copy()
+    scores = scores.copy() if rules.added is None else scores + rules.added
     if rules.allowed is not None:
         scores[:, ~rules.allowed] = -np.inf
     if seen is not None:

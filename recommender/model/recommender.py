@@ -29,9 +29,10 @@ from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
 from recommender.model.ranking import Rules
 from recommender.model.requests import item_side, resolve
-from recommender.model.scoring import Block, Scores, blocks
+from recommender.model.scoring import Block, blocks
 from recommender.model.tables import audience, recommend
 from recommender.model.updating import updated
+from recommender.model.user_side import Scores
 
 
 class HybridRecommender:

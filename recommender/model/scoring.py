@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,13 +19,9 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.closed_form import MOST_ITEMS
-from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide, LatentMoments
-from recommender.model.rows import added_up, is_one
+from recommender.model.user_side import Scores, UserSide
 from recommender.model.weights import OF_WARM_ITEMS
-
-Scores: TypeAlias = NDArray[np.floating[Any]]
 
 # Scores of one block of users and all items, at most: 4 MB of float32, which a cache holds a few times over.
 _BLOCK = 1_000_000
@@ -42,113 +37,6 @@ _OF_ATTRIBUTES = ("predicted_profile", "attribute_popularity")
 _MOST_SHARED = 512
 # The windows of `Fitted.trend_of`.
 _TRENDS = {"popularity_7d": 0, "popularity_30d": 1, "popularity_90d": 2}
-
-
-@dataclass(frozen=True)
-class UserSide:
-    """n users as the arithmetic needs them.
-
-    Attributes:
-        fitted: the state of the recommender.
-        entities: what is known of them.
-        history: (n, items), the weights of what they did.
-        described: (n, w), what their descriptions add to their profiles.
-        latent: (n, c), LightFM's vectors.
-        cold: (n,), true without history.
-    """
-
-    fitted: Fitted
-    entities: Entities
-    history: sp.csr_matrix
-    described: FeatureMatrix
-    latent: Vectors
-    cold: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, fitted: Fitted, users: Entities, history: sp.csr_matrix | None = None) -> UserSide:
-        """Users, known or not; their profiles are the given ones, their history too unless it is None."""
-        vocabulary = fitted.item_space.vocabulary
-        history = fitted.history_of(users.ids) if history is None else history
-        weights = fitted.parameters.alpha_of(users.evidence).astype(np.float32)
-        shape = len(users), len(vocabulary.words) + len(vocabulary.attributes)
-        words = sp.csr_matrix(shape, dtype=np.float32)
-        if any(users.descriptions):
-            words = sp.csr_matrix(sp.diags(weights) @ vocabulary.tfidf(users.descriptions, sentences=True))
-            words.resize(*shape)
-        cold = (np.diff(history.indptr) == 0) & ~users.profiles.any(axis=1)
-        latent = fitted.user_space.represented(users, fitted.factors.users)
-        described = FeatureMatrix(weights[:, None] * fitted.without_common(users.embeddings), words)
-        return cls(fitted, users, history, described, latent, cold)
-
-    @cached_property
-    def n(self) -> NDArray[np.int64]:
-        """(n,), how many items each has in their history."""
-        return np.asarray(np.diff(self.history.indptr), dtype=np.int64)
-
-    @cached_property
-    def in_lightfm(self) -> NDArray[np.bool_]:
-        """(n,), whether LightFM knows anything of them: it has a bias for each item, but that is no user's."""
-        return np.asarray(np.any(self.latent, axis=1))
-
-    @cached_property
-    def expected(self) -> Vectors:
-        """(n, b + 1), history·B of the items that B knows, then a column of zeros."""
-        fitted, history = self.fitted, self.history
-        if is_one(history):
-            columns = fitted.partner_columns(history.indices)
-            return np.asarray(history.data[columns >= 0] @ fitted.partners[columns[columns >= 0]])[None]
-        return np.asarray(history[:, np.flatnonzero(fitted.in_item_item)] @ fitted.partners)
-
-    @cached_property
-    def past(self) -> Vectors:
-        """(n, w), their profiles in the feature matrix's columns, without their descriptions."""
-        words = (self.history @ self.fitted.all_items.features.sparse).toarray()
-        return np.hstack([self.entities.profiles, words])
-
-    @cached_property
-    def text(self) -> Vectors:
-        """(n, w), what their descriptions add to it."""
-        return self.described.toarray()
-
-    @cached_property
-    def text_direction(self) -> Vectors:
-        """(n, w), what their descriptions add to P_u'ᵀ A."""
-        d, metric = self.described.dense.shape[1], self.fitted.item_metric
-        return np.asarray(self.described.dense @ metric[:d] + self.described.sparse @ metric[d:])
-
-    @cached_property
-    def direction(self) -> Vectors:
-        """(n, w), P_u'ᵀ A."""
-        fitted = self.fitted
-        if len(fitted.items) > MOST_ITEMS:
-            found: Vectors = self.past @ fitted.item_metric
-        else:
-            # What each item in a history adds is the same for all users: less to add up than A to multiply by.
-            found = self.entities.profiles @ fitted.item_metric[: self.described.dense.shape[1]]
-            found += added_up(self.history, fitted.text_directions)
-        return found + self.text_direction if self.described.any() else found
-
-    @cached_property
-    def neighbour_direction(self) -> Vectors:
-        """(n, w), (history·B·X)ᵀ A."""
-        fitted = self.fitted
-        if len(fitted.items) == fitted.item_item.shape[0] <= MOST_ITEMS:
-            return added_up(self.history, fitted.neighbour_directions)
-        history = self.history[:, : fitted.item_item.shape[0]]
-        if len(fitted.items) <= MOST_ITEMS:
-            return added_up(history, fitted.neighbour_directions)
-        features = fitted.all_items.features.take(np.arange(fitted.item_item.shape[0]))
-        return np.asarray(features.summed(sp.csr_matrix(history @ fitted.item_item)) @ fitted.item_metric)
-
-    @cached_property
-    def mean_lift(self) -> Vectors:
-        """(n, 1), the mean of `attribute_popularity` over the warm items."""
-        return self.fitted.attribute_popularity.mean_of(self.entities, self.fitted.mean_lifts)
-
-    @cached_property
-    def predicted_direction(self) -> Vectors:
-        """(n, w), predicted profileᵀ A."""
-        return self.fitted.predicted_profiles.mapped(self.entities, self.fitted.predicted_directions)
 
 
 @dataclass(frozen=True)
@@ -172,24 +60,24 @@ class Block:
     def centred(self, part: str, items: ItemSide) -> Scores:
         """(n, m), or (1, m) where it is the same for all users: a part less its mean over the warm items."""
         side, fitted = self.users, self.users.fitted
-        if part == "lightfm":
-            mean = fitted.latent_moments.mean
-            scores = (items.latent @ side.latent[0])[None] if len(side.n) == 1 else side.latent @ items.latent.T
-            scores += items.bias
+        if part in ("lightfm", "lightfm_map"):
+            c = items.latent.shape[1]
+            vectors, bias, mean = items.latent, items.bias, fitted.latent_moments.mean
+            if part == "lightfm_map":
+                vectors, bias, mean = items.mapped[:, :c], items.mapped[:, c], fitted.mapped_moments.mean
+            scores = (vectors @ side.latent[0])[None] if side.is_one else side.latent @ vectors.T
+            scores += bias
             scores -= (side.latent @ mean[:-1] + mean[-1])[:, None]
             return np.asarray(scores * side.in_lightfm[:, None])
-        if part == "lightfm_map":
-            c = items.latent.shape[1]
-            vectors = items.mapped[:, : c + 1] - fitted.mapped_moments.mean
-            scores = side.latent @ vectors[:, :-1].T
-            return np.asarray((scores + vectors[:, -1]) * side.in_lightfm[:, None])
+        if items.entities is None and part in side.alike:
+            return side.alike[part][0][:, items.rows]
         if part in _DIRECTIONS:
             direction = getattr(side, _DIRECTIONS[part])
             return np.asarray(items.features.dot(direction).T - (direction @ fitted.mean_features)[:, None])
         if part == "item_item":
-            columns = fitted.partner_columns(items.rows)
+            known = fitted.in_partners(items.rows)
             mean = side.expected.sum(axis=1, keepdims=True) / np.float32(max(len(fitted.warm_rows), 1))
-            return np.asarray((side.expected[:, columns] - mean) * (columns >= 0))
+            return np.asarray((side.expected[:, np.where(known, items.rows, 0)] - mean) * known)
         if part == "attribute_popularity":
             lifts = fitted.attribute_popularity.of(side.entities, items.rows)
             return np.asarray((lifts - side.mean_lift) * ~items.cold)
@@ -303,6 +191,8 @@ class Block:
                 vectors = items.mapped[columns, : c + 1] - fitted.mapped_moments.mean
             products = np.einsum("ij,ij->i", side.latent[users], vectors[:, :c], dtype=np.float64)
             return np.asarray((products + vectors[:, c]) * side.in_lightfm[users])
+        if items.entities is None and part in side.alike:
+            return np.asarray(side.alike[part][0][users, items.rows[columns]], dtype=np.float64)
         if part in _DIRECTIONS:
             return self._in_direction(getattr(side, _DIRECTIONS[part]), items, users, columns)
         distinct, column = np.unique(columns, return_inverse=True)
@@ -327,8 +217,12 @@ class Block:
         deviation = np.sqrt(squares)[:, None]
         least: Scores | float = float(_ROUNDING)
         if part in _DIRECTIONS:
-            length = np.linalg.norm(getattr(self.users, _DIRECTIONS[part]), axis=1, keepdims=True)
-            least = _ROUNDING * length * np.float32(self.users.fitted.feature_length)
+            side, length = self.users, np.float32(self.users.fitted.feature_length)
+            # Far enough above the floor, it does not matter how long the direction is exactly.
+            if part in side.alike and (deviation[:, 0] >= 2 * _ROUNDING * length * side.alike[part][1]).all():
+                least = 0.0
+            else:
+                least = _ROUNDING * length * np.linalg.norm(getattr(side, _DIRECTIONS[part]), axis=1, keepdims=True)
         elif part == "item_item":
             least = _ROUNDING * np.abs(self.users.expected).max(axis=1, initial=0, keepdims=True)
         self._scales[part] = _at_least(deviation, least)
@@ -388,8 +282,8 @@ def standard_parts(fitted: Fitted, users: Entities, parts: Sequence[str], column
 
 def _latent_scale(latent: Vectors, moments: LatentMoments) -> Scores:
     vectors = np.hstack([latent, np.ones((len(latent), 1))])
-    squares = np.einsum("ij,ij->i", vectors @ moments.covariance, vectors)
-    length = np.linalg.norm(vectors, axis=1) * moments.length
+    squares = ((vectors @ moments.covariance) * vectors).sum(axis=1)
+    length = np.sqrt((vectors * vectors).sum(axis=1)) * moments.length
     return _at_least(np.sqrt(np.maximum(squares, 0))[:, None], _ROUNDING * length[:, None])
 
 

@@ -15,7 +15,8 @@ from recommender.data.entities import Entities
 from recommender.model.explain import sentences
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.ranking import Rules, best
-from recommender.model.scoring import Block, Scores, blocks
+from recommender.model.scoring import Block, blocks
+from recommender.model.user_side import Scores
 
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
 

@@ -119,6 +119,8 @@ def _add_items(before: Fitted, state: Fitted, added: NDArray[np.int64]) -> None:
     for name in _OF_WARM_ITEMS:
         if name in vars(before):
             values[name] = vars(before)[name]
+    if before.likeness:
+        values["_likeness"] = [before.likeness.grown(state, new.features)]
     if "_directions" in vars(before):
         d = new.features.dense.shape[1]
         values["_directions"] = before._directions.grown(np.asarray(new.features.sparse @ state.item_metric[d:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Weights:
             if name == "words" and value > MOST:
                 raise ColdStartError(f"words is {value!r}; it must be at most {MOST:g}")
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """The parts that weigh anything."""
         named = {part for part in PARTS if any((*self.warm.get(part, ()), *self.cold.get(part, ())))}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,23 +73,20 @@ class Answers:
         block, degraded, unknown, session = self._asker(now, request, said)
         found = ranked(block, rules, seen=session if request.exclude_seen else None, explain=request.explain)
         rows, scores = found.rows, found.scores.tolist()
-        parts = [schemas.Parts(**dict(zip(found.parts, values, strict=True)))
-                 for values in zip(*(part.tolist() for part in found.parts.values()), strict=True)]  # fmt: skip
+        names = list(found.parts)
+        parts = zip(*(part.tolist() for part in found.parts.values()), strict=True)
         sentences: Sequence[str | None] = found.sentences or [None] * len(rows)
+        ids, texts = fitted.items.ids(rows), fitted.items.descriptions(rows)
+        told = zip(ids, texts, scores, parts, rows.tolist(), sentences, strict=True)
         items = [
-            schemas.RecommendedItem(
-                rank=rank, item_id=item, description=text, score=score, parts=part, reason=_reason(rules, row),
-                because=why,
-            )
-            for rank, (item, text, score, part, row, why) in enumerate(zip(
-                fitted.items.ids(rows), fitted.items.descriptions(rows), scores, parts, rows.tolist(), sentences,
-                strict=True,
-            ), start=1)
+            {"rank": rank, "item_id": item, "description": text, "score": score,
+             "parts": dict(zip(names, values, strict=True)), "reason": _reason(rules, row), "because": why}
+            for rank, (item, text, score, values, row, why) in enumerate(told, start=1)
         ]  # fmt: skip
-        return schemas.Recommendations(
-            recommendation_id=_new_id(), bundle=now.bundle, tier=cast("schemas.Tier", found.tier), degraded=degraded,
-            unknown_items=unknown, items=items,
-        )  # fmt: skip
+        return schemas.Recommendations.model_validate({
+            "recommendation_id": _new_id(), "bundle": now.bundle, "tier": found.tier, "degraded": degraded,
+            "unknown_items": unknown, "items": items,
+        })  # fmt: skip
 
     def explain(self, now: Moment, request: schemas.ExplainRequest, said: Encoded | None) -> schemas.Explanation:
         """The terms of one score.

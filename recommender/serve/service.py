@@ -147,6 +147,7 @@ class Service:
     def _warm_up(self) -> None:
         """Compute what is derived from the state when it is first needed, so that no request waits for it."""
         model = self.live.model
+        model.fitted.prepare()
         model.recommend(model.users.ids[0], 1)
 
     async def _look_after(self) -> None:
@@ -156,6 +157,8 @@ class Service:
             await asyncio.sleep(_LOOK)
             try:
                 await loop.run_in_executor(self._writing, self._store.check, self.live.model)
+                # Items whose words have changed, or another bundle, leave nothing of it.
+                await loop.run_in_executor(self._writing, self.live.model.fitted.prepare)
                 self._measure()
             except Exception as error:
                 log.error("state unknown", **place_of(error))

@@ -12,7 +12,8 @@ from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.measure.metrics import ndcg
 from recommender.model.fitted import Fitted
-from recommender.model.scoring import Block, Scores
+from recommender.model.scoring import Block
+from recommender.model.user_side import Scores
 
 _MOST_USERS = 1_000
 # Scores that one ranking of all users may hold; of a large catalogue fewer users are drawn.

@@ -17,7 +17,7 @@ from recommender.model.fitted import Fitted
 from recommender.model.scoring import Block
 from tests.support.made_up_shop import LAMP, SPADE, entities, events, every_score, new, trained, weighing
 
-DERIVED = ("counts", "demand", "feature_length", "mean_features", "partners", "text_directions", "warm_rows")
+DERIVED = ("counts", "demand", "feature_length", "mean_features", "text_directions", "warm_rows")
 Update = tuple[Interactions, Entities, Entities]
 
 
@@ -42,7 +42,7 @@ def values_of(fitted: Fitted) -> dict[str, np.ndarray]:
            for name in ("latent_moments", "mapped_moments") for of in ("mean", "covariance", "length")},
         # Those of items that came after the fit are zeros: they may be left out.
         "neighbours": np.vstack([fitted.neighbour_directions, np.zeros((later, width), np.float32)]),
-        "partner columns": fitted.partner_columns(np.arange(-1, len(fitted.items))),
+        "in partners": fitted.in_partners(np.arange(-1, len(fitted.items))),
     }  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_an_update_shares_what_it_does_not_touch() -> None:
     asked(model)
     before = model.fitted
     after = model.partial_fit(*of_known(model, "u03", "i15")).fitted
-    for name in ("item_metric", "item_item", "factors", "user_space", "item_space", "partners", "maps", "trends"):
+    for name in ("item_metric", "item_item", "factors", "user_space", "item_space", "maps", "trends"):
         assert getattr(after, name) is getattr(before, name), name
     assert after.all_items is before.all_items
 
