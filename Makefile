@@ -30,7 +30,7 @@ test: $(VENV)/.installed
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest -m "service and not slow"
 
-test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed
+test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed test-duckdb-oldest test-duckdb-before
 	@$(BIN)/python -m pytest
 
 test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-before

@@ -1,4 +1,4 @@
-"""Start `coldstart serve` for a shop, and load it from asyncio in closed and open loops; for `make bench-serve`.
+"""Start `coldstart serve` or `feast serve` for a shop, and load it from asyncio in closed and open loops.
 
 An open loop sends at fixed moments, whether earlier answers have come or not, and times each answer from the moment at
 which its request was due: a server that stalls makes all requests late that were due meanwhile (coordinated omission).
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,37 +66,36 @@ class Service:
     """A running service.
 
     Args:
-        shop: the folder with feature_repo and data/bundle.
-        scratch: where its log and its events are written.
-        workers: processes.
+        program: "coldstart" or "feast".
+        options: of it; "{port}" is the port.
+        shop: the folder where it runs.
+        scratch: where its log is written.
     """
 
-    def __init__(self, shop: Path, scratch: Path, workers: int) -> None:
+    def __init__(self, program: str, options: Sequence[str], shop: Path, scratch: Path) -> None:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = int(found.getsockname()[1])
-        program = Path(sys.executable).with_name("coldstart")
-        command = [str(program), "serve", "--port", str(self.port), "--workers", str(workers), "--events",
-                   f"sqlite:///{scratch / 'events.db'}"]  # fmt: skip
-        self._log = (scratch / "serve.log").open("w")
+        command = [str(Path(sys.executable).with_name(program)), *(one.format(port=self.port) for one in options)]
+        self._log = (scratch / f"{program}.log").open("w")
         self._process = subprocess.Popen(command, cwd=shop, stdout=self._log, stderr=self._log, start_new_session=True)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop it and its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait()
         self._log.close()
 
-    async def ready(self, workers: int) -> None:
-        """Wait until every worker has logged that it is ready.
+    async def ready(self, said: str, times: int = 1) -> None:
+        """Wait until its log says something, so many times.
 
         Raises:
             AssertionError: it has ended, or takes more than five minutes.
         """
         log = Path(self._log.name)
         for _ in range(3000):
-            if log.read_text().count('"event": "ready"') >= workers:
+            if log.read_text().count(said) >= times:
                 return
             if self._process.poll() is not None:
                 break
@@ -128,14 +127,29 @@ def _fields(stat: Path) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(shop: Path, scratch: Path, workers: int = 1) -> AsyncIterator[Service]:
-    """Run a service until the block ends."""
-    service = Service(shop, scratch, workers)
-    try:
-        await service.ready(workers)
+async def serving(shop: Path, scratch: Path, workers: int = 1, events: str | None = None) -> AsyncIterator[Service]:
+    """Run `coldstart serve` until the block ends.
+
+    Args:
+        shop: the folder with feature_repo and data/bundle.
+        scratch: where logs and events are written.
+        workers: processes.
+        events: the URL of another event log.
+    """
+    log = events or f"sqlite:///{scratch / 'events.db'}"
+    options = ["serve", "--port", "{port}", "--workers", str(workers), "--events", log]
+    with contextlib.closing(Service("coldstart", options, shop, scratch)) as service:
+        await service.ready('"event": "ready"', workers)
         yield service
-    finally:
-        service.stop()
+
+
+@contextlib.asynccontextmanager
+async def feast_serving(shop: Path, scratch: Path) -> AsyncIterator[Service]:
+    """Run `feast serve` on the shop's repository until the block ends; with one worker, which it does not replace."""
+    options = ["-c", str(shop / "feature_repo"), "serve", "-p", "{port}", "--no-access-log", "--max-requests", "0"]
+    with contextlib.closing(Service("feast", options, shop, scratch)) as service:
+        await service.ready("Application startup complete")
+        yield service
 
 
 class _Link:

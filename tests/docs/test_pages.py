@@ -32,7 +32,7 @@ FIXTURES = {
     "feature_repo/README.md": "trained_shop",
 }
 # Their blocks take minutes.
-SLOW = ("docs/how-to/evaluate-your-data.md",)
+SLOW = ("docs/how-to/evaluate-your-data.md", "docs/tutorial/chinese-shop.md")
 FOLDERS = ("docs", "feature_repo", "examples")
 
 
