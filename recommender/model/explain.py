@@ -148,7 +148,8 @@ def _history(
         own = likeness.text[done, row] * counts
         at_fit = done < len(likeness.neighbours)
         near = np.where(at_fit, likeness.neighbours[np.where(at_fit, done, 0), row], 0) * counts
-        beyond = likeness.beyond(fitted, side.history, side.entities.profiles)
+        features = fitted.all_items.features
+        beyond = likeness.beyond(side.history, side.entities.profiles, features, fitted.item_metric)
         rest = 0.0 if beyond is None else float(beyond[0] @ x)
     else:
         ax = fitted.item_metric @ x

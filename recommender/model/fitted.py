@@ -221,6 +221,15 @@ class Fitted:
         """What is known of some items."""
         return self.items.take(side.rows) if side.entities is None else side.entities
 
+    @derived("items")
+    def rows_with(self) -> dict[str, list[int]]:
+        """The rows of the items with each attribute."""
+        found: dict[str, list[int]] = {}
+        for row, labels in enumerate(self.items.attributes()):
+            for label in dict.fromkeys(labels):
+                found.setdefault(label, []).append(row)
+        return found
+
     @derived("history", "items")
     def counts(self) -> NDArray[np.int64]:
         """(items,), how many users each item has."""
@@ -344,7 +353,8 @@ class Fitted:
         Versions that share what it is computed from share it, those too that were made meanwhile.
         """
         if not self._likeness and len(self.items) <= MOST_ITEMS:
-            self._likeness.append(Likeness.of(self))
+            sources = self.all_items.features, self.mean_features, self.item_metric, self.item_item
+            self._likeness.append(Likeness.of(*sources))
 
     @derived("items", "item_space", "item_metric")
     def _directions(self) -> Growing:

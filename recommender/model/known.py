@@ -38,12 +38,12 @@ class KnownEntities:
     def whole(self) -> Entities:
         """All of them."""
         texts, n = self._texts, self._length
-        descriptions, attributes = texts.descriptions[:n], texts.attributes[:n]
-        for row, (description, labels) in self._retold.items():
-            descriptions[row], attributes[row] = description, labels
+        descriptions = texts.descriptions[:n]
+        for row, (description, _) in self._retold.items():
+            descriptions[row] = description
         return Entities(
-            texts.ids[:n], descriptions, attributes, self.embeddings.whole, self.profiles.whole, self.evidence.whole,
-            self.fingerprint,
+            texts.ids[:n], descriptions, self.attributes(), self.embeddings.whole, self.profiles.whole,
+            self.evidence.whole, self.fingerprint,
         )  # fmt: skip
 
     def is_whole(self, entities: Entities) -> bool:
@@ -66,6 +66,13 @@ class KnownEntities:
     def descriptions(self, rows: NDArray[np.int64]) -> list[str]:
         """The descriptions of some rows."""
         return [self._told(row)[0] for row in rows.tolist()]
+
+    def attributes(self) -> list[Sequence[str]]:
+        """The attributes of all of them, without their vectors."""
+        found = self._texts.attributes[: self._length]
+        for row, (_, labels) in self._retold.items():
+            found[row] = labels
+        return found
 
     def take(self, rows: NDArray[np.int64]) -> Entities:
         """These rows, in this order."""

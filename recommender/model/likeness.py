@@ -8,7 +8,7 @@ a profile holds beyond the history is added exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from coldstart_udfs.profile import Vectors
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.rows import Growing, added_up
-
-if TYPE_CHECKING:
-    from recommender.model.fitted import Fitted
 
 Numbers = NDArray[np.float32]
 # What a profile differs by from the sum of its history, as a share of it, and is rounding.
@@ -48,27 +45,27 @@ class Likeness:
     late_neighbours: Growing
 
     @classmethod
-    def of(cls, fitted: Fitted) -> Likeness:
-        """Of the items that are known now."""
-        features, metric, mean = fitted.all_items.features, fitted.item_metric, fitted.mean_features
-        b, d = fitted.item_item.shape[0], features.dense.shape[1]
+    def of(cls, features: FeatureMatrix, mean: Vectors, metric: Vectors, item_item: sp.csr_matrix) -> Likeness:
+        """Of the items that are known now; see `Fitted` for what it is computed from."""
+        b, d = item_item.shape[0], features.dense.shape[1]
         through: Any = features.dense @ metric[:d]
         through += features.sparse @ metric[d:]
         text = through[:, :d] @ features.dense.T
         text += (features.sparse @ np.ascontiguousarray(through[:, d:].T)).T
         text -= (through @ mean)[:, None]
-        neighbours = np.asarray(fitted.item_item @ text[:b], dtype=np.float32)
+        neighbours = np.asarray(item_item @ text[:b], dtype=np.float32)
         sketch = _sketch(through)
         nothing = Growing(np.zeros((0, len(features)), np.float32)), Growing(np.zeros((0, b), np.float32))
-        return cls(text, neighbours, sketch, np.asarray(fitted.item_item @ sketch[:b], np.float32), *nothing)
+        return cls(text, neighbours, sketch, np.asarray(item_item @ sketch[:b], np.float32), *nothing)
 
-    def grown(self, fitted: Fitted, new: FeatureMatrix) -> Likeness:
-        """With m more items, whose rows of the feature matrix are `new`; `fitted` holds them already."""
-        n, features = len(self.text), fitted.all_items.features
-        first = FeatureMatrix(features.dense[:n], features.sparse[:n])
-        through: Any = (new.toarray() - fitted.mean_features) @ fitted.item_metric
-        text = first.dot(through).T
-        neighbours = np.asarray((fitted.item_item @ text.T[: len(self.neighbours)]).T)
+    def grown(
+        self, features: FeatureMatrix, mean: Vectors, metric: Vectors, item_item: sp.csr_matrix, new: FeatureMatrix
+    ) -> Likeness:
+        """With more items, m of them, whose rows of the feature matrix are `new` and the last ones in `features`."""
+        n = len(self.text)
+        through: Any = (new.toarray() - mean) @ metric
+        text = FeatureMatrix(features.dense[:n], features.sparse[:n]).dot(through).T
+        neighbours = np.asarray((item_item @ text.T[: len(self.neighbours)]).T)
         return replace(
             self, late_text=self.late_text.grown(text), late_neighbours=self.late_neighbours.grown(neighbours)
         )
@@ -85,15 +82,18 @@ class Likeness:
         """(n, items): `neighbour_text`, centred; likewise."""
         return _summed(history, self.neighbours, self.late_neighbours.rows, self.neighbour_sketch)
 
-    def beyond(self, fitted: Fitted, history: sp.csr_matrix, profiles: Vectors) -> Vectors | None:
+    def beyond(
+        self, history: sp.csr_matrix, profiles: Vectors, features: FeatureMatrix, metric: Vectors
+    ) -> Vectors | None:
         """(n, w): P_u'ᵀ A of what profiles hold beyond the histories in `text_of`; None if that is nothing.
 
         Args:
-            fitted: the state of the recommender.
             history: (n, items).
             profiles: (n, d), without descriptions.
+            features: of the items.
+            metric: A.
         """
-        features, metric, n, d = fitted.all_items.features, fitted.item_metric, len(self.text), profiles.shape[1]
+        n, d = len(self.text), profiles.shape[1]
         early, late = _parted(history, n)
         rest = profiles - added_up(early, features.dense[:n])
         found: Vectors | None = None

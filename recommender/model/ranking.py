@@ -62,7 +62,9 @@ class Rules:
                 allowed[_rows(fitted, among, "among")] = True
             allowed[_rows(fitted, without, "without")] = False
             if attribute is not None:
-                allowed &= _having(fitted, attribute)
+                having = np.zeros(len(allowed), bool)
+                having[_having(fitted, attribute)] = True
+                allowed &= having
         if boost:
             added = np.zeros(len(fitted.items), dtype=np.float32)
             for key, value in boost.items():
@@ -154,13 +156,12 @@ def _rows(fitted: Fitted, ids: Collection[str], rule: str) -> list[int]:
     return [int(row) for row in rows]
 
 
-def _having(fitted: Fitted, attribute: str) -> NDArray[np.bool_]:
-    attributes = fitted.items.whole.attributes
-    found = np.array([attribute in labels for labels in attributes], dtype=bool)
-    if not found.any():
-        labels = sorted({label for labels in attributes for label in labels})
+def _having(fitted: Fitted, attribute: str) -> list[int]:
+    """The rows of the items with an attribute."""
+    if attribute not in fitted.rows_with:
+        labels = sorted(fitted.rows_with)
         raise ColdStartError(
             f"{attribute!r} is neither an item_id nor an attribute of any item; attributes are {labels[:5]} "
             f"({len(labels)} in all)"
         )
-    return found
+    return fitted.rows_with[attribute]

@@ -120,7 +120,8 @@ def _add_items(before: Fitted, state: Fitted, added: NDArray[np.int64]) -> None:
         if name in vars(before):
             values[name] = vars(before)[name]
     if before.likeness:
-        values["_likeness"] = [before.likeness.grown(state, new.features)]
+        sources = features, state.mean_features, state.item_metric, state.item_item
+        values["_likeness"] = [before.likeness.grown(*sources, new.features)]
     if "_directions" in vars(before):
         d = new.features.dense.shape[1]
         values["_directions"] = before._directions.grown(np.asarray(new.features.sparse @ state.item_metric[d:]))

@@ -132,7 +132,7 @@ class UserSide:
         if likeness is None:
             return {}
         scores, length = likeness.text_of(self.history)
-        direction = likeness.beyond(self.fitted, self.history, self.entities.profiles)
+        direction = likeness.beyond(self.history, self.entities.profiles, features, self.fitted.item_metric)
         if self.described.any():
             direction = self.text_direction if direction is None else direction + self.text_direction
         if direction is not None:
