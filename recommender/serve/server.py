@@ -21,8 +21,8 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
     parsed(settings.rate)
     settings.to_environment()
     with tempfile.TemporaryDirectory(prefix="coldstart-metrics-") as shared:
-        if workers > 1:
-            os.environ[SHARED] = shared
+        # A folder of its own, whatever the environment says: two services would add up their numbers.
+        os.environ[SHARED] = shared
         uvicorn.run(
             "recommender.serve.app:of_environment", factory=True, host=host, port=port, workers=workers,
             log_config=None, access_log=False, ws="none", server_header=False, timeout_keep_alive=30,
