@@ -110,6 +110,16 @@ def test_every_extra_and_folder_of_the_dockerfile_exists() -> None:
     assert all((ROOT / name).exists() for name in copied)
     assert project["license-files"] == ["LICENSE"]
     assert {"LICENSE", "pyproject.toml", "constraints.txt"} <= set(copied)
+    sent = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {line.removeprefix("!") for line in sent if line.startswith("!")} == set(copied)
+
+
+def test_compose_gives_haproxy_its_addresses() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    wanted = re.findall(r'"\$\{(\w+)\}"', (DEPLOY / "haproxy" / "haproxy.cfg").read_text())
+    assert sorted(services["haproxy"]["environment"]) == sorted(wanted)
+    replicas = [value for name, value in services["haproxy"]["environment"].items() if name.startswith("REPLICA_")]
+    assert replicas == [f"coldstart-coldstart-{n + 1}:8000" for n in range(services["coldstart"]["scale"])]
 
 
 ALERTS = [
