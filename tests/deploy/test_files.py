@@ -21,7 +21,7 @@ from tests.support.commands import ROOT
 from tests.support.services import program
 
 DEPLOY = ROOT / "deploy"
-# The oldest version of Kubernetes that still gets patches when this is written, and the newest one of the validator.
+# An older version of Kubernetes, and the newest one that the validator knows.
 KUBERNETES = ("1.33", "1.37")
 MANIFESTS = [
     one for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())
