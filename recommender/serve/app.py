@@ -107,6 +107,7 @@ def _scope(service: Service, scope: str) -> Any:
         if scope not in key.scopes:
             raise ProblemError(403, f"the key has the scopes {', '.join(key.scopes)}; this needs {scope}")
         if seconds := await service.rates.wait(key.id):
+            service.metrics.refused.labels("rate").inc()
             raise ProblemError(
                 429, f"this key may make {service.settings.rate} requests; ask again in {seconds} s",
                 {"Retry-After": str(seconds)},
@@ -209,7 +210,8 @@ def _feedback(service: Service) -> APIRouter:
         # Each API key has idempotency keys of its own.
         key = idempotency_key and f"{request.scope.get('key_id', '')}:{idempotency_key}"
         try:
-            done = await service.written(service.live.accept, events, key)
+            with service.metrics.taken_in.time():
+                done = await service.written(service.live.accept, events, key)
         except IdempotencyError as error:
             raise ProblemError(409, str(error)) from None
         for event in () if done.replayed else events:

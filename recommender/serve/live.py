@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,9 @@ class Live:
         BundleError: there is no usable bundle.
         FingerprintError: the encoder is not that of the bundle.
         EventLogError: the log cannot be read.
+
+    Attributes:
+        followed: seconds since 1970 until which the model holds everything that was in the log.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Live:
         self._refused: _Files | None = None
         self._refused_because: str | None = None
         self._following, self._bundle_id = self._load()
-        self._now = self._published()
+        self._now, self.followed = self._published(), time.time()
         self.problem: str | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, args=(poll,), daemon=True) if poll is not None else None
@@ -119,6 +124,11 @@ class Live:
     def pending(self) -> int:
         """The number of events that the model holds and the bundle does not."""
         return self._now.pending
+
+    @property
+    def pending_between(self) -> tuple[datetime, datetime] | None:
+        """The times of the oldest and the newest of these events; None if there are none."""
+        return self._following.pending_between if self._now.pending else None
 
     def accept(self, events: Sequence[Event], key: str | None = None) -> Appended:
         """Write events to the log, and take them in.
@@ -193,7 +203,9 @@ class Live:
             self._loaded = found
         if found == self._loaded:
             self._refused = self._refused_because = None
+        began = time.time()
         self._follow()
+        self.followed = began
 
     def close(self) -> None:
         """Stop following. The log stays open."""

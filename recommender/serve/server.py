@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+from recommender.serve import logs
 from recommender.serve.metrics import SHARED
 from recommender.serve.rates import parsed
 from recommender.serve.settings import Settings
@@ -20,9 +21,10 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
 
     parsed(settings.rate)
     settings.to_environment()
+    logs.configure()  # of the process that starts workers again
     with tempfile.TemporaryDirectory(prefix="coldstart-metrics-") as shared:
-        if workers > 1:
-            os.environ[SHARED] = shared
+        # A folder of its own, whatever the environment says: two services would add up their numbers.
+        os.environ[SHARED] = shared
         uvicorn.run(
             "recommender.serve.app:of_environment", factory=True, host=host, port=port, workers=workers,
             log_config=None, access_log=False, ws="none", server_header=False, timeout_keep_alive=30,

@@ -7,7 +7,6 @@ import contextlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from coldstart_udfs.encoder.encoder import shared_encoder
@@ -104,6 +103,7 @@ class Service:
             ProblemError: 429, too many such requests wait.
         """
         if self._audiences >= _MOST_AUDIENCES:
+            self.metrics.refused.labels("audiences").inc()
             raise ProblemError(429, f"{_MOST_AUDIENCES} audiences wait; ask again in 5 s", {"Retry-After": "5"})
         self._audiences += 1
         try:
@@ -157,9 +157,7 @@ class Service:
             await asyncio.sleep(_LOOK)
             try:
                 await loop.run_in_executor(self._writing, self._store.check, self.live.model)
-                # Items whose words have changed, or another bundle, leave nothing of it.
-                await loop.run_in_executor(self._writing, self.live.model.fitted.prepare)
-                self._measure()
+                await loop.run_in_executor(self._writing, self._measure)
             except Exception as error:
                 log.error("state unknown", **place_of(error))
             if self.degraded != before:
@@ -167,10 +165,7 @@ class Service:
                 log.warning("state changed", degraded=before)
 
     def _measure(self) -> None:
-        self.metrics.pending.set(self.live.pending)
-        self.metrics.out_of_step.set(int(self.degraded is not None))
-        written = (self.settings.bundle / "manifest.json").stat().st_mtime
-        self.metrics.trained.set(datetime.fromtimestamp(written, UTC).timestamp())
+        self.metrics.measure(self.live, self.degraded, self.settings.bundle)
 
     def _close(self) -> None:
         self.live.close()

@@ -55,6 +55,7 @@ class Texts:
             ProblemError: 429, too many texts wait.
         """
         if self._waiting >= MOST_WAITING:
+            self._metrics.refused.labels("encoder").inc()
             raise ProblemError(
                 429, f"{MOST_WAITING} texts wait for the encoder; ask again in a second", {"Retry-After": "1"}
             )
@@ -70,6 +71,7 @@ class Texts:
         """Forget all texts."""
         with self._lock:
             self._known.clear()
+        self._metrics.drift.forget()
 
     def _encoded(self, text: str, private: bool) -> tuple[str, NDArray[np.float32]]:
         text = redact(text) if private else text
@@ -80,6 +82,8 @@ class Texts:
         self._metrics.texts.labels("remembered" if known is not None else "encoded").inc()
         if known is None:
             known = np.asarray(self._encoder.encode([text])[0])
+            if private:
+                self._metrics.drift.add(known)
             with self._lock:
                 self._known[text] = known
                 if len(self._known) > _REMEMBERED:

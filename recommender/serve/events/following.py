@@ -77,6 +77,7 @@ class Following:
         fitted: the state now.
         watermark: of the last entry in it.
         pending: number of events after the bundle.
+        pending_between: times of the oldest and the newest of them; None if there are none.
         erased: ids of users whom the bundle held, and who were erased since.
     """
 
@@ -84,6 +85,7 @@ class Following:
         self, fitted: Fitted, watermark: int, weights: EventWeights, moment: datetime | None, encoder: Encoder | None
     ) -> None:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
+        self.pending_between: tuple[datetime, datetime] | None = None
         self.erased: list[str] = []
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
@@ -120,6 +122,8 @@ class Following:
         for event in events:
             self._events_of[event.user_id] += 1
         self.pending += len(events)
+        moments = [*(self.pending_between or ()), *(event.event_timestamp for event in events)]
+        self.pending_between = (min(moments), max(moments)) if moments else None
         self.watermark = changes.watermark
 
     def _erase(self, digests: set[bytes], log: EventLog) -> None:
