@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -85,6 +86,11 @@ class ItemSide:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def cold_rows(self) -> NDArray[np.int64]:
+        """The places of those that are cold."""
+        return np.flatnonzero(self.cold)
 
     def take(self, rows: NDArray[np.int64]) -> ItemSide:
         """These items, in this order."""

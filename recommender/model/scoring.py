@@ -104,7 +104,7 @@ class Block:
             return fitted.shared_parts[key]
         scores = self.centred(part, items)
         if items is fitted.all_items and part not in self._scales and part not in ("lightfm", "lightfm_map"):
-            self._keep_scale(part, scores if not items.cold.any() else scores[:, fitted.warm_rows])
+            self._keep_scale(part, scores[:, fitted.warm_rows] if len(items.cold_rows) else scores)
         scores /= self.scale(part)
         bent = _bent(scores, part)
         if key is not None and len(fitted.shared_parts) < _MOST_SHARED:
@@ -121,18 +121,17 @@ class Block:
 
     def total(self, items: ItemSide) -> Scores:
         """R' of every user with every item, (n, m) float32."""
-        weights, n = self.users.fitted.parameters.weights, self.users.n
+        weights, n, cold = self.users.fitted.parameters.weights, self.users.n, items.cold_rows
         total = np.zeros((len(n), len(items)), np.float32)
-        total += np.float32(weights.cold_offset) * items.cold
-        some = bool(items.cold.any())
-        for part in weights.parts:
+        total[:, cold] = np.float32(weights.cold_offset)
+        for part, of_warm, of_cold in zip(weights.parts, *weights.of_all(n), strict=True):
             scores = self.standard(part, items)
-            warm = weights.of(part, n)[:, None]
-            factor = np.where(items.cold, weights.of(part, n, cold=True)[:, None], warm) if some else warm
             own = scores if scores.shape == total.shape and scores.flags.writeable else None
-            weighed = np.multiply(scores, factor, out=own)
+            at_cold = scores[:, cold] * of_cold[:, None]
+            weighed = np.multiply(scores, of_warm[:, None], out=own)
+            weighed[:, cold] = at_cold
             total += weighed
-            if len(n) == 1 and items is self.users.fitted.all_items:
+            if self.users.is_one and items is self.users.fitted.all_items:
                 self._weighed[part] = weighed
         return total
 

@@ -79,7 +79,10 @@ class UserSide:
     @cached_property
     def expected(self) -> Vectors:
         """(n, items at the fit), history·B."""
-        return np.asarray((self._at_fit @ self.fitted.item_item).toarray())
+        history, item_item = self._at_fit, self.fitted.item_item
+        if self.is_one:  # the product of two sparse matrices looks at everything twice
+            return np.asarray(item_item[history.indices].T @ history.data)[None]
+        return np.asarray((history @ item_item).toarray())
 
     @property
     def _at_fit(self) -> sp.csr_matrix:

@@ -100,6 +100,23 @@ class Weights:
         found = np.asarray(new + self.evidence(n) * np.float32(known - new), dtype=np.float32)
         return np.where(n == 0, np.maximum(found, np.float32(self.words)), found) if part == "text" else found
 
+    def of_all(self, n: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(parts, users) twice: the weights of all `parts`, for warm and for cold items."""
+        warm, cold = (self._pairs[side][:, :1] + self._pairs[side][:, 1:] * self.evidence(n) for side in (0, 1))
+        if "text" in self.parts and self.words:
+            for found in (warm, cold):
+                text = found[self.parts.index("text")]
+                text[n == 0] = np.maximum(text[n == 0], np.float32(self.words))
+        return warm, cold
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float32]:
+        """(2, parts, 2), for warm and cold items: new, and known - new."""
+        pairs = [[side.get(part, (0.0, 0.0)) for part in self.parts] for side in (self.warm, self.cold)]
+        found = np.array(pairs, np.float32).reshape(2, len(self.parts), 2)
+        found[:, :, 1] -= found[:, :, 0]
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
         pairs = {side: {part: list(pair) for part, pair in getattr(self, side).items()} for side in ("warm", "cold")}

@@ -241,7 +241,7 @@ def test_users_are_scored_in_blocks_and_in_large_shops_with_the_same_result(
     assert again.item_id.tolist() == ranking.item_id.tolist()
     assert again["rank"].tolist() == ranking["rank"].tolist()
     assert model.audience(["i09", "i00"], k=5).user_id.tolist() == audience.user_id.tolist()
-    monkeypatch.setattr("recommender.model.scoring.MOST_ITEMS", 10)
+    monkeypatch.setattr("recommender.model.user_side.MOST_ITEMS", 10)
     np.testing.assert_allclose(every_score(model), wanted, atol=1e-5)
 
 
