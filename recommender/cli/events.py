@@ -48,6 +48,8 @@ def export(
 
     with closing(EventLog.open(events)) as log, progress() as report:
         done = run(log, folder, report)
+    if done.unreadable:
+        console.print(f"{done.unreadable:,} entries left out: this version cannot read them", soft_wrap=True)
     console.print(
         f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions → {folder}; next: coldstart "
         f"ingest RAW --export {folder}", markup=False, soft_wrap=True,

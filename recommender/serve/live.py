@@ -18,9 +18,11 @@ from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
+from recommender.serve.events.changes import Appended, Side
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following, following
-from recommender.serve.events.log import Appended, EventLog, EventLogError, Side
+from recommender.serve.events.log import EventLog, EventLogError
+from recommender.serve.logs import log as lines
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -56,6 +58,7 @@ class _Now:
     bundle_id: str
     watermark: int
     pending: int
+    set_aside: int
 
 
 class Live:
@@ -87,6 +90,7 @@ class Live:
         self._loaded = _identity(bundle)
         self._refused: _Files | None = None
         self._refused_because: str | None = None
+        self._told: set[int] = set()
         self._following, self._bundle_id = self._load()
         self._now = self._published()
         self.problem: str | None = None
@@ -119,6 +123,11 @@ class Live:
     def pending(self) -> int:
         """The number of events that the model holds and the bundle does not."""
         return self._now.pending
+
+    @property
+    def set_aside(self) -> int:
+        """The number of entries of the log that cannot be taken in; the rest is followed."""
+        return self._now.set_aside
 
     def accept(self, events: Sequence[Event], key: str | None = None) -> Appended:
         """Write events to the log, and take them in.
@@ -230,7 +239,15 @@ class Live:
 
     def _published(self) -> _Now:
         state = self._following
-        return _Now(HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending)
+        new = {number: why for number, why in state.set_aside.items() if number not in self._told}
+        for why in dict.fromkeys(new.values()):
+            numbers = [number for number, one in new.items() if one == why]
+            lines.warning("entries of the event log set aside", why=why, entries=len(numbers), first=numbers[0])
+        self._told |= new.keys()
+        return _Now(
+            HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending,
+            len(state.set_aside),
+        )  # fmt: skip
 
     def _load(self) -> tuple[Following, str]:
         """The bundle, and all that the log has beyond it."""

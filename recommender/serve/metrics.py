@@ -33,6 +33,10 @@ class Metrics:
         self.pending = Gauge(
             "coldstart_pending_events", "Events that are not in the bundle.", registry=r, multiprocess_mode="livemax"
         )
+        self.set_aside = Gauge(
+            "coldstart_set_aside_entries", "Entries of the event log that cannot be taken in.", registry=r,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
         self.trained = Gauge(
             "coldstart_bundle_timestamp_seconds", "When the bundle was written.", registry=r,
             multiprocess_mode="livemin",

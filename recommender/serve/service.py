@@ -165,6 +165,7 @@ class Service:
 
     def _measure(self) -> None:
         self.metrics.pending.set(self.live.pending)
+        self.metrics.set_aside.set(self.live.set_aside)
         self.metrics.out_of_step.set(int(self.degraded is not None))
         written = (self.settings.bundle / "manifest.json").stat().st_mtime
         self.metrics.trained.set(datetime.fromtimestamp(written, UTC).timestamp())

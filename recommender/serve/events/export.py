@@ -34,12 +34,16 @@ _PIECE = 50_000
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the number of events, days and descriptions, and the last entry of the log among them."""
+    """What was written: the number of events, days and descriptions, and the last entry of the log among them.
+
+    `unreadable` is the number of entries that this version cannot read, and left out.
+    """
 
     events: int
     days: int
     descriptions: int
     held: Held
+    unreadable: int
 
 
 def export(
@@ -62,7 +66,7 @@ def export(
     with writing(whole(folder), command="coldstart events export"), staged(folder) as scratch:
         with duckdb.connect(str(scratch / "log.duckdb")) as con:
             con.execute("SET TimeZone = 'UTC'")
-            watermark = _copy(log, con, report, log.last if until is None else until)
+            watermark, unreadable = _copy(log, con, report, log.last if until is None else until)
             held = Held(log.identity, watermark)
             days = _write(con, scratch, held)
             counts = [con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("events", "put")]
@@ -72,17 +76,18 @@ def export(
             os.replace(folder / EVENTS, scratch / ".earlier")
         os.replace(scratch / EVENTS, folder / EVENTS)
         shutil.rmtree(scratch / ".earlier", ignore_errors=True)
-    return Exported(counts[0], days, counts[1], held)
+    return Exported(counts[0], days, counts[1], held, unreadable)
 
 
 def _copy(
     log: EventLog, con: duckdb.DuckDBPyConnection, report: Callable[[str, int, int], None], until: int
-) -> int:
+) -> tuple[int, int]:
+    """Copy the log into tables; the last entry, and the number of entries that cannot be read."""
     con.register("rows", _EVENTS.empty_table())
     con.execute("CREATE TABLE events AS FROM rows")
     con.register("rows", _PUT.empty_table())
     con.execute("CREATE TABLE put AS FROM rows")
-    watermark = 0
+    watermark = unreadable = 0
     while True:
         changes = log.after(watermark, limit=min(until - watermark, _PIECE))
         if changes.erasures:
@@ -100,11 +105,11 @@ def _copy(
             if rows:
                 con.register("rows", _table(schema, rows))
                 con.execute(f"INSERT INTO {table} FROM rows")
-        watermark = changes.watermark
+        watermark, unreadable = changes.watermark, unreadable + len(changes.unreadable)
         report("events", watermark, until)
         if watermark >= until:
             con.unregister("rows")
-            return watermark
+            return watermark, unreadable
 
 
 def _erase(con: duckdb.DuckDBPyConnection, log: EventLog, digests: set[bytes]) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coldstart_udfs.profile import band_label
+from coldstart_udfs.errors import ColdStartError
 from recommender.data.contract import CART_REMOVAL, FAINT, IMPRESSION, RETURN, TAKE_BACK, WISHLIST_REMOVAL
 from recommender.data.entities import Entities, describe
 from recommender.data.event_types import kind_of
@@ -21,20 +20,22 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import MAX_SEARCHES
 from recommender.model.fitted import Fitted
-from recommender.model.lightfm import FeatureSpace
 from recommender.model.revising import described, taken_back, without_users
 from recommender.model.updating import updated
+from recommender.serve.events.changes import Changes, Description, Side
 from recommender.serve.events.event import Event
-from recommender.serve.events.log import Changes, Description, EventLog, Side
+from recommender.serve.events.labels import banded, numeric_columns
+from recommender.serve.events.log import EventLog
+from recommender.serve.events.undo import kept
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
 _REMOVALS = {CART_REMOVAL: "cart", WISHLIST_REMOVAL: "wishlist"}
-_BAND = re.compile(r"(.+?)(?:=2\^-?\d+|<=0)", re.DOTALL)
 # Ids that are read at once.
 _PIECE = 50_000
 Pair = tuple[str, str]
+Numbered = tuple[int, Event | Description]
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Following:
     Events count as in training: with the weights of their types, aged from the same moment, without what was taken
     back. A return or removal takes back exactly what came after the bundle; of what is in the bundle, where a user has
     one weight for each item, a return takes back all. Events with items that nobody described wait for the description.
+    An entry that cannot be taken in is set aside, so that the rest is followed; the next bundle tries it again.
 
     Args:
         fitted: the state in the bundle.
@@ -77,6 +79,7 @@ class Following:
         fitted: the state now.
         watermark: of the last entry in it.
         pending: number of events after the bundle.
+        set_aside: ids of the entries that could not be taken in, and why.
         erased: ids of users whom the bundle held, and who were erased since.
     """
 
@@ -85,6 +88,7 @@ class Following:
     ) -> None:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
         self.erased: list[str] = []
+        self.set_aside: dict[int, str] = {}
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
@@ -92,7 +96,7 @@ class Following:
         self._waiting: defaultdict[str, list[Event]] = defaultdict(list)
         self._own_texts: dict[str, str] = {}
         self._queries: defaultdict[str, list[str]] = defaultdict(list)
-        self._numeric = {"user": _numeric(fitted.user_space), "item": _numeric(fitted.item_space)}
+        self._numeric = {"user": numeric_columns(fitted.user_space), "item": numeric_columns(fitted.item_space)}
 
     @property
     def bundle(self) -> Fitted:
@@ -113,14 +117,76 @@ class Following:
     def _apply(self, changes: Changes, log: EventLog) -> None:
         if changes.erasures:
             self._erase({digest for _, digest in changes.erasures}, log)
-        events = [event for _, event in changes.events]
-        came = self._describe([told for _, told in changes.descriptions], events)
-        waited = [event for item in came for event in self._waiting.pop(item, ())]
-        self._count([*waited, *events])
-        for event in events:
-            self._events_of[event.user_id] += 1
-        self.pending += len(events)
+        self.set_aside.update(changes.unreadable)
+        entries: list[Numbered] = []
+        for number, event in changes.events:
+            lacking = [kind for kind, _ in event.rows if kind not in self._weights.by_type and kind not in TAKE_BACK]
+            if lacking:
+                self.set_aside[number] = f"the event type {lacking[0]!r} has no weight in enrichment.json"
+            else:
+                entries.append((number, event))
+        self._take(sorted([*entries, *changes.descriptions], key=itemgetter(0)))
         self.watermark = changes.watermark
+
+    def _take(self, entries: Sequence[Numbered]) -> None:
+        """Take in events and descriptions, in the order of their ids, but for those that cannot be taken in.
+
+        Raises:
+            MemoryError, OSError: the machine lacks something; nothing was taken in of these.
+        """
+        if not entries:
+            return
+        events = [one for _, one in entries if isinstance(one, Event)]
+        put = [one for _, one in entries if isinstance(one, Description)]
+        undo = self._undo(events, put)
+        try:
+            came = self._describe(put, events)
+            waited = [event for item in came for event in self._waiting.pop(item, ())]
+            self._count([*waited, *events])
+            for event in events:
+                self._events_of[event.user_id] += 1
+            self.pending += len(events)
+            self._check_finite({event.user_id for event in [*waited, *events]})
+        except Exception as error:
+            undo()
+            if isinstance(error, MemoryError | OSError):
+                raise
+            if len(entries) == 1:
+                self.set_aside[entries[0][0]] = type(error).__name__
+                return
+            middle = len(entries) // 2
+            self._take(entries[:middle])
+            self._take(entries[middle:])
+
+    def _undo(self, events: Sequence[Event], put: Sequence[Description]) -> Callable[[], None]:
+        """What makes the state what it is now, after these were taken in, or a part of them."""
+        items = {one.entity_id for one in put if one.side == "item"}
+        touching = [*events, *(event for item in items for event in self._waiting.get(item, ()))]
+        users = {event.user_id for event in events} | {one.entity_id for one in put if one.side == "user"}
+        items |= {event.item_id for event in events if event.item_id is not None}
+        pairs = {(event.user_id, event.item_id) for event in touching if event.item_id is not None}
+        fitted, pending, back = self.fitted, self.pending, self._bundle_back & pairs
+        restore = [
+            kept(self._events_of, users), kept(self._own_texts, users), kept(self._queries, users),
+            kept(self._waiting, items, list),
+            kept(self._pairs, pairs, lambda there: [replace(one) for one in there]),
+        ]  # fmt: skip
+
+        def undo() -> None:
+            self.fitted, self.pending = fitted, pending
+            self._bundle_back = (self._bundle_back - pairs) | back
+            for part in restore:
+                part()
+
+        return undo
+
+    def _check_finite(self, users: Iterable[str]) -> None:
+        """Raise an error if histories or profiles of users have numbers that make every score of theirs NaN."""
+        rows = self.fitted.users.rows(users)
+        rows = rows[rows >= 0]
+        numbers = self.fitted.history.take(rows).data, self.fitted.users.profiles.take(rows)
+        if not all(np.isfinite(values).all() for values in numbers):
+            raise ColdStartError("the event makes a profile infinite")
 
     def _erase(self, digests: set[bytes], log: EventLog) -> None:
         known = {*self.fitted.users.ids(np.arange(len(self.fitted.users))), *self._events_of}
@@ -178,7 +244,7 @@ class Following:
         rows, descriptions = known.rows(ids), list(texts.values())
         numeric = self._numeric[side]
         attributes = [
-            [_banded(label, numeric) for label in put[name].attributes]
+            [banded(label, numeric) for label in put[name].attributes]
             if put[name] is not None and put[name].attributes is not None
             else known.take(rows[[place]]).attributes[0] if rows[place] >= 0 else []
             for place, name in enumerate(ids)
@@ -289,22 +355,3 @@ def following(
     until = manifest.get("trained_until")
     moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
     return Following(fitted, watermark, weights or EventWeights(), moment, encoder)
-
-
-def _numeric(space: FeatureSpace) -> set[str]:
-    """The columns whose numbers are bands."""
-    return {found[1] for label in space.vocabulary.attributes if (found := _BAND.fullmatch(label))}
-
-
-def _banded(label: str, numeric: set[str]) -> str:
-    """A label as training has it: a number of a column of numbers becomes its band.
-
-    >>> _banded("price=3.5", {"price"}), _banded("price=2^1", {"price"}), _banded("size=3.5", {"price"})
-    ('price=2^1', 'price=2^1', 'size=3.5')
-    """
-    column, _, value = label.partition("=")
-    try:
-        number = float(value) if column in numeric else math.nan
-    except ValueError:  # it is a band already
-        return label
-    return band_label(column, number) if math.isfinite(number) else label
