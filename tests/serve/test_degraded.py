@@ -118,6 +118,28 @@ def test_a_store_that_breaks_while_it_serves(
     assert ask(client) == (own(model), None)
 
 
+def test_a_store_whose_file_is_taken_away_and_put_back_is_noticed(
+    filled: Path, start: Callable[..., Client], model: HybridRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOOK", 0.05)
+    client = start(filled)
+    assert ask(client) == (own(model), None)
+    file = filled / "feature_repo" / "data" / "online_store.db"
+    file.rename(file.with_suffix(".away"))
+    await_state(client, UNREADABLE)
+    assert ask(client) == (own(model), UNREADABLE)
+    assert not file.exists()
+    shutil.copy(file.with_suffix(".away"), file)
+    await_state(client, None)
+    assert ask(client) == (own(model), None)
+    # Another one takes its place, and it is empty.
+    with closing(sqlite3.connect(file.with_suffix(".new"))) as connection, connection:
+        connection.execute("CREATE TABLE another (a)")
+    file.with_suffix(".new").replace(file)
+    await_state(client, UNREADABLE)
+    assert ask(client)[0] == own(model)
+
+
 def test_a_bundle_that_breaks_while_it_serves(
     filled: Path, start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
