@@ -68,7 +68,7 @@ class EventLog:
         in_file = self._sqlite and engine.url.database not in (None, "", ":memory:")
         self._file = Path(str(engine.url.database)).absolute() if in_file else None
         self._inode = _inode(self._file)
-        with self._reading() as connection:
+        with self.reading() as connection:
             self._salt = bytes(connection.execute(select(schema.log_state.c.salt)).scalar_one())
         self.identity = hashlib.sha256(b"identity" + self._salt).hexdigest()[:16]
 
@@ -162,7 +162,7 @@ class EventLog:
         Raises:
             EventLogError: the database cannot be read.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             last = int(connection.execute(select(schema.log_state.c.last)).scalar_one())
             end = min(last, watermark + limit)
             if end <= watermark:
@@ -198,7 +198,7 @@ class EventLog:
             ),
         }  # fmt: skip
         if dry_run:
-            with self._reading() as connection:
+            with self.reading() as connection:
                 events, descriptions = (
                     connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
                     for table, those in of_user.items()
@@ -314,8 +314,12 @@ class EventLog:
                 work.done = True
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """A connection that sees one moment of the database."""
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the database.
+
+        Raises:
+            EventLogError: the database cannot be read.
+        """
         self._check_file()
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         try:
