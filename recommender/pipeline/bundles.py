@@ -65,6 +65,11 @@ def kept_folder(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}.kept")
 
 
+def candidate_folder(bundle: Path) -> Path:
+    """The folder of the bundle that `coldstart learn` trains."""
+    return bundle.with_name(f"{bundle.name}.candidate")
+
+
 def journal(bundle: Path) -> list[Entry]:
     """What was done, oldest first."""
     path = kept_folder(bundle) / _JOURNAL
@@ -200,5 +205,6 @@ def _id(bundle: Path) -> str:
 
 
 def all_folders(bundle: Path) -> Sequence[Path]:
-    """The serving bundle, and the kept ones."""
-    return list(dict.fromkeys([bundle, *(one.folder for one in kept(bundle))]))
+    """The serving bundle, the kept ones, and the candidate of a `coldstart learn` that runs or was killed."""
+    candidate = [candidate_folder(bundle)] if (candidate_folder(bundle) / "manifest.json").exists() else []
+    return list(dict.fromkeys([bundle, *(one.folder for one in kept(bundle)), *candidate]))

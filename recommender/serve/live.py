@@ -10,6 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.contract import TAKE_BACK
 from recommender.data.events import EventWeights
@@ -50,6 +53,25 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Profiles:
+    """Profiles of users as of one moment.
+
+    Attributes:
+        user_ids: n ids.
+        profiles: (n, d) float32, as of the moment after the last event.
+        evidence: (n,) float64, the number of interactions behind each.
+        watermark: of the last entry of the log in them.
+        fingerprint: of the encoder.
+    """
+
+    user_ids: Sequence[str]
+    profiles: NDArray[np.float32]
+    evidence: NDArray[np.float64]
+    watermark: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class _Now:
     """A state, replaced as a whole."""
 
@@ -59,6 +81,8 @@ class _Now:
     watermark: int
     pending: int
     set_aside: int
+    held: int
+    ageing: float
 
 
 class Live:
@@ -120,6 +144,11 @@ class Live:
         return self._now.watermark
 
     @property
+    def held(self) -> int:
+        """The id of the last entry of the log that the bundle holds."""
+        return self._now.held
+
+    @property
     def pending(self) -> int:
         """The number of events that the model holds and the bundle does not."""
         return self._now.pending
@@ -148,6 +177,22 @@ class Live:
         if appended.ids:
             self._follow(appended.ids[-1])
         return appended
+
+    def changed_after(self, watermark: int) -> list[tuple[str, int]]:
+        """The users whose profiles changed after an entry of the log, and the id of the last entry that changed each.
+
+        The earliest change comes first. What the bundle held is no change.
+        """
+        with self._updating:
+            return self._following.changed_after(watermark)
+
+    def profiles_of(self, user_ids: Sequence[str]) -> Profiles:
+        """The profiles that `coldstart profiles` would compute now; without ids that are not known."""
+        now = self._now
+        users = now.model.fitted.users
+        found = users.take(np.array([row for row in users.rows(user_ids).tolist() if row >= 0], np.int64))
+        profiles = found.profiles * np.float32(now.ageing)
+        return Profiles(found.ids, profiles, found.evidence, now.watermark, found.fingerprint)
 
     def put_user(self, user_id: str, description: str, attributes: Sequence[str] | None = None) -> None:
         """Store what a user says of themselves; it is redacted first, and counts in the next request.
@@ -246,7 +291,7 @@ class Live:
         self._told |= new.keys()
         return _Now(
             HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending,
-            len(state.set_aside),
+            len(state.set_aside), state.held, state.ageing,
         )  # fmt: skip
 
     def _load(self) -> tuple[Following, str]:

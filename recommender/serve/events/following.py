@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,7 @@ class Following:
         watermark: of the last entry in it.
         pending: number of events after the bundle.
         set_aside: ids of the entries that could not be taken in, and why.
+        held: the watermark of the bundle.
         erased: ids of users whom the bundle held, and who were erased since.
     """
 
@@ -89,6 +90,10 @@ class Following:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
         self.erased: list[str] = []
         self.set_aside: dict[int, str] = {}
+        self.held = watermark
+        self._moved: set[str] = set()
+        self._changed: dict[str, int] = {}
+        self._latest: datetime | None = None
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
@@ -102,6 +107,23 @@ class Following:
     def bundle(self) -> Fitted:
         """The state in the bundle, without the users who were erased since."""
         return self._bundle
+
+    @property
+    def ageing(self) -> float:
+        """What makes of a profile here that of the moment after the last event, as `coldstart profiles` has it."""
+        if self._moment is None or self._latest is None:
+            return 1.0
+        last = self._latest.replace(microsecond=0) + timedelta(seconds=1)
+        days = (last - self._moment).total_seconds() / 86_400
+        return float(0.5 ** (max(days, 0.0) / self._weights.half_life_days))
+
+    def changed_after(self, watermark: int) -> list[tuple[str, int]]:
+        """The users whose profiles changed after an entry of the log, and the id of the last entry that changed each.
+
+        The earliest change comes first.
+        """
+        newest = takewhile(lambda user: self._changed[user] > watermark, reversed(self._changed))
+        return [(user, self._changed[user]) for user in newest][::-1]
 
     def follow(self, log: EventLog, until: int | None = None) -> bool:
         """Take in all that is new in the log, up to an id if it is given; whether anything was."""
@@ -139,6 +161,7 @@ class Following:
         events = [one for _, one in entries if isinstance(one, Event)]
         put = [one for _, one in entries if isinstance(one, Description)]
         undo = self._undo(events, put)
+        self._moved.clear()
         try:
             came = self._describe(put, events)
             waited = [event for item in came for event in self._waiting.pop(item, ())]
@@ -157,6 +180,17 @@ class Following:
             middle = len(entries) // 2
             self._take(entries[:middle])
             self._take(entries[middle:])
+            return
+        for number, one in entries:
+            if isinstance(one, Event) and one.user_id in self._moved:
+                self._note(one.user_id, number)
+        for user in self._moved - {event.user_id for event in events}:  # whose item was described
+            self._note(user, entries[-1][0])
+
+    def _note(self, user: str, number: int) -> None:
+        """The profile changed last by an entry, which comes after all others."""
+        self._changed.pop(user, None)
+        self._changed[user] = number
 
     def _undo(self, events: Sequence[Event], put: Sequence[Description]) -> Callable[[], None]:
         """What makes the state what it is now, after these were taken in, or a part of them."""
@@ -165,7 +199,7 @@ class Following:
         users = {event.user_id for event in events} | {one.entity_id for one in put if one.side == "user"}
         items |= {event.item_id for event in events if event.item_id is not None}
         pairs = {(event.user_id, event.item_id) for event in touching if event.item_id is not None}
-        fitted, pending, back = self.fitted, self.pending, self._bundle_back & pairs
+        fitted, pending, latest, back = self.fitted, self.pending, self._latest, self._bundle_back & pairs
         restore = [
             kept(self._events_of, users), kept(self._own_texts, users), kept(self._queries, users),
             kept(self._waiting, items, list),
@@ -173,7 +207,7 @@ class Following:
         ]  # fmt: skip
 
         def undo() -> None:
-            self.fitted, self.pending = fitted, pending
+            self.fitted, self.pending, self._latest = fitted, pending, latest
             self._bundle_back = (self._bundle_back - pairs) | back
             for part in restore:
                 part()
@@ -205,6 +239,7 @@ class Following:
         for name in gone:
             self._own_texts.pop(name, None)
             self._queries.pop(name, None)
+            self._changed.pop(name, None)
         for pair in [pair for pair in self._pairs if pair[0] in gone]:
             del self._pairs[pair]
         self._bundle_back = {pair for pair in self._bundle_back if pair[0] not in gone}
@@ -267,6 +302,7 @@ class Following:
             if item is not None and self.fitted.items.row(item) < 0:
                 self._waiting[item].append(event)
                 continue
+            self._latest = max(self._latest or event.event_timestamp, event.event_timestamp)
             for kind, given in event.rows if item is not None else ():
                 pair = (event.user_id, str(item))
                 if kind in TAKE_BACK:
@@ -333,9 +369,11 @@ class Following:
         width, fingerprint = self.fitted.items.embeddings.shape[1], self.fitted.items.fingerprint
         counted = seen.select(np.array([weight > 0 for _, weight in added]))
         of_users, of_items = (Entities.nothing(side, width, fingerprint) for side in (users, items))
+        self._moved.update(event.user_id for event, weight in added if weight)
         self.fitted = updated(self.fitted, counted, of_users, of_items, seen)
 
     def _reduce(self, reductions: Sequence[_Reduction]) -> None:
+        self._moved.update(one.pair[0] for one in reductions)
         self.fitted = taken_back(
             self.fitted,
             self.fitted.users.rows(one.pair[0] for one in reductions),

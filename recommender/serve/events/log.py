@@ -225,6 +225,18 @@ class EventLog:
                        "somebody writes"]  # fmt: skip
         return Erased(events, descriptions, remains)
 
+    def erased(self, user_ids: Sequence[str], *, after: int) -> list[str]:
+        """Who of these was erased after an entry of the log.
+
+        Raises:
+            EventLogError: the database cannot be read.
+        """
+        table = schema.erasures
+        with self.reading() as connection:
+            found = connection.execute(select(table.c.digest).where(table.c.id > after)).scalars().all()
+        digests = {bytes(digest) for digest in found}
+        return [name for name in user_ids if self.digest_of(name) in digests] if digests else []
+
     def digest_of(self, user_id: str) -> bytes:
         """What `Changes.erasures` calls a user."""
         return hmac.digest(self._salt, user_id.encode(), "sha256")
