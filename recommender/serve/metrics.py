@@ -37,6 +37,11 @@ class Metrics:
             "coldstart_set_aside_entries", "Entries of the event log that cannot be taken in.", registry=r,
             multiprocess_mode="livemax",
         )  # fmt: skip
+        self.pushed = Counter("coldstart_pushed_profiles", "Profiles written to the online store.", registry=r)
+        self.learned = Counter("coldstart_learning_runs", "Runs of what learns by itself.", ["result"], registry=r)
+        self.background = Counter(
+            "coldstart_background_failures", "Failures of work beside the requests.", ["work"], registry=r
+        )  # fmt: skip
         self.trained = Gauge(
             "coldstart_bundle_timestamp_seconds", "When the bundle was written.", registry=r,
             multiprocess_mode="livemin",

@@ -15,6 +15,7 @@ from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.events import EventWeights
 from recommender.serve.answers import Answers, Encoded, Moment
+from recommender.serve.background import Background
 from recommender.serve.erasure import erase_user
 from recommender.serve.events.log import EventLog
 from recommender.serve.keys import KeyFile
@@ -142,6 +143,7 @@ class Service:
         _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights)
+        self._background = Background(settings, self.live, self._log, self.metrics)
         self._measure()
 
     def _warm_up(self) -> None:
@@ -171,6 +173,7 @@ class Service:
         self.metrics.trained.set(datetime.fromtimestamp(written, UTC).timestamp())
 
     def _close(self) -> None:
+        self._background.close()
         self.live.close()
         self._log.close()
         self._scoring.shutdown()
