@@ -83,8 +83,10 @@ def _learn(
     current, last = _serving(log, bundle, weights), log.last
     held = current.watermark if current else 0
     until = last - max(1, round((last - held) * HELD_BACK)) if current else last
-    tried = max((entry.watermark or 0 for entry in journal(bundle)), default=0)
-    if current and until <= max(held, tried):
+    entries = journal(bundle)
+    tried = max((entry.watermark or 0 for entry in entries), default=0)
+    seen = max((entry.seen or 0 for entry in entries), default=0)
+    if current and (until <= max(held, tried) or last <= seen):
         return None
     export(log, exported, report, until=until)
     ingest(raw, data, settings.event_weights, model=settings.model, events=exported)
@@ -92,20 +94,20 @@ def _learn(
     trained = train(data, repo, candidate, settle=False, report=report)
     erase_from_bundle(candidate, log.erased(trained.users.ids, after=until))
     if current is None:
-        return Learned(_promoted(bundle, candidate, repo, trained, "the first bundle"), None)
+        return Learned(_promoted(bundle, candidate, repo, trained, "the first bundle", last), None)
     current.follow(log, until=until)
     events = [event for _, event in log.after(until, limit=last - until).events]
     found = compare(HybridRecommender.of(current.fitted), trained, events, weights)
     told = (f"NDCG@20 {found.candidate:.4f} against {found.current:.4f} on {found.rankings:,} rankings, difference "
             f"{found.low:+.4f} to {found.high:+.4f}")  # fmt: skip
     if found.rankings >= FEWEST and found.high >= 0:
-        return Learned(_promoted(bundle, candidate, repo, trained, told), found)
+        return Learned(_promoted(bundle, candidate, repo, trained, told, last), found)
     few = f", fewer than {FEWEST}" if found.rankings < FEWEST else ", worse"
-    return Learned(refuse(bundle, candidate, told + few), found)
+    return Learned(refuse(bundle, candidate, told + few, last), found)
 
 
-def _promoted(bundle: Path, candidate: Path, repo: Path, trained: HybridRecommender, why: str) -> Entry:
-    entry = promote(bundle, candidate, why)
+def _promoted(bundle: Path, candidate: Path, repo: Path, trained: HybridRecommender, why: str, seen: int) -> Entry:
+    entry = promote(bundle, candidate, why, seen)
     settle_alpha(repo, trained.parameters)
     return entry
 
