@@ -101,8 +101,9 @@ class Pushing:
         # were written, the rows may have come after the removal; if it does not say it now, they have come before.
         gone = self._log.erased(found.user_ids, after=found.watermark)
         rows = online_rows(store) if gone else None
-        for name in gone if rows else ():
-            rows.erase(rows.find(key, name))
+        if rows is not None:
+            for name in gone:
+                rows.erase(rows.find(key, name))
         self._pushed(len(found.user_ids))
 
 

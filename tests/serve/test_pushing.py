@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,14 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from feast import FeatureStore
+from structlog.testing import capture_logs
 
-from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations.stores import online_rows, open_store
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.events import EventWeights
 from recommender.data.tables import ingest
 from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.training import train
+from recommender.serve import background, scheduled
 from recommender.serve.events.event import Event
 from recommender.serve.events.export import export
 from recommender.serve.events.log import EventLog
@@ -144,18 +146,6 @@ def test_what_a_materialize_has_overwritten_is_written_again(shop: Path, log: Ev
     assert read(store, "ann") == pushed
 
 
-def test_a_store_that_fails_is_written_when_it_works_again(shop: Path, log: EventLog) -> None:
-    live, pushing, store = following(shop, log)
-    live.accept([did("new", "pot")])
-    file = shop / "feature_repo" / "data" / "online_store.db"
-    file.rename(file.with_suffix(".away"))
-    with pytest.raises(ColdStartError, match="has no file"):
-        pushing.step()
-    file.with_suffix(".away").rename(file)
-    assert pushing.step() == 1
-    assert read(store, "new") != [None]
-
-
 def test_who_is_erased_while_they_are_pushed_is_not_in_the_store(shop: Path, log: EventLog) -> None:
     """Another worker has erased them, and this one does not know it yet."""
     live, pushing, store = following(shop, log)
@@ -177,3 +167,47 @@ def test_the_service_counts_nothing_twice(shop: Path, log: EventLog, start: Call
     assert pushing.step() == 3
     assert read(store, "new") != [None]
     assert {name: ask(start(shop, events=url), name) for name in before} == before
+
+
+def wait_until(come: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if come():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def test_a_service_pushes_by_itself_and_says_when_it_cannot(
+    shop: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_PUSH", 0.05)
+    store, file = open_store(shop / "feature_repo"), shop / "feature_repo" / "data" / "online_store.db"
+    with capture_logs() as lines:
+        client = start(shop, push_profiles=True)
+
+        def buy(item: str) -> None:
+            event = {"user_id": "new", "item_id": item, "event_type": "purchase"}
+            assert client.post("/v1/events", json={"events": [event]}).status_code == 202
+
+        buy("mug")
+        wait_until(lambda: read(store, "new") != [None])
+        wait_until(lambda: "coldstart_pushed_profiles_total 1.0" in client.get("/metrics").text)
+        file.rename(file.with_suffix(".away"))
+        buy("pot")
+        wait_until(lambda: 'failures_total{work="push profiles"}' in client.get("/metrics").text)
+        file.with_suffix(".away").rename(file)
+        wait_until(lambda: "coldstart_pushed_profiles_total 2.0" in client.get("/metrics").text)
+    told = [line["failing"] for line in lines if line["event"] == "work beside the requests"]
+    assert len(told) == 2
+    assert "has no file; run `feast apply`" in told[0]
+    assert told[1] is None
+
+
+def test_a_service_counts_what_came_of_a_scheduled_run(
+    shop: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stub stands for the process that learns."""
+    monkeypatch.setattr(background, "_LEARN", 0.05)
+    monkeypatch.setattr(scheduled.sys, "executable", "/bin/false")
+    client = start(shop, learn_every=1e-6, raw=shop)
+    wait_until(lambda: 'coldstart_learning_runs_total{result="refused"}' in client.get("/metrics").text)
