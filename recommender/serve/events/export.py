@@ -16,7 +16,7 @@ import pyarrow as pa
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_text
-from recommender.data.exported import EVENTS, Held
+from recommender.data.exported import EVENTS, Held, held_by
 from recommender.serve.events.log import EventLog
 
 _EVENTS = pa.schema({
@@ -77,6 +77,36 @@ def export(
         os.replace(scratch / EVENTS, folder / EVENTS)
         shutil.rmtree(scratch / ".earlier", ignore_errors=True)
     return Exported(counts[0], days, counts[1], held, unreadable)
+
+
+def erase_from_export(folder: Path, user_id: str) -> int:
+    """Write the files of an export again that have a user, without them.
+
+    Args:
+        folder: of the export; it need not exist.
+        user_id: the user.
+
+    Returns:
+        The number of rows that went.
+
+    Raises:
+        InUseError: another process writes the folder; nothing was removed.
+    """
+    files = [*sorted(folder.glob(f"{EVENTS}/*/events.parquet")), folder / "users.parquet"]
+    removed = 0
+    with writing(whole(folder), command="erasure of a user"), duckdb.connect() as con:
+        for path in (path for path in files if path.exists()):
+            table, held = f"read_parquet({quote_text(str(path))}, hive_partitioning = false)", held_by(con, path)
+            rows = con.execute(f"SELECT count(*) FROM {table} WHERE user_id = $1", [user_id]).fetchall()[0][0]
+            if rows:
+                metadata = f", {held.metadata()}" if held else ""
+                with staged(path.parent) as scratch:
+                    con.execute(
+                        f"COPY (FROM {table} WHERE user_id IS DISTINCT FROM {quote_text(user_id)}) TO "
+                        f"{quote_text(str(scratch / path.name))} (FORMAT parquet, COMPRESSION zstd{metadata})"
+                    )
+                removed += rows
+    return removed
 
 
 def _copy(
