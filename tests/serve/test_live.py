@@ -333,6 +333,14 @@ def test_an_entry_that_cannot_be_taken_in_is_set_aside_and_the_rest_followed(
     assert [(line["entries"], line["first"]) for line in told] == [(1, 3)]
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_an_event_that_makes_a_profile_infinite_is_set_aside(worker: Worker) -> None:
+    live = worker(weights=EventWeights({"cart": 1e35}))
+    live.accept([did("new", "i12"), did("new", "i13", "cart", weight=1e6), did("u03", "i15")])
+    assert (live.pending, live.set_aside, history(live, "new")) == (2, 1, {"i12": 1.0})
+    assert np.isfinite(every_score(live.model)).all()
+
+
 def test_an_entry_that_was_set_aside_counts_when_it_can(worker: Worker, url: str) -> None:
     live = worker()
     write_to_the_log(url, "events", user_id="new", item_id="i12", event_type="vote")

@@ -154,7 +154,7 @@ class Following:
         """Take in events and descriptions, in the order of their ids, but for those that cannot be taken in.
 
         Raises:
-            MemoryError, OSError: the machine lacks something; nothing was taken in of these.
+            MemoryError, OSError: the machine lacks something; a part may have been taken in, so begin from the bundle.
         """
         if not entries:
             return
