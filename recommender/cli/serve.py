@@ -61,7 +61,6 @@ def serve(
     Examples:
         coldstart serve
         coldstart serve --host 0.0.0.0 --workers 2 --keys data/keys.json
-        coldstart serve --push-profiles --learn-every 24h --raw raw
     """  # fmt: skip
     _need_extra()
     from recommender.model.bundle import read_manifest

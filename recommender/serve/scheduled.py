@@ -102,8 +102,8 @@ class Schedule:
                 self._lease.keep({"due": due.isoformat()})
         elif self._lease.keep({"due": (now + self._every).isoformat()}):
             log.info("audit", action="learn", step="started")
-            # It is no worker, whose numbers are shared.
-            environment = {name: value for name, value in os.environ.items() if name != SHARED}
+            environment = {**os.environ}
+            environment.pop(SHARED, None)  # it is no worker, whose numbers are shared
             self._process = subprocess.Popen(self._command, env=environment)
 
     def _watch(self) -> None:
