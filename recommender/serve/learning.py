@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ def _learn(
     ingest(raw, data, settings.event_weights, model=settings.model, events=exported)
     build_profiles(data, repo, report=report)
     trained = train(data, repo, candidate, settle=False, report=report)
-    erase_from_bundle(candidate, log.erased(trained.users.ids, after=until))
+    _forget(log.erased(trained.users.ids, after=until), candidate, data, repo)
     if current is None:
         return Learned(_promoted(bundle, candidate, repo, trained, "the first bundle", last), None)
     current.follow(log, until=until)
@@ -104,6 +105,15 @@ def _learn(
         return Learned(_promoted(bundle, candidate, repo, trained, told, last), found)
     few = f", fewer than {FEWEST}" if found.rankings < FEWEST else ", worse"
     return Learned(refuse(bundle, candidate, told + few, last), found)
+
+
+def _forget(user_ids: Sequence[str], candidate: Path, data: Path, repo: Path) -> None:
+    """Erase who was erased from the log meanwhile: who erased them could not write what was being written here."""
+    from coldstart_udfs.feast.operations.forget import forget
+
+    erase_from_bundle(candidate, user_ids)
+    for name in user_ids:
+        forget(repo, "user", name, data=data)
 
 
 def _promoted(bundle: Path, candidate: Path, repo: Path, trained: HybridRecommender, why: str, seen: int) -> Entry:

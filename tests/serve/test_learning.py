@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
@@ -193,6 +194,9 @@ def test_who_is_erased_while_a_candidate_is_trained_is_in_no_bundle(
     folders = [bundle, kept_folder(bundle) / done.entry.bundle]
     assert [len(bundles_with(folder, "user", "u2")) for folder in folders] == [1, 1]
     assert [len(bundles_with(folder, "user", "u1")) for folder in folders] == [0, 0]
+    tables = [shop / "data" / "users.parquet", shop / "feature_repo" / "data" / "user_profiles.parquet"]
+    known = [set(pq.read_table(table)["user_id"].to_pylist()) for table in tables]
+    assert [("u1" in ids, "u2" in ids) for ids in known] == [(False, True)] * 2
 
 
 @pytest.mark.slow

@@ -204,10 +204,10 @@ def test_a_service_pushes_by_itself_and_says_when_it_cannot(
 
 
 def test_a_service_counts_what_came_of_a_scheduled_run(
-    shop: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    served_shop: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stub stands for the process that learns."""
     monkeypatch.setattr(background, "_LEARN", 0.05)
     monkeypatch.setattr(scheduled.sys, "executable", "/bin/false")
-    client = start(shop, learn_every=1e-6, raw=shop)
+    client = start(learn_every=1e-6, raw=served_shop)
     wait_until(lambda: 'coldstart_learning_runs_total{result="refused"}' in client.get("/metrics").text)
