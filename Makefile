@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -70,6 +70,11 @@ bench-scale: $(VENV)/.installed
 # `coldstart serve` under load, for a shop in whose folder `make demo` has run: SHOP= is another folder than this one.
 bench-serve: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_serve.py $(SHOP)
+
+# The same for MINUTES= under reads and events: errors, and memory over time.
+MINUTES := 10
+bench-soak: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_soak.py $(or $(SHOP),$(CURDIR)) $(MINUTES)
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 # SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.

@@ -48,6 +48,8 @@ def export(
 
     with closing(EventLog.open(events)) as log, progress() as report:
         done = run(log, folder, report)
+    if done.unreadable:
+        console.print(f"{done.unreadable:,} entries left out: this version cannot read them", soft_wrap=True)
     console.print(
         f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions → {folder}; next: coldstart "
         f"ingest RAW --export {folder}", markup=False, soft_wrap=True,
@@ -60,6 +62,9 @@ def learn(
     data: DataOption = DATA,
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Run feast apply and feast materialize after a promotion.")
+    ] = False,
 ) -> None:
     """Train on files and events; serve the result unless it is worse.
 
@@ -69,12 +74,13 @@ def learn(
 
     Examples:
         coldstart learn raw
-        coldstart learn raw --events postgresql+psycopg://db/events
+        coldstart learn raw --apply --events postgresql+psycopg://db/events
     """
     from contextlib import closing
 
     from recommender.serve.events.log import EventLog
     from recommender.serve.learning import learn as run
+    from recommender.serve.learning import refresh_store
 
     with closing(EventLog.open(events)) as log, progress() as report:
         done = run(log, raw, data, repo, bundle, data / "exported", report=report)
@@ -85,6 +91,9 @@ def learn(
     console.print(f"{entry.bundle} {entry.step}: {entry.why}", markup=False, soft_wrap=True)
     if entry.step != "promoted":
         raise typer.Exit(1)
+    if apply:
+        refresh_store(repo)
+        return
     console.print(
         f"next: feast -c {repo} apply, and feast -c {repo} materialize 2010-01-01T00:00:00 $(date -u +%FT%T)",
         markup=False, soft_wrap=True,

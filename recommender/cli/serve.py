@@ -40,6 +40,19 @@ def serve(
         str,
         typer.Option("--rates", metavar="URL", help="Where requests are counted: redis://HOST counts all workers."),
     ] = "memory://",
+    push_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--push-profiles/--no-push-profiles", help="Write profiles that events changed to Feast's online store."
+        ),
+    ] = False,
+    learn_every: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Run `coldstart learn` by itself, such as every 24h; needs --raw."),
+    ] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", metavar="FOLDER", help="The raw files that --learn-every reads.")
+    ] = None,
 ) -> None:
     """Recommend over HTTP, and learn from events at once.
 
@@ -53,6 +66,7 @@ def serve(
     from recommender.model.bundle import read_manifest
     from recommender.serve.events.log import EventLog
     from recommender.serve.keys import KeyFile
+    from recommender.serve.scheduled import period
     from recommender.serve.server import run
     from recommender.serve.settings import Settings
 
@@ -68,8 +82,16 @@ def serve(
         raise ColdStartError(f"{keys} does not exist; `coldstart keys create NAME --file {keys}` writes it")
     if keys is not None:
         KeyFile(keys).all()
+    seconds = period(learn_every) if learn_every is not None else None
+    if (seconds is None) != (raw is None):
+        raise ColdStartError("--learn-every and --raw go together: how often to learn, and the raw files to learn from")
+    if raw is not None and not (raw.is_dir() and data.is_dir()):
+        raise ColdStartError(f"--learn-every reads {raw} and writes the tables in {data}; both folders must exist")
     EventLog.open(events).close()
-    run(Settings(repo, bundle, data if data.is_dir() else None, events, keys, rate, rates), host, port, workers)
+    settings = Settings(
+        repo, bundle, data if data.is_dir() else None, events, keys, rate, rates, push_profiles, seconds, raw
+    )
+    run(settings, host, port, workers)
 
 
 @keys_app.command(cls=Command)

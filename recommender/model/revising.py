@@ -30,6 +30,11 @@ def described(fitted: Fitted, side: Literal["user", "item"], told: Entities) -> 
     known = fitted.users if side == "user" else fitted.items
     rows = known.rows(told.ids)
     old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+    before, after = known.take(rows[old]), told.take(old)
+    other = (before.embeddings != after.embeddings).any(axis=1)
+    texts = zip(before.descriptions, before.attributes, after.descriptions, after.attributes, strict=True)
+    other |= np.array([(text, *labels) != (said, *named) for text, labels, said, named in texts], dtype=bool)
+    old = old[other]  # a shop may send its whole catalogue each night; what has not changed costs nothing
     if len(old):
         name = f"{side}s"
         fitted = fitted.changed(stale=(name,), **{name: known.redescribed(rows[old], told.take(old))})

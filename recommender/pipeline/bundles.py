@@ -39,6 +39,7 @@ class Entry:
         before: id of the bundle that served until then; "" for none.
         why: a sentence.
         watermark: of the last entry of the event log that the bundle holds; None if it holds none.
+        seen: the last entry of the event log that it was trained on or compared on; None by hand.
     """
 
     at: str
@@ -47,6 +48,7 @@ class Entry:
     before: str
     why: str
     watermark: int | None
+    seen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Kept:
 def kept_folder(bundle: Path) -> Path:
     """The folder of the bundles that are kept beside a bundle."""
     return bundle.with_name(f"{bundle.name}.kept")
+
+
+def candidate_folder(bundle: Path) -> Path:
+    """The folder of the bundle that `coldstart learn` trains."""
+    return bundle.with_name(f"{bundle.name}.candidate")
 
 
 def journal(bundle: Path) -> list[Entry]:
@@ -89,13 +96,14 @@ def kept(bundle: Path) -> list[Kept]:
     return sorted(found, key=lambda one: (one.folder / "manifest.json").stat().st_mtime, reverse=True)
 
 
-def promote(bundle: Path, candidate: str | Path, why: str = "by hand") -> Entry:
+def promote(bundle: Path, candidate: str | Path, why: str = "by hand", seen: int | None = None) -> Entry:
     """Serve another bundle. Workers notice it by themselves; the one before is kept.
 
     Args:
         bundle: the folder that is served from.
         candidate: the id of a kept bundle, or a folder.
         why: for the journal.
+        seen: likewise, see `Entry`.
 
     Raises:
         BundleError: there is no such bundle, or it is damaged.
@@ -104,14 +112,14 @@ def promote(bundle: Path, candidate: str | Path, why: str = "by hand") -> Entry:
     folder = candidate if isinstance(candidate, Path) else _kept(bundle, candidate)
     verified(folder)
     with writing(bundle, command="coldstart bundles promote", wait=5):
-        return _serve(bundle, folder, "promoted", why)
+        return _serve(bundle, folder, "promoted", why, seen)
 
 
-def refuse(bundle: Path, candidate: Path, why: str) -> Entry:
+def refuse(bundle: Path, candidate: Path, why: str, seen: int | None = None) -> Entry:
     """Keep a candidate without serving it, and note why."""
     with writing(bundle, command="coldstart learn", wait=5):
         _keep(bundle, candidate)
-        return _note(bundle, "refused", bundle_id(read_manifest(candidate)), _id(bundle), why, candidate)
+        return _note(bundle, "refused", bundle_id(read_manifest(candidate)), _id(bundle), why, candidate, seen)
 
 
 def rollback(bundle: Path, why: str = "by hand") -> Entry:
@@ -136,7 +144,7 @@ def rollback(bundle: Path, why: str = "by hand") -> Entry:
         return _serve(bundle, _kept(bundle, stack[-2]), "rolled back", why)
 
 
-def _serve(bundle: Path, folder: Path, step: Step, why: str) -> Entry:
+def _serve(bundle: Path, folder: Path, step: Step, why: str, seen: int | None = None) -> Entry:
     before = _id(bundle)
     if before:
         _keep(bundle, bundle)
@@ -150,7 +158,7 @@ def _serve(bundle: Path, folder: Path, step: Step, why: str) -> Entry:
     write_text(bundle / "manifest.json", (place / "manifest.json").read_text(encoding="utf-8"))
     for path in old:
         path.unlink()
-    entry = _note(bundle, step, bundle_id(manifest), before, why, bundle)
+    entry = _note(bundle, step, bundle_id(manifest), before, why, bundle, seen)
     _prune(bundle)
     return entry
 
@@ -171,10 +179,12 @@ def _prune(bundle: Path) -> None:
         shutil.rmtree(one.folder)
 
 
-def _note(bundle: Path, step: Step, name: str, before: str, why: str, held_by: Path) -> Entry:
+def _note(
+    bundle: Path, step: Step, name: str, before: str, why: str, held_by: Path, seen: int | None = None
+) -> Entry:
     held = read_manifest(held_by).get("events") or {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = Entry(now, step, name, before, why, held.get("watermark"))
+    entry = Entry(now, step, name, before, why, held.get("watermark"), seen)
     path = kept_folder(bundle) / _JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -200,5 +210,6 @@ def _id(bundle: Path) -> str:
 
 
 def all_folders(bundle: Path) -> Sequence[Path]:
-    """The serving bundle, and the kept ones."""
-    return list(dict.fromkeys([bundle, *(one.folder for one in kept(bundle))]))
+    """The serving bundle, the kept ones, and the candidate of a `coldstart learn` that runs or was killed."""
+    candidate = [candidate_folder(bundle)] if (candidate_folder(bundle) / "manifest.json").exists() else []
+    return list(dict.fromkeys([bundle, *(one.folder for one in kept(bundle)), *candidate]))

@@ -38,7 +38,7 @@ _SHARE_AFTER_CUTOFF = 0.1
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    search: int | None = None, report: Report = no_report,
+    search: int | None = None, settle: bool = True, report: Report = no_report,
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
@@ -55,6 +55,7 @@ def train(
         parameters: parameters that are not chosen here.
         search: number of trials of LightFM's settings; all weights are chosen in each trial. The trials are kept in the
             file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
+        settle: whether α is written to the repository, see `settle_alpha`.
         report: called with (stage, done, total).
 
     Raises:
@@ -65,7 +66,17 @@ def train(
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
     with writing(whole(repo / "data"), bundle, command="coldstart train"):
-        return _train(data, repo, bundle, cutoff, parameters, search, report)
+        model = _train(data, repo, bundle, cutoff, parameters, search, report)
+        if settle:
+            settle_alpha(repo, model.parameters)
+    return model
+
+
+def settle_alpha(repo: Path, chosen: Parameters) -> None:
+    """Write the α of a trained recommender to a repository's `enrichment.json`; the next `feast apply` serves by it."""
+    settings = Enrichment.of_repo(repo)
+    source = settings.source | {"alpha": chosen.source.get("alpha", "default")}
+    replace(settings, alpha=chosen.alpha, source=source).write(repo / ENRICHMENT_FILE)
 
 
 def _train(
@@ -124,8 +135,6 @@ def _train(
         progress=lambda epoch, epochs: report("LightFM on all interactions", epoch, epochs),
     )  # fmt: skip
     model.save(bundle, about=about)
-    source = settings.source | {"alpha": chosen.source.get("alpha", "default")}
-    replace(settings, alpha=chosen.alpha, source=source).write(repo / ENRICHMENT_FILE)
     return model
 
 

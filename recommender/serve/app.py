@@ -148,7 +148,8 @@ def _watching(service: Service) -> APIRouter:
     async def readyz() -> Response:
         """Whether the service answers, from which bundle, and whether answers are degraded."""
         return _json(schemas.Health(
-            status="ok", bundle=service.live.bundle_id, degraded=service.degraded, pending_events=service.live.pending
+            status="ok", bundle=service.live.bundle_id, degraded=service.degraded, pending_events=service.live.pending,
+            set_aside=service.live.set_aside,
         ))  # fmt: skip
 
     @router.get("/metrics", dependencies=[_scope(service, "read")])

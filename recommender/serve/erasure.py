@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.serve.events.export import erase_from_export
 from recommender.serve.live import Live, Receipt
+
+# The folder of the tables has in it the export of `coldstart learn`.
+EXPORTED = "exported"
 
 
 def erase_user(
@@ -20,7 +24,8 @@ def erase_user(
         live: of the worker that was asked.
         store: the FeatureStore, or the folder of its repository.
         user_id: the user.
-        data: the folder of the tables of the data contract; None if there are none on this machine.
+        data: the folder of the tables of the data contract, and of the export of `coldstart learn`; None if there are
+            none on this machine.
         cache: the file of the vector cache; None is the machine's.
         patience: for how many seconds to wait for a `feast materialize` that runs.
 
@@ -34,6 +39,12 @@ def erase_user(
 
     receipt = live.forget_user(user_id)
     removed, remains = dict(receipt.removed), list(receipt.remains)
+    exported = data / EXPORTED if data else None
+    if exported is not None and exported.is_dir():
+        try:
+            removed[f"rows, {exported}"] = erase_from_export(exported, user_id)
+        except ColdStartError as error:
+            remains.append(f"the export still has the user: {error}. `coldstart events export {exported}` removes them")
     try:
         done = forget(store, "user", user_id, data=data, cache=cache, patience=patience)
     except ColdStartError as error:

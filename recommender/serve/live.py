@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.contract import TAKE_BACK
 from recommender.data.events import EventWeights
@@ -20,9 +23,11 @@ from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
+from recommender.serve.events.changes import Appended, Side
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following, following
-from recommender.serve.events.log import Appended, EventLog, EventLogError, Side
+from recommender.serve.events.log import EventLog, EventLogError
+from recommender.serve.logs import log as lines
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -50,6 +55,25 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Profiles:
+    """Profiles of users as of one moment.
+
+    Attributes:
+        user_ids: n ids.
+        profiles: (n, d) float32, as of the moment after the last event.
+        evidence: (n,) float64, the number of interactions behind each.
+        watermark: of the last entry of the log in them.
+        fingerprint: of the encoder.
+    """
+
+    user_ids: Sequence[str]
+    profiles: NDArray[np.float32]
+    evidence: NDArray[np.float64]
+    watermark: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class _Now:
     """A state, replaced as a whole."""
 
@@ -58,6 +82,9 @@ class _Now:
     bundle_id: str
     watermark: int
     pending: int
+    set_aside: int
+    held: int
+    ageing: float
 
 
 class Live:
@@ -92,6 +119,7 @@ class Live:
         self._loaded = _identity(bundle)
         self._refused: _Files | None = None
         self._refused_because: str | None = None
+        self._told: set[int] = set()
         self._following, self._bundle_id = self._load()
         self._now, self.followed = self._published(), time.time()
         self.problem: str | None = None
@@ -121,6 +149,11 @@ class Live:
         return self._now.watermark
 
     @property
+    def held(self) -> int:
+        """The id of the last entry of the log that the bundle holds."""
+        return self._now.held
+
+    @property
     def pending(self) -> int:
         """The number of events that the model holds and the bundle does not."""
         return self._now.pending
@@ -129,6 +162,11 @@ class Live:
     def pending_between(self) -> tuple[datetime, datetime] | None:
         """The times of the oldest and the newest of these events; None if there are none."""
         return self._following.pending_between if self._now.pending else None
+
+    @property
+    def set_aside(self) -> int:
+        """The number of entries of the log that cannot be taken in; the rest is followed."""
+        return self._now.set_aside
 
     def accept(self, events: Sequence[Event], key: str | None = None) -> Appended:
         """Write events to the log, and take them in.
@@ -149,6 +187,22 @@ class Live:
         if appended.ids:
             self._follow(appended.ids[-1])
         return appended
+
+    def changed_after(self, watermark: int) -> list[tuple[str, int]]:
+        """The users whose profiles changed after an entry of the log, and the id of the last entry that changed each.
+
+        The earliest change comes first. What the bundle held is no change.
+        """
+        with self._updating:
+            return self._following.changed_after(watermark)
+
+    def profiles_of(self, user_ids: Sequence[str]) -> Profiles:
+        """The profiles that `coldstart profiles` would compute now; without ids that are not known."""
+        now = self._now
+        users = now.model.fitted.users
+        found = users.take(np.array([row for row in users.rows(user_ids).tolist() if row >= 0], np.int64))
+        profiles = found.profiles * np.float32(now.ageing)
+        return Profiles(found.ids, profiles, found.evidence, now.watermark, found.fingerprint)
 
     def put_user(self, user_id: str, description: str, attributes: Sequence[str] | None = None) -> None:
         """Store what a user says of themselves; it is redacted first, and counts in the next request.
@@ -242,7 +296,16 @@ class Live:
 
     def _published(self) -> _Now:
         state = self._following
-        return _Now(HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending)
+        state.fitted.prepare()
+        new = {number: why for number, why in state.set_aside.items() if number not in self._told}
+        for why in dict.fromkeys(new.values()):
+            numbers = [number for number, one in new.items() if one == why]
+            lines.warning("entries of the event log set aside", why=why, entries=len(numbers), first=numbers[0])
+        self._told |= new.keys()
+        return _Now(
+            HybridRecommender.of(state.fitted), state.bundle, self._bundle_id, state.watermark, state.pending,
+            len(state.set_aside), state.held, state.ageing,
+        )  # fmt: skip
 
     def _load(self) -> tuple[Following, str]:
         """The bundle, and all that the log has beyond it."""

@@ -70,6 +70,15 @@ class Metrics:
             "coldstart_followed_timestamp_seconds", "When all that the event log had was taken in.", registry=r,
             multiprocess_mode="livemin",
         )  # fmt: skip
+        self.set_aside = Gauge(
+            "coldstart_set_aside_entries", "Entries of the event log that cannot be taken in.", registry=r,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.pushed = Counter("coldstart_pushed_profiles", "Profiles written to the online store.", registry=r)
+        self.learned = Counter("coldstart_learning_runs", "Runs of what learns by itself.", ["result"], registry=r)
+        self.background = Counter(
+            "coldstart_background_failures", "Failures of work beside the requests.", ["work"], registry=r
+        )  # fmt: skip
         self.trained = Gauge(
             "coldstart_bundle_timestamp_seconds", "When the bundle was written.", registry=r,
             multiprocess_mode="livemin",
@@ -93,6 +102,7 @@ class Metrics:
         self.out_of_step.set(int(degraded is not None))
         self.followed.set(live.followed)
         self.pending.set(live.pending)
+        self.set_aside.set(live.set_aside)
         now = datetime.now(UTC)
         oldest, newest = live.pending_between or (now, now)
         self.pending_age.labels("oldest").set(max(0.0, (now - oldest).total_seconds()))

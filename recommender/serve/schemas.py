@@ -275,6 +275,7 @@ class Health(_Answer):
     bundle: str
     degraded: str | None
     pending_events: int = Field(description="Events that are not in the bundle yet.")
+    set_aside: int = Field(description="Entries of the event log that cannot be taken in; the rest is followed.")
 
 
 class Problem(BaseModel):

@@ -14,6 +14,7 @@ from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.events import EventWeights
 from recommender.serve.answers import Answers, Encoded, Moment
+from recommender.serve.background import Background
 from recommender.serve.erasure import erase_user
 from recommender.serve.events.log import EventLog
 from recommender.serve.keys import KeyFile
@@ -142,12 +143,12 @@ class Service:
         _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights)
+        self._background = Background(settings, self.live, self._log, self.metrics)
         self._measure()
 
     def _warm_up(self) -> None:
         """Compute what is derived from the state when it is first needed, so that no request waits for it."""
         model = self.live.model
-        model.fitted.prepare()
         model.recommend(model.users.ids[0], 1)
 
     async def _look_after(self) -> None:
@@ -168,6 +169,7 @@ class Service:
         self.metrics.measure(self.live, self.degraded, self.settings.bundle)
 
     def _close(self) -> None:
+        self._background.close()
         self.live.close()
         self._log.close()
         self._scoring.shutdown()

@@ -22,6 +22,9 @@ class Settings:
         events: the URL of the event log.
         keys: the file of API keys; None answers everybody.
         rate: requests that one key may make, such as "600/minute".
+        push_profiles: whether profiles that events changed are written to the online store.
+        learn_every: seconds between two runs of what `coldstart learn` does; None: it does not run by itself.
+        raw: the raw files that it reads.
         rates: where requests are counted: "memory://" counts in each worker, "redis://…" over all of them.
     """
 
@@ -32,6 +35,9 @@ class Settings:
     keys: Path | None = None
     rate: str = "6000/minute"
     rates: str = "memory://"
+    push_profiles: bool = False
+    learn_every: float | None = None
+    raw: Path | None = None
 
     def to_environment(self) -> None:
         """Hand the settings to the processes that this one starts."""
@@ -41,5 +47,6 @@ class Settings:
     def of_environment(cls) -> Settings:
         """The settings of the process that started this one."""
         given = json.loads(os.environ[VARIABLE])
-        given |= {name: Path(given[name]) for name in ("repo", "bundle", "data", "keys") if given[name] is not None}
+        places = ("repo", "bundle", "data", "keys", "raw")
+        given |= {name: Path(given[name]) for name in places if given[name] is not None}
         return cls(**given)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.feast.operations.registry import materializing
-from coldstart_udfs.feast.operations.stores import open_store
+from coldstart_udfs.feast.operations.stores import StoreFile, open_store
 from coldstart_udfs.profile import has_text
 from recommender.model.recommender import HybridRecommender
 
@@ -70,6 +70,7 @@ class OnlineStore:
         self._store: Any = None
         self._views: dict[str, Any] = {}
         self._provider: Any = None
+        self._file: StoreFile
         self._rest_until = 0.0
         self.reason: str | None = CLOSED
 
@@ -130,8 +131,15 @@ class OnlineStore:
 
     def _check(self, model: HybridRecommender) -> str | None:
         try:
+            if self._store is not None and self._file.replaced():
+                # SQLite would read the file that is gone for ever.
+                self._store, self._provider = None, None
             if self._store is None:
                 self._store = open_store(self._repo)
+                self._file = StoreFile(self._store)
+            if self._file.missing():
+                self._store = None
+                return UNREADABLE
             self._store.refresh_registry()
             names = [f"{side}_{table}" for side in ("user", "item") for table in ("profiles", "descriptions")]
             views = {name: self._store.get_feature_view(name) for name in names}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -118,6 +120,28 @@ def test_a_store_that_breaks_while_it_serves(
     assert ask(client) == (own(model), None)
 
 
+def test_a_store_whose_file_is_taken_away_and_put_back_is_noticed(
+    filled: Path, start: Callable[..., Client], model: HybridRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOOK", 0.05)
+    client = start(filled)
+    assert ask(client) == (own(model), None)
+    file = filled / "feature_repo" / "data" / "online_store.db"
+    file.rename(file.with_suffix(".away"))
+    await_state(client, UNREADABLE)
+    assert ask(client) == (own(model), UNREADABLE)
+    assert not file.exists()
+    shutil.copy(file.with_suffix(".away"), file)
+    await_state(client, None)
+    assert ask(client) == (own(model), None)
+    # Another one takes its place, and it is empty.
+    with closing(sqlite3.connect(file.with_suffix(".new"))) as connection, connection:
+        connection.execute("CREATE TABLE another (a)")
+    file.with_suffix(".new").replace(file)
+    await_state(client, UNREADABLE)
+    assert ask(client)[0] == own(model)
+
+
 def test_a_bundle_that_breaks_while_it_serves(
     filled: Path, start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +164,32 @@ def test_a_materialize_that_was_killed(filled: Path, model: HybridRecommender) -
     found = store.read("user", "ann", model.fingerprint)
     assert found is not None
     assert found.profile is not None
+
+
+@pytest.mark.service
+def test_answers_go_on_while_feast_materializes_and_when_it_is_killed(
+    filled: Path, start: Callable[..., Client], model: HybridRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOOK", 0.05)
+    client, repo = start(filled), filled / "feature_repo"
+    registry, program = repo / "data" / "registry.db", Path(sys.executable).with_name("feast")
+    until = (LAST + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    command = [str(program), "-c", str(repo), "materialize", "2010-01-01T00:00:00", until]
+    for killed in (False, True):
+        before, answers = registry.stat().st_mtime_ns, []
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                answers.append(ask(client))
+                if killed and registry.stat().st_mtime_ns != before:
+                    process.kill()
+        assert (process.returncode == 0) != killed
+        answers.append(ask(client))
+        assert {tuple(items) for items, _ in answers} == {tuple(own(model))}
+        assert {degraded for _, degraded in answers} <= {None, MATERIALIZING, REGISTRY}
+    apply(repo)
+    stuck(open_store(repo), "user_profiles")
+    await_state(client, MATERIALIZING)
+    assert ask(client) == (own(model), MATERIALIZING)
 
 
 def test_another_alpha_or_another_encoder(filled: Path, model: HybridRecommender) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from recommender.cli.app import app
+from recommender.data.exported import Held, held_by
 from recommender.serve.erasure import erase_user
 from recommender.serve.events.event import Event
+from recommender.serve.events.export import export
 from recommender.serve.events.log import EventLog
 from recommender.serve.live import Live
 from tests.support.made_up_shop import shared
@@ -69,6 +72,24 @@ def test_one_call_erases_a_user_everywhere(shop: Path, sqlite_log: EventLog, tmp
     assert receipt.removed[f"rows, {shop}/data/users.parquet"] == 1
     assert any("raw files stay" in sentence for sentence in receipt.remains)
     assert not any("names.json" in sentence for sentence in receipt.remains)
+
+
+def test_the_export_of_the_log_is_written_again_without_the_user(
+    shop: Path, sqlite_log: EventLog, tmp_path: Path
+) -> None:
+    live, exported = Live(shop / "data" / "bundle", sqlite_log, poll=None), shop / "data" / "exported"
+    sqlite_log.put("user", "ann", "ann says")
+    export(sqlite_log, exported)
+    files = [path for path in exported.rglob("*.parquet") if pq.read_table(path).num_rows]
+    before = {path: pq.read_table(path).num_rows for path in files}
+    receipt = erase_user(
+        live, shop / "feature_repo", WHO, data=shop / "data", cache=tmp_path / "cache.sqlite", patience=0
+    )
+    assert receipt.removed[f"rows, {exported}"] == 3
+    assert traces(shop) == []
+    assert sum(before.values()) - sum(pq.read_table(path).num_rows for path in files) == 3
+    with duckdb.connect() as con:
+        assert {held_by(con, path) for path in files} == {Held(sqlite_log.identity, 5)}
 
 
 def test_a_store_that_is_in_use_is_named_and_the_rest_is_erased(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
@@ -16,14 +25,18 @@ from recommender.data.events import EventWeights
 from recommender.data.tables import ingest
 from recommender.model.bundle import read_manifest
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.bundles import journal, rollback
+from recommender.pipeline.bundles import journal, kept_folder, rollback
+from recommender.pipeline.forget import bundles_with
 from recommender.pipeline.profiles import build_profiles
+from recommender.pipeline.training import train
 from recommender.serve import learning
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog
 from recommender.serve.learning import Learned, learn
 from recommender.serve.live import Live
+from recommender.serve.settings import VARIABLE, Settings
 from recommender.serve.shadow import Comparison, compare
+from recommender.serve.store import OnlineStore
 from tests.support.made_up_shop import shared
 from tests.support.small_shop import apply
 from tests.support.word_model import BACKEND, word_model
@@ -127,6 +140,66 @@ def run(shop: Path, sqlite_log: EventLog) -> Callable[[], Learned | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.service
+def test_a_scheduled_run_that_is_killed_leaves_what_serves_as_it_was(
+    shop: Path, sqlite_log: EventLog, run: Callable[[], Learned | None]
+) -> None:
+    """The process that a service starts, with a real Feast, killed at two moments; then it runs to its end."""
+    bundle, repo, data = shop / "data" / "bundle", shop / "feature_repo", shop / "data"
+    assert run() is not None
+    served = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    settings = Enrichment.of_repo(repo)
+    sqlite_log.append(events_of(1, 400))
+    given = Settings(repo, bundle, data, f"sqlite:///{data / 'events.db'}", raw=shop / "raw")
+    environment = {**os.environ, VARIABLE: json.dumps(asdict(given), default=str)}
+    command = [sys.executable, "-m", "recommender.serve.scheduled"]
+    shutil.rmtree(data / "exported")
+    made = [data / "exported" / "users.parquet", data / ".bundle.candidate.lock"]
+    for moment in made:
+        with subprocess.Popen(command, env=environment) as process:
+            while not moment.exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.kill()
+        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == served
+        assert (Enrichment.of_repo(repo).alpha, Enrichment.of_repo(repo).source) == (settings.alpha, settings.source)
+        assert Live(bundle, sqlite_log, poll=None).pending == 400
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    assert read_manifest(bundle)["events"] == {"log": sqlite_log.identity, "watermark": 320}
+    assert Enrichment.of_repo(repo).alpha == HybridRecommender.load(bundle).parameters.alpha
+    store = OnlineStore(repo)  # applied and materialised
+    assert store.check(HybridRecommender.load(bundle)) is None
+    assert store.read("user", "u1", HybridRecommender.load(bundle).fingerprint) is not None
+    assert not (data / "bundle.candidate").exists()
+    assert subprocess.run(command, env=environment, check=False).returncode == 3
+
+
+@pytest.mark.slow
+def test_who_is_erased_while_a_candidate_is_trained_is_in_no_bundle(
+    shop: Path, sqlite_log: EventLog, run: Callable[[], Learned | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = shop / "data" / "bundle"
+    run()
+    sqlite_log.append(events_of(1, 400))
+
+    def slowly(*arguments: Any, **settings: Any) -> HybridRecommender:
+        trained = train(*arguments, **settings)
+        assert "u1" in trained.users.ids
+        sqlite_log.erase_user("u1")
+        return trained
+
+    monkeypatch.setattr(learning, "train", slowly)
+    done = run()
+    assert done is not None
+    folders = [bundle, kept_folder(bundle) / done.entry.bundle]
+    assert [len(bundles_with(folder, "user", "u2")) for folder in folders] == [1, 1]
+    assert [len(bundles_with(folder, "user", "u1")) for folder in folders] == [0, 0]
+    tables = [shop / "data" / "users.parquet", shop / "feature_repo" / "data" / "user_profiles.parquet"]
+    known = [set(pq.read_table(table)["user_id"].to_pylist()) for table in tables]
+    assert [("u1" in ids, "u2" in ids) for ids in known] == [(False, True)] * 2
+
+
+@pytest.mark.slow
 def test_a_night_of_learning_after_another(
     shop: Path, sqlite_log: EventLog, run: Callable[[], Learned | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +220,7 @@ def test_a_night_of_learning_after_another(
     assert held == {"log": sqlite_log.identity, "watermark": 320}  # a fifth was held back
     live.refresh()
     assert (live.pending, live.watermark) == (80, 400)
+    assert run() is None  # what was held back waits for newer events
     assert live.bundle_id == second.entry.bundle
 
     # A candidate that is worse is refused, its settings are taken back, and nothing of it is tried again.

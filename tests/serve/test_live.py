@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy
+from structlog.testing import capture_logs
 
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.entities import Entities
@@ -276,6 +278,76 @@ def test_the_same_key_counts_once(live: Live) -> None:
     for _ in range(2):
         live.accept([did("new", "i12")], key="k")
     assert history(live, "new") == {"i12": 1.0}
+
+
+class Odd(Words):
+    """Knows no number for one word."""
+
+    def encode(self, texts: Sequence[str], prompt: str = "document") -> np.ndarray:
+        found = super().encode(texts, prompt)
+        found[["riddle" in text for text in texts]] = np.nan
+        return found
+
+
+def write_to_the_log(url: str, table: str, **values: object) -> None:
+    """A row of a newer version, or of somebody's hand: nothing has checked it."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        (number,) = connection.exec_driver_sql("UPDATE log_state SET last = last + 1 RETURNING last").one()
+        row = {"id": number, "event_us": 0, **values}
+        names, places = ", ".join(row), ", ".join("?" * len(row))
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(row.values()))
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("events", {"user_id": "new", "event_type": "gesture"}),  # with no item
+        ("events", {"user_id": "new", "item_id": "i15", "event_type": "vote"}),  # with no weight in enrichment.json
+        ("events", {"user_id": "new", "item_id": "i15", "event_type": "view", "weight": "heavy"}),
+        ("events", {"user_id": "new", "item_id": "i15", "event_type": "view", "event_us": 10**18}),
+        ("events", {"user_id": "new", "event_type": "search", "query": "riddle"}),
+        ("descriptions", {"entity": "item", "entity_id": "i15", "description": "riddle"}),
+        ("descriptions", {"entity": "item", "entity_id": "i15", "description": "lamp", "attributes": '{"a": 1}'}),
+        ("descriptions", {"entity": "item", "entity_id": "i15", "description": "lamp", "attributes": "[[1]]"}),
+        ("descriptions", {"entity": "shop", "entity_id": "s", "description": "lamp"}),
+    ],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_taken_in_is_set_aside_and_the_rest_followed(
+    worker: Worker, url: str, table: str, row: dict[str, object]
+) -> None:
+    live = worker(encoder=Odd())
+    live.accept([did("new", "i12"), did("new", "later")])
+    write_to_the_log(url, table, **row)
+    with capture_logs() as lines:
+        live.put_item("later", "lamp model 8")
+        live.accept([did("new", "i13"), did("u03", "i15")])
+    restarted = worker(encoder=Odd())
+    for now in (live, restarted):
+        assert (now.watermark, now.pending, now.set_aside) == (6, 4, 1)
+        assert history(now, "new") == {"i12": 1.0, "later": 1.0, "i13": 1.0}
+        assert np.isfinite(every_score(now.model)).all()
+    same(restarted.model, live.model)
+    told = [line for line in lines if line["event"] == "entries of the event log set aside"]
+    assert [(line["entries"], line["first"]) for line in told] == [(1, 3)]
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_an_event_that_makes_a_profile_infinite_is_set_aside(worker: Worker) -> None:
+    live = worker(weights=EventWeights({"cart": 1e35}))
+    live.accept([did("new", "i12"), did("new", "i13", "cart", weight=1e6), did("u03", "i15")])
+    assert (live.pending, live.set_aside, history(live, "new")) == (2, 1, {"i12": 1.0})
+    assert np.isfinite(every_score(live.model)).all()
+
+
+def test_an_entry_that_was_set_aside_counts_when_it_can(worker: Worker, url: str) -> None:
+    live = worker()
+    write_to_the_log(url, "events", user_id="new", item_id="i12", event_type="vote")
+    live.accept([did("new", "i13")])
+    assert history(live, "new") == {"i13": 1.0}
+    later = worker(weights=EventWeights({"vote": 0.5}))
+    assert (later.set_aside, history(later, "new")) == (0, {"i12": 0.5, "i13": 1.0})
 
 
 def test_a_failure_in_the_middle_counts_nothing_twice(worker: Worker) -> None:

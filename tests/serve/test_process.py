@@ -30,6 +30,7 @@ def test_an_address_of_the_network_needs_keys(served_shop: Path) -> None:
         ("--events", "mysql://x/y", "the event log cannot be at mysql://x/y; give sqlite:///FILE or postgresql"),
         ("--events", "sqlite:////dev/null/events.db", "the event log cannot be at sqlite:////dev/null/events.db: "),
         ("--keys", "feature_repo/enrichment.json", "is no file of keys"),
+        ("--learn-every", "24h", "--learn-every and --raw go together"),
     ],
 )
 def test_what_cannot_be_opened_is_said_before_the_service_starts(

@@ -111,6 +111,36 @@ def parquet_files(places: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+class StoreFile:
+    """The file of an online store in SQLite, which may be removed or replaced while it is open; others have none.
+
+    Args:
+        store: the FeatureStore.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._path: Path | None = None
+        if type(store.config.online_store).__name__ == "SqliteOnlineStoreConfig":
+            from feast.infra.online_stores.sqlite import SqliteOnlineStore
+
+            self._path = Path(SqliteOnlineStore._get_db_path(store.config))
+        self._inode = self._found()
+
+    def missing(self) -> bool:
+        """Whether there is none now, though there should be one."""
+        return self._path is not None and self._found() is None
+
+    def replaced(self) -> bool:
+        """Whether it is another one than at first, or none."""
+        return self._found() != self._inode
+
+    def _found(self) -> int | None:
+        try:
+            return self._path.stat().st_ino if self._path else None
+        except FileNotFoundError:
+            return None
+
+
 class OnlineRow(NamedTuple):
     """A row of an entity in the online store; `place` is the table in SQLite, empty for Redis."""
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_text
-from recommender.data.exported import EVENTS, Held
+from recommender.data.exported import EVENTS, Held, held_by
 from recommender.serve.events.log import EventLog
 
 _EVENTS = pa.schema({
@@ -34,12 +34,16 @@ _PIECE = 50_000
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the number of events, days and descriptions, and the last entry of the log among them."""
+    """What was written: the number of events, days and descriptions, and the last entry of the log among them.
+
+    `unreadable` is the number of entries that this version cannot read, and left out.
+    """
 
     events: int
     days: int
     descriptions: int
     held: Held
+    unreadable: int
 
 
 def export(
@@ -62,7 +66,7 @@ def export(
     with writing(whole(folder), command="coldstart events export"), staged(folder) as scratch:
         with duckdb.connect(str(scratch / "log.duckdb")) as con:
             con.execute("SET TimeZone = 'UTC'")
-            watermark = _copy(log, con, report, log.last if until is None else until)
+            watermark, unreadable = _copy(log, con, report, log.last if until is None else until)
             held = Held(log.identity, watermark)
             days = _write(con, scratch, held)
             counts = [con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("events", "put")]
@@ -72,17 +76,48 @@ def export(
             os.replace(folder / EVENTS, scratch / ".earlier")
         os.replace(scratch / EVENTS, folder / EVENTS)
         shutil.rmtree(scratch / ".earlier", ignore_errors=True)
-    return Exported(counts[0], days, counts[1], held)
+    return Exported(counts[0], days, counts[1], held, unreadable)
+
+
+def erase_from_export(folder: Path, user_id: str) -> int:
+    """Write the files of an export again that have a user, without them.
+
+    Args:
+        folder: of the export; it need not exist.
+        user_id: the user.
+
+    Returns:
+        The number of rows that went.
+
+    Raises:
+        InUseError: another process writes the folder; nothing was removed.
+    """
+    files = [*sorted(folder.glob(f"{EVENTS}/*/events.parquet")), folder / "users.parquet"]
+    removed = 0
+    with writing(whole(folder), command="erasure of a user"), duckdb.connect() as con:
+        for path in (path for path in files if path.exists()):
+            table, held = f"read_parquet({quote_text(str(path))}, hive_partitioning = false)", held_by(con, path)
+            rows = con.execute(f"SELECT count(*) FROM {table} WHERE user_id = $1", [user_id]).fetchall()[0][0]
+            if rows:
+                metadata = f", {held.metadata()}" if held else ""
+                with staged(path.parent) as scratch:
+                    con.execute(
+                        f"COPY (FROM {table} WHERE user_id IS DISTINCT FROM {quote_text(user_id)}) TO "
+                        f"{quote_text(str(scratch / path.name))} (FORMAT parquet, COMPRESSION zstd{metadata})"
+                    )
+                removed += rows
+    return removed
 
 
 def _copy(
     log: EventLog, con: duckdb.DuckDBPyConnection, report: Callable[[str, int, int], None], until: int
-) -> int:
+) -> tuple[int, int]:
+    """Copy the log into tables; the last entry, and the number of entries that cannot be read."""
     con.register("rows", _EVENTS.empty_table())
     con.execute("CREATE TABLE events AS FROM rows")
     con.register("rows", _PUT.empty_table())
     con.execute("CREATE TABLE put AS FROM rows")
-    watermark = 0
+    watermark = unreadable = 0
     while True:
         changes = log.after(watermark, limit=min(until - watermark, _PIECE))
         if changes.erasures:
@@ -100,11 +135,11 @@ def _copy(
             if rows:
                 con.register("rows", _table(schema, rows))
                 con.execute(f"INSERT INTO {table} FROM rows")
-        watermark = changes.watermark
+        watermark, unreadable = changes.watermark, unreadable + len(changes.unreadable)
         report("events", watermark, until)
         if watermark >= until:
             con.unregister("rows")
-            return watermark
+            return watermark, unreadable
 
 
 def _erase(con: duckdb.DuckDBPyConnection, log: EventLog, digests: set[bytes]) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coldstart_udfs.profile import band_label
+from coldstart_udfs.errors import ColdStartError
 from recommender.data.contract import CART_REMOVAL, FAINT, IMPRESSION, RETURN, TAKE_BACK, WISHLIST_REMOVAL
 from recommender.data.entities import Entities, describe
 from recommender.data.event_types import kind_of
@@ -21,20 +20,22 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import MAX_SEARCHES
 from recommender.model.fitted import Fitted
-from recommender.model.lightfm import FeatureSpace
 from recommender.model.revising import described, taken_back, without_users
 from recommender.model.updating import updated
+from recommender.serve.events.changes import Changes, Description, Side
 from recommender.serve.events.event import Event
-from recommender.serve.events.log import Changes, Description, EventLog, Side
+from recommender.serve.events.labels import banded, numeric_columns
+from recommender.serve.events.log import EventLog
+from recommender.serve.events.undo import kept
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
 
 _REMOVALS = {CART_REMOVAL: "cart", WISHLIST_REMOVAL: "wishlist"}
-_BAND = re.compile(r"(.+?)(?:=2\^-?\d+|<=0)", re.DOTALL)
 # Ids that are read at once.
 _PIECE = 50_000
 Pair = tuple[str, str]
+Numbered = tuple[int, Event | Description]
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Following:
     Events count as in training: with the weights of their types, aged from the same moment, without what was taken
     back. A return or removal takes back exactly what came after the bundle; of what is in the bundle, where a user has
     one weight for each item, a return takes back all. Events with items that nobody described wait for the description.
+    An entry that cannot be taken in is set aside, so that the rest is followed; the next bundle tries it again.
 
     Args:
         fitted: the state in the bundle.
@@ -78,6 +80,8 @@ class Following:
         watermark: of the last entry in it.
         pending: number of events after the bundle.
         pending_between: times of the oldest and the newest of them; None if there are none.
+        set_aside: ids of the entries that could not be taken in, and why.
+        held: the watermark of the bundle.
         erased: ids of users whom the bundle held, and who were erased since.
     """
 
@@ -87,6 +91,11 @@ class Following:
         self.fitted, self.watermark, self.pending = fitted, watermark, 0
         self.pending_between: tuple[datetime, datetime] | None = None
         self.erased: list[str] = []
+        self.set_aside: dict[int, str] = {}
+        self.held = watermark
+        self._moved: set[str] = set()
+        self._changed: dict[str, int] = {}
+        self._latest: datetime | None = None
         self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
@@ -94,12 +103,29 @@ class Following:
         self._waiting: defaultdict[str, list[Event]] = defaultdict(list)
         self._own_texts: dict[str, str] = {}
         self._queries: defaultdict[str, list[str]] = defaultdict(list)
-        self._numeric = {"user": _numeric(fitted.user_space), "item": _numeric(fitted.item_space)}
+        self._numeric = {"user": numeric_columns(fitted.user_space), "item": numeric_columns(fitted.item_space)}
 
     @property
     def bundle(self) -> Fitted:
         """The state in the bundle, without the users who were erased since."""
         return self._bundle
+
+    @property
+    def ageing(self) -> float:
+        """What makes of a profile here that of the moment after the last event, as `coldstart profiles` has it."""
+        if self._moment is None or self._latest is None:
+            return 1.0
+        last = self._latest.replace(microsecond=0) + timedelta(seconds=1)
+        days = (last - self._moment).total_seconds() / 86_400
+        return float(0.5 ** (max(days, 0.0) / self._weights.half_life_days))
+
+    def changed_after(self, watermark: int) -> list[tuple[str, int]]:
+        """The users whose profiles changed after an entry of the log, and the id of the last entry that changed each.
+
+        The earliest change comes first.
+        """
+        newest = takewhile(lambda user: self._changed[user] > watermark, reversed(self._changed))
+        return [(user, self._changed[user]) for user in newest][::-1]
 
     def follow(self, log: EventLog, until: int | None = None) -> bool:
         """Take in all that is new in the log, up to an id if it is given; whether anything was."""
@@ -115,16 +141,92 @@ class Following:
     def _apply(self, changes: Changes, log: EventLog) -> None:
         if changes.erasures:
             self._erase({digest for _, digest in changes.erasures}, log)
-        events = [event for _, event in changes.events]
-        came = self._describe([told for _, told in changes.descriptions], events)
-        waited = [event for item in came for event in self._waiting.pop(item, ())]
-        self._count([*waited, *events])
-        for event in events:
-            self._events_of[event.user_id] += 1
-        self.pending += len(events)
-        moments = [*(self.pending_between or ()), *(event.event_timestamp for event in events)]
-        self.pending_between = (min(moments), max(moments)) if moments else None
+        self.set_aside.update(changes.unreadable)
+        entries: list[Numbered] = []
+        for number, event in changes.events:
+            lacking = [kind for kind, _ in event.rows if kind not in self._weights.by_type and kind not in TAKE_BACK]
+            if lacking:
+                self.set_aside[number] = f"the event type {lacking[0]!r} has no weight in enrichment.json"
+            else:
+                entries.append((number, event))
+        self._take(sorted([*entries, *changes.descriptions], key=itemgetter(0)))
         self.watermark = changes.watermark
+
+    def _take(self, entries: Sequence[Numbered]) -> None:
+        """Take in events and descriptions, in the order of their ids, but for those that cannot be taken in.
+
+        Raises:
+            MemoryError, OSError: the machine lacks something; a part may have been taken in, so begin from the bundle.
+        """
+        if not entries:
+            return
+        events = [one for _, one in entries if isinstance(one, Event)]
+        put = [one for _, one in entries if isinstance(one, Description)]
+        undo = self._undo(events, put)
+        self._moved.clear()
+        try:
+            came = self._describe(put, events)
+            waited = [event for item in came for event in self._waiting.pop(item, ())]
+            self._count([*waited, *events])
+            for event in events:
+                self._events_of[event.user_id] += 1
+            self.pending += len(events)
+            moments = [*(self.pending_between or ()), *(event.event_timestamp for event in events)]
+            self.pending_between = (min(moments), max(moments)) if moments else None
+            self._check_finite({event.user_id for event in [*waited, *events]})
+        except Exception as error:
+            undo()
+            if isinstance(error, MemoryError | OSError):
+                raise
+            if len(entries) == 1:
+                self.set_aside[entries[0][0]] = type(error).__name__
+                return
+            middle = len(entries) // 2
+            self._take(entries[:middle])
+            self._take(entries[middle:])
+            return
+        for number, one in entries:
+            if isinstance(one, Event) and one.user_id in self._moved:
+                self._note(one.user_id, number)
+        for user in self._moved - {event.user_id for event in events}:  # whose item was described
+            self._note(user, entries[-1][0])
+
+    def _note(self, user: str, number: int) -> None:
+        """The profile changed last by an entry, which comes after all others."""
+        self._changed.pop(user, None)
+        self._changed[user] = number
+
+    def _undo(self, events: Sequence[Event], put: Sequence[Description]) -> Callable[[], None]:
+        """What makes the state what it is now, after these were taken in, or a part of them."""
+        items = {one.entity_id for one in put if one.side == "item"}
+        touching = [*events, *(event for item in items for event in self._waiting.get(item, ()))]
+        users = {event.user_id for event in events} | {one.entity_id for one in put if one.side == "user"}
+        items |= {event.item_id for event in events if event.item_id is not None}
+        pairs = {(event.user_id, event.item_id) for event in touching if event.item_id is not None}
+        fitted, latest, back = self.fitted, self._latest, self._bundle_back & pairs
+        pending, between = self.pending, self.pending_between
+        restore = [
+            kept(self._events_of, users), kept(self._own_texts, users), kept(self._queries, users),
+            kept(self._waiting, items, list),
+            kept(self._pairs, pairs, lambda there: [replace(one) for one in there]),
+        ]  # fmt: skip
+
+        def undo() -> None:
+            self.fitted, self._latest = fitted, latest
+            self.pending, self.pending_between = pending, between
+            self._bundle_back = (self._bundle_back - pairs) | back
+            for part in restore:
+                part()
+
+        return undo
+
+    def _check_finite(self, users: Iterable[str]) -> None:
+        """Raise an error if histories or profiles of users have numbers that make every score of theirs NaN."""
+        rows = self.fitted.users.rows(users)
+        rows = rows[rows >= 0]
+        numbers = self.fitted.history.take(rows).data, self.fitted.users.profiles.take(rows)
+        if not all(np.isfinite(values).all() for values in numbers):
+            raise ColdStartError("the event makes a profile infinite")
 
     def _erase(self, digests: set[bytes], log: EventLog) -> None:
         known = {*self.fitted.users.ids(np.arange(len(self.fitted.users))), *self._events_of}
@@ -143,6 +245,7 @@ class Following:
         for name in gone:
             self._own_texts.pop(name, None)
             self._queries.pop(name, None)
+            self._changed.pop(name, None)
         for pair in [pair for pair in self._pairs if pair[0] in gone]:
             del self._pairs[pair]
         self._bundle_back = {pair for pair in self._bundle_back if pair[0] not in gone}
@@ -182,7 +285,7 @@ class Following:
         rows, descriptions = known.rows(ids), list(texts.values())
         numeric = self._numeric[side]
         attributes = [
-            [_banded(label, numeric) for label in put[name].attributes]
+            [banded(label, numeric) for label in put[name].attributes]
             if put[name] is not None and put[name].attributes is not None
             else known.take(rows[[place]]).attributes[0] if rows[place] >= 0 else []
             for place, name in enumerate(ids)
@@ -190,9 +293,8 @@ class Following:
         if self._encoder is not None:
             told = describe(self._encoder, ids, descriptions, attributes)
         else:
-            width = known.embeddings.shape[1]
             vectors = np.where((rows >= 0)[:, None], known.embeddings.take(np.maximum(rows, 0)), 0).astype(np.float32)
-            zeros = np.zeros((len(ids), width), np.float32)
+            zeros = np.zeros_like(vectors)
             told = Entities(ids, descriptions, attributes, vectors, zeros, np.zeros(len(ids)), known.fingerprint)
         self.fitted = described(self.fitted, side, told)
 
@@ -205,6 +307,7 @@ class Following:
             if item is not None and self.fitted.items.row(item) < 0:
                 self._waiting[item].append(event)
                 continue
+            self._latest = max(self._latest or event.event_timestamp, event.event_timestamp)
             for kind, given in event.rows if item is not None else ():
                 pair = (event.user_id, str(item))
                 if kind in TAKE_BACK:
@@ -271,9 +374,11 @@ class Following:
         width, fingerprint = self.fitted.items.embeddings.shape[1], self.fitted.items.fingerprint
         counted = seen.select(np.array([weight > 0 for _, weight in added]))
         of_users, of_items = (Entities.nothing(side, width, fingerprint) for side in (users, items))
+        self._moved.update(event.user_id for event, weight in added if weight)
         self.fitted = updated(self.fitted, counted, of_users, of_items, seen)
 
     def _reduce(self, reductions: Sequence[_Reduction]) -> None:
+        self._moved.update(one.pair[0] for one in reductions)
         self.fitted = taken_back(
             self.fitted,
             self.fitted.users.rows(one.pair[0] for one in reductions),
@@ -293,22 +398,3 @@ def following(
     until = manifest.get("trained_until")
     moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
     return Following(fitted, watermark, weights or EventWeights(), moment, encoder)
-
-
-def _numeric(space: FeatureSpace) -> set[str]:
-    """The columns whose numbers are bands."""
-    return {found[1] for label in space.vocabulary.attributes if (found := _BAND.fullmatch(label))}
-
-
-def _banded(label: str, numeric: set[str]) -> str:
-    """A label as training has it: a number of a column of numbers becomes its band.
-
-    >>> _banded("price=3.5", {"price"}), _banded("price=2^1", {"price"}), _banded("size=3.5", {"price"})
-    ('price=2^1', 'price=2^1', 'size=3.5')
-    """
-    column, _, value = label.partition("=")
-    try:
-        number = float(value) if column in numeric else math.nan
-    except ValueError:  # it is a band already
-        return label
-    return band_label(column, number) if math.isfinite(number) else label

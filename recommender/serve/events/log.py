@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,10 +20,11 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.text.redaction import redact
 from recommender.serve.events import schema
+from recommender.serve.events.changes import Appended, Changes, Erased, Side
 from recommender.serve.events.event import Event, check_text
-from recommender.serve.events.rows import EPOCH, contents_digest, from_us, to_event, to_row, to_us
+from recommender.serve.events.rows import EPOCH, contents_digest, read, to_description, to_event, to_row, to_us
 
-Side = Literal["user", "item"]
+T = TypeVar("T")
 
 # How far clocks of those who send events may be ahead.
 _AHEAD = timedelta(minutes=5)
@@ -37,59 +38,6 @@ class EventLogError(ColdStartError):
 
 class IdempotencyError(ColdStartError):
     """An idempotency key came with other events than before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """The answer to `EventLog.append`.
-
-    Attributes:
-        ids: the id of each event.
-        replayed: whether the idempotency key was known, so that nothing was written.
-    """
-
-    ids: Sequence[int]
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """A text and attributes ("column=value") that were put; None for attributes that stay as they are."""
-
-    side: Side
-    entity_id: str
-    description: str
-    attributes: Sequence[str] | None
-    event_timestamp: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a log holds between two watermarks.
-
-    Attributes:
-        events: ids and events, in the order of the ids.
-        descriptions: likewise.
-        erasures: ids, and digests of user ids as `EventLog.digest_of` gives them. What is in `events` and
-            `descriptions` of such a user came after the erasure.
-        watermark: the id up to which this is everything.
-        last: the id of the last entry of the log; greater than `watermark` if there is more to read.
-    """
-
-    events: Sequence[tuple[int, Event]]
-    descriptions: Sequence[tuple[int, Description]]
-    erasures: Sequence[tuple[int, bytes]]
-    watermark: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What `EventLog.erase_user` has erased, and sentences on where its bytes remain, and until when."""
-
-    events: int
-    descriptions: int
-    remains: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -120,7 +68,7 @@ class EventLog:
         in_file = self._sqlite and engine.url.database not in (None, "", ":memory:")
         self._file = Path(str(engine.url.database)).absolute() if in_file else None
         self._inode = _inode(self._file)
-        with self._reading() as connection:
+        with self.reading() as connection:
             self._salt = bytes(connection.execute(select(schema.log_state.c.salt)).scalar_one())
         self.identity = hashlib.sha256(b"identity" + self._salt).hexdigest()[:16]
 
@@ -168,8 +116,7 @@ class EventLog:
         stored = [replace(event, query=redact(event.query)) if event.query else event for event in events]
         if not stored:
             return Appended([])
-        found: Appended = self._write(lambda connection: self._append(connection, stored, key))
-        return found
+        return self.transaction(lambda connection: self._append(connection, stored, key))
 
     def put(self, side: Side, entity_id: str, description: str, attributes: Sequence[str] | None = None) -> int:
         """Write the description of a user or an item; a user's is redacted first. It is durable when this returns.
@@ -202,7 +149,7 @@ class EventLog:
             connection.execute(insert(schema.descriptions), {"id": number, **row})
             return self._advance(connection, number)
 
-        found: int = self._write(write)
+        found: int = self.transaction(write)
         return found
 
     def after(self, watermark: int, limit: int = 50_000) -> Changes:
@@ -215,7 +162,7 @@ class EventLog:
         Raises:
             EventLogError: the database cannot be read.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             last = int(connection.execute(select(schema.log_state.c.last)).scalar_one())
             end = min(last, watermark + limit)
             if end <= watermark:
@@ -226,11 +173,10 @@ class EventLog:
                 ).all()
                 for table in (schema.events, schema.descriptions, schema.erasures)
             }
-        return Changes(
-            [(row.id, to_event(row)) for row in rows["events"]],
-            [(row.id, _description(row)) for row in rows["descriptions"]],
-            [(row.id, bytes(row.digest)) for row in rows["erasures"]], end, last,
-        )  # fmt: skip
+        events, odd_events = read(rows["events"], to_event)
+        descriptions, odd_descriptions = read(rows["descriptions"], to_description)
+        erasures = [(row.id, bytes(row.digest)) for row in rows["erasures"]]
+        return Changes(events, descriptions, erasures, end, last, [*odd_events, *odd_descriptions])
 
     def erase_user(self, user_id: str, *, dry_run: bool = False) -> Erased:
         """Erase what a user did, searched for and said of themselves; later events of the same id count again.
@@ -252,7 +198,7 @@ class EventLog:
             ),
         }  # fmt: skip
         if dry_run:
-            with self._reading() as connection:
+            with self.reading() as connection:
                 events, descriptions = (
                     connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
                     for table, those in of_user.items()
@@ -268,7 +214,7 @@ class EventLog:
             self._advance(connection, number)
             return events, descriptions
 
-        events, descriptions = self._write(write)
+        events, descriptions = self.transaction(write)
         if not self._sqlite:
             remains = ["PostgreSQL keeps erased rows until its next VACUUM, and in its write-ahead log, replicas and "
                        "backups for as long as they are kept"]  # fmt: skip
@@ -279,9 +225,46 @@ class EventLog:
                        "somebody writes"]  # fmt: skip
         return Erased(events, descriptions, remains)
 
+    def erased(self, user_ids: Sequence[str], *, after: int) -> list[str]:
+        """Who of these was erased after an entry of the log.
+
+        Raises:
+            EventLogError: the database cannot be read.
+        """
+        table = schema.erasures
+        with self.reading() as connection:
+            found = connection.execute(select(table.c.digest).where(table.c.id > after)).scalars().all()
+        digests = {bytes(digest) for digest in found}
+        return [name for name in user_ids if self.digest_of(name) in digests] if digests else []
+
     def digest_of(self, user_id: str) -> bytes:
         """What `Changes.erasures` calls a user."""
         return hmac.digest(self._salt, user_id.encode(), "sha256")
+
+    def transaction(self, write: Callable[[Connection], T]) -> T:
+        """Run a write in a transaction, which it shares with those of other threads that wait at the same time.
+
+        Args:
+            write: begins with a statement that writes. If it raises a ColdStartError, it has written nothing.
+
+        Returns:
+            What `write` returns; it is durable.
+
+        Raises:
+            EventLogError: the database cannot be written.
+        """
+        mine = _Work(write)
+        with self._queueing:
+            self._waiting.append(mine)
+        with self._committing:
+            if not mine.done:
+                with self._queueing:
+                    works, self._waiting = self._waiting, []
+                self._commit(works)
+        if mine.error is not None:
+            raise mine.error
+        result: T = mine.result
+        return result
 
     def close(self) -> None:
         """Close all connections."""
@@ -318,20 +301,6 @@ class EventLog:
         connection.execute(update(schema.log_state).values(last=last))
         return last
 
-    def _write(self, write: Callable[[Connection], Any]) -> Any:
-        """Run a write in a transaction that it shares with those of other threads which wait at the same time."""
-        mine = _Work(write)
-        with self._queueing:
-            self._waiting.append(mine)
-        with self._committing:
-            if not mine.done:
-                with self._queueing:
-                    works, self._waiting = self._waiting, []
-                self._commit(works)
-        if mine.error is not None:
-            raise mine.error
-        return mine.result
-
     def _commit(self, works: Sequence[_Work]) -> None:
         try:
             self._check_file()
@@ -357,8 +326,12 @@ class EventLog:
                 work.done = True
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """A connection that sees one moment of the database."""
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the database.
+
+        Raises:
+            EventLogError: the database cannot be read.
+        """
         self._check_file()
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         try:
@@ -379,11 +352,6 @@ class EventLog:
         with self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
             return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
-
-
-def _description(row: Any) -> Description:
-    attributes = None if row.attributes is None else json.loads(row.attributes)
-    return Description(row.entity, row.entity_id, row.description, attributes, from_us(row.event_us))
 
 
 def _inode(file: Path | None) -> int | None:

@@ -77,6 +77,13 @@ batches = Table(
     Column("received_us", BigInteger, nullable=False), Index("batches_by_age", "received_us"),
 )  # fmt: skip
 
+# Work that one worker does for all: who does it, until when nobody else may, and what the next one has to know (JSON).
+leases = Table(
+    "leases", metadata,
+    Column("name", Text, primary_key=True), Column("holder", Text), Column("until_us", BigInteger, nullable=False),
+    Column("state", Text),
+)  # fmt: skip
+
 
 def connect(url: str) -> Engine:
     """An engine whose commits are durable, with the tables of this version.

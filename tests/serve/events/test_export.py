@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_events_are_exported_by_day_in_the_form_of_the_data_contract(log: EventL
         ("bo", "pot", "interaction", 0.8, None, 3, "2026-01-02"), ("bo", "lamp", "view", 1.0, None, 4, "2026-01-02"),
         ("bo", "lamp", "return", 1.0, None, 4, "2026-01-02"),
     ]  # fmt: skip
+
+
+def test_entries_of_a_newer_version_are_left_out_and_counted(log: EventLog, url: str, tmp_path: Path) -> None:
+    log.append([did("007", "lamp", "view", 1)])
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE events SET event_type = 'gesture', item_id = NULL")
+    log.append([did("007", "lamp", "view", 2)])
+    done = export(log, tmp_path / "out")
+    assert (done.events, done.unreadable, done.held.watermark) == (1, 1, 2)
 
 
 def test_ingest_adds_an_export_to_the_tables(log: EventLog, raw: Path, tmp_path: Path) -> None:
