@@ -130,6 +130,8 @@ class Metrics:
         for counter, labels in (
             (self.refused, ("encoder", "audiences", "rate")), (self.tiers, ("warm", "cold", "unknown")),
             (self.texts, ("encoded", "remembered")), (self.user_texts, ("near", "far")),
+            (self.learned, ("promoted", "refused", "nothing new", "failed")),
+            (self.background, ("push profiles", "learn")),
         ):  # fmt: skip
             for label in labels:
                 counter.labels(label)

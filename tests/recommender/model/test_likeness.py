@@ -134,3 +134,11 @@ def test_states_that_were_made_meanwhile_share_what_is_computed() -> None:
     model.partial_fit(events(*bought, [(0, 0)]), *bought)
     older.prepare()
     assert model.fitted.likeness is older.likeness
+
+
+def test_descriptions_that_have_not_changed_leave_the_state_as_it_is() -> None:
+    fitted = trained().fitted
+    same = fitted.items.take(np.array([3, 12]))
+    assert described(fitted, "item", same) is fitted
+    other = replace(same, descriptions=[same.descriptions[0], "another lamp"])
+    assert described(fitted, "item", other).items.descriptions(np.array([3, 12])) == other.descriptions
