@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import prometheus_client  # noqa: F401  (before Feast, which makes it share numbers between the services of this process)
 import pytest
 
 from tests.support.commands import RAW, free_port, must, wait_for

@@ -124,7 +124,7 @@ class Block:
         weights, n, cold = self.users.fitted.parameters.weights, self.users.n, items.cold_rows
         total = np.zeros((len(n), len(items)), np.float32)
         total[:, cold] = np.float32(weights.cold_offset)
-        for part, of_warm, of_cold in zip(weights.parts, *weights.of_all(n), strict=True):
+        for part, of_warm, of_cold in zip(weights.parts, *weights.of_all(n, self.users.told), strict=True):
             scores = self.standard(part, items)
             own = scores if scores.shape == total.shape and scores.flags.writeable else None
             at_cold = scores[:, cold] * of_cold[:, None]
@@ -137,8 +137,8 @@ class Block:
 
     def weight(self, part: str, users: NDArray[np.int64], cold: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(pairs,): the weight of a part for some users of this block, each with an item, cold or not."""
-        weights, n = self.users.fitted.parameters.weights, self.users.n[users]
-        return np.where(cold, weights.of(part, n, cold=True), weights.of(part, n))
+        weights, n, told = self.users.fitted.parameters.weights, self.users.n[users], self.users.told[users]
+        return np.where(cold, weights.of(part, n, cold=True, told=told), weights.of(part, n, told=told))
 
     def parts(
         self, items: ItemSide, users: NDArray[np.int64], columns: NDArray[np.int64]

@@ -61,6 +61,12 @@ class UserSide:
         """(n,), how many items each has in their history."""
         return np.asarray(np.diff(self.history.indptr), dtype=np.int64)
 
+    @cached_property
+    def told(self) -> NDArray[np.bool_]:
+        """(n,), whether they have a description."""
+        words = np.diff(self.described.sparse.indptr) > 0
+        return np.asarray(words | self.described.dense.any(axis=1))
+
     @property
     def _without_tables(self) -> bool:
         """Whether tables of directions are too large, or not worth their memory."""

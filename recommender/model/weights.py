@@ -43,15 +43,15 @@ _COLD: dict[str, Pair] = {
 class Weights:
     """Of the parts of a score; see `recommender.model.scoring`.
 
-    A user with n items in their history has, of each part, the weight new + n/(n + h)·(known - new); of `text`, without
-    history, at least `words`.
+    A user with n items in their history has, of each part, the weight new + n/(n + h)·(known - new); of `text`, if they
+    have a description, at least h/(n + h)·`words`.
 
     Attributes:
         warm: for items with history, by part: (new, known); 0 for parts that are not named.
         cold: likewise for items without history.
         half_evidence: h, the number of items in a history at which both weigh equally.
-        words: the least weight of `text` for a user without history, whose text is a description alone: where no user
-            of the data has one, nothing tells what it should weigh.
+        words: the least weight of `text` for a user with a description and without history: where no user of the data
+            has a description, nothing tells what it should weigh. It falls as the history grows.
         cold_offset: what is added to the score of items without history.
 
     Raises:
@@ -94,20 +94,40 @@ class Weights:
         """n/(n + h), (users,): how much a user is a known one."""
         return np.asarray(n / (n + self.half_evidence), dtype=np.float32)
 
-    def of(self, part: str, n: NDArray[np.integer[Any]], *, cold: bool = False) -> NDArray[np.float32]:
-        """(users,): the weight of a part for users with n items in their histories."""
-        new, known = (self.cold if cold else self.warm).get(part, (0.0, 0.0))
-        found = np.asarray(new + self.evidence(n) * np.float32(known - new), dtype=np.float32)
-        return np.where(n == 0, np.maximum(found, np.float32(self.words)), found) if part == "text" else found
+    def of(
+        self, part: str, n: NDArray[np.integer[Any]], *, cold: bool = False, told: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """(users,): the weight of a part for users with n items in their histories.
 
-    def of_all(self, n: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(parts, users) twice: the weights of all `parts`, for warm and for cold items."""
-        warm, cold = (self._pairs[side][:, :1] + self._pairs[side][:, 1:] * self.evidence(n) for side in (0, 1))
-        if "text" in self.parts and self.words:
+        Args:
+            part: one of `PARTS`.
+            n: (users,).
+            cold: for items without history.
+            told: (users,), who has a description; None is nobody.
+        """
+        new, known = (self.cold if cold else self.warm).get(part, (0.0, 0.0))
+        evidence = self.evidence(n)
+        found = np.asarray(new + evidence * np.float32(known - new), dtype=np.float32)
+        return self._with_words(found, evidence, told) if part == "text" else found
+
+    def of_all(
+        self, n: NDArray[np.integer[Any]], told: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(parts, users) twice: the weights of all `parts`, for warm and for cold items; see `of`."""
+        evidence = self.evidence(n)
+        warm, cold = (self._pairs[side][:, :1] + self._pairs[side][:, 1:] * evidence for side in (0, 1))
+        if "text" in self.parts:
+            text = self.parts.index("text")
             for found in (warm, cold):
-                text = found[self.parts.index("text")]
-                text[n == 0] = np.maximum(text[n == 0], np.float32(self.words))
+                found[text] = self._with_words(found[text], evidence, told)
         return warm, cold
+
+    def _with_words(
+        self, found: NDArray[np.float32], evidence: NDArray[np.float32], told: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        if told is None or not self.words:
+            return found
+        return np.where(told, np.maximum(found, (1 - evidence) * np.float32(self.words)), found)
 
     @cached_property
     def _pairs(self) -> NDArray[np.float32]:

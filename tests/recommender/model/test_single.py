@@ -13,7 +13,7 @@ from recommender.model.ranking import Rules
 from recommender.model.recommender import HybridRecommender
 from recommender.model.single import block_of, ranked
 from recommender.model.weights import PARTS, Weights
-from tests.support.made_up_shop import LAMP, SPADES, events, new, shared, trained
+from tests.support.made_up_shop import LAMP, SPADE, SPADES, events, new, shared, trained
 
 LOUD = dict.fromkeys(PARTS, (1.0, 1.0))
 NO_EVENTS = np.zeros(0, np.int64), np.zeros(0, np.float32)
@@ -89,3 +89,13 @@ def test_what_is_kept_of_all_users_follows_new_events() -> None:
     fresh = HybridRecommender.of(replace(model.fitted)).score("u03", model.items)
     assert not np.array_equal(after, before)
     np.testing.assert_allclose(after, fresh, atol=1e-6)
+
+
+def test_one_event_does_not_silence_what_a_guest_has_said() -> None:
+    """Where no user of the training data has a description, only `words` says what one weighs."""
+    history = {"item_item": (1.0, 1.0), "text": (0.2, 1.0)}
+    fitted = trained(weights=Weights(history, {"text": (0.2, 1.0)}, words=4.0)).fitted
+    guest, lamp = new("spade model", SPADE, "guest"), fitted.items.rows(["i01"])
+    block = block_of(fitted, guest, lamp, np.array([0.05], np.float32))
+    rules = Rules.of(fitted, 3, None, (), None, None, (), 0.0)
+    assert set(fitted.items.ids(ranked(block, rules, seen=()).rows)) <= set(SPADES)

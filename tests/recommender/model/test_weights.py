@@ -25,6 +25,16 @@ def test_a_weight_goes_from_that_of_a_new_user_to_that_of_a_known_one() -> None:
     assert Weights(half_evidence=1.0).evidence(np.array([1]))[0] == 0.5
 
 
+def test_the_least_weight_of_a_description_falls_as_the_history_grows() -> None:
+    weights = Weights({"text": (0.5, 1.0)}, {}, half_evidence=5.0, words=4.0)
+    n, told = np.array([0, 1, 5, 10**9]), np.ones(4, bool)
+    np.testing.assert_allclose(weights.of("text", n, told=told), [4, 4 * 5 / 6, 2, 1], rtol=1e-6)
+    np.testing.assert_allclose(weights.of("text", n, told=~told), weights.of("text", n), rtol=1e-6)
+    np.testing.assert_allclose(weights.of("text", n, cold=True, told=told)[:3], [4, 4 * 5 / 6, 2], rtol=1e-6)
+    for cold, all_parts in enumerate(weights.of_all(n, told)):
+        np.testing.assert_allclose(all_parts, [weights.of("text", n, cold=bool(cold), told=told)], rtol=1e-6)
+
+
 def test_parts_are_those_that_weigh_anything_anywhere_in_their_order() -> None:
     weights = Weights(warm={"text": (0.0, 1.0), "lightfm": (0.0, 0.0)}, cold={"popularity": (1.0, 0.0)})
     assert weights.parts == ("popularity", "text")
