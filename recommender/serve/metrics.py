@@ -27,6 +27,9 @@ class Metrics:
         self.degraded = Counter("coldstart_degraded_answers", "Degraded answers.", ["reason"], registry=r)
         self.texts = Counter("coldstart_texts", "Texts, encoded or remembered.", ["source"], registry=r)
         self.events = Counter("coldstart_events", "Events accepted.", ["event_type"], registry=r)
+        self.counted_alone = Counter(
+            "coldstart_rates_alone", "Requests counted in one process, because Redis did not answer.", registry=r
+        )
         self.waiting = Gauge(
             "coldstart_encoder_waiting", "Texts that wait for the encoder.", registry=r, multiprocess_mode="livesum"
         )

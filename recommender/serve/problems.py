@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from coldstart_client import models as schemas
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.requests import UnknownIdError
-from recommender.serve import schemas
 from recommender.serve.events.log import EventLogError
 
 CONTENT_TYPE = "application/problem+json"

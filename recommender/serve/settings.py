@@ -20,7 +20,10 @@ class Settings:
         bundle: the trained recommender.
         data: the folder of the tables, from which users are erased; None if they are not on this machine.
         events: the URL of the event log.
-        keys: the file of API keys; None answers everybody.
+        keys: the file of API keys.
+        issuer: whose access tokens are taken in place of API keys (OpenID Connect). Without either, everybody is
+            answered.
+        audience: of the access tokens.
         rate: requests that one key may make, such as "600/minute".
         rates: where requests are counted: "memory://" counts in each worker, "redis://…" over all of them.
     """
@@ -32,6 +35,8 @@ class Settings:
     keys: Path | None = None
     rate: str = "6000/minute"
     rates: str = "memory://"
+    issuer: str | None = None
+    audience: str | None = None
 
     def to_environment(self) -> None:
         """Hand the settings to the processes that this one starts."""

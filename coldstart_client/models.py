@@ -1,4 +1,4 @@
-"""The requests and answers of the service, as they stand in its OpenAPI description."""
+"""The requests and answers of the service, as they stand in its OpenAPI description: service and client share them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ MOST_ROWS = 500
 MOST_EVENTS = 1_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
-Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# No control characters: ids and labels end up in logs, tables and terminals.
+_PRINTED = r"[^\x00-\x1f\x7f-\x9f]"
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{_PRINTED}+$")]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Label = Annotated[str, Field(max_length=256, pattern="^[^=]+=")]
+NewLabel = Annotated[str, Field(max_length=256, pattern=rf"^[^=\x00-\x1f\x7f-\x9f]+={_PRINTED}*$")]
 Ids = Annotated[list[Id], Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most.")]
 Tier = Literal["warm", "cold", "unknown"]
 Reason = Literal["model", "pinned", "boosted"]
-EventType = Literal["impression", "view", "cart", "purchase", "return", "rating", "search"]
+# Those of the data contract, and ratings.
+EventType = Literal[
+    "impression", "view", "search", "wishlist", "wishlist_removal", "cart", "cart_removal", "checkout", "interaction",
+    "purchase", "return", "rating",
+]  # fmt: skip
 
 
 class _Request(BaseModel):
@@ -210,7 +217,7 @@ class FeedbackEvent(_Request):
     rating: FiniteFloat | None = None
     position: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="From 1; of an impression.")
     query: Annotated[str, Field(max_length=1_000)] | None = Field(None, description="The words of a search.")
-    recommendation_id: Annotated[str, Field(max_length=64)] | None = Field(
+    recommendation_id: Annotated[str, Field(max_length=64, pattern=f"^{_PRINTED}+$")] | None = Field(
         None, description="The answer that showed the item."
     )
 
@@ -258,7 +265,7 @@ class EntityRequest(_Request):
     ]})  # fmt: skip
 
     description: Text = ""
-    attributes: Annotated[list[Label], Field(max_length=100)] = []
+    attributes: Annotated[list[NewLabel], Field(max_length=100)] = []
 
 
 class Stored(_Answer):
