@@ -275,6 +275,13 @@ class Stored(_Answer):
     description: str
 
 
+class Erased(_Answer):
+    """The receipt of an erasure."""
+
+    removed: dict[str, int] = Field(description="How much was removed, by kind.")
+    remains: list[str] = Field(description="Sentences on what remains, and until when.")
+
+
 class Health(_Answer):
     """What the service does at this moment."""
 

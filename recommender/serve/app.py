@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
@@ -203,12 +203,12 @@ def _admin(service: Service) -> APIRouter:
         """Add a user, or change what they say of themselves; private data in it are replaced."""
         return await put(service.live.put_user, "put user", redact)(request, user_id, body)
 
-    @router.delete("/users/{user_id:path}")
-    async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:
+    @router.delete("/users/{user_id:path}", response_model=schemas.Erased)
+    async def delete_user(request: Request, user_id: EntityId) -> Response:
         """Erase a user; the receipt counts what was removed and says what remains."""
         receipt = await service.written(service.erase, user_id)
         _audit(request, "delete user")
-        return {"removed": dict(receipt.removed), "remains": list(receipt.remains)}
+        return _json(schemas.Erased(removed=dict(receipt.removed), remains=list(receipt.remains)))
 
     return router
 

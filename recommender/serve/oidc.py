@@ -28,6 +28,8 @@ _FRESH, _STALE, _PAUSE = 600.0, 86_400.0, 60.0
 # By which the clocks of issuer and service may differ.
 _LEEWAY = 30
 _PATIENCE = 5.0
+# What a token can raise that is none.
+_INVALID = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 _LONGEST_TOKEN, _LONGEST_ANSWER = 8 * 1024, 2**20
 
 
@@ -76,14 +78,17 @@ class Tokens:
             return None
         try:
             name = jwt.get_unverified_header(token).get("kid")
-            key = await self._key(name) if isinstance(name, str) else None
-            if key is None:
-                return None
+        except _INVALID:
+            return None
+        key = await self._key(name) if isinstance(name, str) else None
+        if key is None:
+            return None
+        try:
             claims = jwt.decode(
                 token, key, algorithms=[key.algorithm_name], audience=self._audience, issuer=self._issuer,
                 leeway=_LEEWAY, options={"require": ["exp", "iss", "aud", "sub"]},
             )  # fmt: skip
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        except _INVALID:
             return None
         return Subject(hashlib.sha256(claims["sub"].encode("utf-8", "surrogatepass")).hexdigest()[:12], _scopes(claims))
 
@@ -103,12 +108,12 @@ class Tokens:
                                       "--oidc as it stands there")  # fmt: skip
                 answer = await _json(client, _checked(str(told.get("jwks_uri")), "its jwks_uri"))
             found = [key for key in map(_key_of, answer.get("keys") or ()) if key is not None]
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, TypeError, RecursionError) as error:
-            self._failed = f"{place} cannot be read: {type(error).__name__} {error}".strip()
-            raise IssuerError(f"{self._failed}; is {self._issuer} the issuer, and up?") from None
         except ColdStartError as error:
             self._failed = str(error)
             raise
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, TypeError, RecursionError) as error:
+            self._failed = f"{place} cannot be read: {type(error).__name__} {error}".strip()
+            raise IssuerError(f"{self._failed}; is {self._issuer} the issuer, and up?") from None
         if not found:
             self._failed = f"{self._issuer} has no key for RS256 (2,048 bits or more) or ES256"
             raise IssuerError(f"{self._failed}; let it sign access tokens with one of them")

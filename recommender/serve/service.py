@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.profile import has_text
@@ -21,12 +21,14 @@ from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
 from recommender.serve.metrics import Metrics
-from recommender.serve.oidc import Tokens
 from recommender.serve.problems import ProblemError
 from recommender.serve.rates import Rates
 from recommender.serve.settings import Settings
 from recommender.serve.store import OnlineStore
 from recommender.serve.texts import Texts
+
+if TYPE_CHECKING:
+    from recommender.serve.oidc import Tokens
 
 T = TypeVar("T")
 
@@ -63,6 +65,8 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.callers: KeyFile | Tokens | None = KeyFile(settings.keys) if settings.keys else None
         if settings.issuer and settings.audience:
+            from recommender.serve.oidc import Tokens
+
             self.callers = Tokens(settings.issuer, settings.audience)
         self._store = OnlineStore(settings.repo)
         self._scoring = ThreadPoolExecutor(_SCORING, "scoring")

@@ -16,6 +16,7 @@ import recommender.serve.connection as connection
 import recommender.serve.door as door
 from recommender.serve import problems
 from recommender.serve.metrics import Metrics
+from tests.support.servers import serving, wait_until
 
 Connect = Callable[[], socket.socket]
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -55,35 +56,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(connection, "SLOWEST_READER", 0.3)
     monkeypatch.setattr(connection, "LONGEST_HEAD", 4096)
     monkeypatch.setattr(door, "SLOWEST_BODY", 1.0)
-    config = uvicorn.Config(
-        _app(), http="recommender.serve.connection:Connection", log_config=None, access_log=False, lifespan="off"
-    )
-    running = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        running.config.port = listening.getsockname()[1]
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            wait_until(lambda: running.started)
-            yield running
-        finally:
-            running.should_exit = True
-            thread.join()
+    with serving(_app()) as running:
+        yield running
 
 
 @pytest.fixture
 def connect(server: uvicorn.Server) -> Iterator[Connect]:
     with ExitStack() as stack:
         yield lambda: stack.enter_context(socket.create_connection(("127.0.0.1", server.config.port), timeout=20))
-
-
-def wait_until(come: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(500):
-        if come():
-            return
-        waiting.wait(0.02)
-    raise AssertionError("it did not come")
 
 
 def rest(client: socket.socket) -> bytes:
