@@ -88,10 +88,12 @@ PORT := 8000
 docs-serve: docs
 	@$(BIN)/python -m http.server --bind localhost --directory docs/_build $(PORT)
 
-# Lint, formatting of imports, types.
+# Lint, formatting of imports, types; weak points and secrets in the code. A line that is no secret says so above it.
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -c pyproject.toml -r coldstart_client coldstart_udfs recommender
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
 $(VENV)/.installed: pyproject.toml constraints.txt setup.sh
 	@sh setup.sh $(VENV)

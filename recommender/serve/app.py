@@ -9,10 +9,11 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
@@ -43,6 +44,8 @@ _POLICY = (
 
 # What OpenAPI says; `guarded` reads the header.
 _bearer = Depends(HTTPBearer(auto_error=False, description="An API key, or an access token of the issuer."))
+# What who may not ask is answered; 421 without keys.
+_REFUSALS = (401, 403, 421, 429)
 EntityId = Annotated[schemas.Id, PathParameter()]
 IdempotencyKey = Annotated[
     str | None,
@@ -62,8 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="feast-coldstart", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
         redirect_slashes=False,  # a slash at the end is part of an id
-        responses={code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": {
-            problems.CONTENT_TYPE: {}}} for code in (401, 403, 422, 429)},
+        responses=_problems(503),
     )  # fmt: skip
     app.add_middleware(Door, metrics=service.metrics)
     problems.install(app)
@@ -80,6 +82,13 @@ def of_environment() -> FastAPI:
     logs.configure()
     atexit.register(metrics.leave)
     return create_app(Settings.of_environment())
+
+
+def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that are errors, for the description of the service."""
+    content = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": content}
+            for code in codes}  # fmt: skip
 
 
 def _watching(service: Service) -> APIRouter:
@@ -105,9 +114,11 @@ def _watching(service: Service) -> APIRouter:
 
 
 def _numbers(service: Service) -> APIRouter:
-    router = APIRouter(tags=["state"], dependencies=[_bearer], route_class=guarded(service, "read"))
+    router = APIRouter(
+        tags=["state"], dependencies=[_bearer], route_class=guarded(service, "read"), responses=_problems(*_REFUSALS)
+    )
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def numbers() -> Response:
         """Numbers for Prometheus, of all workers."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -116,7 +127,10 @@ def _numbers(service: Service) -> APIRouter:
 
 
 def _router(service: Service, scope: str, tag: str) -> APIRouter:
-    return APIRouter(prefix="/v1", tags=[tag], dependencies=[_bearer], route_class=guarded(service, scope))
+    return APIRouter(
+        prefix="/v1", tags=[tag], dependencies=[_bearer], route_class=guarded(service, scope),
+        responses=_problems(400, 404, 408, 413, 415, 422, *_REFUSALS),
+    )  # fmt: skip
 
 
 def _reading(service: Service) -> APIRouter:
@@ -153,7 +167,7 @@ def _reading(service: Service) -> APIRouter:
 def _feedback(service: Service) -> APIRouter:
     router = _router(service, "feedback", "feedback")
 
-    @router.post("/events", status_code=202, response_model=schemas.Accepted)
+    @router.post("/events", status_code=202, response_model=schemas.Accepted, responses=_problems(409))
     async def events(
         request: Request, body: schemas.EventsRequest, idempotency_key: IdempotencyKey = None
     ) -> Response:

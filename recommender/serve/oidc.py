@@ -155,7 +155,7 @@ async def _json(client: httpx.AsyncClient, url: str) -> Mapping[str, Any]:
 
 def _key_of(given: Any) -> PyJWK | None:
     """A key that signs tokens by one of the algorithms; None for others, such as secrets and keys to encrypt with."""
-    algorithm = _ALGORITHMS.get(given.get("kty")) if isinstance(given, dict) and given.get("kid") else None
+    algorithm = _ALGORITHMS.get(str(given.get("kty"))) if isinstance(given, dict) and given.get("kid") else None
     if algorithm is None or given.get("alg", algorithm) != algorithm or given.get("use", "sig") != "sig":
         return None
     try:

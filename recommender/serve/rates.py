@@ -86,7 +86,7 @@ def _limiter(storage: str) -> SlidingWindowCounterRateLimiter:
         options = {"implementation": "redispy", "socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     try:
         return SlidingWindowCounterRateLimiter(
-            storage_from_string(f"async+{storage}", wrap_exceptions=True, **options)  # type: ignore[arg-type]
+            storage_from_string(f"async+{storage}", wrap_exceptions=True, **options)
         )
     except (ConfigurationError, ValueError, TypeError) as error:
         raise ColdStartError(
