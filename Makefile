@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest $(EVERYDAY)
-	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py --ignore=recommender/serve/events/migrations -q
+	@$(BIN)/python -m pytest --doctest-modules coldstart_client coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py --ignore=recommender/serve/events/migrations -q
 
 # Tests that start real servers and tools: Redis and PostgreSQL (redis-server and postgresql have to be there), feast serve, dbt, notebooks.
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed

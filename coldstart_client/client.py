@@ -14,9 +14,6 @@ from coldstart_client import core, models
 
 T = TypeVar("T", bound=BaseModel)
 
-TIMEOUT = 10.0
-RETRIES = 2
-
 
 class Client:
     """Calls the service. It keeps connections open, and threads may share it.
@@ -34,7 +31,7 @@ class Client:
     it does not answer.
     """
 
-    def __init__(self, url: str, key: core.Key = None, *, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
+    def __init__(self, url: str, key: core.Key = None, *, timeout: float = 10.0, retries: int = 2) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout)
         self._key, self._retries = key, retries
 
@@ -118,7 +115,7 @@ class AsyncClient:
         retries: see `Client`.
     """
 
-    def __init__(self, url: str, key: core.Key = None, *, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
+    def __init__(self, url: str, key: core.Key = None, *, timeout: float = 10.0, retries: int = 2) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout)
         self._key, self._retries = key, retries
 

@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, why: str) -> None:
         """Drop the connection with all that waits in it: whoever draws it out may not read a last word either."""
-        log.warning("connection dropped", why=why)
+        log.info("connection dropped", why=why)
         self._stop()
         self.transport.abort()
 

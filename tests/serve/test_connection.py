@@ -205,3 +205,15 @@ def test_what_two_servers_could_read_differently_is_refused(connect: Connect, he
     client = connect()
     client.sendall(head)
     assert rest(client).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "given", [b"a\nSet-Cookie: b=c", b"a\rSet-Cookie: b=c", b"a\n\n<script>", b"\xc4\x8d\xc4\x8aX: y"]
+)
+def test_a_header_of_a_request_adds_none_to_the_answer(connect: Connect, given: bytes) -> None:
+    client = connect()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\nX-Request-ID: " + given + b"\r\n\r\n")
+    answered = rest(client)
+    assert answered.startswith(b"HTTP/1.1 ")
+    for injected in (b"set-cookie", b"<script>", b"x: y", given):
+        assert injected not in answered.lower()
