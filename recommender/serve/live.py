@@ -21,6 +21,7 @@ from recommender.pipeline.forget import erase_from_bundle
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following, following
 from recommender.serve.events.log import Appended, EventLog, EventLogError, Side
+from recommender.serve.events.opening import check_log
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
@@ -75,6 +76,7 @@ class Live:
         BundleError: there is no usable bundle.
         FingerprintError: the encoder is not that of the bundle.
         EventLogError: the log cannot be read.
+        ColdStartError: the bundle was trained from another log.
     """
 
     def __init__(
@@ -235,6 +237,7 @@ class Live:
     def _load(self) -> tuple[Following, str]:
         """The bundle, and all that the log has beyond it."""
         fitted, manifest = _read(self._bundle)
+        check_log(self._log, manifest, self._bundle)
         if self._encoder is not None and self._encoder.fingerprint != fitted.items.fingerprint:
             raise FingerprintError(
                 found=fitted.items.fingerprint, found_in=str(self._bundle), expected=self._encoder.fingerprint,

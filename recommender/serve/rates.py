@@ -88,8 +88,9 @@ def _limiter(storage: str) -> SlidingWindowCounterRateLimiter:
         return SlidingWindowCounterRateLimiter(
             storage_from_string(f"async+{storage}", wrap_exceptions=True, **options)
         )
-    except (ConfigurationError, ValueError, TypeError) as error:
+    except (ConfigurationError, ValueError, TypeError):
+        # Not the library's words: they have the URL, with its password.
         raise ColdStartError(
-            f"requests cannot be counted in {storage.partition(':')[0]}://…: {error}; give memory:// or "
-            "redis://HOST:PORT, which needs pip install 'feast-coldstart[redis]'"
+            f"requests cannot be counted in {storage.partition(':')[0]}://…; give memory:// or redis://HOST:PORT, for "
+            "which pip install 'feast-coldstart[redis]' is needed"
         ) from None

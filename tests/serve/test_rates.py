@@ -60,10 +60,11 @@ def test_what_redis_counts_is_not_counted_in_memory() -> None:
     assert alone(metrics) == 0
 
 
-@pytest.mark.parametrize("where", ["redsi://here", "nowhere", "redis://a:b"])
+@pytest.mark.parametrize("where", ["redsi://:secret@here", "nowhere", "redis://:secret@a:b"])
 def test_a_place_that_cannot_count_is_said_before_the_service_starts(where: str) -> None:
-    with pytest.raises(ColdStartError, match=r"requests cannot be counted in .*; give memory:// or redis://HOST:PORT"):
+    with pytest.raises(ColdStartError, match=r"cannot be counted in .*; give memory:// or redis://HOST:PORT") as error:
         Rates("3/minute", where)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.service
