@@ -18,6 +18,8 @@ Key = str | Callable[[], str] | None
 
 # A longer Retry-After is an error: whoever waits decides.
 LONGEST_PAUSE = 30.0
+# Seconds before a request is sent again whose connection broke.
+_AFTER_A_BREAK = 0.5
 _SHOWN = 200
 
 
@@ -102,7 +104,7 @@ class Attempts:
             return None
         self._left -= 1
         if isinstance(outcome, httpx.TransportError):
-            return 0.5 if self._call.resent else None
+            return _AFTER_A_BREAK if self._call.resent else None
         pause = _retry_after(outcome)
         refused = outcome.status_code == HTTPStatus.TOO_MANY_REQUESTS
         failed = outcome.status_code == HTTPStatus.SERVICE_UNAVAILABLE and self._call.repeatable

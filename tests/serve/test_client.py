@@ -189,7 +189,10 @@ SENDERS = pytest.mark.parametrize("send", [sync_events, async_events])
     ("key", "answers"),
     [(None, [BUSY, BUSY, DONE]), ("k", [BUSY, FAILED, DONE]), ("k", [BROKEN, DONE]), ("k", [FAILED, BROKEN, DONE])],
 )
-def test_events_are_sent_again_if_that_cannot_store_them_twice(send: Send, key: str, answers: list[Answer]) -> None:
+def test_events_are_sent_again_if_that_cannot_store_them_twice(
+    send: Send, key: str, answers: list[Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldstart_client.core._AFTER_A_BREAK", 0.01)
     with stub(*answers) as (url, got):
         assert send(url, key, 2).accepted == 1
     assert len(got) == len(answers)

@@ -52,10 +52,10 @@ def _app() -> FastAPI:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
-    monkeypatch.setattr(connection, "SLOWEST_HEAD", 0.3)
-    monkeypatch.setattr(connection, "SLOWEST_READER", 0.3)
+    monkeypatch.setattr(connection, "SLOWEST_HEAD", 0.2)
+    monkeypatch.setattr(connection, "SLOWEST_READER", 0.2)
     monkeypatch.setattr(connection, "LONGEST_HEAD", 4096)
-    monkeypatch.setattr(door, "SLOWEST_BODY", 1.0)
+    monkeypatch.setattr(door, "SLOWEST_BODY", 0.8)
     with serving(_app()) as running:
         yield running
 
@@ -126,7 +126,7 @@ def test_a_connection_that_pauses_between_requests_stays_open(connect: Connect) 
         client.sendall(GET[:20])
         client.sendall(GET[20:])
         assert answer(client).startswith(b"HTTP/1.1 200")
-        threading.Event().wait(0.6)
+        threading.Event().wait(0.4)
     client.sendall(GET)
     answer(client)
 
@@ -153,7 +153,7 @@ def test_headers_below_the_limit_are_read_however_they_arrive(connect: Connect) 
 def test_a_body_has_its_own_time(connect: Connect) -> None:
     client = connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: 2\r\n\r\na")
-    threading.Event().wait(0.6)
+    threading.Event().wait(0.4)
     client.sendall(b"b")
     assert rest(client).endswith(b"\r\n\r\n2")
 

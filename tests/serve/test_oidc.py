@@ -42,6 +42,7 @@ class Issuer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
+                issuer.answering.wait(20)
                 content = json.dumps(issuer.answers.get(self.path)).encode()
                 self.send_response(200 if self.path in issuer.answers else 404)
                 self.send_header("Content-Length", str(len(content)))
@@ -53,6 +54,8 @@ class Issuer:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.asked: list[str] = []
+        self.answering = threading.Event()
+        self.answering.set()
         self.answers: dict[str, Any] = {
             "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
             "/keys": {"keys": [
@@ -234,6 +237,29 @@ def test_who_comes_first_asks_for_all(issuer: Issuer) -> None:
 
     assert all(asyncio.run(find()))
     assert len(issuer.asked) == 2
+
+
+def test_who_has_a_known_key_does_not_wait_for_another_to_ask(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Tokens(issuer.url, AUDIENCE)
+    assert found(tokens, issuer.token())[0] is not None
+    monkeypatch.setattr(oidc, "_FRESH", -1.0)
+    monkeypatch.setattr(oidc, "_PAUSE", 0.0)
+    issuer.answering.clear()
+
+    async def find() -> list[Any]:
+        first = asyncio.create_task(tokens.find(issuer.token()))
+        while len(issuer.asked) < 3:
+            await asyncio.sleep(0.01)
+        second = await tokens.find(issuer.token())
+        waiting = not first.done()
+        issuer.answering.set()
+        return [waiting, second, await first]
+
+    waiting, second, first = asyncio.run(find())
+    assert waiting
+    assert second == first
 
 
 def test_an_issuer_that_is_down_lets_known_keys_count(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
