@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest $(EVERYDAY)
-	@$(BIN)/python -m pytest --doctest-modules coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py --ignore=recommender/serve/events/migrations -q
+	@$(BIN)/python -m pytest --doctest-modules coldstart_client coldstart_udfs recommender --ignore=coldstart_udfs/dbt.py --ignore=recommender/serve/events/migrations -q
 
 # Tests that start real servers and tools: Redis and PostgreSQL (redis-server and postgresql have to be there), feast serve, dbt, notebooks.
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed
@@ -93,10 +93,12 @@ PORT := 8000
 docs-serve: docs
 	@$(BIN)/python -m http.server --bind localhost --directory docs/_build $(PORT)
 
-# Lint, formatting of imports, types.
+# Lint, formatting of imports, types; weak points and secrets in the code. A line that is no secret says so above it.
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -c pyproject.toml -r coldstart_client coldstart_udfs recommender
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
 $(VENV)/.installed: pyproject.toml constraints.txt setup.sh
 	@sh setup.sh $(VENV)

@@ -129,6 +129,7 @@ def openaivec(folder: Path) -> tuple[pa.Table, float]:
         "bytes", pat_str=r"\s+|\S+", mergeable_ranks={bytes([byte]): byte for byte in range(256)}, special_tokens={}
     )
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    # pragma: allowlist nextline secret
     set_async_client(openai.AsyncOpenAI(api_key="none", base_url="http://local/v1", http_client=client))
     with duckdb.connect() as con:
         embeddings_udf(con, "embed", model_name="local", limits=EmbeddingLimits(encoding_name="bytes"))

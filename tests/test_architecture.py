@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("coldstart_udfs", "recommender")
+PACKAGES = ("coldstart_client", "coldstart_udfs", "recommender")
 
 # From the ground up. A module imports from its own layer and from those above it in this list, never from those below.
 # The two packages themselves are lazy doors; each stands where the highest of what it gives stands.
 LAYERS = (
+    ("coldstart_client.models", "coldstart_client.core", "coldstart_client.client", "coldstart_client"),
     ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.locks", "coldstart_udfs.console",
      "coldstart_udfs.quoting"),
     ("coldstart_udfs.settings", "coldstart_udfs.made_from", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists",
@@ -84,7 +86,7 @@ class Import(NamedTuple):
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of both packages, by its dotted name."""
+    """Every module of the packages, by its dotted name."""
     found = {}
     for file in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
@@ -208,6 +210,20 @@ def test_the_features_know_nothing_of_the_recommender() -> None:
         if name.split(".")[0] == "recommender"
     ]
     assert wrong == [], "\n".join(wrong)
+
+
+def test_the_client_is_installed_without_the_rest() -> None:
+    """Whoever calls the service installs httpx and pydantic, and no recommender."""
+    allowed = {*sys.stdlib_module_names, "coldstart_client", "httpx", "pydantic"}
+    wrong = [
+        f"{place(file)}:{node.lineno} imports {name}"  # type: ignore[attr-defined]
+        for module, file in modules().items()
+        if module.split(".")[0] == "coldstart_client"
+        for node in ast.walk(parsed(file))
+        for name in named(node)
+        if name.split(".")[0] not in allowed
+    ]
+    assert wrong == [], "the client shares its models with recommender.serve, which may import them"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -19,13 +19,15 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("package", ["recommender", "coldstart_udfs", "recommender.model", "recommender.cli"])
+@pytest.mark.parametrize(
+    "package", ["recommender", "coldstart_client.client", "coldstart_udfs", "recommender.model", "recommender.cli"]
+)
 def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     code = f"import sys, {package}; print(sorted(set(sys.modules) & set({HEAVY})))"
     assert python("-c", code) == "[]\n"
 
 
-@pytest.mark.parametrize("package", ["recommender", "coldstart_udfs"])
+@pytest.mark.parametrize("package", ["recommender", "coldstart_client", "coldstart_udfs"])
 def test_every_name_that_a_package_lists_is_there_and_no_other(package: str) -> None:
     module = __import__(package)
     for name in module.__all__:

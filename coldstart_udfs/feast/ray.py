@@ -129,7 +129,7 @@ def embedding_view(
     function = name if name.isidentifier() else "embed"
     code = _SOURCE.format(view=function, parameters=parameters)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(code, namespace)  # noqa: S102 - the text above; Feast itself runs functions the same way
+    exec(code, namespace)  # noqa: S102 - the text above, as Feast itself does it # nosec B102
     schema = [Field(name=embedding, dtype=Array(Float32)), Field(name=fingerprint, dtype=String)]
     settings: dict[str, Any] = {"online": True, "offline": False, **options}
     return BatchFeatureView(

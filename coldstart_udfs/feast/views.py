@@ -150,7 +150,7 @@ def enriched_views(
             view=view_name, parameters=parameters, method="frame" if mode == "pandas" else "columns"
         )  # fmt: skip
         namespace: dict[str, Any] = {"__name__": "__main__"}
-        exec(source, namespace)  # noqa: S102 - the text above; Feast itself runs it the same way
+        exec(source, namespace)  # noqa: S102 - the text above, as Feast itself does it # nosec B102
         asked = RequestSource(name=f"{name}_request", schema=[Field(name=REQUEST_DESCRIPTION, dtype=String)])
         return OnDemandFeatureView(
             name=view_name, sources=[*inputs, *([asked] if request else [])], schema=schema, mode=mode,

@@ -22,7 +22,7 @@ DuckDB nor Feast nor a model: a name is loaded when it is first used.
 """
 
 # Modules with an `__all__`, which is shown whole, and names of other modules.
-_PACKAGES = ("recommender", "coldstart_udfs", "coldstart_udfs.feast")
+_PACKAGES = ("recommender", "coldstart_udfs", "coldstart_udfs.feast", "coldstart_client")
 _NAMES = {
     "recommender.model.parameters": ("Parameters",),
     "recommender.model.weights": ("Weights",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,14 @@ def serve(
         Path | None,
         typer.Option("--keys", metavar="FILE", help="Ask for API keys, of this file. Default: answer everybody."),
     ] = None,
+    oidc: Annotated[
+        str | None,
+        typer.Option("--oidc", metavar="ISSUER", help="Ask for access tokens of this OpenID Connect issuer, in place "
+                     "of API keys. The service fetches its public keys."),
+    ] = None,
+    audience: Annotated[
+        str | None, typer.Option("--audience", metavar="AUD", help="The audience of access tokens; with --oidc.")
+    ] = None,
     rate: Annotated[str, typer.Option(help="How many requests a key may make, in each worker.")] = "6000/minute",
     rates: Annotated[
         str,
@@ -61,37 +70,53 @@ def serve(
     Examples:
         coldstart serve
         coldstart serve --host 0.0.0.0 --workers 2 --keys data/keys.json
+        coldstart serve --host 0.0.0.0 --oidc https://login.example.com --audience coldstart
     """  # fmt: skip
     _need_extra()
     from recommender.model.bundle import read_manifest
-    from recommender.serve.events.log import EventLog
-    from recommender.serve.keys import KeyFile
+    from recommender.serve.events.opening import open_log
     from recommender.serve.scheduled import period
     from recommender.serve.server import run
     from recommender.serve.settings import Settings
 
-    read_manifest(bundle)
     if not (repo / "feature_store.yaml").is_file():
         raise ColdStartError(f"{repo} is no Feast repository (no feature_store.yaml); `coldstart init` makes one")
-    if keys is None and not _is_own(host):
-        raise ColdStartError(
-            f"without keys the service listens on this machine alone, and {host} is another address; make a key with "
-            f"`coldstart keys create NAME`, and give --keys {KEYS}"
-        )
-    if keys is not None and not keys.is_file():
-        raise ColdStartError(f"{keys} does not exist; `coldstart keys create NAME --file {keys}` writes it")
-    if keys is not None:
-        KeyFile(keys).all()
+    read_manifest(bundle)
+    _check_callers(host, keys, oidc, audience)
     seconds = period(learn_every) if learn_every is not None else None
     if (seconds is None) != (raw is None):
         raise ColdStartError("--learn-every and --raw go together: how often to learn, and the raw files to learn from")
     if raw is not None and not (raw.is_dir() and data.is_dir()):
         raise ColdStartError(f"--learn-every reads {raw} and writes the tables in {data}; both folders must exist")
-    EventLog.open(events).close()
+    open_log(events, bundle).close()
     settings = Settings(
-        repo, bundle, data if data.is_dir() else None, events, keys, rate, rates, push_profiles, seconds, raw
-    )
+        repo, bundle, data if data.is_dir() else None, events, keys, rate, rates, oidc, audience, push_profiles,
+        seconds, raw,
+    )  # fmt: skip
     run(settings, host, port, workers)
+
+
+def _check_callers(host: str, keys: Path | None, oidc: str | None, audience: str | None) -> None:
+    """See that the service can tell who sends a request, if it has to."""
+    from recommender.serve.keys import KeyFile
+    from recommender.serve.oidc import Tokens
+
+    if keys is None and oidc is None and not _is_own(host):
+        raise ColdStartError(
+            f"without keys the service listens on this machine alone, and {host} is another address; make a key with "
+            f"`coldstart keys create NAME`, and give --keys {KEYS}"
+        )
+    if keys is not None and oidc is not None:
+        raise ColdStartError("--keys and --oidc are both given; give one: a request has a key or a token")
+    if (oidc is None) != (audience is None):
+        given, missing = ("--oidc", "--audience AUD") if audience is None else ("--audience", "--oidc ISSUER")
+        raise ColdStartError(f"{given} is given without the other; add {missing}")
+    if keys is not None:
+        if not keys.is_file():
+            raise ColdStartError(f"{keys} does not exist; `coldstart keys create NAME --file {keys}` writes it")
+        KeyFile(keys).all()
+    if oidc is not None and audience is not None:
+        asyncio.run(Tokens(oidc, audience).ask())
 
 
 @keys_app.command(cls=Command)
@@ -160,7 +185,8 @@ def revoke(
 def _need_extra() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "structlog", "limits")
+    missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "structlog", "limits",
+                                 "httpx", "jwt", "cryptography")
                if find_spec(name) is None]  # fmt: skip
     if missing:
         raise ColdStartError(f"{', '.join(missing)}: not installed; pip install 'feast-coldstart[serve]'")

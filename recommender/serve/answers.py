@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_client import models as schemas
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
@@ -20,7 +21,6 @@ from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
 from recommender.model.single import block_of, ranked
-from recommender.serve import schemas
 from recommender.serve.store import LACKING, OTHER_ENCODER, OnlineStore, Stored, StoreError
 
 # The id of who has none; no id is empty.

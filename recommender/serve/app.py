@@ -8,23 +8,23 @@ import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
-from coldstart_udfs.errors import ColdStartError
+from coldstart_client import models as schemas
 from coldstart_udfs.text.redaction import redact
-from recommender.serve import logs, metrics, problems, schemas
+from recommender.serve import logs, metrics, problems
+from recommender.serve.authorisation import guarded
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
-from recommender.serve.logs import log, place_of
+from recommender.serve.logs import log
 from recommender.serve.problems import ProblemError
 from recommender.serve.service import Service
 from recommender.serve.settings import Settings
@@ -42,7 +42,10 @@ _POLICY = (
     "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_bearer = HTTPBearer(auto_error=False, description="An API key of `coldstart keys create`.")
+# What OpenAPI says; `guarded` reads the header.
+_bearer = Depends(HTTPBearer(auto_error=False, description="An API key, or an access token of the issuer."))
+# What who may not ask is answered; 421 without keys.
+_REFUSALS = (401, 403, 421, 429)
 EntityId = Annotated[schemas.Id, PathParameter()]
 IdempotencyKey = Annotated[
     str | None,
@@ -62,12 +65,12 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="feast-coldstart", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
         redirect_slashes=False,  # a slash at the end is part of an id
-        responses={code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": {
-            problems.CONTENT_TYPE: {}}} for code in (401, 403, 422, 429)},
+        responses=_problems(503),
     )  # fmt: skip
     app.add_middleware(Door, metrics=service.metrics)
     problems.install(app)
     app.include_router(_watching(service))
+    app.include_router(_numbers(service))
     app.include_router(_reading(service))
     app.include_router(_feedback(service))
     app.include_router(_admin(service))
@@ -81,55 +84,11 @@ def of_environment() -> FastAPI:
     return create_app(Settings.of_environment())
 
 
-def _scope(service: Service, scope: str) -> Any:
-    """Let in who has a key with a scope, as often as the rate allows."""
-
-    async def check(
-        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-    ) -> None:
-        if service.keys is None:
-            _here(request.headers.get("host", ""))
-            return
-        try:
-            key = service.keys.find(given.credentials) if given else None
-        except ColdStartError as error:
-            log.error("keys cannot be read", **place_of(error))
-            raise ProblemError(
-                503, "the service cannot read its API keys; `coldstart keys list` on its machine says why",
-                {"Retry-After": "5"},
-            ) from None
-        if key is None:
-            raise ProblemError(
-                401, "the request has no valid API key; send one as `Authorization: Bearer csk_…`",
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        request.scope["key_id"] = key.id
-        if scope not in key.scopes:
-            raise ProblemError(403, f"the key has the scopes {', '.join(key.scopes)}; this needs {scope}")
-        if seconds := await service.rates.wait(key.id):
-            service.metrics.refused.labels("rate").inc()
-            raise ProblemError(
-                429, f"this key may make {service.settings.rate} requests; ask again in {seconds} s",
-                {"Retry-After": str(seconds)},
-            )  # fmt: skip
-
-    return Depends(check)
-
-
-def _here(host: str) -> None:
-    """Answer without keys under a name of this machine only.
-
-    A page of another site could otherwise give its own name the address of this machine, and ask through a browser on
-    it (DNS rebinding).
-    """
-    name = urlsplit(f"//{host}").hostname or ""
-    with contextlib.suppress(ValueError):
-        if name == "localhost" or ip_address(name).is_loopback:
-            return
-    raise ProblemError(
-        421, "without keys the service answers under localhost and 127.0.0.1 alone; for another name create keys with "
-        "`coldstart keys create` and start it with --keys",
-    )  # fmt: skip
+def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that are errors, for the description of the service."""
+    content = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": content}
+            for code in codes}  # fmt: skip
 
 
 def _watching(service: Service) -> APIRouter:
@@ -152,7 +111,15 @@ def _watching(service: Service) -> APIRouter:
             set_aside=service.live.set_aside,
         ))  # fmt: skip
 
-    @router.get("/metrics", dependencies=[_scope(service, "read")])
+    return router
+
+
+def _numbers(service: Service) -> APIRouter:
+    router = APIRouter(
+        tags=["state"], dependencies=[_bearer], route_class=guarded(service, "read"), responses=_problems(*_REFUSALS)
+    )
+
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def numbers() -> Response:
         """Numbers for Prometheus, of all workers."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -160,8 +127,15 @@ def _watching(service: Service) -> APIRouter:
     return router
 
 
+def _router(service: Service, scope: str, tag: str) -> APIRouter:
+    return APIRouter(
+        prefix="/v1", tags=[tag], dependencies=[_bearer], route_class=guarded(service, scope),
+        responses=_problems(400, 404, 408, 413, 415, 422, *_REFUSALS),
+    )  # fmt: skip
+
+
 def _reading(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[_scope(service, "read")])
+    router = _router(service, "read", "recommendations")
 
     @router.post("/recommend", response_model=schemas.Recommendations)
     async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
@@ -192,9 +166,9 @@ def _reading(service: Service) -> APIRouter:
 
 
 def _feedback(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=[_scope(service, "feedback")])
+    router = _router(service, "feedback", "feedback")
 
-    @router.post("/events", status_code=202, response_model=schemas.Accepted)
+    @router.post("/events", status_code=202, response_model=schemas.Accepted, responses=_problems(409))
     async def events(
         request: Request, body: schemas.EventsRequest, idempotency_key: IdempotencyKey = None
     ) -> Response:
@@ -223,7 +197,7 @@ def _feedback(service: Service) -> APIRouter:
 
 
 def _admin(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["users and items"], dependencies=[_scope(service, "admin")])
+    router = _router(service, "admin", "users and items")
 
     def put(
         write: Callable[..., None], action: str, stored_as: Callable[[str], str] = str
@@ -245,12 +219,12 @@ def _admin(service: Service) -> APIRouter:
         """Add a user, or change what they say of themselves; private data in it are replaced."""
         return await put(service.live.put_user, "put user", redact)(request, user_id, body)
 
-    @router.delete("/users/{user_id:path}")
-    async def delete_user(request: Request, user_id: EntityId) -> dict[str, Any]:
+    @router.delete("/users/{user_id:path}", response_model=schemas.Erased)
+    async def delete_user(request: Request, user_id: EntityId) -> Response:
         """Erase a user; the receipt counts what was removed and says what remains."""
         receipt = await service.written(service.erase, user_id)
         _audit(request, "delete user")
-        return {"removed": dict(receipt.removed), "remains": list(receipt.remains)}
+        return _json(schemas.Erased(removed=dict(receipt.removed), remains=list(receipt.remains)))
 
     return router
 

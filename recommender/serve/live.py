@@ -27,6 +27,7 @@ from recommender.serve.events.changes import Appended, Side
 from recommender.serve.events.event import Event
 from recommender.serve.events.following import Following, following
 from recommender.serve.events.log import EventLog, EventLogError
+from recommender.serve.events.opening import check_log
 from recommender.serve.logs import log as lines
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Live:
         BundleError: there is no usable bundle.
         FingerprintError: the encoder is not that of the bundle.
         EventLogError: the log cannot be read.
+        ColdStartError: the bundle was trained from another log.
 
     Attributes:
         followed: seconds since 1970 until which the model holds everything that was in the log.
@@ -310,6 +312,7 @@ class Live:
     def _load(self) -> tuple[Following, str]:
         """The bundle, and all that the log has beyond it."""
         fitted, manifest = _read(self._bundle)
+        check_log(self._log, manifest, self._bundle)
         if self._encoder is not None and self._encoder.fingerprint != fitted.items.fingerprint:
             raise FingerprintError(
                 found=fitted.items.fingerprint, found_in=str(self._bundle), expected=self._encoder.fingerprint,

@@ -56,6 +56,9 @@ class Metrics:
             "coldstart_text_drift", "How far users' texts are from those of training; 0: not at all.", registry=r,
             multiprocess_mode="livemax",
         )  # fmt: skip
+        self.counted_alone = Counter(
+            "coldstart_rates_alone", "Requests counted in one process, because Redis did not answer.", registry=r
+        )
         self.waiting = Gauge(
             "coldstart_encoder_waiting", "Texts that wait for the encoder.", registry=r, multiprocess_mode="livesum"
         )

@@ -9,10 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from coldstart_client import models as schemas
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.requests import UnknownIdError
-from recommender.serve import schemas
 from recommender.serve.events.log import EventLogError
 
 CONTENT_TYPE = "application/problem+json"
@@ -72,7 +73,8 @@ def install(app: FastAPI) -> None:
         if error.status_code == 400 and (wrong := _other_body(request)):
             return response(_id(request), 415, wrong)
         detail = _DETAILS.get(error.status_code, str(error.detail))
-        return response(_id(request), error.status_code, detail, error.headers)
+        headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+        return response(_id(request), error.status_code, detail, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: RequestValidationError) -> Response:
@@ -87,6 +89,14 @@ def install(app: FastAPI) -> None:
         first = f"{errors[0]['at']}: {errors[0]['message']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return response(_id(request), 422, f"{first}{more}; /openapi.json describes the request", errors=errors)
+
+
+def _methods(request: Request) -> str:
+    """The methods of a path. Starlette's own error names those of the first route that has the path."""
+    return ", ".join(
+        method for method in ("DELETE", "GET", "HEAD", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in request.app.routes)
+    )  # fmt: skip
 
 
 def _other_body(request: Request) -> str | None:

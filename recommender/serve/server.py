@@ -7,7 +7,7 @@ import tempfile
 
 from recommender.serve import logs
 from recommender.serve.metrics import SHARED
-from recommender.serve.rates import parsed
+from recommender.serve.rates import Rates
 from recommender.serve.settings import Settings
 
 
@@ -15,11 +15,11 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
     """Listen until the process is told to stop.
 
     Raises:
-        ColdStartError: the rate cannot be read.
+        ColdStartError: the rate, or where requests are counted, cannot be read.
     """
     import uvicorn
 
-    parsed(settings.rate)
+    Rates(settings.rate, settings.rates)
     settings.to_environment()
     logs.configure()  # of the process that starts workers again
     with tempfile.TemporaryDirectory(prefix="coldstart-metrics-") as shared:
@@ -29,4 +29,5 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
             "recommender.serve.app:of_environment", factory=True, host=host, port=port, workers=workers,
             log_config=None, access_log=False, ws="none", server_header=False, timeout_keep_alive=30,
             timeout_graceful_shutdown=10, timeout_worker_healthcheck=120,
+            http="recommender.serve.connection:Connection",
         )  # fmt: skip

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.profile import has_text
@@ -16,7 +16,7 @@ from recommender.data.events import EventWeights
 from recommender.serve.answers import Answers, Encoded, Moment
 from recommender.serve.background import Background
 from recommender.serve.erasure import erase_user
-from recommender.serve.events.log import EventLog
+from recommender.serve.events.opening import open_log
 from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
@@ -26,6 +26,9 @@ from recommender.serve.rates import Rates
 from recommender.serve.settings import Settings
 from recommender.serve.store import OnlineStore
 from recommender.serve.texts import Texts
+
+if TYPE_CHECKING:
+    from recommender.serve.oidc import Tokens
 
 T = TypeVar("T")
 
@@ -46,7 +49,7 @@ class Service:
     Attributes:
         settings: what the process was started with.
         metrics: the numbers of this worker.
-        keys: the API keys; None answers everybody.
+        callers: finds who sends a request, by API keys or access tokens; None answers everybody.
         rates: how many requests a key may make.
         live: the recommender as it is known now.
         texts: of requests.
@@ -60,7 +63,11 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.keys = KeyFile(settings.keys) if settings.keys else None
+        self.callers: KeyFile | Tokens | None = KeyFile(settings.keys) if settings.keys else None
+        if settings.issuer and settings.audience:
+            from recommender.serve.oidc import Tokens
+
+            self.callers = Tokens(settings.issuer, settings.audience)
         self._store = OnlineStore(settings.repo)
         self._scoring = ThreadPoolExecutor(_SCORING, "scoring")
         self._heavy, self._audiences = ThreadPoolExecutor(1, "audience"), 0
@@ -73,7 +80,7 @@ class Service:
 
         # Products of one user are too small to divide; threads of BLAS would wait for each other and spin.
         threadpool_limits(1, user_api="blas")
-        self.rates = Rates(self.settings.rate, self.settings.rates)
+        self.rates = Rates(self.settings.rate, self.settings.rates, self.metrics)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writing, self._load)
         looking = asyncio.create_task(self._look_after())
@@ -82,6 +89,7 @@ class Service:
             yield
         finally:
             looking.cancel()
+            await self.rates.close()
             await loop.run_in_executor(self._writing, self._close)
 
     @property
@@ -132,7 +140,7 @@ class Service:
         enrichment = Enrichment.of_repo(settings.repo)
         # No vector of a user's text is kept on disk.
         encoder = shared_encoder(enrichment.model, cache=False, backend=enrichment.backend)
-        self._log = EventLog.open(settings.events)
+        self._log = open_log(settings.events, settings.bundle)
         weights = EventWeights.of_settings(enrichment)
         self.live = Live(settings.bundle, self._log, weights=weights, encoder=encoder)
         self._warm_up()

@@ -20,12 +20,15 @@ class Settings:
         bundle: the trained recommender.
         data: the folder of the tables, from which users are erased; None if they are not on this machine.
         events: the URL of the event log.
-        keys: the file of API keys; None answers everybody.
+        keys: the file of API keys.
+        issuer: whose access tokens are taken in place of API keys (OpenID Connect). Without either, everybody is
+            answered.
+        audience: of the access tokens.
         rate: requests that one key may make, such as "600/minute".
+        rates: where requests are counted: "memory://" counts in each worker, "redis://…" over all of them.
         push_profiles: whether profiles that events changed are written to the online store.
         learn_every: seconds between two runs of what `coldstart learn` does; None: it does not run by itself.
         raw: the raw files that it reads.
-        rates: where requests are counted: "memory://" counts in each worker, "redis://…" over all of them.
     """
 
     repo: Path
@@ -35,6 +38,8 @@ class Settings:
     keys: Path | None = None
     rate: str = "6000/minute"
     rates: str = "memory://"
+    issuer: str | None = None
+    audience: str | None = None
     push_profiles: bool = False
     learn_every: float | None = None
     raw: Path | None = None

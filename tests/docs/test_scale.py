@@ -29,6 +29,7 @@ def test_the_feature_store_yaml_for_a_cluster_is_one_that_feast_loads(
     config = load_repo_config(tmp_path, path)
 
     assert type(config.registry).__name__ == "SqlRegistryConfig"
+    # pragma: allowlist nextline secret
     assert config.registry.path == "postgresql+psycopg://feast:one@registry.internal:5432/feast"
     assert type(config.online_store).__name__ == "RedisOnlineStoreConfig"
     assert config.online_store.connection_string.endswith("password=two")

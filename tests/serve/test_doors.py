@@ -6,15 +6,19 @@ import json
 from collections.abc import Callable, Iterator
 from gzip import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from structlog.testing import capture_logs
 
 import recommender.serve.service as service
 import recommender.serve.texts as texts
+from coldstart_client.models import EventType
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.settings import EVENT_WEIGHTS
+from recommender.data.contract import TAKE_BACK
 from recommender.serve.door import LONGEST_BODY
+from recommender.serve.events.event import RATING
 from recommender.serve.keys import KeyFile
 from recommender.serve.rates import parsed
 
@@ -35,7 +39,7 @@ def by_scope(keys: KeyFile) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def locked(start: Callable[..., Client], keys: KeyFile, by_scope: dict[str, str]) -> Client:
-    return start(keys=keys._path, rate="25/minute")
+    return start(keys=keys._path, rate="80/minute")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,16 @@ def test_a_path_opens_to_a_key_with_its_scope_alone(
     assert locked.request(method, path, json=body, headers=bearer(by_scope[needed])).status_code in (200, 202)
 
 
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b'{"no": "such field"}', b""])
+@pytest.mark.parametrize(("method", "path", "needed"), [(m, p, n) for m, p, given, n in CALLS if given is not None])
+def test_who_may_not_ask_learns_nothing_of_what_is_wrong_with_the_body(
+    locked: Client, by_scope: dict[str, str], method: str, path: str, needed: str, body: bytes
+) -> None:
+    problem(locked.request(method, path, content=body, headers=JSON), 401)
+    other = next(scope for scope in SCOPES if scope != needed)
+    problem(locked.request(method, path, content=body, headers=JSON | bearer(by_scope[other])), 403)
+
+
 def test_every_path_but_the_state_is_among_them(locked: Client) -> None:
     told = locked.get("/openapi.json").json()["paths"]
     found = {(method.upper(), path.split("{")[0]) for path, methods in told.items() for method in methods}
@@ -97,6 +111,20 @@ def test_a_key_ends_when_it_is_revoked_or_expired(locked: Client, keys: KeyFile)
     problem(locked.post("/v1/recommend", json={}, headers=bearer(whole)), 401)
     late, _ = keys.create("late", ["read"], days=0)
     problem(locked.post("/v1/recommend", json={}, headers=bearer(late)), 401)
+
+
+def test_a_path_with_a_wrong_id_is_refused_to_who_may_not_ask(locked: Client) -> None:
+    problem(locked.delete("/v1/users/"), 401)
+    problem(locked.put(f"/v1/items/{'x' * 300}", json={}), 401)
+
+
+def test_a_refusal_says_by_its_header_what_is_missing(locked: Client, by_scope: dict[str, str]) -> None:
+    unknown = locked.post("/v1/recommend", json={}, headers=bearer("unknown"))
+    assert unknown.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    other = locked.post("/v1/recommend", json={}, headers=bearer(by_scope["admin"]))
+    assert other.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="read"'
+    for scheme in ("Basic", "Token", ""):
+        problem(locked.post("/v1/recommend", json={}, headers={"Authorization": f"{scheme} {by_scope['read']}"}), 401)
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "csk_000000000000_" + "a" * 43, "é", "csk_" + "a" * 10_000])
@@ -151,10 +179,10 @@ def test_keys_are_refused_that_could_do_nothing_or_hide(tmp_path: Path) -> None:
 
 def test_a_key_may_ask_so_often_and_no_more(locked: Client, keys: KeyFile) -> None:
     whole, _ = keys.create("eager", ["read"])
-    for _ in range(25):
+    for _ in range(80):
         assert locked.get("/metrics", headers=bearer(whole)).status_code == 200
     refused = locked.get("/metrics", headers=bearer(whole))
-    assert "this key may make 25/minute requests" in problem(refused, 429)
+    assert "this key may make 80/minute requests" in problem(refused, 429)
     assert int(refused.headers["retry-after"]) >= 1
     with pytest.raises(ColdStartError, match="the rate is 'often'; give a number and a time, such as 600/minute"):
         parsed("often")
@@ -183,6 +211,12 @@ def test_a_key_may_ask_so_often_and_no_more(locked: Client, keys: KeyFile) -> No
         ("POST", "/v1/events", {"json": {"events": []}}, 422, "body.events: List should have at least 1 item"),
         ("POST", "/v1/events", {"json": {"events": [{"user_id": "a", "event_type": "view"}]}}, 422, "needs an item_id"),
         ("POST", "/v1/events", {"json": EVENTS, "headers": {"Idempotency-Key": "k"}}, 422, "every event needs its"),
+        ("POST", "/v1/recommend", {"content": b"[" * 100_000, "headers": JSON}, 400, "the body is no JSON"),
+        ("PUT", "/v1/items/x", {"json": {"attributes": ["colour=\x1b[2J"]}}, 422, "body.attributes.0: String should"),
+        ("PUT", "/v1/items/x", {"json": {"attributes": ["col\nour=red"]}}, 422, "body.attributes.0: String should"),
+        ("PUT", "/v1/items/x%1Berror", {"json": {}}, 422, "path.item_id: String should match pattern"),
+        ("POST", "/v1/events", {"json": {"events": [EVENTS["events"][0] | {"recommendation_id": "a\r\nb"}]}}, 422,
+         "body.events.0.recommendation_id: String should match pattern"),
     ],
 )  # fmt: skip
 def test_every_error_is_a_problem_that_says_what_to_do(
@@ -209,6 +243,7 @@ def test_a_request_id_is_taken_over_unless_it_could_break_a_log(client: Client) 
     assert client.get("/healthz", headers={"X-Request-ID": "a b"}).headers["x-request-id"] != "a b"
 
 
+# pragma: allowlist nextline secret
 SECRET = "my sister lives in Ghent"
 
 
@@ -254,7 +289,7 @@ def test_the_description_of_the_service_has_an_example_for_every_body(client: Cl
     assert len(bodies) == 7
     for name in bodies:
         for example in told["components"]["schemas"][name]["examples"]:
-            module = __import__("recommender.serve.schemas", fromlist=[name])
+            module = __import__("coldstart_client.models", fromlist=[name])
             getattr(module, name).model_validate(example)
 
 
@@ -275,6 +310,16 @@ def test_without_keys_a_page_of_another_name_is_refused(start: Callable[..., Cli
 def test_a_service_with_keys_answers_under_any_name(locked: Client, by_scope: dict[str, str]) -> None:
     headers = {"Host": "shop.example", "Authorization": f"Bearer {by_scope['read']}"}
     assert locked.post("/v1/recommend", json={"k": 1}, headers=headers).status_code == 200
+
+
+def test_every_event_type_of_the_data_contract_can_be_sent(start: Callable[..., Client]) -> None:
+    assert set(get_args(EventType)) == {*EVENT_WEIGHTS, *TAKE_BACK, RATING}
+    rest: dict[str, dict[str, Any]] = {"search": {"query": "a lamp"}, "rating": {"rating": 4}}
+    events = [
+        {"user_id": "typist", "item_id": "mug", "event_type": kind} | rest.get(kind, {}) for kind in get_args(EventType)
+    ]
+    answer = start().post("/v1/events", json={"events": events})
+    assert (answer.status_code, answer.json()["accepted"]) == (202, len(events))
 
 
 def test_what_is_put_of_a_user_is_answered_as_it_is_stored(start: Callable[..., Client]) -> None:

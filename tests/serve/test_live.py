@@ -445,6 +445,17 @@ def test_another_bundle_is_taken_in_with_the_events_that_it_does_not_hold(live: 
     assert "i16" in history(live, "u04")
 
 
+def test_a_bundle_of_another_log_is_refused_and_the_one_before_serves(live: Live, bundle: Path) -> None:
+    """Its events would count twice."""
+    live.accept([did("u03", "i15"), did("u04", "i16")])
+    before = live.bundle_id
+    trained(epochs=2).save(bundle, about={"events": {"log": "another", "watermark": 1}})
+    with pytest.raises(ColdStartError, match="the log in --events is another one"):
+        live.refresh()
+    live.refresh()
+    assert (live.bundle_id, live.pending) == (before, 2)
+
+
 def test_a_bundle_that_cannot_be_read_is_refused_once_and_the_one_before_serves(live: Live, bundle: Path) -> None:
     before = live.bundle_id
     manifest = bundle / "manifest.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recommender.serve import schemas
+from coldstart_client import models as schemas
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ class _Vectors:
         return self._rest
 
     def _listed(self) -> pa.Array:
-        assert self._matrix is not None  # noqa: S101 - for the type checker
+        assert self._matrix is not None  # noqa: S101 - for the type checker # nosec B101
         missing = ~self._known
         self._matrix[missing] = 0
         offsets = np.arange(self._length + 1, dtype=np.int64) * self._matrix.shape[1]

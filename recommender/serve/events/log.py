@@ -73,17 +73,18 @@ class EventLog:
         self.identity = hashlib.sha256(b"identity" + self._salt).hexdigest()[:16]
 
     @classmethod
-    def open(cls, url: str) -> EventLog:
+    def open(cls, url: str, *, create: bool = True) -> EventLog:
         """Open a log, and create or upgrade its tables.
 
         Args:
             url: sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE.
+            create: whether to make a log where there is none.
 
         Raises:
-            ColdStartError: the URL is of another kind, or the database cannot be opened.
+            ColdStartError: the URL is of another kind, the database cannot be opened, or there is no log in it.
         """
         try:
-            return cls(schema.connect(url))
+            return cls(schema.connect(url, create=create))
         except SQLAlchemyError as error:
             raise EventLogError(f"the event log cannot be opened: {_reason(error)}; see that the database is there "
                                 "and may be written") from None  # fmt: skip

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
     make_url,
     text,
 )
@@ -85,17 +86,20 @@ leases = Table(
 )  # fmt: skip
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, *, create: bool = True) -> Engine:
     """An engine whose commits are durable, with the tables of this version.
 
     Raises:
-        ColdStartError: the URL names no SQLite or PostgreSQL database.
+        ColdStartError: the URL names no SQLite or PostgreSQL database, or one without a log that shall not be created.
     """
     try:
         parsed = make_url(url)
         known = parsed.get_backend_name() in DIALECTS
         if known and parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+            file = Path(parsed.database).absolute()
+            if not create and not file.is_file():
+                raise ColdStartError(_missing(url))
+            file.parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite") if known else None
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, OSError) as error:
         raise ColdStartError(f"the event log cannot be at {_shown(url)}: {error}; {_POSSIBLE}") from None
@@ -106,8 +110,15 @@ def connect(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "connect", _prepare_postgresql)
+    if not create and not inspect(engine).has_table(log_state.name):
+        engine.dispose()
+        raise ColdStartError(_missing(url))
     _migrate(engine)
     return engine
+
+
+def _missing(url: str) -> str:
+    return f"there is no event log at {_shown(url)}; name the one that the bundle was trained from"
 
 
 _POSSIBLE = "give sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"

@@ -72,6 +72,7 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
         ("I live at 12 Baker Street, London NW1 6XE please", "I live at <ADDRESS> please"),
         ("Wohne Hauptstraße 5, 10115 Berlin", "Wohne <ADDRESS>"),
         ("12 rue de la Paix, 75002 Paris", "<ADDRESS>"),
+        # pragma: allowlist nextline secret
         ("https://bob:pw1@example.org/a?token=abc123&x=1", "https://<SECRET>@example.org/a?token=<SECRET>&x=1"),
         ("my password is hunter2.", "my password is <SECRET>."),
         ("apikey: abcdefgh", "apikey: <SECRET>"),
@@ -131,7 +132,9 @@ def test_what_only_looks_private_stays(text: str) -> None:
         ("client_secret=9f8e7d6c5b4a", "client_secret=<SECRET>"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7M", "AWS_SECRET_ACCESS_KEY=<SECRET>"),
         ("hf_abcdefghijABCDEFGHIJ1234, npm_abcdefghijABCDEFGHIJ1234", "<SECRET>, <SECRET>"),
+        # pragma: allowlist nextline secret
         ("-----BEGIN PRIVATE KEY-----\nMIIEvQ+/=\n-----END PRIVATE KEY----- is mine", "<SECRET> is mine"),
+        # pragma: allowlist nextline secret
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4C", "<SECRET>"),
         ("verification code 583920", "verification code <SECRET>"),
         ("login from 203.0.113.17 and 2001:db8::ff00:42:8329", "login from <IP> and <IP>"),

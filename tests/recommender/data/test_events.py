@@ -42,6 +42,7 @@ def interactions(*events: tuple[str, str], returned: str = "NaT", weights: list[
     )  # fmt: skip
 
 
+# pragma: allowlist nextline secret
 def test_a_row_weighs_its_own_weight_times_that_of_its_type() -> None:
     rows = (("view", "2024-01-01"), ("purchase", "2024-01-02"), ("answer", "2024-01-03"))
     given = interactions(*rows, weights=[2, 3, 4])

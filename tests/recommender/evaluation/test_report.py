@@ -356,6 +356,7 @@ def test_the_bootstrap_interval_is_that_of_a_mean() -> None:
 
 
 @pytest.mark.parametrize(("scale", "turning"), [(np.inf, 6), (6.0, 4)])
+# pragma: allowlist nextline secret
 def test_behaviour_outweighs_words_where_the_norm_of_the_profile_passes_alpha(scale: float, turning: int) -> None:
     n = np.arange(1.0, 13)
     users = entities([f"u{k}" for k in n], [""] * 12, np.zeros((12, 2)), [[]] * 12)

@@ -1,25 +1,50 @@
-"""The requests and answers of the service, as they stand in its OpenAPI description."""
+"""The requests and answers of the service, as they stand in its OpenAPI description: service and client share them."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StrictBool, model_validator
 
 LONGEST_TEXT = 10_000
 MOST_ROWS = 500
 MOST_EVENTS = 1_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
-Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# No control characters: ids and labels end up in logs, tables and terminals.
+_PRINTED = r"[^\x00-\x1f\x7f-\x9f]"
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError("Input should be a number, without quotes")
+    return value
+
+
+def _moment(value: Any) -> Any:
+    if not (value is None or isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value))):
+        raise ValueError("Input should be a date and time of ISO 8601, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+# pydantic would convert what JSON Schema does not allow: "5" and true to numbers, numbers to moments.
+_Number, _Moment = BeforeValidator(_number), BeforeValidator(_moment)
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{_PRINTED}+$")]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Label = Annotated[str, Field(max_length=256, pattern="^[^=]+=")]
+NewLabel = Annotated[str, Field(max_length=256, pattern=rf"^[^=\x00-\x1f\x7f-\x9f]+={_PRINTED}*$")]
 Ids = Annotated[list[Id], Field(max_length=10_000)]
-Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most.")]
+Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most."), _Number]
 Tier = Literal["warm", "cold", "unknown"]
 Reason = Literal["model", "pinned", "boosted"]
-EventType = Literal["impression", "view", "cart", "purchase", "return", "rating", "search"]
+# Those of the data contract, and ratings.
+EventType = Literal[
+    "impression", "view", "search", "wishlist", "wishlist_removal", "cart", "cart_removal", "checkout", "interaction",
+    "purchase", "return", "rating",
+]  # fmt: skip
 
 
 class _Request(BaseModel):
@@ -56,16 +81,18 @@ class RecommendRequest(Asker):
     ]})  # fmt: skip
 
     k: Count = 10
-    exclude_seen: bool = Field(True, description="Leave out what the user has interacted with.")
+    exclude_seen: StrictBool = Field(True, description="Leave out what the user has interacted with.")
     among: Ids | None = Field(None, description="The items that may be recommended.")
     without: Ids = Field(default=[], description="Items that may not be recommended, such as those out of stock.")
     attribute: Label | None = Field(None, description='"column=value" that an item must have.')
     pin: Annotated[list[Id], Field(max_length=100)] = Field(default=[], description="Items that come first.")
-    boost: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
+    boost: Annotated[dict[str, Annotated[float, Field(ge=-1e6, le=1e6), _Number]], Field(max_length=100)] = Field(
         default={}, description='What is added to scores, by item or "column=value".'
     )
-    diversity: float = Field(0.0, ge=0, le=1, description="The cost of likeness to the items above.")
-    explain: bool = Field(False, description="Add a sentence to each item.")
+    diversity: Annotated[float, Field(ge=0, le=1), _Number] = Field(
+        0.0, description="The cost of likeness to the items above."
+    )
+    explain: StrictBool = Field(False, description="Add a sentence to each item.")
 
 
 class AudienceRequest(_Request):
@@ -78,7 +105,7 @@ class AudienceRequest(_Request):
     item_id: Id | None = Field(None, description="The item. It may be unknown.")
     description: Text | None = Field(None, description="The text of the item; it replaces the stored one.")
     k: Count = 10
-    exclude_seen: bool = Field(True, description="Leave out users who have interacted with the item.")
+    exclude_seen: StrictBool = Field(True, description="Leave out users who have interacted with the item.")
 
     @model_validator(mode="after")
     def _some_item(self) -> AudienceRequest:
@@ -205,12 +232,16 @@ class FeedbackEvent(_Request):
     user_id: Id
     item_id: Id | None = Field(None, description="Every event but a search has one.")
     event_type: EventType
-    event_timestamp: datetime | None = Field(None, description="With a time zone; the time of arrival if it is absent.")
-    weight: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    rating: FiniteFloat | None = None
-    position: Annotated[int, Field(ge=1, le=100_000)] | None = Field(None, description="From 1; of an impression.")
+    event_timestamp: Annotated[datetime | None, _Moment] = Field(
+        None, description="With a time zone; the time of arrival if it is absent."
+    )
+    weight: Annotated[float, Field(ge=1e-6, le=1e6), _Number] | None = None
+    rating: Annotated[FiniteFloat, _Number] | None = None
+    position: Annotated[int, Field(ge=1, le=100_000), _Number] | None = Field(
+        None, description="From 1; of an impression."
+    )
     query: Annotated[str, Field(max_length=1_000)] | None = Field(None, description="The words of a search.")
-    recommendation_id: Annotated[str, Field(max_length=64)] | None = Field(
+    recommendation_id: Annotated[str, Field(max_length=64, pattern=f"^{_PRINTED}+$")] | None = Field(
         None, description="The answer that showed the item."
     )
 
@@ -258,7 +289,7 @@ class EntityRequest(_Request):
     ]})  # fmt: skip
 
     description: Text = ""
-    attributes: Annotated[list[Label], Field(max_length=100)] = []
+    attributes: Annotated[list[NewLabel], Field(max_length=100)] = []
 
 
 class Stored(_Answer):
@@ -266,6 +297,13 @@ class Stored(_Answer):
 
     id: str
     description: str
+
+
+class Erased(_Answer):
+    """The receipt of an erasure."""
+
+    removed: dict[str, int] = Field(description="How much was removed, by kind.")
+    remains: list[str] = Field(description="Sentences on what remains, and until when.")
 
 
 class Health(_Answer):
