@@ -63,7 +63,7 @@ def test_a_first_description_is_heard_where_no_user_had_one_to_learn_from() -> N
     model = new_users_gain((interactions, silent, items))[0]
     assert model.parameters.weights.words > for_new_users(model.parameters, "text")
     n = np.array([0, 1])
-    heard = model.parameters.weights.of("text", n)
+    heard = model.parameters.weights.of("text", n, told=np.ones(2, bool))
     assert heard[0] == np.float32(model.parameters.weights.words) > heard[1]
     # Where users have descriptions, what these weigh is learned.
     assert new_users_gain(shop_of_words())[0].parameters.weights.words == 0
