@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 
 LONGEST_TEXT = 10_000
 MOST_ROWS = 500
+# A sentence takes some milliseconds.
+MOST_EXPLAINED = 50
 MOST_EVENTS = 1_000
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -92,7 +94,13 @@ class RecommendRequest(Asker):
     diversity: Annotated[float, Field(ge=0, le=1), _Number] = Field(
         0.0, description="The cost of likeness to the items above."
     )
-    explain: StrictBool = Field(False, description="Add a sentence to each item.")
+    explain: StrictBool = Field(False, description=f"Add a sentence to each item; k is at most {MOST_EXPLAINED} then.")
+
+    @model_validator(mode="after")
+    def _not_all_explained(self) -> RecommendRequest:
+        if self.explain and self.k > MOST_EXPLAINED:
+            raise ValueError(f"explain takes k up to {MOST_EXPLAINED}; ask for the others without it")
+        return self
 
 
 class AudienceRequest(_Request):

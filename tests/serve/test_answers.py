@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,10 @@ def test_the_state_is_told(client: Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz").json()
     assert (ready["status"], ready["degraded"], len(ready["bundle"])) == ("ok", None, 16)
+    told = re.compile(r'coldstart_answers_total{tier="warm"} (\S+)')
+    before = float(told.search(client.get("/metrics").text).group(1))
     answer(client, "/v1/recommend", user_id="ann")
     numbers = client.get("/metrics").text
-    assert 'coldstart_answers_total{tier="warm"}' in numbers
+    assert float(told.search(numbers).group(1)) == before + 1
     assert 'coldstart_request_seconds_count{route="/v1/recommend"}' in numbers
     assert "coldstart_pending_events" in numbers

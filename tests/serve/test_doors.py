@@ -200,6 +200,7 @@ def test_a_key_may_ask_so_often_and_no_more(locked: Client, keys: KeyFile) -> No
          "the body is compressed; send it as it is"),
         ("PUT", "/v1/items/", {"json": {}}, 422, "path.item_id: String should have at least 1 character"),
         ("POST", "/v1/recommend", {"json": {"k": 0}}, 422, "body.k: Input should be greater than or equal to 1"),
+        ("POST", "/v1/recommend", {"json": {"k": 51, "explain": True}}, 422, "explain takes k up to 50"),
         ("POST", "/v1/recommend", {"json": {"K": 1}}, 422, "body.K: Extra inputs are not permitted"),
         ("POST", "/v1/recommend", {"json": {"pin": ["gone"]}}, 404, "pin: 1 of 1 item_ids are not among the 4"),
         ("POST", "/v1/recommend", {"json": {"attribute": "a=b"}}, 422, "'a=b' is neither an item_id nor an attribute"),
