@@ -45,7 +45,9 @@ _SCRIPTS = {
     "KHMER": "km", "LAO": "lo", "MALAYALAM": "ml", "MYANMAR": "my", "ORIYA": "or", "SINHALA": "si", "TAMIL": "ta",
     "TELUGU": "te", "THAI": "th", "TIBETAN": "bo dz",
 }  # fmt: skip
-_LATIN = "LATIN"
+_LATIN, _KANA = "LATIN", ("HIRAGANA", "KATAKANA")
+# The language with the most readers, of scripts that several use.
+_USUAL = {"ARABIC": "ar", "CJK": "zh", "DEVANAGARI": "hi", "HEBREW": "he"}
 _ALSO_LATIN = frozenset(("ku", "sr", "uz"))
 # What the sentence about the encoder names: so many languages, the first and those of at least this share.
 _NAMED, _NAMED_SHARE = 5, 0.01
@@ -67,6 +69,30 @@ def frequent_languages(texts: Sequence[str]) -> dict[str, float]:
     identifier.set_languages(LANGUAGES.split())
     found = Counter(identifier.classify(text.lower())[0] for text in long)
     return {name: times / len(long) for name, times in found.most_common() if times >= SMALLEST_SHARE * len(long)}
+
+
+def written_in(text: str, usual: str | None = None) -> str | None:
+    """The language that a text's script tells, for the `lang` of a page; None if many languages use it.
+
+    Args:
+        text: any text.
+        usual: the language of most texts around it, as `frequent_languages` finds it; it counts if it uses the script.
+
+    >>> written_in("赤いランプ"), written_in("红色台灯"), written_in("東京駅", "ja"), written_in("a red lamp")
+    ('ja', 'zh', 'ja', None)
+    """
+    found = Counter(one for char in text if char.isalpha() and (one := script(char)))
+    if not found:
+        return None
+    # Japanese texts mix three scripts, of which Chinese uses one.
+    name = next((one for one in _KANA if one in found), None) or found.most_common(1)[0][0]
+    if name == _LATIN:
+        users = tuple(set(LANGUAGES.split()).difference(*(each.split() for each in _SCRIPTS.values())))
+    else:
+        users = tuple(_SCRIPTS[name].split())
+    if usual in users:
+        return usual
+    return users[0] if len(users) == 1 else _USUAL.get(name)
 
 
 class Detector:
