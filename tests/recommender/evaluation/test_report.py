@@ -201,7 +201,8 @@ def test_words_of_the_shop_have_a_direction_and_a_language_of_their_own(item_col
     """Else "(חדש)!" ends at the wrong side, and Chinese texts have Japanese shapes of characters."""
     texts = {
         "he": "מנורת מתכת אדומה לחדר השינה (חדש)!", "ar": "مصباح أحمر معدني لغرفة النوم (جديد)!",
-        "ko": "빨간 금속 램프", "zh": "红色金属台灯（卧室床头）", "ja": "木製の庭用スコップ（軽量）", None: "red metal lamp (new)!",
+        "ko": "빨간 금속 램프", "zh": "红色金属台灯（卧室床头）",
+        "ja": "木製の庭用スコップ（軽量）", None: "red metal lamp (new)!",
     }  # fmt: skip
     details = item_cold.details
     entities = details.split.items
