@@ -10,6 +10,7 @@ from functools import cache
 
 from coldstart_udfs.encoder.multilingual import LANGUAGES as MULTILINGUAL_LANGUAGES
 from coldstart_udfs.encoder.multilingual import MULTILINGUAL
+from coldstart_udfs.errors import ColdStartError
 
 # The languages that the detector distinguishes. With all 139 of its languages there are 1.5 times as many false alarms:
 # short English texts are taken for Latin or Hausa. Norwegian is one language here.
@@ -17,6 +18,7 @@ LANGUAGES = (
     "ar be bg bs ca cs da de el en es et eu fa fi fr gl he hi hr hu id is it ja ka kk ko lt lv mk mr ms ne nl no pl pt "
     "ro ru sk sl sq sr sv th tl tr uk ur vi zh"
 )
+_CODES = frozenset(LANGUAGES.split()).union(MULTILINGUAL_LANGUAGES.split())
 # A language with a smaller share of the texts is more often a false alarm, unless it is certain.
 SMALLEST_SHARE = 0.05
 # Shorter texts do not tell; a letter that is not Latin tells as much as five.
@@ -69,6 +71,24 @@ def frequent_languages(texts: Sequence[str]) -> dict[str, float]:
     identifier.set_languages(LANGUAGES.split())
     found = Counter(identifier.classify(text.lower())[0] for text in long)
     return {name: times / len(long) for name, times in found.most_common() if times >= SMALLEST_SHARE * len(long)}
+
+
+def known_language(language: str | None) -> str | None:
+    """The ISO 639-1 code of a language that somebody gave, in lower case and without a region; None for None or "".
+
+    Raises:
+        ColdStartError: it is not a code that is known here.
+
+    >>> known_language("zh-TW"), known_language(" DE "), known_language(None)
+    ('zh', 'de', None)
+    """
+    code = re.split("[-_]", (language or "").strip().lower(), maxsplit=1)[0] or None
+    if code is not None and code not in _CODES:
+        raise ColdStartError(
+            f"language is {language!r}; known are the codes {' '.join(sorted(_CODES))}, with or without a region. "
+            "Leave it out (NULL) if you do not know it: the text then tells"
+        )
+    return code
 
 
 def written_in(text: str, usual: str | None = None) -> str | None:
