@@ -100,12 +100,16 @@ def written_in(text: str, usual: str | None = None) -> str | None:
 
     >>> written_in("赤いランプ"), written_in("红色台灯"), written_in("東京駅", "ja"), written_in("a red lamp")
     ('ja', 'zh', 'ja', None)
+    >>> written_in("LED台灯 USB Type-C"), written_in("47 Ω resistor"), written_in("eine rote Lampe", "de")
+    ('zh', None, 'de')
     """
     found = Counter(one for char in text if char.isalpha() and (one := script(char)))
     if not found:
         return None
+    # Brands and units are in Latin letters in any language; a single letter of another script may be a symbol: Ω, β.
+    others = Counter({one: count for one, count in found.items() if one != _LATIN and (count > 1 or one == "CJK")})
     # Japanese texts mix three scripts, of which Chinese uses one.
-    name = next((one for one in _KANA if one in found), None) or found.most_common(1)[0][0]
+    name = next((one for one in _KANA if one in others), None) or (others or found).most_common(1)[0][0]
     if name == _LATIN:
         users = tuple(set(LANGUAGES.split()).difference(*(each.split() for each in _SCRIPTS.values())))
     else:
