@@ -46,13 +46,15 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return np.arange(total, dtype=np.int64) + shift
 
 
-def is_constant(lists: Column) -> bool:
-    """Whether all rows have the same list, as with a literal argument; checked without Python objects."""
-    array = lists.combine_chunks()
+def is_constant(column: Column) -> bool:
+    """Whether all rows have the same list or text, as with a literal argument; checked without Python objects."""
+    array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if not len(array) or array.null_count == len(array):
         return True
+    if not pa.types.is_list(array.type):
+        return len(array.unique()) == 1
     offsets = array.offsets.to_numpy()
     length = offsets[1] - offsets[0]
     if array.null_count or (np.diff(offsets) != length).any():

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, is_constant, ranges, scatter
+from coldstart_udfs.arrow_lists import FLOATS, Column, Lists, embeddings_to_arrow, ranges, scatter
 from coldstart_udfs.encoder.cache.store import default_path
 from coldstart_udfs.encoder.cache.upkeep import stats
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder, shared_encoders
@@ -24,6 +24,7 @@ from coldstart_udfs.encoder.model_files import Prompt
 from coldstart_udfs.encoder.progress import reporting_to
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, enrich, evidence_weight, finite_rows, has_text, similarity, sum_profiles
+from coldstart_udfs.sql.distinct import by_setting, distinct
 from coldstart_udfs.sql.registration import GIVEN, Registration, find_registration
 from coldstart_udfs.text.cleaning import clean_text
 from coldstart_udfs.text.entities import entities
@@ -196,7 +197,7 @@ def _embed_truncated(text: Column, model: Column, backend: Column, cache: Column
         with encoder_for(model, backend, cache, connection) as encoder:
             return encoder.truncated(texts).tolist()  # type: ignore[no-any-return]
 
-    return _distinct(text, cut, pa.bool_())
+    return distinct(text, cut, pa.bool_())
 
 
 def _embed_cache_stats(cache: Column, connection: Column) -> pa.Array:
@@ -217,40 +218,44 @@ def _embed_cache_stats(cache: Column, connection: Column) -> pa.Array:
 
 def _clean_text(text: Column) -> pa.Array:
     # NULL where nothing is left: an empty string is no text.
-    return _distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
+    return distinct(text, lambda texts: [clean_text(one) or None for one in texts], pa.string())
 
 
 def _redact(text: Column) -> pa.Array:
-    return _distinct(text, lambda texts: list(map(redact, texts)), pa.string())
+    return distinct(text, lambda texts: list(map(redact, texts)), pa.string())
 
 
-def _tokens(text: Column) -> pa.Array:
-    return _distinct(text, lambda texts: list(map(tokens, texts)), pa.list_(pa.string()))
+def _tokens(text: Column, language: Column) -> pa.Array:
+    def words(texts: list[str], code: str | None) -> list[list[str]]:
+        return [tokens(one, code) for one in texts]
+
+    return by_setting(text, (language,), words, pa.list_(pa.string()))
 
 
-def _entities(text: Column, brands: Column) -> pa.Array:
+def _entities(text: Column, brands: Column, language: Column) -> pa.Array:
     fields = pa.struct(
         [("kind", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("stop", pa.int32())]
     )
 
-    def find(texts: list[str], names: list[str | None] | None) -> list[list[dict[str, Any]]]:
+    def find(texts: list[str], names: list[str | None] | None, code: str | None) -> list[list[dict[str, Any]]]:
         given = [name for name in names or [] if has_text(name) and name]
         # As in SQL, positions start at 1 and include the last character.
         return [
             [{"kind": one.kind, "value": one.value, "start": one.start + 1, "stop": one.stop}
-             for one in entities(text, given)]
+             for one in entities(text, given, code)]
             for text in texts
         ]  # fmt: skip
 
-    return _by_setting(text, brands, find, pa.list_(fields))
+    return by_setting(text, (brands, language), find, pa.list_(fields))
 
 
 def _tags(
-    text: Column, labels: Column, private: Column, model: Column, backend: Column, cache: Column, connection: Column,
+    text: Column, labels: Column, language: Column, private: Column, model: Column, backend: Column, cache: Column,
+    connection: Column,
 ) -> pa.Array:
     fields = pa.struct([("label", pa.string()), ("group", pa.string()), ("score", pa.float64())])
 
-    def find(texts: list[str], own: list[str | None] | None) -> list[list[dict[str, Any]]]:
+    def find(texts: list[str], own: list[str | None] | None, code: str | None) -> list[list[dict[str, Any]]]:
         wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
         if wanted and private[0].as_py() == "1":
             wanted = tuple(map(redact, wanted))
@@ -258,11 +263,11 @@ def _tags(
         rows = [row for row, text in enumerate(texts) if has_text(text)]
         with encoder_for(model, backend, cache, connection) as encoder:
             tagger = _tagger(find_registration(connection[0].as_py()), encoder, wanted)
-            for row, tags in zip(rows, tagger.tag([texts[row] for row in rows]), strict=True):
+            for row, tags in zip(rows, tagger.tag([texts[row] for row in rows], code), strict=True):
                 result[row] = [vars(tag) for tag in tags]
         return result
 
-    return _by_setting(text, labels, find, pa.list_(fields))
+    return by_setting(text, (labels, language), find, pa.list_(fields))
 
 
 def _tagger(registration: Registration | None, encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
@@ -293,13 +298,13 @@ PYTHON_FUNCTIONS = (
     PythonFunction("_coldstart_similarity", ("FLOAT[]", "FLOAT[]"), "DOUBLE", _similarity),
     PythonFunction("_coldstart_clean_text", ("VARCHAR",), "VARCHAR", _clean_text),
     PythonFunction("_coldstart_redact", ("VARCHAR",), "VARCHAR", _redact),
-    PythonFunction("_coldstart_tokens", ("VARCHAR",), "VARCHAR[]", _tokens),
+    PythonFunction("_coldstart_tokens", ("VARCHAR",) * 2, "VARCHAR[]", _tokens),
     PythonFunction(
-        "_coldstart_entities", ("VARCHAR", "VARCHAR[]"),
+        "_coldstart_entities", ("VARCHAR", "VARCHAR[]", "VARCHAR"),
         'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]', _entities,
     ),
     PythonFunction(
-        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 5),
+        "_coldstart_tags", ("VARCHAR", "VARCHAR[]", *("VARCHAR",) * 6),
         'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]', _tags,
     ),
     PythonFunction("_coldstart_profile", ("FLOAT[][]", "FLOAT[]"), "FLOAT[]", _profile),
@@ -360,37 +365,3 @@ def encoder_for(model: Column, backend: Column, cache: Column, connection: Colum
                 "the encoder of this query was released with its connection; keep the connection until all results "
                 "are read"
             )
-
-
-def _distinct(text: Column, apply: Callable[[list[str]], list[Any]], kind: pa.DataType) -> pa.Array:
-    """Apply a function to each distinct text and return the results by row; NULL stays NULL."""
-    if not len(text):
-        return pa.array([], kind)
-    encoded = text.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    results = pa.array(apply(encoded.dictionary.to_pylist()), kind)
-    # take() of an index that is NULL gives NULL.
-    return results.take(encoded.indices)
-
-
-def _by_setting(
-    text: Column, setting: Column, apply: Callable[[list[str], Any], list[Any]], kind: pa.DataType
-) -> pa.Array:
-    """As `_distinct`, with a second argument: a list, in most calls the same for all rows."""
-    if is_constant(setting):
-        return _distinct(text, lambda texts: apply(texts, setting[0].as_py()), kind)
-    # One tuple for equal lists, or a long list of brands would be in memory once for each row.
-    seen: dict[Any, Any] = {}
-    same = []
-    for value in setting:
-        key = None if value.as_py() is None else tuple(value.as_py())
-        same.append(seen.setdefault(key, key))
-    distinct = list(seen)
-    result: list[Any] = [None] * len(text)
-    for value in distinct:
-        rows = np.array([row for row, other in enumerate(same) if other == value])
-        given = _distinct(text.take(pa.array(rows)), lambda texts, value=value: apply(texts, value), kind)  # type: ignore[misc]
-        for row, found in zip(rows, given.to_pylist(), strict=True):
-            result[row] = found
-    return pa.array(result, kind)

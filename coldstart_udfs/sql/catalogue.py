@@ -200,43 +200,51 @@ FUNCTIONS = (
     SqlFunction(
         "clean_text", ("text",), "VARCHAR",
         "The text without mark-up, entities, control characters, boilerplate, repeated space and punctuation, in "
-        "Unicode NFKC (but 1½ and 10² stay). NULL where nothing is left. To index the result, store it in a column: an "
-        "index on the function itself makes every later INSERT fail.",
+        "Unicode NFKC (but 1½ and 10² stay), in any language; only the boilerplate is that of English pages. NULL "
+        "where nothing is left. To index the result, store it in a column: an index on the function itself makes every "
+        "later INSERT fail.",
         "SELECT clean_text('<p>A &amp; B:  <b>red</b> lamp!!!</p>')",
         "_coldstart_clean_text(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
         "redact", ("text",), "VARCHAR",
         "The text with private data replaced: <EMAIL>, <PHONE>, <CARD>, <ACCOUNT> (banks, national ids, messengers, "
-        "wallets), <ADDRESS>, <IP>, <SECRET>. It knows the forms of English, Chinese, German, Spanish, French and "
-        "Japanese texts. Names of people stay. NULL gives NULL.",
+        "wallets), <ADDRESS>, <IP>, <SECRET>. The forms of English, Chinese, German, Spanish, French and Japanese are "
+        "looked for in every text, for people mix languages. Names of people stay. NULL gives NULL.",
         "SELECT redact('Mail jo@example.com or ring 020 7946 0958')",
         "_coldstart_redact(CAST(text AS VARCHAR))",
     ),
     SqlFunction(
-        "tokens", ("text",), "VARCHAR[]",
+        "tokens", ("text", "language := NULL"), "VARCHAR[]",
         "The words of a text, lower case, with numbers such as 10.5 and 1½, and C++; case is folded. Chinese, "
-        "Japanese, Thai, Lao, Khmer and Burmese are cut into words by dictionaries. NULL gives NULL.",
+        "Japanese, Thai, Lao, Khmer and Burmese are cut into words by dictionaries. language := 'ja' or 'zh' says what "
+        "Han characters are; by default a text with kana is Japanese. NULL gives NULL.",
         "SELECT tokens('6 HERB-POTS 红色的台灯')",
-        "_coldstart_tokens(CAST(text AS VARCHAR))",
+        "_coldstart_tokens(CAST(text AS VARCHAR), CAST(language AS VARCHAR))",
     ),
     SqlFunction(
-        "entities", ("text", "brands := NULL"), 'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
+        "entities", ("text", "brands := NULL", "language := NULL"),
+        'STRUCT(kind VARCHAR, "value" VARCHAR, start INTEGER, stop INTEGER)[]',
         "What a product text states: price, size, quantity, colour, material, audience (children, women, men, babies, "
         "pets), and brand from the given list, in English, German, Spanish, French, Chinese and Japanese; colours, "
-        "materials and audiences are named in English. "
+        "materials and audiences are named in English. The words of all languages are looked for in every text; those "
+        "that mean something else in another one (French rose and or, German rot, Spanish lino) count if language := "
+        "'fr' says so, or if the text tells. "
         "text[start:stop] are the words. Prices are read as shops of many countries write them (€1.250,00 is "
         "1250.00 EUR, A$25 is 25.00 AUD); what may be read in two ways, such as £1.250, is no price.",
         "SELECT entities('Set of 6 red Acme mugs 10cm, £12.50', brands := ['Acme'])",
-        "_coldstart_entities(CAST(text AS VARCHAR), CAST(brands AS VARCHAR[]))",
+        "_coldstart_entities(CAST(text AS VARCHAR), CAST(brands AS VARCHAR[]), CAST(language AS VARCHAR))",
     ),
     SqlFunction(
-        "tags", ("text", "labels := NULL"), 'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
+        "tags", ("text", "labels := NULL", "language := NULL"),
+        'STRUCT(label VARCHAR, "group" VARCHAR, score DOUBLE)[]',
         "Labels that a product text deserves, likeliest first: colour, material, audience, style, occasion and the "
         "band of a stated price, or the caller's labels; from the encoder joined with word matches. Words of colours, "
-        "materials, audiences, styles and occasions are known in the languages of `entities`.",
+        "materials, audiences, styles and occasions are known in the languages of `entities`, and language := … means "
+        "the same.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
-        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, {cache}, {connection})",
+        "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), CAST(language AS VARCHAR), {redact}, {model}, {backend}, "
+        "{cache}, {connection})",
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",

@@ -77,12 +77,18 @@ class Entity:
     stop: int
 
 
-def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
+def entities(text: str, brands: Iterable[str] = (), language: str | None = None) -> list[Entity]:
     """The entities of a text, in order.
 
     Args:
         text: a product text in English, German, Spanish, French, Chinese or Japanese.
         brands: names to look for, as whole words in any case; the longest match counts.
+        language: an ISO 639-1 code. It decides about colours and materials that mean something else in other languages
+            (French "rose" and "or", German "rot", Spanish "lino"). By default the text tells. It makes no other
+            difference: the words of all languages are looked for in every text.
+
+    Raises:
+        ColdStartError: the language is not known.
 
     >>> [(one.kind, one.value) for one in entities("SET OF 6 red Acme mugs 10cm, £12.50", ["ACME"])]
     [('quantity', '6'), ('colour', 'red'), ('brand', 'ACME'), ('size', '10 cm'), ('price', '12.50 GBP')]
@@ -105,7 +111,7 @@ def entities(text: str, brands: Iterable[str] = ()) -> list[Entity]:
                 taken[start:stop] = b"\1" * (stop - start)
     result += [
         Entity(one.group, one.label, one.start, one.stop)
-        for one in mentions(text)
+        for one in mentions(text, language)
         if one.group in KINDS
     ]
     return sorted(result, key=lambda one: (one.start, one.stop, one.kind, one.value))

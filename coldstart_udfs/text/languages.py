@@ -10,6 +10,7 @@ from functools import cache
 
 from coldstart_udfs.encoder.multilingual import LANGUAGES as MULTILINGUAL_LANGUAGES
 from coldstart_udfs.encoder.multilingual import MULTILINGUAL
+from coldstart_udfs.errors import ColdStartError
 
 # The languages that the detector distinguishes. With all 139 of its languages there are 1.5 times as many false alarms:
 # short English texts are taken for Latin or Hausa. Norwegian is one language here.
@@ -17,6 +18,7 @@ LANGUAGES = (
     "ar be bg bs ca cs da de el en es et eu fa fi fr gl he hi hr hu id is it ja ka kk ko lt lv mk mr ms ne nl no pl pt "
     "ro ru sk sl sq sr sv th tl tr uk ur vi zh"
 )
+_CODES = frozenset(LANGUAGES.split()).union(MULTILINGUAL_LANGUAGES.split())
 # A language with a smaller share of the texts is more often a false alarm, unless it is certain.
 SMALLEST_SHARE = 0.05
 # Shorter texts do not tell; a letter that is not Latin tells as much as five.
@@ -45,7 +47,9 @@ _SCRIPTS = {
     "KHMER": "km", "LAO": "lo", "MALAYALAM": "ml", "MYANMAR": "my", "ORIYA": "or", "SINHALA": "si", "TAMIL": "ta",
     "TELUGU": "te", "THAI": "th", "TIBETAN": "bo dz",
 }  # fmt: skip
-_LATIN = "LATIN"
+_LATIN, _KANA = "LATIN", ("HIRAGANA", "KATAKANA")
+# The language with the most readers, of scripts that several use.
+_USUAL = {"ARABIC": "ar", "CJK": "zh", "DEVANAGARI": "hi", "HEBREW": "he"}
 _ALSO_LATIN = frozenset(("ku", "sr", "uz"))
 # What the sentence about the encoder names: so many languages, the first and those of at least this share.
 _NAMED, _NAMED_SHARE = 5, 0.01
@@ -67,6 +71,52 @@ def frequent_languages(texts: Sequence[str]) -> dict[str, float]:
     identifier.set_languages(LANGUAGES.split())
     found = Counter(identifier.classify(text.lower())[0] for text in long)
     return {name: times / len(long) for name, times in found.most_common() if times >= SMALLEST_SHARE * len(long)}
+
+
+def known_language(language: str | None) -> str | None:
+    """The ISO 639-1 code of a language that somebody gave, in lower case and without a region; None for None or "".
+
+    Raises:
+        ColdStartError: it is not a code that is known here.
+
+    >>> known_language("zh-TW"), known_language(" DE "), known_language(None)
+    ('zh', 'de', None)
+    """
+    code = re.split("[-_]", (language or "").strip().lower(), maxsplit=1)[0] or None
+    if code is not None and code not in _CODES:
+        raise ColdStartError(
+            f"language is {language!r}; known are the codes {' '.join(sorted(_CODES))}, with or without a region. "
+            "Leave it out (NULL) if you do not know it: the text then tells"
+        )
+    return code
+
+
+def written_in(text: str, usual: str | None = None) -> str | None:
+    """The language that a text's script tells, for the `lang` of a page; None if many languages use it.
+
+    Args:
+        text: any text.
+        usual: the language of most texts around it, as `frequent_languages` finds it; it counts if it uses the script.
+
+    >>> written_in("赤いランプ"), written_in("红色台灯"), written_in("東京駅", "ja"), written_in("a red lamp")
+    ('ja', 'zh', 'ja', None)
+    >>> written_in("LED台灯 USB Type-C"), written_in("47 Ω resistor"), written_in("eine rote Lampe", "de")
+    ('zh', None, 'de')
+    """
+    found = Counter(one for char in text if char.isalpha() and (one := script(char)))
+    if not found:
+        return None
+    # Brands and units are in Latin letters in any language; a single letter of another script may be a symbol: Ω, β.
+    others = Counter({one: count for one, count in found.items() if one != _LATIN and (count > 1 or one == "CJK")})
+    # Japanese texts mix three scripts, of which Chinese uses one.
+    name = next((one for one in _KANA if one in others), None) or (others or found).most_common(1)[0][0]
+    if name == _LATIN:
+        users = tuple(set(LANGUAGES.split()).difference(*(each.split() for each in _SCRIPTS.values())))
+    else:
+        users = tuple(_SCRIPTS[name].split())
+    if usual in users:
+        return usual
+    return users[0] if len(users) == 1 else _USUAL.get(name)
 
 
 class Detector:

@@ -71,13 +71,21 @@ class Tagger:
         weights = [_OWN_LABELS if group is None else _WEIGHTS[group] for group, _ in self._labels]
         self._bias, self._word, self._cosine = np.array(weights).reshape(-1, 3).T
 
-    def tag(self, texts: Sequence[str]) -> list[list[Tag]]:
+    def tag(self, texts: Sequence[str], language: str | None = None) -> list[list[Tag]]:
         """The tags of each text, likeliest first.
 
         A word match is sufficient for a label; without one the cosine must be high. The price band is that of the last
         price in the text, named as in the attribute "price=2^3" of `coldstart ingest`.
+
+        Args:
+            texts: product texts.
+            language: an ISO 639-1 code, as in `entities`; for labels of the caller as in `tokens`. By default each text
+                tells.
+
+        Raises:
+            ColdStartError: the language is not known.
         """
-        scores = self.scores(texts)
+        scores = self.scores(texts, language)
         result: list[list[Tag]] = [[] for _ in texts]
         rows, columns = np.nonzero(scores >= (_OWN_THRESHOLD if self._own else _THRESHOLD))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
@@ -89,12 +97,12 @@ class Tagger:
             tags.sort(key=lambda tag: (-tag.score, tag.group or "", tag.label))
         return result
 
-    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(n texts, labels) scores from 0 to 1."""
+    def scores(self, texts: Sequence[str], language: str | None = None) -> NDArray[np.float64]:
+        """(n texts, labels) scores from 0 to 1; the language as in `tag`."""
         if not texts or not self._labels:
             return np.zeros((len(texts), len(self._labels)))
         z = self.similarities(texts)
-        logits = self._bias + self._word * self.matches(texts) + self._cosine * z
+        logits = self._bias + self._word * self.matches(texts, language) + self._cosine * z
         scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
         return scores
 
@@ -109,18 +117,18 @@ class Tagger:
             z += np.maximum(_LEAST_MEAN - z.mean(axis=1, keepdims=True), 0)
         return z
 
-    def matches(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """(n, labels) whether a word of the text matches the label."""
+    def matches(self, texts: Sequence[str], language: str | None = None) -> NDArray[np.bool_]:
+        """(n, labels) whether a word of the text matches the label; the language as in `tag`."""
         found = np.zeros((len(texts), len(self._labels)), dtype=bool)
         columns = {label: column for column, label in enumerate(self._labels)}
         if not self._own:
             for row, text in enumerate(texts):
-                for one in mentions(text):
+                for one in mentions(text, language):
                     found[row, columns[one.group, one.label]] = True
             return found
-        wanted = [set(map(singular, tokens(label))) for _, label in self._labels]
+        wanted = [set(map(singular, tokens(label, language))) for _, label in self._labels]
         for row, text in enumerate(texts):
-            words = set(map(singular, tokens(text)))
+            words = set(map(singular, tokens(text, language)))
             found[row] = [bool(label) and label <= words for label in wanted]
         return found
 

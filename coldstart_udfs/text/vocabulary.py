@@ -12,6 +12,7 @@ from functools import cache
 import regex
 
 from coldstart_udfs.text import vocabulary_by_language
+from coldstart_udfs.text.languages import Detector, known_language
 
 # group → label → words, without plurals; "_" joins the words of a phrase. The first word of each label is encoded for
 # `tags`, so it is a common one.
@@ -171,17 +172,29 @@ class Mention:
     stop: int
 
 
-def mentions(text: str) -> Iterator[Mention]:
+def mentions(text: str, language: str | None = None) -> Iterator[Mention]:
     """The words of the vocabulary in a text, in order; the longest phrase counts ("olive green" is one).
+
+    Args:
+        text: a product text.
+        language: an ISO 639-1 code. It decides about words that mean something else in other languages, such as French
+            "rose" and German "rot"; the words of `vocabulary_by_language.ONLY_IN` count in their language. By default
+            the text tells, and counts as English if it does not.
+
+    Raises:
+        ColdStartError: the language is not known.
 
     >>> [(found.group, found.label) for found in mentions("A RED tin, no glass")]
     [('colour', 'red'), ('material', 'metal')]
     >>> [(found.group, found.label) for found in mentions("rote Vase aus Glas, 红色玻璃花瓶")]
     [('colour', 'red'), ('material', 'glass'), ('colour', 'red'), ('material', 'glass')]
+    >>> [found.label for found in mentions("Robe rose", "fr")], [found.label for found in mentions("English rose")]
+    (['pink'], ['floral'])
     """
+    code = known_language(language)
     if text.isascii():
-        return _spaced(text)
-    return iter(sorted([*_spaced(text), *_unspaced(text)], key=lambda one: one.start))
+        return _spaced(text, code)
+    return iter(sorted([*_spaced(text, code), *_unspaced(text)], key=lambda one: one.start))
 
 
 def _unspaced(text: str) -> Iterator[Mention]:
@@ -208,10 +221,12 @@ def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, list[tuple[str, str
     return regex.compile(pattern, ends=ends, others=others), meanings
 
 
-def _spaced(text: str) -> Iterator[Mention]:
+def _spaced(text: str, language: str | None) -> Iterator[Mention]:
     found = list(_WORD.finditer(text))
     words = [singular(match[0].lower().replace("’", "'")) for match in found]
-    known = _phrases()
+    if language is None and not _words_of_one_language().isdisjoint(words):
+        language = _of_english().language(text)
+    known = _phrases(language if language in vocabulary_by_language.ONLY_IN else None)
     place = 0
     while place < len(words):
         for length in range(min(_LONGEST, len(words) - place), 0, -1):
@@ -241,7 +256,30 @@ def _is_food(words: list[str], place: int, after: str) -> bool:
 
 
 @cache
-def _phrases() -> dict[tuple[str, ...], list[tuple[str, str]]]:
+def _of_english() -> Detector:
+    """Finds another language than English only where it is certain."""
+    return Detector(("en",))
+
+
+@cache
+def _words_of_one_language() -> frozenset[str]:
+    return frozenset(
+        singular(word)
+        for language in vocabulary_by_language.ONLY_IN
+        for labels in vocabulary_by_language.words_only_in(language).values()
+        for words in labels.values() for word in words
+    )  # fmt: skip
+
+
+@cache
+def _phrases(language: str | None) -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    """The vocabulary by the words of each phrase, with those that count in one language alone."""
+    if language is not None:
+        only = vocabulary_by_language.words_only_in(language)
+        return _phrases(None) | {
+            (singular(word),): [(group, label)]
+            for group, labels in only.items() for label, words in labels.items() for word in words
+        }  # fmt: skip
     phrases: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for phrase in _PHRASES_WITHOUT:
         phrases[tuple(map(singular, phrase.split("_")))] = []

@@ -1,7 +1,7 @@
 """Words for colours, materials, audiences, styles and occasions in German, Spanish, French, Chinese and Japanese, by the labels of `vocabulary`.
 
-Words that mean something else in an English product text (German "rot", French "or" and "rose", Spanish "lino") are left
-out, so that no language has to be guessed.
+Words that mean something else in an English product text (German "rot", French "or" and "rose", Spanish "lino") are in
+`ONLY_IN`: they count in texts of their language.
 """
 
 from __future__ import annotations
@@ -78,6 +78,22 @@ _SPACED: dict[str, dict[str, str]] = {
         "travel": "reise koffer reisepass viaje maleta equipaje pasaporte de_voyage valise bagage passeport",
         "pets": "haustier haustiere mascota mascotas animal_de_compagnie animaux_de_compagnie",
         "toys": "spielzeug spielsachen brettspiel kuscheltier puppe juguete juguetes muñeca peluche rompecabezas jouet jouets poupée doudou",
+    },
+}  # fmt: skip
+
+# Words of one language that mean something else in others; "_" and the labels are as above.
+ONLY_IN: dict[str, dict[str, dict[str, str]]] = {
+    "de": {
+        "colour": {"red": "rot", "silver": "silber"},
+        "material": {"stone": "stein naturstein", "metal": "blech zinn", "fabric": "stoff"},
+    },
+    "es": {
+        "colour": {"gold": "oro", "silver": "plata"},
+        "material": {"fabric": "lino tela", "wood": "pino", "stone": "piedra", "wax": "cera"},
+    },
+    "fr": {
+        "colour": {"gold": "or", "silver": "argent", "pink": "rose"},
+        "material": {"fabric": "lin", "wood": "pin", "stone": "pierre", "metal": "fer", "ceramic": "grès", "wax": "cire"},
     },
 }  # fmt: skip
 
@@ -171,6 +187,13 @@ def words() -> dict[str, dict[str, list[str]]]:
         group = "material" if label == "wood" else "colour"
         found[group].setdefault(label, []).extend(f"{stem}{end}" for stem in stems.split() for end in _ENDINGS)
     return found
+
+
+def words_only_in(language: str) -> dict[str, dict[str, list[str]]]:
+    """Group → label → words that count in texts of this language alone."""
+    return {
+        group: {label: text.split() for label, text in labels.items()} for group, labels in ONLY_IN[language].items()
+    }
 
 
 def compound(word: str) -> tuple[str, str] | None:

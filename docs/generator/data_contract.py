@@ -100,8 +100,9 @@ are in [enrichment.json](settings.md#enrichment-json); `coldstart weigh` fits th
 """
 _NAMES = """\
 Names of RetailRocket, REES46, Shopify, Magento, Google Analytics 4, Segment and others become these types, in any case
-and with spaces, underscores, hyphens or none: `addtocart`, `Product Added` and `add_to_cart` are carts. `coldstart
-ingest` says what became what. An impression is an item in a list that nobody clicked on: it is no evidence, and the
+and with spaces, underscores, hyphens or none: `addtocart`, `Product Added` and `add_to_cart` are carts. Common
+words in Chinese, Japanese, German, Spanish and French become these types too: `购买`,
+`購入`, `Kauf`, `compra` and `achat` are purchases. `coldstart ingest` says what became what. An impression is an item in a list that nobody clicked on: it is no evidence, and the
 item can still be recommended. A page of search results is a search if the row has no item, otherwise an impression.
 
 A type that is not known is an error with the number of its rows and the line that helps: its weight under

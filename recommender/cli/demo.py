@@ -1,4 +1,4 @@
-"""`coldstart demo`: the commands that a user would run, one by one, on Online Retail.
+"""`coldstart demo`: the commands that a user would run, one by one, on Online Retail or on a Chinese shop.
 
 A step is skipped if its command, its inputs, the code and its outputs are unchanged since its last run.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -31,8 +32,15 @@ NEW_USER = "I run a small garden cafe and look for vintage enamel and hanging de
 NEW_ITEM = "SET OF 6 HERB GARDEN TIN POTS"
 # ENAMEL WATERING CAN CREAM.
 EXPLAINED = "22430"
+# "I have just got a kitten, and am new to cleaning up after it", "six tea cups of purple clay", and a cat toy.
+CHINESE_USER, CHINESE_ITEM, CHINESE_EXPLAINED = "新手铲屎官，刚养了一只小猫", "紫砂品茗杯 功夫茶杯 六只装", "C04"
 
-_RAW = "examples/online_retail"
+# The languages of the shops, and their names.
+SHOPS = {"en": "Online Retail", "zh": "a Chinese shop"}
+
+_RAW, _CHINESE_RAW = "examples/online_retail", "examples/chinese_shop"
+# The demo makes this folder, and makes it anew when the code has changed.
+_CHINESE_SHOP = "data/chinese_shop"
 _EVALUATION, _PAGE = "data/evaluation.json", "data/evaluation.html"
 # Colour and size variants share the first five digits of their item_id, and are held out together.
 _BY_STEM = "data/items_by_stem.parquet"
@@ -66,13 +74,25 @@ class Step:
     again: bool = False
 
 
-def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:
+def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None], language: str = "en") -> None:
     """Run every step that is not up to date, from the root of the clone.
 
+    Args:
+        console: where the commands and what they do are printed.
+        show_evaluation: prints the evaluation of Online Retail if its step was skipped.
+        language: a key of `SHOPS`, with or without a region.
+
     Raises:
-        ColdStartError: the package does not lie in a clone, or a command failed.
+        ColdStartError: there is no shop in this language, the package does not lie in a clone, or a command failed.
     """
     root = Path(__file__).resolve().parents[2]
+    code = language.partition("-")[0].lower()
+    if code not in SHOPS:
+        there = " and ".join(f"{one} ({name})" for one, name in SHOPS.items())
+        raise ColdStartError(
+            f"language is {language!r}; the demo has shops in {there}. Start a shop of your own in another language "
+            "with `coldstart init --language CODE`"
+        )
     if not (root / _RAW / "ingest.sql").is_file():
         raise ColdStartError(
             "the demo needs the example data, which the installed package does not include; clone the repository and "
@@ -80,12 +100,18 @@ def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> 
         )
     os.chdir(root)
     with writing(Path(_STATE), command="coldstart demo"):
-        _run_steps(root, console, show_evaluation)
+        started = time.monotonic()
+        if code == "zh":
+            _run_chinese(_code_hash(root), console)
+            there = f"in {_CHINESE_SHOP}, `coldstart serve`"
+        else:
+            _run_online_retail(_code_hash(root), console, show_evaluation)
+            there = "`coldstart serve`"
+    console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
+    console.print(f"Try it in a browser: {there} (extra `serve`), then http://127.0.0.1:8000", markup=False)
 
 
-def _run_steps(root: Path, console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:
-    started = time.monotonic()
-    code = _code_hash(root)
+def _run_online_retail(code: str, console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:
     steps = [_ingest(), _profiles(), _apply("feast apply")]
     for step in steps:
         _do(step, code, console)
@@ -97,12 +123,31 @@ def _run_steps(root: Path, console: Console, show_evaluation: Callable[[dict[str
             show_evaluation(json.loads(Path(_EVALUATION).read_text(encoding="utf-8")))
     for step in _answers():
         _do(step, code, console)
-    console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
-    console.print("Try it in a browser: `coldstart serve` (extra `serve`), then http://127.0.0.1:8000", markup=False)
 
 
-def _ingest() -> Step:
-    return Step("ingest", ("coldstart", "ingest", _RAW), (_RAW,), _TABLES)
+def _run_chinese(code: str, console: Console) -> None:
+    console.print(
+        "The Chinese shop is small, and its 50 products, 36 users and 214 purchases are made up: they show how the "
+        "steps work in another language, not how well the recommender ranks.", markup=False,
+    )  # fmt: skip
+    settings = f"{_CHINESE_SHOP}/{_ENRICHMENT}"
+    start = Step("start a Chinese shop", ("coldstart", "init", _CHINESE_SHOP, "--language", "zh"), exists=(settings,))
+    if not _is_current(start, code):
+        shutil.rmtree(_CHINESE_SHOP, ignore_errors=True)
+    _do(start, code, console)
+    raw = os.path.relpath(_CHINESE_RAW, _CHINESE_SHOP)
+    os.chdir(_CHINESE_SHOP)
+    console.print(f"\n[bold green]$ cd {_CHINESE_SHOP}[/]")
+    for step in (_ingest(raw), _profiles(), _apply("feast apply")):
+        _do(step, code, console)
+    for step in (_materialize(), _train(), _apply("feast apply with what training chose", _ENRICHMENT)):
+        _do(step, code, console)
+    for step in _answers(CHINESE_USER, CHINESE_ITEM, CHINESE_EXPLAINED):
+        _do(step, code, console)
+
+
+def _ingest(raw: str = _RAW) -> Step:
+    return Step("ingest", ("coldstart", "ingest", raw), (raw,), _TABLES)
 
 
 def _profiles() -> Step:
@@ -144,22 +189,28 @@ def _evaluate() -> Step:
     return Step("evaluate", command, tables, (_EVALUATION, _PAGE))
 
 
-def _answers() -> list[Step]:
+def _answers(user: str = NEW_USER, item: str = NEW_ITEM, explained: str = EXPLAINED) -> list[Step]:
     return [
-        Step("recommend", ("coldstart", "recommend", "--description", NEW_USER), again=True),
-        Step("audience", ("coldstart", "audience", "--description", NEW_ITEM), again=True),
-        Step("explain", ("coldstart", "explain", "--description", NEW_USER, "--item-id", EXPLAINED), again=True),
+        Step("recommend", ("coldstart", "recommend", "--description", user), again=True),
+        Step("audience", ("coldstart", "audience", "--description", item), again=True),
+        Step("explain", ("coldstart", "explain", "--description", user, "--item-id", explained), again=True),
     ]
+
+
+def _state() -> dict[str, Any]:
+    return json.loads(Path(_STATE).read_text()) if Path(_STATE).is_file() else {}
+
+
+def _is_current(step: Step, code: str) -> bool:
+    now = {"asked": _hash(step.inputs, code, *step.command), "made": _hash(step.outputs)}
+    return bool(_state().get(step.name) == now) and all(map(os.path.isfile, step.exists))
 
 
 def _do(step: Step, code: str, console: Console) -> bool:
     """Run a step unless it is up to date, and return whether it ran."""
-    state: dict[str, Any] = json.loads(Path(_STATE).read_text()) if Path(_STATE).is_file() else {}
     asked = _hash(step.inputs, code, *step.command)
     console.print(f"\n[bold green]$ {shlex.join(step.command)}[/]", soft_wrap=True)
-    made = state.get(step.name, {})
-    current = made == {"asked": asked, "made": _hash(step.outputs)} and all(map(os.path.isfile, step.exists))
-    if current and not step.again:
+    if _is_current(step, code) and not step.again:
         console.print("  unchanged since the last run, skipped", style="dim")
         return False
     started = time.monotonic()
@@ -169,7 +220,7 @@ def _do(step: Step, code: str, console: Console) -> bool:
         raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; see its message above")
     console.print(f"  {time.monotonic() - started:.1f} s", style="dim")
     if not step.again:
-        state[step.name] = {"asked": asked, "made": _hash(step.outputs)}
+        state = _state() | {step.name: {"asked": asked, "made": _hash(step.outputs)}}
         write_text(Path(_STATE), json.dumps(state, indent=2) + "\n")
     return True
 

@@ -152,18 +152,28 @@ def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tup
     return [one for one in counts if one[2]], list(erased.remains)
 
 
-def demo() -> None:
+def demo(
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="en|zh",
+            help="The shop: en is Online Retail; zh is a small Chinese shop, made up, with the encoder multilingual "
+            "(extra of this name), in the folder data/chinese_shop.",
+        ),
+    ] = "en",
+) -> None:
     """Run every step on an example shop, from raw files to answers.
 
     Needs a clone of the repository. A step is skipped if neither its inputs nor the code changed since its last run.
+    The folder data/chinese_shop belongs to the demo, which makes it anew when the code has changed.
 
     Examples:
         coldstart demo
-        coldstart demo | tee demo.txt
+        coldstart demo --language zh
     """
     from recommender.cli.demo import run
 
-    run(console, show_evaluation)
+    run(console, show_evaluation, language)
 
 
 @cache_app.command("stats", cls=Command)

@@ -25,6 +25,7 @@ from recommender.data.contract import (
     TAKE_BACK,
     WISHLIST_REMOVAL,
 )
+from recommender.data.event_words import AGAINST, NAMES_BY_LANGUAGE
 
 _SHOWN = 20
 _SEPARATORS = r"[\s_./:-]+"
@@ -94,7 +95,7 @@ _RESULTS = ("view search results", "search results viewed", "search results view
 # In an unknown name these speak against the item; the proposed line leaves such a type out.
 _AGAINST = re.compile(
     r"^(un|dis|down|de)|\b(no|not|never)\b|remov|delet|cancel|refund|return|hid|skip|abandon|fail|reject|declin|block|"
-    "report|revers|revok|negativ|expir"
+    rf"report|revers|revok|negativ|expir|{AGAINST}"
 )
 
 
@@ -102,7 +103,10 @@ def _squashed(name: str) -> str:
     return re.sub(_SEPARATORS, "", name.strip().lower())
 
 
-_TYPES = {_squashed(name): kind for kind, names in _NAMES.items() for name in names.split(",")}
+_TYPES = {
+    _squashed(name): kind
+    for table in (_NAMES, NAMES_BY_LANGUAGE) for kind, names in table.items() for name in names.split(",")
+}  # fmt: skip
 _TYPES |= {_squashed(kind): kind for kind in (*EVENT_WEIGHTS, *TAKE_BACK)}
 _TYPES |= dict.fromkeys(map(_squashed, _RESULTS), SEARCH)
 _OF_RESULTS = frozenset(map(_squashed, _RESULTS))
@@ -132,6 +136,8 @@ def kind_of(name: str, own: Iterable[str] = ()) -> str | None:
 
     >>> kind_of("Product Added"), kind_of("remove_from_cart"), kind_of("vote"), kind_of("Vote", own=["vote"])
     ('cart', 'cart_removal', None, 'vote')
+    >>> kind_of("购买"), kind_of("In den Warenkorb gelegt"), kind_of("Achat")
+    ('purchase', 'cart', 'purchase')
     """
     plain = name.strip().lower()
     if not plain:

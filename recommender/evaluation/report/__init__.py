@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.files import write_text
+from coldstart_udfs.text.languages import frequent_languages, written_in
 from coldstart_udfs.text.tags import Tagger
 from recommender.evaluation.baselines import OURS
 from recommender.evaluation.report import figures
@@ -34,6 +35,8 @@ Row: TypeAlias = Mapping[str, Any]
 
 NDCG = f"ndcg@{K}"
 _OTHERS_BESIDE = 2
+# Number of item texts that tell in which language most of the shop's texts are.
+_LANGUAGE_SAMPLE = 500
 # Column of the result → heading, meaning, format.
 COLUMNS = {
     NDCG: ("NDCG@20", "quality of the first 20 places; early places count more, and 1 is perfect. After ±: the "
@@ -92,6 +95,7 @@ def page_of(result: Mapping[str, Any], details: Details) -> str:
         "calibration": figures.calibration(calibration),
         "coverage": figures.coverage(_shares(groups)),
     }
+    usual = next(iter(frequent_languages(split.items.descriptions[:_LANGUAGE_SAMPLE])), None)
     title, explained = _SPLITS.get(str(result["split"]), (str(result["split"]), ""))
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -104,6 +108,7 @@ def page_of(result: Mapping[str, Any], details: Details) -> str:
         drawings=drawings, influence=influence, parameters=model.parameters, calibration=calibration,
         price=figures.price_band, least_items=LEAST_ITEMS, least_users=LEAST_USERS, split=split,
         new_items=new_items(model, split), new_users=new_users(model, split), inf=math.inf,
+        language=lambda text: written_in(text, usual),
     )  # fmt: skip
 
 

@@ -211,6 +211,23 @@ def test_tokens_are_words(text: str, words: list[str]) -> None:
     assert tokens(text) == words
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "words"),
+    [
+        ("抹茶茶碗", None, ["抹", "茶", "茶碗"]),
+        ("抹茶茶碗", "zh", ["抹", "茶", "茶碗"]),
+        ("抹茶茶碗", "ja", ["抹茶", "茶碗"]),
+        ("抹茶茶碗 set", "JA_jp", ["抹茶", "茶碗", "set"]),
+        ("抹茶茶碗", "de", ["抹", "茶", "茶碗"]),
+        ("优の良品 加厚拖鞋", "zh", ["优", "の", "良品", "加厚", "拖鞋"]),
+        ("Straße", "de", ["strasse"]),
+        ("Straße", "", ["strasse"]),
+    ],
+)
+def test_the_language_says_what_han_characters_are(text: str, language: str | None, words: list[str]) -> None:
+    assert tokens(text, language) == words
+
+
 @pytest.mark.parametrize("call", [clean_text, redact, tokens])
 @pytest.mark.parametrize(
     "unit",

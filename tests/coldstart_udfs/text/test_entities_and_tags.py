@@ -123,6 +123,47 @@ def test_words_that_look_like_an_audience(text: str) -> None:
     assert [one.value for one in entities(text) if one.kind == "audience"] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "labels"),
+    [
+        ("Robe rose en lin", "fr", ["pink", "fabric"]),
+        ("Robe rose en lin", "fr-CA", ["pink", "fabric"]),
+        ("Robe rose en lin", "en", []),
+        ("Tea rose", None, []),
+        ("Camisa de lino", "es", ["fabric"]),
+        ("Vase, rot, aus Stein", "de", ["red", "stone"]),
+        ("Dry rot treatment", "en", []),
+        ("Dry rot treatment for damp walls, one litre", None, []),
+        # The text tells.
+        ("Eine schöne große Tasse in rot", None, ["red"]),
+        ("Une belle robe rose pour les soirées d'été", None, ["pink"]),
+        # Only words with two meanings depend on it.
+        ("rote Vase aus Glas", "fr", ["red", "glass"]),
+        ("红色玻璃花瓶", "de", ["red", "glass"]),
+    ],
+)
+def test_the_language_decides_about_words_with_two_meanings(text: str, language: str | None, labels: list[str]) -> None:
+    found = [one.value for one in entities(text, language=language) if one.kind in ("colour", "material")]
+    assert found == labels
+
+
+def test_a_language_may_differ_from_row_to_row_in_sql(con: Connection) -> None:
+    con.execute("""CREATE TABLE t AS SELECT i, 'rose' AS s, ['acme'] AS b,
+                   CASE i % 4 WHEN 0 THEN 'fr' WHEN 1 THEN 'en' WHEN 2 THEN '' END AS language FROM range(3000) r(i)""")
+    values = "list_transform(entities(s, brands := b, language := language), lambda e: e.value)"
+    rows = con.sql(f"SELECT DISTINCT i % 4, {values} FROM t ORDER BY 1").fetchall()
+    assert rows == [(0, ["pink"]), (1, []), (2, []), (3, [])]
+    words = "list_sort(list_transform(tags(s, language := language), lambda t: t.label))"
+    rows = con.sql(f"SELECT DISTINCT i % 4, {words} FROM t ORDER BY 1").fetchall()
+    assert [labels for _, labels in rows] == [["pink"], ["floral"], ["floral"], ["floral"]]
+
+
+@pytest.mark.parametrize("call", ["tokens('a'", "entities('a'", "tags('a'", "tags('a', labels := ['b']"])
+def test_an_unknown_language_is_an_error_that_lists_those_known(con: Connection, call: str) -> None:
+    with pytest.raises(duckdb.Error, match=r"language is 'german'; known are the codes af .* de .* zh"):
+        con.sql(f"SELECT {call}, language := 'german')").fetchall()
+
+
 def test_brands_come_from_the_given_list_the_longest_first() -> None:
     found = entities("acme home mugs, ACMES, Acme", ["Acme", "Acme Home"])
     assert [(one.kind, one.value, one.start, one.stop) for one in found] == [

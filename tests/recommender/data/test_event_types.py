@@ -45,6 +45,28 @@ NAMES = {
         "Products Searched": "search", "Product Added to Wishlist": "wishlist",
         "Product Removed from Wishlist": "wishlist_removal",
     },
+    "Chinese": {
+        "浏览": "view", "加购": "cart", "加入购物车": "cart", "收藏": "wishlist", "取消收藏": "wishlist_removal",
+        "购买": "purchase", "下单": "purchase", "退货": "return", "取消订单": "return",
+        "搜索": "search", "曝光": "impression",
+    },
+    "Japanese": {
+        "閲覧": "view", "カートに追加": "cart", "カートから削除": "cart_removal", "お気に入り": "wishlist",
+        "購入": "purchase", "注文": "purchase", "返品": "return", "検索": "search", "表示": "impression",
+    },
+    "German": {
+        "Produktansicht": "view", "Warenkorb": "cart", "In den Warenkorb": "cart", "zur Kasse": "checkout",
+        "Merkzettel": "wishlist", "Kauf": "purchase", "KÄUFE": "purchase", "Bestellung": "purchase",
+        "Rückgabe": "return", "storniert": "return", "Suche": "search",
+    },
+    "Spanish": {
+        "vista": "view", "añadir_al_carrito": "cart", "quitar del carrito": "cart_removal", "favoritos": "wishlist",
+        "Compra": "purchase", "devolución": "return", "DEVOLUCIÓN": "return", "búsqueda": "search",
+    },
+    "French": {
+        "vue": "view", "ajout au panier": "cart", "ajout-panier": "cart", "favoris": "wishlist", "achat": "purchase",
+        "commande": "purchase", "retour": "return", "commande annulée": "return", "recherche": "search",
+    },
 }  # fmt: skip
 
 
@@ -60,7 +82,9 @@ def test_case_and_separators_make_no_difference(name: str) -> None:
     assert kind_of(name) == "cart"
 
 
-@pytest.mark.parametrize("name", ["vote", "dislike", "rating", "order_updated", "not purchased", "unpurchase"])
+@pytest.mark.parametrize(
+    "name", ["vote", "dislike", "rating", "order_updated", "not purchased", "unpurchase", "未购买", "nicht gekauft"]
+)
 def test_what_is_not_known_is_not_guessed(name: str) -> None:
     assert kind_of(name) is None
 
@@ -91,7 +115,10 @@ u2,i2,2024-01-05,view_search_results,Red Lamp
 u2,i1,2024-01-07,,
 """
 UNKNOWN = "u2,i2,2024-01-06,vote,\nu2,i2,2024-01-07,VOTE,\nu2,i1,2024-01-06,Zap It,\n"
-AGAINST = "u2,i2,2024-01-06,dislike,\nu2,i2,2024-01-07,order line cancelled,\nu2,i2,2024-01-07,payment_failed,\n"
+AGAINST = (
+    "u2,i2,2024-01-06,dislike,\nu2,i2,2024-01-07,order line cancelled,\nu2,i2,2024-01-07,payment_failed,\n"
+    "u2,i2,2024-01-08,拒收,\n"
+)
 
 
 @pytest.fixture
@@ -151,6 +178,17 @@ def test_results_of_a_search_are_a_search_without_an_item_and_an_impression_with
         assert set(read_searches(con).texts) == {"red lamp"}
 
 
+def test_events_in_a_language_of_the_shop_are_read_and_told(raw: Path) -> None:
+    lines = ["u1,i1,2024-01-01,浏览,", "u1,i1,2024-01-02,购买,", "u2,i2,2024-01-03,Kauf,", "u2,i2,2024-01-04,Rückgabe,"]
+    (raw / "interactions.csv").write_text("\n".join([EVENTS.splitlines()[0], *lines]) + "\n", encoding="utf-8")
+    with duckdb.connect() as con:
+        types = load(con, raw).event_types
+    assert told(types, EVENT_WEIGHTS) == (
+        "kauf 1 → purchase (1), rückgabe 1 → return (takes back), 浏览 1 → view (0.1), 购买 1 → purchase (1)"
+    )
+    assert loaded(raw)[1].event_types == ["purchase", "view"]
+
+
 def test_what_was_understood_is_told(raw: Path) -> None:
     with duckdb.connect() as con:
         loaded = load(con, raw)
@@ -187,7 +225,7 @@ def test_the_line_keeps_the_weights_that_the_settings_have(raw: Path) -> None:
 
 def test_the_line_leaves_out_what_speaks_against_an_item(raw: Path) -> None:
     (raw / "interactions.csv").write_text(EVENTS + AGAINST)
-    line = r'"event_weights": {"dislike": 0, "order line cancelled": 0, "payment_failed": 0}'
+    line = r'"event_weights": {"dislike": 0, "order line cancelled": 0, "payment_failed": 0, "拒收": 0}'
     with duckdb.connect() as con, pytest.raises(ContractError, match=line):
         load(con, raw, {})
 

@@ -197,6 +197,33 @@ def test_the_plots_name_every_method_as_it_is_called_dollars_and_all(html: str) 
         assert "all items" in text
 
 
+def test_words_of_the_shop_have_a_direction_and_a_language_of_their_own(item_cold: Evaluation, tmp_path: Path) -> None:
+    """Else "(חדש)!" ends at the wrong side, and Chinese texts have Japanese shapes of characters."""
+    texts = {
+        "he": "מנורת מתכת אדומה לחדר השינה (חדש)!", "ar": "مصباح أحمر معدني لغرفة النوم (جديد)!",
+        "ko": "빨간 금속 램프", "zh": "红色金属台灯（卧室床头）",
+        "ja": "木製の庭用スコップ（軽量）", None: "red metal lamp (new)!",
+    }  # fmt: skip
+    details = item_cold.details
+    entities = details.split.items
+    described = replace(entities, descriptions=[list(texts.values())[n % len(texts)] for n in range(len(entities))])
+    shown = replace(item_cold, details=replace(details, split=replace(details.split, items=described)))
+    write_report(shown, tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for language, text in texts.items():
+        written = f'<bdi lang="{language}">{text}</bdi>' if language else f"<bdi>{text}</bdi>"
+        assert html.count(written) == html.count(text) > 0
+    for example in new_items(details.model, shown.details.split):
+        for name in (example.item.name, *(one.name for one in example.beside), *(fan.name for fan in example.audience)):
+            assert f"<bdi>{name}</bdi>" in html
+
+
+def test_attributes_of_new_users_have_a_direction_of_their_own(user_cold: Evaluation, tmp_path: Path) -> None:
+    write_report(user_cold, tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.count("<bdi>taste=0 &lt;script&gt;</bdi>") == html.count("taste=0") > 0
+
+
 def test_one_evaluation_gives_one_file_byte_for_byte(item_cold: Evaluation, html: str, tmp_path: Path) -> None:
     write_report(item_cold, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == html
