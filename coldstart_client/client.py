@@ -44,12 +44,16 @@ class Client:
         return self._send(core.audience(request))
 
     def enrich(self, request: models.EnrichRequest) -> models.Enriched:
-        """The profile of a text, and the items nearest to it."""
+        """The profile of a text, or of a user and what they do, and the items nearest to it."""
         return self._send(core.enrich(request))
 
     def explain(self, request: models.ExplainRequest) -> models.Explanation:
         """The terms of one score."""
         return self._send(core.explain(request))
+
+    def known_users(self, k: int = 10) -> models.KnownUsers:
+        """Some users with history, to try the service with."""
+        return self._send(core.known_users(k))
 
     def send_events(self, request: models.EventsRequest, idempotency_key: str | None = None) -> models.Accepted:
         """Store what users did: on disk when this returns.
@@ -134,6 +138,10 @@ class AsyncClient:
     async def explain(self, request: models.ExplainRequest) -> models.Explanation:
         """As `Client.explain`."""
         return await self._send(core.explain(request))
+
+    async def known_users(self, k: int = 10) -> models.KnownUsers:
+        """As `Client.known_users`."""
+        return await self._send(core.known_users(k))
 
     async def send_events(self, request: models.EventsRequest, idempotency_key: str | None = None) -> models.Accepted:
         """As `Client.send_events`."""

@@ -131,6 +131,11 @@ def explain(request: models.ExplainRequest) -> Call[models.Explanation]:
     return Call("POST", "/v1/explain", models.Explanation, request)
 
 
+def known_users(k: int) -> Call[models.KnownUsers]:
+    """`GET /v1/users`."""
+    return Call("GET", f"/v1/users?k={k}", models.KnownUsers)
+
+
 def send_events(request: models.EventsRequest, idempotency_key: str | None) -> Call[models.Accepted]:
     """`POST /v1/events`: with a key it can be sent again, whatever became of it."""
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}

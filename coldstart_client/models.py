@@ -42,6 +42,10 @@ Ids = Annotated[list[Id], Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most."), _Number]
 Tier = Literal["warm", "cold", "unknown"]
 Reason = Literal["model", "pinned", "boosted"]
+OtherLanguage = Annotated[
+    str | None, Field(description="The language of the text (ISO 639-1), if it was asked for, is certain, and is one "
+    "that the encoder does not know.")
+]  # fmt: skip
 # Those of the data contract, and ratings.
 EventType = Literal[
     "impression", "view", "search", "wishlist", "wishlist_removal", "cart", "cart_removal", "checkout", "interaction",
@@ -114,6 +118,7 @@ class AudienceRequest(_Request):
     description: Text | None = Field(None, description="The text of the item; it replaces the stored one.")
     k: Count = 10
     exclude_seen: StrictBool = Field(True, description="Leave out users who have interacted with the item.")
+    explain: StrictBool = Field(False, description="Add what the item's text says: `tags`, and `other_language`.")
 
     @model_validator(mode="after")
     def _some_item(self) -> AudienceRequest:
@@ -122,13 +127,26 @@ class AudienceRequest(_Request):
         return self
 
 
-class EnrichRequest(_Request):
-    """The profile of a text, and the items nearest to it."""
+class EnrichRequest(Asker):
+    """The profile of a text, or of a user and what they do, and the items nearest to it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "vintage enamel for a garden cafe"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"description": "vintage enamel for a garden cafe"},
+        {"description": "vintage enamel for a garden cafe", "session": [{"item_id": "22430"}], "explain": True},
+    ]})  # fmt: skip
 
-    description: Text = Field(description="A text with at least one character that is no space.", pattern=r"\S")
+    description: Text | None = Field(
+        None, description="A text with at least one character that is no space. Private data in it are replaced before "
+        "anything else is done.", pattern=r"\S",
+    )  # fmt: skip
     k: Count = 10
+    explain: StrictBool = Field(False, description="Add `other_language`.")
+
+    @model_validator(mode="after")
+    def _somebody(self) -> EnrichRequest:
+        if self.user_id is None and self.description is None and not self.session:
+            raise ValueError("nobody is given; give description, user_id, session, or several of them")
+        return self
 
 
 class ExplainRequest(Asker):
@@ -192,10 +210,34 @@ class AudienceMember(_Answer):
     parts: Parts
 
 
+class Tag(_Answer):
+    """What a text says of an item."""
+
+    label: str = Field(description='"red", "metal" …; of a price its band, such as "2^3" for 8 up to 16.')
+    group: str = Field(description="colour, material, audience, style, occasion or price.")
+    score: float = Field(description="The estimated probability that the label is right, 0.5 to 1.")
+
+
 class Audience(Answer):
     """The users to whom an item matters most."""
 
+    tags: list[Tag] | None = Field(None, description="What the item's text says, if it was asked for.")
+    other_language: OtherLanguage = None
     users: list[AudienceMember]
+
+
+class KnownUser(_Answer):
+    """A user with history."""
+
+    user_id: str
+    evidence: float = Field(description="n, the number of interactions behind their profile.")
+
+
+class KnownUsers(_Answer):
+    """Some users with history."""
+
+    bundle: str = Field(description="The id of the trained recommender.")
+    users: list[KnownUser]
 
 
 class NearestItem(_Answer):
@@ -207,13 +249,17 @@ class NearestItem(_Answer):
     cosine: float
 
 
-class Enriched(_Answer):
-    """A text as features."""
+class Enriched(Answer):
+    """The profile of a text, or of a user and what they do: P' = P + α(n)·M(d)."""
 
-    bundle: str
-    description: str = Field(description="The text without private data.")
+    description: str | None = Field(None, description="The text of the request without private data.")
+    other_language: OtherLanguage = None
     fingerprint: str = Field(description="Of the encoder.")
-    profile: list[float] = Field(description="P' of a user without history: α·M(d).")
+    evidence: float = Field(description="n, the number of interactions behind P.")
+    alpha: float = Field(description="α(n), the weight of a description beside n interactions.")
+    words: float = Field(description="The length of α(n)·M(d): α(n), or 0 without a description.")
+    behaviour: float = Field(description="The length of P; 0 without history.")
+    profile: list[float] = Field(description="P'; without history α·M(d).")
     items: list[NearestItem]
 
 

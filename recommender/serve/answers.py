@@ -21,6 +21,7 @@ from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
 from recommender.model.single import block_of, ranked
+from recommender.serve.reading import Reading
 from recommender.serve.store import LACKING, OTHER_ENCODER, OnlineStore, Stored, StoreError
 
 # The id of who has none; no id is empty.
@@ -51,10 +52,11 @@ class Answers:
     Args:
         store: the online store.
         weights: of the events of a session.
+        reading: of what texts say.
     """
 
-    def __init__(self, store: OnlineStore, weights: EventWeights) -> None:
-        self._store, self._weights = store, weights
+    def __init__(self, store: OnlineStore, weights: EventWeights, reading: Reading) -> None:
+        self._store, self._weights, self._reading = store, weights, reading
 
     def recommend(
         self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None
@@ -131,32 +133,56 @@ class Answers:
             schemas.AudienceMember.model_validate(row | {"parts": row})
             for row in table.to_dict("records")
         ]
-        tier = _tier(fitted.entities_of(side), side.cold)
-        return schemas.Audience(
-            recommendation_id=_new_id(), bundle=now.bundle, tier=tier, degraded=degraded, users=users
-        )
+        entities = fitted.entities_of(side)
+        answer = schemas.Audience(
+            recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(entities, side.cold), degraded=degraded,
+            users=users,
+        )  # fmt: skip
+        if request.explain:
+            text = entities.descriptions[0]
+            answer.tags, answer.other_language = self._reading.tags(text), self._reading.other_language(text)
+        return answer
 
-    def enrich(self, now: Moment, k: int, said: Encoded) -> schemas.Enriched:
-        """A text as features, and the items nearest to it.
+    def users(self, now: Moment, k: int) -> schemas.KnownUsers:
+        """Users with history, spread evenly over those that the recommender knows."""
+        known = now.fitted.users
+        evidence = known.evidence.whole
+        found = np.flatnonzero(evidence > 0)
+        rows = found[np.linspace(0, len(found) - 1, min(k, len(found))).astype(np.int64)]
+        return schemas.KnownUsers(bundle=now.bundle, users=[
+            schemas.KnownUser(user_id=name, evidence=n)
+            for name, n in zip(known.ids(rows), evidence[rows].tolist(), strict=True)
+        ])  # fmt: skip
+
+    def enrich(self, now: Moment, request: schemas.EnrichRequest, said: Encoded | None) -> schemas.Enriched:
+        """The profile of a text, or of a user and what they do, and the items nearest to it.
 
         Raises:
             ColdStartError: the repository's encoder is not the recommender's.
         """
-        (text, embedding), fitted = said, now.fitted
-        if len(embedding) != fitted.items.embeddings.shape[1]:
+        fitted = now.fitted
+        if said is not None and len(said[1]) != fitted.items.embeddings.shape[1]:
             raise ColdStartError(f"{OTHER_ENCODER}; run `coldstart profiles` and `coldstart train` with one encoder")
+        block, degraded, _, _ = self._asker(now, request, said)
+        user = block.users.entities
+        alpha = float(fitted.parameters.alpha_of(user.evidence)[0])
+        words, past = alpha * user.embeddings[0], user.profiles[0]
+        profile = past + words
         vectors = fitted.all_items.features.dense
-        cosines = vectors @ embedding
-        rows = np.argsort(-cosines, kind="stable")[:k]
-        rows = rows[vectors[rows].any(axis=1)]
-        profile = float(fitted.parameters.alpha_of(0.0)) * embedding
+        cosines = vectors @ (profile / max(float(np.linalg.norm(profile)), 1e-12))
+        rows = np.argsort(-cosines, kind="stable")[:request.k]
+        rows = rows[vectors[rows].any(axis=1)] if profile.any() else rows[:0]
         named = zip(fitted.items.ids(rows), fitted.items.descriptions(rows), cosines[rows].tolist(), strict=True)
         items = [
             schemas.NearestItem(rank=rank, item_id=item, description=about, cosine=cosine)
             for rank, (item, about, cosine) in enumerate(named, start=1)
         ]
+        text = said[0] if said else None
         return schemas.Enriched(
-            bundle=now.bundle, description=text, fingerprint=fitted.items.fingerprint, profile=profile.tolist(),
+            recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(user, block.users.cold), degraded=degraded,
+            description=text, other_language=self._reading.other_language(text) if text and request.explain else None,
+            fingerprint=fitted.items.fingerprint, evidence=float(user.evidence[0]), alpha=alpha,
+            words=float(np.linalg.norm(words)), behaviour=float(np.linalg.norm(past)), profile=profile.tolist(),
             items=items,
         )  # fmt: skip
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
@@ -19,7 +16,7 @@ from pydantic import BaseModel
 
 from coldstart_client import models as schemas
 from coldstart_udfs.text.redaction import redact
-from recommender.serve import logs, metrics, problems
+from recommender.serve import logs, metrics, page, problems
 from recommender.serve.authorisation import guarded
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
@@ -33,14 +30,6 @@ DESCRIPTION = """\
 Recommendations in real time for users and items with history, with a few words, or with neither; and feedback that
 counts in the next answer. Errors are problem details (RFC 9457).
 """
-
-# The page for people, and what its browser may load and run: nothing but its own script and style.
-_PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-_SCRIPT = _PAGE.partition("<script>")[2].partition("</script>")[0]
-_POLICY = (
-    f"default-src 'none'; script-src 'sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'; "
-    "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 # What OpenAPI says; `guarded` reads the header.
 _bearer = Depends(HTTPBearer(auto_error=False, description="An API key, or an access token of the issuer."))
@@ -69,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     )  # fmt: skip
     app.add_middleware(Door, metrics=service.metrics)
     problems.install(app)
+    app.include_router(page.router())
     app.include_router(_watching(service))
     app.include_router(_numbers(service))
     app.include_router(_reading(service))
@@ -98,10 +88,6 @@ def _watching(service: Service) -> APIRouter:
     async def healthz() -> dict[str, str]:
         """Whether the process lives."""
         return {"status": "ok"}
-
-    @router.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return Response(_PAGE, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY})
 
     @router.get("/readyz", response_model=schemas.Health)
     async def readyz() -> Response:
@@ -157,10 +143,15 @@ def _reading(service: Service) -> APIRouter:
         return _told(request, service, await service.scored(service.answers.explain, service.now(), body, said))
 
     @router.post("/enrich", response_model=schemas.Enriched)
-    async def enrich(body: schemas.EnrichRequest) -> Response:
-        """The profile of a text, and the items nearest to it."""
-        said = await service.texts.encode(body.description)
-        return _json(await service.scored(service.answers.enrich, service.now(), body.k, said))
+    async def enrich(request: Request, body: schemas.EnrichRequest) -> Response:
+        """The profile of a text, or of a user and what they do, and the items nearest to it."""
+        said = await service.said(body.description)
+        return _told(request, service, await service.scored(service.answers.enrich, service.now(), body, said))
+
+    @router.get("/users", response_model=schemas.KnownUsers)
+    async def users(k: Annotated[schemas.Count, Query()] = 10) -> Response:
+        """Some users with history, to try the service with; spread evenly over those that it knows."""
+        return _json(await service.scored(service.answers.users, service.now(), k))
 
     return router
 

@@ -23,6 +23,7 @@ from recommender.serve.logs import log, place_of
 from recommender.serve.metrics import Metrics
 from recommender.serve.problems import ProblemError
 from recommender.serve.rates import Rates
+from recommender.serve.reading import Reading
 from recommender.serve.settings import Settings
 from recommender.serve.store import OnlineStore
 from recommender.serve.texts import Texts
@@ -150,7 +151,7 @@ class Service:
         log.info("loading", what="online store", repo=str(settings.repo))
         _import_feast()
         self._store.check(self.live.model)
-        self.answers = Answers(self._store, weights)
+        self.answers = Answers(self._store, weights, Reading(encoder))
         self._background = Background(settings, self.live, self._log, self.metrics)
         self._measure()
 
