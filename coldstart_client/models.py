@@ -221,7 +221,7 @@ class Tag(_Answer):
 class Audience(Answer):
     """The users to whom an item matters most."""
 
-    tags: list[Tag] | None = Field(None, description="What the item's text says, if it was asked for.")
+    tags: list[Tag] | None = Field(default=None, description="What the item's text says, if it was asked for.")
     other_language: OtherLanguage = None
     users: list[AudienceMember]
 

@@ -5,17 +5,22 @@ A step is skipped if its command, its inputs, the code and its outputs are uncha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +79,16 @@ class Step:
     again: bool = False
 
 
-def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None], language: str = "en") -> None:
+def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None], language: str = "en") -> Path:
     """Run every step that is not up to date, from the root of the clone.
 
     Args:
         console: where the commands and what they do are printed.
         show_evaluation: prints the evaluation of Online Retail if its step was skipped.
         language: a key of `SHOPS`, with or without a region.
+
+    Returns:
+        The folder of the shop.
 
     Raises:
         ColdStartError: there is no shop in this language, the package does not lie in a clone, or a command failed.
@@ -103,12 +111,49 @@ def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None], lan
         started = time.monotonic()
         if code == "zh":
             _run_chinese(_code_hash(root), console)
-            there = f"in {_CHINESE_SHOP}, `coldstart serve`"
         else:
             _run_online_retail(_code_hash(root), console, show_evaluation)
-            there = "`coldstart serve`"
     console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
-    console.print(f"Try it in a browser: {there} (extra `serve`), then http://127.0.0.1:8000", markup=False)
+    return root / _CHINESE_SHOP if code == "zh" else root
+
+
+def serve_page(console: Console, shop: Path) -> None:
+    """Serve a shop on this machine until Ctrl-C, and open its page where there is a display.
+
+    Args:
+        console: where the address is printed.
+        shop: the folder with feature_repo and data/bundle.
+
+    Raises:
+        ColdStartError: the service ended.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, log = f"http://127.0.0.1:{port}/", shop / "data" / "serve.log"
+    command = [sys.executable, "-m", "recommender.cli", "serve", "--port", str(port)]
+    with log.open("wb") as lines, subprocess.Popen(command, cwd=shop, stdout=lines, stderr=lines) as service:
+        try:
+            console.print(f"Starting the service; its log is {log}", markup=False)
+            while not _is_ready(port):
+                if service.poll() is not None:
+                    raise ColdStartError(f"the service ended; {log} says: {log.read_text(encoding='utf-8')[-500:]}")
+                time.sleep(0.2)
+            console.print(f"Open {address} in a browser. Ctrl-C ends the service.", markup=False)
+            if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+                webbrowser.open(address)
+            service.wait()
+        except KeyboardInterrupt:
+            service.terminate()
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=5)) as link:
+        try:
+            link.request("GET", "/readyz")
+            return link.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
+            return False
 
 
 def _run_online_retail(code: str, console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> None:

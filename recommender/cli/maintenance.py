@@ -161,6 +161,9 @@ def demo(
             "(extra of this name), in the folder data/chinese_shop.",
         ),
     ] = "en",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve the shop on this machine, and open its page in a browser.")
+    ] = False,
 ) -> None:
     """Run every step on an example shop, from raw files to answers.
 
@@ -169,11 +172,17 @@ def demo(
 
     Examples:
         coldstart demo
+        coldstart demo --serve
         coldstart demo --language zh
     """
-    from recommender.cli.demo import run
+    from recommender.cli.demo import run, serve_page
 
-    run(console, show_evaluation, language)
+    shop = run(console, show_evaluation, language)
+    if serve:
+        serve_page(console, shop)
+        return
+    chosen = "" if language == "en" else f" --language {language}"
+    console.print(f"Try it in a browser: `coldstart demo{chosen} --serve` (extra `serve`)", markup=False)
 
 
 @cache_app.command("stats", cls=Command)

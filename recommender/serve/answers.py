@@ -134,14 +134,11 @@ class Answers:
             for row in table.to_dict("records")
         ]
         entities = fitted.entities_of(side)
-        answer = schemas.Audience(
+        text, reading = entities.descriptions[0], self._reading if request.explain else None
+        return schemas.Audience(
             recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(entities, side.cold), degraded=degraded,
-            users=users,
+            tags=reading and reading.tags(text), other_language=reading and reading.other_language(text), users=users,
         )  # fmt: skip
-        if request.explain:
-            text = entities.descriptions[0]
-            answer.tags, answer.other_language = self._reading.tags(text), self._reading.other_language(text)
-        return answer
 
     def users(self, now: Moment, k: int) -> schemas.KnownUsers:
         """Users with history, spread evenly over those that the recommender knows."""

@@ -149,7 +149,7 @@ def _reading(service: Service) -> APIRouter:
         return _told(request, service, await service.scored(service.answers.enrich, service.now(), body, said))
 
     @router.get("/users", response_model=schemas.KnownUsers)
-    async def users(k: Annotated[schemas.Count, Query()] = 10) -> Response:
+    async def users(k: Annotated[int, Query(ge=1, le=schemas.MOST_ROWS)] = 10) -> Response:
         """Some users with history, to try the service with; spread evenly over those that it knows."""
         return _json(await service.scored(service.answers.users, service.now(), k))
 

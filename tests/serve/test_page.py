@@ -1,44 +1,95 @@
-"""The page for people: it is whole in itself, and a browser runs its own script alone."""
+"""The page for people, without a browser: what it may load and run, and that it asks what the service knows."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from coldstart_client import models as schemas
+from coldstart_client import models
+
+FILES = ("page/style.css", "page/page.js")
 
 
 @pytest.fixture(scope="module")
-def page(start: Callable[..., Any]) -> Any:
-    return start().get("/")
+def client(start: Callable[..., Any]) -> Any:
+    return start()
 
 
-def test_the_page_loads_nothing_and_only_its_own_script_may_run(page: Any) -> None:
+@pytest.fixture(scope="module")
+def page(client: Any) -> Any:
+    return client.get("/")
+
+
+def test_it_loads_nothing_but_its_own_files(client: Any, page: Any) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert re.findall(r"https?://|\bsrc=|<link|@import|\son\w+=", page.text) == []
-    (script,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
-    policy = page.headers["content-security-policy"]
-    assert f"script-src 'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
-    assert policy.startswith("default-src 'none'")
+    assert sorted(re.findall(r'(?:src|href)="([^"]+)"', page.text)) == sorted(FILES)
+    for text in (page.text, *(client.get(f"/{name}").text for name in FILES)):
+        assert re.findall(r"https?://|@import|\burl\(['\"]|\son\w+=\"|<style|style=", text) == []
 
 
-def test_what_it_asks_is_what_the_service_knows(page: Any) -> None:
-    """The names in its requests, so that a renamed field does not leave the page behind."""
-    for field in ("description", "session", "without", "explain", "k"):
-        assert field in schemas.RecommendRequest.model_fields
-        assert re.search(rf"\b{field}\b", page.text)
-    assert re.search(r"body\[`\$\{side\}_id`\]", page.text)
-    assert {"user_id"} <= schemas.RecommendRequest.model_fields.keys()
-    assert {"item_id"} <= schemas.AudienceRequest.model_fields.keys()
+@pytest.mark.parametrize("path", ["/", *(f"/{name}" for name in FILES)])
+def test_a_browser_runs_its_script_alone_and_parses_no_text_as_html(client: Any, path: str) -> None:
+    policy = client.get(path).headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'", "style-src 'self'", "require-trusted-types-for 'script'"} <= {
+        *policy
+    }
+    assert client.get(path).headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_field_and_list_has_a_name_for_those_who_do_not_see_it(page: Any) -> None:
+def test_what_it_asks_and_shows_is_what_the_service_knows(client: Any) -> None:
+    """The names in its requests and answers, so that a renamed field does not leave the page behind."""
+    script = client.get("/page/page.js").text
+    asked = {"description", "session", "without", "explain", "k", "among", "exclude_seen"}
+    assert asked <= models.RecommendRequest.model_fields.keys()
+    shown = {
+        models.Recommendations: {"tier", "degraded", "unknown_items", "items"},
+        models.Enriched: {"other_language", "words", "behaviour", "evidence", "alpha", "items"},
+        models.Audience: {"tags", "other_language", "users"}, models.KnownUser: {"user_id", "evidence"},
+        models.Health: {"bundle", "degraded", "pending_events"},
+    }  # fmt: skip
+    for model, fields in shown.items():
+        assert fields <= model.model_fields.keys(), model
+    for field in asked.union(*shown.values()):
+        assert re.search(rf"\b{field}\b", script), field
+
+
+def test_every_field_has_a_label(page: Any) -> None:
     fields = re.findall(r'<(?:input|textarea) id="([\w-]+)"', page.text)
-    assert fields
+    assert len(fields) == 3
     assert set(fields) <= set(re.findall(r'<label for="([\w-]+)"', page.text))
     assert '<html lang="en">' in page.text
+
+
+def test_known_users_are_spread_over_those_with_history(client: Any) -> None:
+    found = client.get("/v1/users?k=2").json()["users"]
+    assert {one["user_id"] for one in found} <= {"ann", "bob", "cat", "dan", "eve"} | {one["user_id"] for one in found}
+    assert all(one["evidence"] > 0 for one in found)
+    assert client.get("/v1/users?k=0").status_code == 422
+
+
+def test_a_profile_says_how_much_of_it_is_words_and_how_much_behaviour(client: Any) -> None:
+    def ask(**body: Any) -> dict[str, Any]:
+        found: dict[str, Any] = client.post("/v1/enrich", json=body).json()
+        return found
+
+    words = ask(description="a lamp")
+    assert (words["evidence"], words["behaviour"], words["words"] > 0) == (0, 0, True)
+    both = ask(description="a lamp", session=[{"item_id": "mug", "event_type": "purchase"}])
+    assert both["evidence"] == 1
+    assert both["behaviour"] > 0
+    assert both["alpha"] <= words["alpha"]
+    known = ask(user_id="ann")
+    assert (known["behaviour"] > 0, known["tier"]) == (True, "warm")
+    assert client.post("/v1/enrich", json={}).status_code == 422
+
+
+def test_the_text_of_a_product_has_tags_and_a_foreign_text_is_named(client: Any) -> None:
+    answer = client.post("/v1/audience", json={"description": "red metal lunch box for children", "explain": True})
+    tags = {(tag["group"], tag["label"]) for tag in answer.json()["tags"]}
+    assert {("colour", "red"), ("material", "metal")} <= tags
+    assert answer.json()["other_language"] is None
+    foreign = client.post("/v1/enrich", json={"description": "我喜欢在家里烤蛋糕，也喜欢园艺", "explain": True})
+    assert foreign.json()["other_language"] == "zh"

@@ -327,7 +327,7 @@ function turn(to) {
     $(`tab-${one}`).setAttribute("aria-selected", one === to);
     $(`tab-${one}`).tabIndex = one === to ? 0 : -1;
   }
-  $("form").setAttribute("aria-labelledby", `tab-${to}`);
+  $("panel").setAttribute("aria-labelledby", `tab-${to}`);
   $("text-label").textContent = SIDES[to].text;
   $("id-label").textContent = SIDES[to].id;
   $("form").querySelector("button.main").textContent = SIDES[to].button;
