@@ -134,10 +134,11 @@ class Answers:
             for row in table.to_dict("records")
         ]
         entities = fitted.entities_of(side)
-        text, reading = entities.descriptions[0], self._reading if request.explain else None
+        text, wanted = entities.descriptions[0], request.explain
         return schemas.Audience(
             recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(entities, side.cold), degraded=degraded,
-            tags=reading and reading.tags(text), other_language=reading and reading.other_language(text), users=users,
+            tags=self._reading.tags(text) if wanted else None,
+            other_language=self._reading.other_language(text) if wanted else None, users=users,
         )  # fmt: skip
 
     def users(self, now: Moment, k: int) -> schemas.KnownUsers:
