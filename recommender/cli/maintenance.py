@@ -171,7 +171,6 @@ def demo(
     The folder data/chinese_shop belongs to the demo, which makes it anew when the code has changed.
 
     Examples:
-        coldstart demo
         coldstart demo --serve
         coldstart demo --language zh
     """

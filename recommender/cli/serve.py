@@ -70,7 +70,6 @@ def serve(
     Examples:
         coldstart serve
         coldstart serve --host 0.0.0.0 --workers 2 --keys data/keys.json
-        coldstart serve --host 0.0.0.0 --oidc https://login.example.com --audience coldstart
     """  # fmt: skip
     _need_extra()
     from recommender.model.bundle import read_manifest
