@@ -44,12 +44,12 @@ async def rows(shop: Path, seconds: float) -> list[Row]:
     ended = sorted(settled.keys() ^ last.keys())
     curve = ", ".join(f"{max(sample.values()):,.0f}" for _, sample in thinned(samples))
     return [
-        (f"known users, {CLIENTS} clients, {WORKERS} workers, {seconds / 60:g} min", "goal: no error", told(reads)),
-        (f"{EVENTS} events/s in batches of {BATCH}, meanwhile", "goal: no error", told(events)),
-        ("memory of the largest worker, at most", "goal 600 MiB", f"**{highest:,.0f} MiB**"),
-        ("growth of a worker after the first minute, at most", "goal 5 %", f"**{max(growth.values()):+.1%}**"),
+        (f"known users, {CLIENTS} clients, {WORKERS} workers, {seconds / 60:g} min", "", told(reads)),
+        (f"{EVENTS} events/s in batches of {BATCH}, meanwhile", "", told(events)),
+        ("memory of the largest worker, at most", "", f"**{highest:,.0f} MiB**"),
+        ("growth of a worker after the first minute, at most", "", f"**{max(growth.values()):+.1%}**"),
         ("memory of the largest worker over time", "", f"{curve} MiB"),
-        ("workers that ended", "goal 0", f"{len(ended)}"),
+        ("workers that ended", "", f"{len(ended)}"),
     ]  # fmt: skip
 
 
