@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 
 from recommender.serve import logs
@@ -22,6 +24,8 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
     Rates(settings.rate, settings.rates)
     settings.to_environment()
     logs.configure()  # of the process that starts workers again
+    # A single worker ends as this signal says, after it has stopped: by default at once, and the folder would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="coldstart-metrics-") as shared:
         # A folder of its own, whatever the environment says: two services would add up their numbers.
         os.environ[SHARED] = shared
