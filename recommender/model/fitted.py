@@ -362,6 +362,12 @@ class Fitted:
             sources = self.all_items.features, self.mean_features, self.item_metric, self.item_item
             self._likeness.append(Likeness.of(*sources))
 
+    def prepare_as(self, before: Fitted, rows: NDArray[np.int64]) -> None:
+        """Take over `likeness`, if there is one, from the version before the items in some rows were described."""
+        if before.likeness is not None and not self._likeness and len(self.items) <= MOST_ITEMS:
+            sources = (before.mean_features, self.mean_features), self.item_metric, self.item_item
+            self._likeness.append(before.likeness.redescribed(self.all_items.features, *sources, rows))
+
     @derived("items", "item_space", "item_metric")
     def _directions(self) -> Growing:
         d = self.all_items.features.dense.shape[1]

@@ -22,6 +22,8 @@ Numbers = NDArray[np.float32]
 # What a profile differs by from the sum of its history, as a share of it, and is rounding.
 _ROUNDING = 1e-5
 _SKETCH = 64
+# If more than one item in so many is described otherwise, it is as fast to begin again.
+_MANY = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,46 @@ class Likeness:
         return replace(
             self, late_text=self.late_text.grown(text), late_neighbours=self.late_neighbours.grown(neighbours)
         )
+
+    def redescribed(
+        self, features: FeatureMatrix, means: tuple[Vectors, Vectors], metric: Vectors, item_item: sp.csr_matrix,
+        rows: NDArray[np.int64],
+    ) -> Likeness:
+        """With other words, attributes or embeddings of some items: what they do not change is copied.
+
+        Args:
+            features: of all items, as they are now.
+            means: of the warm items, before and now.
+            metric: A.
+            item_item: B.
+            rows: the items that are described otherwise.
+        """
+        n, b = len(self.text), len(self.neighbours)
+        own = np.union1d(rows, np.arange(n, len(features)))  # items that came later become like the others
+        if len(own) > len(features) // _MANY:
+            return Likeness.of(features, means[1], metric, item_item)
+        described = features.take(own)
+        through: Any = described.toarray() @ metric
+        products = features.dot(through).T
+        at_means = features.dot(np.stack([mean @ metric for mean in means]))
+        shift = at_means[:, 1] - at_means[:, 0]
+        text = np.empty((len(features), len(features)), np.float32)
+        np.subtract(self.text, shift[:n, None], out=text[:n, :n])
+        text[:, own] = products.T - at_means[:, 1, None]
+        text[own] = products - at_means[own, 1, None]
+        sketch = np.concatenate([self.text_sketch, np.zeros((len(features) - n, _SKETCH), np.float32)])
+        sketch[own] = _sketch(through)
+        # B·text: rows that are other ones, what all rows lost, then the columns that are other ones.
+        within = own[own < b]
+        shift[within] = 0
+        of_own = sp.csr_matrix(item_item[:, within])
+        neighbours = np.empty((b, len(features)), np.float32)
+        np.subtract(self.neighbours, (item_item @ shift[:b])[:, None], out=neighbours[:, :n])
+        neighbours[:, :n] += of_own @ (text[within, :n] - self.text[within])
+        neighbours[:, own] = item_item @ np.ascontiguousarray(text[:b, own])
+        neighbour_sketch = self.neighbour_sketch + of_own @ (sketch[within] - self.text_sketch[within])
+        nothing = Growing(np.zeros((0, len(features)), np.float32)), Growing(np.zeros((0, b), np.float32))
+        return Likeness(text, neighbours, sketch, np.asarray(neighbour_sketch, np.float32), *nothing)
 
     def text_of(self, history: sp.csr_matrix) -> tuple[Numbers, Numbers]:
         """(n, items): what histories add to `text`, centred; and (n,) about how long their directions are.

@@ -37,7 +37,10 @@ def described(fitted: Fitted, side: Literal["user", "item"], told: Entities) -> 
     old = old[other]  # a shop may send its whole catalogue each night; what has not changed costs nothing
     if len(old):
         name = f"{side}s"
-        fitted = fitted.changed(stale=(name,), **{name: known.redescribed(rows[old], told.take(old))})
+        state = fitted.changed(stale=(name,), **{name: known.redescribed(rows[old], told.take(old))})
+        if side == "item":
+            state.prepare_as(fitted, rows[old])
+        fitted = state
     if len(new):
         entities = told.take(new)
         nobody = Entities.nothing([], told.embeddings.shape[1], told.fingerprint)

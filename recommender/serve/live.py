@@ -330,6 +330,7 @@ class Live:
         if bundle_id(read_manifest(self._bundle)) == self._bundle_id:
             return  # users were erased from it, whom the state has forgotten
         state, name = self._load()
+        state.fitted.prepare()  # seconds, in which nobody who sends events shall wait
         with self._updating:
             state.follow(self._log)
             self._following, self._bundle_id = state, name

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ _RESULTS = {0: "promoted", 1: "refused", 3: "nothing new"}
 _UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 # Seconds that a process has to end.
 _PATIENCE = 10.0
+# Says that standard input is the pipe of a worker.
+_OF_A_WORKER = "--of-a-worker"
 
 
 def period(text: str) -> float:
@@ -67,7 +70,7 @@ class Schedule:
     @classmethod
     def of(cls, settings: Settings, events: EventLog, ended: Callable[[str], None]) -> Schedule:
         """The schedule of a service."""
-        command = [sys.executable, "-m", "recommender.serve.scheduled"]
+        command = [sys.executable, "-m", "recommender.serve.scheduled", _OF_A_WORKER]
         return cls(events, settings.learn_every or 0.0, command, ended)
 
     def step(self) -> None:
@@ -91,6 +94,7 @@ class Schedule:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            _leave_alone(self._process)
         self._lease.release()
 
     def _start(self) -> None:
@@ -104,15 +108,33 @@ class Schedule:
             log.info("audit", action="learn", step="started")
             environment = {**os.environ}
             environment.pop(SHARED, None)  # it is no worker, whose numbers are shared
-            self._process = subprocess.Popen(self._command, env=environment)
+            # The pipe says when this worker has ended, however that was.
+            self._process = subprocess.Popen(self._command, env=environment, stdin=subprocess.PIPE)
 
     def _watch(self) -> None:
         status = self._process.poll() if self._process else None
-        if status is not None:
+        if self._process is not None and status is not None:
+            _leave_alone(self._process)
             self._process = None
             result = _RESULTS.get(status, "failed")
             log.info("audit", action="learn", step="ended", result=result, status=status)
             self._ended(result)
+
+
+def _leave_alone(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe to a process that has ended."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def end_with_the_worker() -> None:
+    """Stop this process when the worker that started it is gone; a worker that is killed cannot do it."""
+
+    def wait() -> None:
+        os.read(0, 1)  # nobody writes
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> int:
@@ -139,6 +161,8 @@ if __name__ == "__main__":
     configure()
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: sys.exit(4))  # what is half written is removed
+    if _OF_A_WORKER in sys.argv:
+        end_with_the_worker()
     try:
         sys.exit(main())
     except Exception as problem:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event as Flag
+from threading import Thread, current_thread
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
-from recommender.model.bundle import BundleError, read_manifest
+from recommender.model.bundle import BundleError, bundle_id, read_manifest
+from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import EventLog
@@ -443,6 +445,35 @@ def test_another_bundle_is_taken_in_with_the_events_that_it_does_not_hold(live: 
     assert (live.pending, live.watermark) == (1, 2)
     assert "i15" not in history(live, "u03")
     assert "i16" in history(live, "u04")
+
+
+def test_events_do_not_wait_while_another_bundle_is_prepared(
+    live: Live, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(epochs=2).save(bundle)
+    preparing, done, prepare, mine = Flag(), Flag(), Fitted.prepare, current_thread()
+
+    def slow(fitted: Fitted) -> None:
+        if current_thread() is not mine and not done.is_set():
+            preparing.set()
+            done.wait(60)
+        prepare(fitted)
+
+    monkeypatch.setattr(Fitted, "prepare", slow)
+    promoted = Thread(target=live.refresh)
+    promoted.start()
+    assert preparing.wait(30)
+    accepting = Thread(target=live.accept, args=([did("new", "i01")],))
+    mine = accepting
+    accepting.start()
+    accepting.join(10)
+    answered = not accepting.is_alive()
+    done.set()
+    for thread in (accepting, promoted):
+        thread.join()
+    assert answered
+    assert live.bundle_id == bundle_id(read_manifest(bundle))
+    assert history(live, "new") == {"i01": 1.0}
 
 
 def test_a_bundle_of_another_log_is_refused_and_the_one_before_serves(live: Live, bundle: Path) -> None:

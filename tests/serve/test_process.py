@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -106,3 +108,35 @@ def test_two_workers_answer_learn_from_each_other_and_count_together(service: tu
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"ready", "request"} <= {line["event"] for line in lines}
     assert key not in log.read_text()
+
+
+@pytest.mark.service
+def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced(service: tuple[str, str, Path]) -> None:
+    url, _, log = service
+    worker = int(re.findall(r"Started server process \[(\d+)\]", log.read_text())[0])
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(2)  # it is asked twice a second
+    os.kill(worker, signal.SIGKILL)
+    for _ in range(300):
+        if f"Child process [{worker}] died" in log.read_text():
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("nobody saw that it died")
+    _ready(url)
+
+
+@pytest.mark.service
+def test_a_single_worker_that_is_stopped_leaves_no_folder(served_shop: Path, tmp_path: Path) -> None:
+    port, program = free_port(), Path(sys.executable).with_name("coldstart")
+    command = [str(program), "serve", "--port", str(port)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=served_shop, env=environment, stderr=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL) as server:  # fmt: skip
+        try:
+            wait_for(port, server)
+            assert [*tmp_path.glob("coldstart-metrics-*")]
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+    assert not [*tmp_path.glob("coldstart-metrics-*")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +29,14 @@ def let_it_be_due(log: EventLog) -> None:
     assert lease.held()
     lease.keep({"due": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()})
     lease.release()
+
+
+def wait_until(come: Callable[[], bool]) -> None:
+    for _ in range(1_500):
+        if come():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
 
 
 def step_until(schedule: Schedule, come: Callable[[], bool]) -> None:
@@ -111,3 +120,32 @@ def test_what_runs_ends_with_the_worker(sqlite_log: EventLog, tmp_path: Path) ->
     step_until(schedule, started.exists)
     schedule.close()
     assert ended.exists()
+
+
+def test_what_runs_ends_with_a_worker_that_is_killed(sqlite_log: EventLog, tmp_path: Path) -> None:
+    let_it_be_due(sqlite_log)
+    started, ended = tmp_path / "started", tmp_path / "ended"
+    runs = (
+        "import pathlib, signal, sys, time\n"
+        "from recommender.serve.scheduled import end_with_the_worker\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(ended)!r}).touch(), sys.exit(4)))\n"
+        "end_with_the_worker()\n"
+        f"pathlib.Path({str(started)!r}).touch()\n"
+        "time.sleep(60)"
+    )
+    works = (
+        "import sys, time\n"
+        "from recommender.serve.events.log import EventLog\n"
+        "from recommender.serve.scheduled import Schedule\n"
+        f"log = EventLog.open('sqlite:///{tmp_path / 'log' / 'events.db'}')\n"
+        f"schedule = Schedule(log, {DAY}, [sys.executable, '-c', {runs!r}], lambda _: None)\n"
+        "schedule.step()\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", works]) as worker:
+        try:
+            wait_until(started.exists)
+            assert not ended.exists()
+        finally:
+            worker.kill()
+    wait_until(ended.exists)

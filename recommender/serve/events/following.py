@@ -96,7 +96,7 @@ class Following:
         self._moved: set[str] = set()
         self._changed: dict[str, int] = {}
         self._latest: datetime | None = None
-        self._bundle, self._weights, self._moment, self._encoder = fitted, weights, moment, encoder
+        self._bundle, self._weights, self._moment, self._encoder = replace(fitted), weights, moment, encoder
         self._events_of: defaultdict[str, int] = defaultdict(int)
         self._pairs: defaultdict[Pair, list[_Counted]] = defaultdict(list)
         self._bundle_back: set[Pair] = set()
@@ -107,7 +107,7 @@ class Following:
 
     @property
     def bundle(self) -> Fitted:
-        """The state in the bundle, without the users who were erased since."""
+        """The state in the bundle, without the users who were erased since, and without derived values (100 MB)."""
         return self._bundle
 
     @property

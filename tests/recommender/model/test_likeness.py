@@ -40,9 +40,24 @@ def other_words(model: HybridRecommender) -> None:
     model.__dict__.update(vars(HybridRecommender.of(described(model.fitted, "item", told))))
 
 
+def other_words_of_old_and_new(model: HybridRecommender) -> None:
+    two_new_items(model)
+    other_words(model)
+    bought_a_new_item(model)
+    told = new("a lamp, once a spade", LAMP, "thing1").join(new("lamp model", LAMP + SPADE, "i12", ["category=lamp"]))
+    model.__dict__.update(vars(HybridRecommender.of(described(model.fitted, "item", told))))
+
+
+def other_words_of_most(model: HybridRecommender) -> None:
+    items = model.fitted.items.take(np.arange(10))
+    told = replace(items, embeddings=items.embeddings[::-1].copy(), descriptions=items.descriptions[::-1])
+    model.__dict__.update(vars(HybridRecommender.of(described(model.fitted, "item", told))))
+
+
 CHANGES: dict[str, Callable[[HybridRecommender], None]] = {
     "nothing": lambda model: None, "a new item in a history": bought_a_new_item, "new items": two_new_items,
-    "other words of an item": other_words,
+    "other words of an item": other_words, "other words of old and new items": other_words_of_old_and_new,
+    "other words of most items": other_words_of_most,
 }  # fmt: skip
 
 
@@ -134,6 +149,18 @@ def test_states_that_were_made_meanwhile_share_what_is_computed() -> None:
     model.partial_fit(events(*bought, [(0, 0)]), *bought)
     older.prepare()
     assert model.fitted.likeness is older.likeness
+
+
+def test_other_words_take_over_what_is_computed() -> None:
+    fitted = trained().fitted
+    fitted.prepare()
+    told = described(fitted, "item", new("spade, once a lamp", SPADE, "i03", ["category=spade"]))
+    assert fitted.likeness is not None
+    assert told.likeness is not None  # no second is spent on it
+    others = np.delete(np.arange(20), 3)
+    rows = told.likeness.text[np.ix_(others, others)] - fitted.likeness.text[np.ix_(others, others)]
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[:, :1], rows.shape), atol=1e-5)  # the mean alone has moved
+    assert np.abs(told.likeness.text[3] - fitted.likeness.text[3]).max() > 0.01
 
 
 def test_descriptions_that_have_not_changed_leave_the_state_as_it_is() -> None:
