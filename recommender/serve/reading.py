@@ -20,19 +20,21 @@ class Reading:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder, self._lock = encoder, threading.Lock()
+        self._encoder = encoder
+        # Of their own: who asks for a language does not wait while what finds tags is loaded.
+        self._tagging, self._detecting = threading.Lock(), threading.Lock()
 
     def tags(self, text: str) -> list[schemas.Tag]:
         """The tags of a product's text, likeliest first; the first call takes seconds."""
         if not has_text(text):
             return []
-        with self._lock:
+        with self._tagging:
             (found,) = self._tagger.tag([text])
         return [schemas.Tag(label=tag.label, group=str(tag.group), score=tag.score) for tag in found]
 
     def other_language(self, text: str) -> str | None:
         """The language of a text if it is certain and the encoder does not know it; the first call takes a second."""
-        with self._lock:
+        with self._detecting:
             code = self._detector.language(text)
             return code if self._detector.is_foreign(code) else None
 

@@ -243,7 +243,7 @@ function showMix(profile) {
   $("mix-bar").firstElementChild.style.flexGrow = words;
   $("mix-bar").lastElementChild.style.flexGrow = behaviour;
   const without = words ? "" : " There are no words.";
-  $("mix-note").textContent = `α(${number(evidence)}) = ${number(alpha)}: beside ${counted(evidence, "interaction")}, words count as much as ${counted(alpha, "interaction")}.${without}`;
+  $("mix-note").textContent = `α(${number(evidence)}) = ${number(alpha)}: beside ${counted(evidence, "interaction")}, words count as much as ${counted(alpha, "interaction")}.${without} The list weighs other things beside the profile; each item says which.`;
 }
 
 function showNear(profile) {
