@@ -32,7 +32,10 @@ FIXTURES = {
     "feature_repo/README.md": "trained_shop",
 }
 # Their blocks take minutes.
-SLOW = ("docs/how-to/evaluate-your-data.md", "docs/tutorial/chinese-shop.md")
+SLOW = (
+    "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
+    "docs/tutorial/own-csv-files.md",
+)  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
 
