@@ -101,6 +101,6 @@ if __name__ == "__main__":
     if not (place / "data" / "bundle").is_dir():
         raise SystemExit(f"{place} has no data/bundle; run `make demo` there first")
     found = asyncio.run(rows(place, 60 * minutes))
-    for what, goal, measured in found:
-        print(f"{what} ({goal}): {measured}")
+    for what, _, measured in found:
+        print(f"{what}: {measured}")
     write_section("soak", f"make bench-soak MINUTES={minutes:g}", ABOUT, found)
