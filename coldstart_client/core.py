@@ -16,7 +16,7 @@ from coldstart_client import models
 T = TypeVar("T", bound=BaseModel)
 Key = str | Callable[[], str] | None
 
-# A longer Retry-After is an error: whoever waits decides.
+# A longer Retry-After is an error: the caller decides whether to wait so long.
 LONGEST_PAUSE = 30.0
 # Seconds before a request is sent again whose connection broke.
 _AFTER_A_BREAK = 0.5

@@ -98,7 +98,7 @@ class Connection(HttpToolsProtocol):
         self._reader = self._reader or self.loop.call_later(SLOWEST_READER, self._end, "answer not read in time")
 
     def _end(self, why: str) -> None:
-        """Drop the connection with all that waits in it: whoever draws it out may not read a last word either."""
+        """Drop the connection, and what waits to be sent on it: a slow client may not read the end either."""
         log.info("connection dropped", why=why)
         self._stop()
         self.transport.abort()
