@@ -37,6 +37,15 @@ def ran(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
+def test_the_image_gets_every_package_that_the_wheel_holds() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    copied = re.findall(r"^COPY (\w+) \1$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    sent = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {*packages} <= {*copied}
+    assert {f"!{name}" for name in packages} <= {*sent}
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     assert ran("hadolint", DEPLOY / "Dockerfile") == ""
 
