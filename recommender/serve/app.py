@@ -6,13 +6,11 @@ import atexit
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import PlainTextResponse
-from fastapi.security import HTTPBearer
-from pydantic import BaseModel
 
 from coldstart_client import models as schemas
 from coldstart_udfs.text.redaction import redact
@@ -21,8 +19,8 @@ from recommender.serve.authorisation import guarded
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
-from recommender.serve.logs import log
 from recommender.serve.problems import ProblemError
+from recommender.serve.routing import BEARER, REFUSALS, as_json, audit, possible_problems, router_of, told
 from recommender.serve.service import Service
 from recommender.serve.settings import Settings
 
@@ -31,10 +29,6 @@ Recommendations in real time for users and items with history, with a few words,
 counts in the next answer. Errors are problem details (RFC 9457).
 """
 
-# What OpenAPI says; `guarded` reads the header.
-_bearer = Depends(HTTPBearer(auto_error=False, description="An API key, or an access token of the issuer."))
-# What who may not ask is answered; 421 without keys.
-_REFUSALS = (401, 403, 421, 429)
 EntityId = Annotated[schemas.Id, PathParameter()]
 IdempotencyKey = Annotated[
     str | None,
@@ -54,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="feast-coldstart", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
         redirect_slashes=False,  # a slash at the end is part of an id
-        responses=_problems(503),
+        responses=possible_problems(503),
     )  # fmt: skip
     app.add_middleware(Door, metrics=service.metrics)
     problems.install(app)
@@ -74,13 +68,6 @@ def of_environment() -> FastAPI:
     return create_app(Settings.of_environment())
 
 
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Answers that are errors, for the description of the service."""
-    content = {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"model": schemas.Problem, "description": "A problem (RFC 9457).", "content": content}
-            for code in codes}  # fmt: skip
-
-
 def _watching(service: Service) -> APIRouter:
     router = APIRouter(tags=["state"])
 
@@ -92,7 +79,7 @@ def _watching(service: Service) -> APIRouter:
     @router.get("/readyz", response_model=schemas.Health)
     async def readyz() -> Response:
         """Whether the service answers, from which bundle, and whether answers are degraded."""
-        return _json(schemas.Health(
+        return as_json(schemas.Health(
             status="ok", bundle=service.live.bundle_id, degraded=service.degraded, pending_events=service.live.pending,
             set_aside=service.live.set_aside,
         ))  # fmt: skip
@@ -102,8 +89,9 @@ def _watching(service: Service) -> APIRouter:
 
 def _numbers(service: Service) -> APIRouter:
     router = APIRouter(
-        tags=["state"], dependencies=[_bearer], route_class=guarded(service, "read"), responses=_problems(*_REFUSALS)
-    )
+        tags=["state"], dependencies=[BEARER], route_class=guarded(service, "read"),
+        responses=possible_problems(*REFUSALS),
+    )  # fmt: skip
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def numbers() -> Response:
@@ -113,53 +101,46 @@ def _numbers(service: Service) -> APIRouter:
     return router
 
 
-def _router(service: Service, scope: str, tag: str) -> APIRouter:
-    return APIRouter(
-        prefix="/v1", tags=[tag], dependencies=[_bearer], route_class=guarded(service, scope),
-        responses=_problems(400, 404, 408, 413, 415, 422, *_REFUSALS),
-    )  # fmt: skip
-
-
 def _reading(service: Service) -> APIRouter:
-    router = _router(service, "read", "recommendations")
+    router = router_of(service, "read", "recommendations")
 
     @router.post("/recommend", response_model=schemas.Recommendations)
     async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
         """The best items for a user: known, described, known by this session's events, or unknown."""
         said = await service.said(body.description)
-        return _told(request, service, await service.scored(service.answers.recommend, service.now(), body, said))
+        return told(request, service, await service.scored(service.answers.recommend, service.now(), body, said))
 
     @router.post("/audience", response_model=schemas.Audience)
     async def audience(request: Request, body: schemas.AudienceRequest) -> Response:
         """The users to whom an item matters most."""
         said = await service.said(body.description, private=False)
         answer = await service.scored_for_all(service.answers.audience, service.now(), body, said)
-        return _told(request, service, answer)
+        return told(request, service, answer)
 
     @router.post("/explain", response_model=schemas.Explanation)
     async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
         """The terms of one score."""
         said = await service.said(body.description)
-        return _told(request, service, await service.scored(service.answers.explain, service.now(), body, said))
+        return told(request, service, await service.scored(service.answers.explain, service.now(), body, said))
 
     @router.post("/enrich", response_model=schemas.Enriched)
     async def enrich(request: Request, body: schemas.EnrichRequest) -> Response:
         """The profile of a text, or of a user and what they do, and the items nearest to it."""
         said = await service.said(body.description)
-        return _told(request, service, await service.scored(service.answers.enrich, service.now(), body, said))
+        return told(request, service, await service.scored(service.answers.enrich, service.now(), body, said))
 
     @router.get("/users", response_model=schemas.KnownUsers)
     async def users(k: Annotated[int, Query(ge=1, le=schemas.MOST_ROWS)] = 10) -> Response:
         """Some users with history, to try the service with; spread evenly over those that it knows."""
-        return _json(await service.scored(service.answers.users, service.now(), k))
+        return as_json(await service.scored(service.answers.users, service.now(), k))
 
     return router
 
 
 def _feedback(service: Service) -> APIRouter:
-    router = _router(service, "feedback", "feedback")
+    router = router_of(service, "feedback", "feedback")
 
-    @router.post("/events", status_code=202, response_model=schemas.Accepted, responses=_problems(409))
+    @router.post("/events", status_code=202, response_model=schemas.Accepted, responses=possible_problems(409))
     async def events(
         request: Request, body: schemas.EventsRequest, idempotency_key: IdempotencyKey = None
     ) -> Response:
@@ -182,21 +163,21 @@ def _feedback(service: Service) -> APIRouter:
             raise ProblemError(409, str(error)) from None
         for event in () if done.replayed else events:
             service.metrics.events.labels(event.event_type).inc()
-        return _json(schemas.Accepted(accepted=len(done.ids), ids=list(done.ids), replayed=done.replayed), 202)
+        return as_json(schemas.Accepted(accepted=len(done.ids), ids=list(done.ids), replayed=done.replayed), 202)
 
     return router
 
 
 def _admin(service: Service) -> APIRouter:
-    router = _router(service, "admin", "users and items")
+    router = router_of(service, "admin", "users and items")
 
     def put(
         write: Callable[..., None], action: str, stored_as: Callable[[str], str] = str
     ) -> Callable[..., Awaitable[Response]]:
         async def stored(request: Request, name: str, body: schemas.EntityRequest) -> Response:
             await service.written(write, name, body.description, body.attributes)
-            _audit(request, action)
-            return _json(schemas.Stored(id=name, description=stored_as(body.description)))
+            audit(request, action)
+            return as_json(schemas.Stored(id=name, description=stored_as(body.description)))
 
         return stored
 
@@ -214,27 +195,7 @@ def _admin(service: Service) -> APIRouter:
     async def delete_user(request: Request, user_id: EntityId) -> Response:
         """Erase a user; the receipt counts what was removed and says what remains."""
         receipt = await service.written(service.erase, user_id)
-        _audit(request, "delete user")
-        return _json(schemas.Erased(removed=dict(receipt.removed), remains=list(receipt.remains)))
+        audit(request, "delete user")
+        return as_json(schemas.Erased(removed=dict(receipt.removed), remains=list(receipt.remains)))
 
     return router
-
-
-def _audit(request: Request, action: str) -> None:
-    # Without the id: a log line would outlive the user.
-    log.info("audit", action=action, key=request.scope.get("key_id"), request_id=request.scope["request_id"])
-
-
-def _told(request: Request, service: Service, answer: schemas.Answer) -> Response:
-    """An answer as JSON, counted and noted for the log line of its request."""
-    service.metrics.tiers.labels(answer.tier).inc()
-    request.scope["told"] = {"recommendation_id": answer.recommendation_id, "tier": answer.tier}
-    if answer.degraded:
-        service.metrics.degraded.labels(answer.degraded).inc()
-        request.scope["told"]["degraded"] = answer.degraded
-    return _json(answer)
-
-
-def _json(answer: BaseModel, status: int = 200) -> Response:
-    # Not through FastAPI's response_model, which would validate again what a model has validated.
-    return Response(answer.model_dump_json(), status, media_type="application/json")
