@@ -62,9 +62,8 @@ def _ranking(asked: Asked) -> tuple[str, list[str]]:
     about = (
         f"Seeds: {asked.seeds}. Values are means over users. Intervals are those of `coldstart evaluate`, of "
         "coldstart minus the method. coldstart chooses all its parameters within the training part; the other methods "
-        f"are tuned there too, within {asked.tuning:g} times its seconds, and get a constant for cold items. Fits and "
-        "scores were timed while another evaluation ran on each other processor; each used one thread, except that "
-        "coldstart fits LightFM's seeds on a thread each."
+        f"are tuned there too, within {asked.tuning:g} times its processor seconds, and get a constant for cold items. "
+        "Fits and scores are in processor seconds too."
     )
     results = ranking.measure(asked.names, asked.seeds, asked.tuning)
     print("\n".join(tables.standing(results)))

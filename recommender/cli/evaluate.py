@@ -90,7 +90,7 @@ def evaluate(
         float,
         typer.Option(
             metavar="FACTOR", min=0.0,
-            help="Seconds for choosing the settings of each other method, as a multiple of the seconds that the "
+            help="Processor seconds for choosing the settings of each other method, as a multiple of those that the "
             "recommender takes to choose and to fit. 0: their defaults.",
         ),
     ] = 3.0,

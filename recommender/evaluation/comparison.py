@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -25,6 +24,7 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.data.dataset import Dataset
 from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
 from recommender.evaluation.resume import Arrays, Finished
+from recommender.evaluation.trials import processor_seconds
 from recommender.evaluation.tuned import TUNING, Tuner
 from recommender.measure.intervals import ByItem, intervals
 from recommender.measure.metrics import K, Metrics, rank_metrics
@@ -69,10 +69,11 @@ class Evaluation:
         result: {"dataset", "split", "seeds", "rows", "versions", "notes"}; a row has method, candidates, users (tested,
             mean over seeds), ndcg@20 with its standard deviation over seeds, recall@20, precision@10, auc, coverage,
             cold_share, ci_low and ci_high (95 % interval of coldstart minus this method in NDCG@20, see
-            `recommender.measure.intervals`; None in the row of coldstart), fit_s and score_s (means over seeds),
-            tuning_s and trials (seconds and number of the trials that chose the method's settings, means over seeds),
-            settings (the chosen ones, one for each seed; the last three are None in the row of coldstart, whose fit_s
-            contains its choice), and shots in k_shot. The last note says the seconds of each method.
+            `recommender.measure.intervals`; None in the row of coldstart), fit_s and score_s (processor seconds, means
+            over seeds), tuning_s and trials (processor seconds and number of the trials that chose the method's
+            settings, means over seeds), settings (the chosen ones, one for each seed; the last three are None in the
+            row of coldstart, whose fit_s contains its choice), and shots in k_shot. The last note says the seconds of
+            each method.
         details: data for the report.
     """
 
@@ -164,9 +165,9 @@ def _measure(split: Split, scorer: Scorer, method: str) -> tuple[dict[str, Metri
     seconds, step = 0.0, max(_BLOCK // len(split.items), 1)
     for start in range(0, len(split.asked), step):
         rows = split.asked[start : start + step]
-        began = time.perf_counter()
+        began = processor_seconds()
         scores = np.asarray(scorer(rows))
-        seconds += time.perf_counter() - began
+        seconds += processor_seconds() - began
         if scores.shape != (len(rows), len(split.items)) or not np.isfinite(scores).all():
             raise ColdStartError(f"{method}: scores must be finite numbers of shape {(len(rows), len(split.items))}")
         for name, ranked in lists.items():
@@ -209,9 +210,9 @@ class _Ours:
         self._model: HybridRecommender | None = None
 
     def run(self) -> Arrays:
-        began = time.perf_counter()
+        began = processor_seconds()
         model = self.model()
-        seconds = time.perf_counter() - began
+        seconds = processor_seconds() - began
         if self._kept:
             model.save(self._kept)
         return _packed(self._split, scorer_of(model), OURS, seconds)
@@ -311,14 +312,14 @@ class _Asked:
         return rows
 
     def cost(self) -> str:
-        """Return the seconds of tuning, fitting and scoring, and the trials, by method, most seconds first."""
+        """Return processor seconds of tuning, fitting and scoring, and trials, by method, most seconds first."""
         totals = {name: np.sum([np.sum(self._costs[key], axis=0) for key in self._costs if key[1] == name], axis=0)
                   for name in self._methods}  # fmt: skip
         order = sorted(totals, key=lambda name: -totals[name][:3].sum())
         trials = {name: f" ({costs[3]:.0f} trials)" if costs[3] else "" for name, costs in totals.items()}
         each = ", ".join(f"{name} {totals[name][:3].sum():,.1f}{trials[name]}" for name in order)
         everything = sum(float(costs[:3].sum()) for costs in totals.values())
-        return f"Seconds of tuning, fitting and scoring: {everything:,.1f} in all; {each}"
+        return f"Processor seconds of tuning, fitting and scoring: {everything:,.1f} in all; {each}"
 
     def per_user(self) -> tuple[
         dict[tuple[str, str], NDArray[np.float64]], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]],

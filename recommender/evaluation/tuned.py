@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from recommender.evaluation.trials import (
     Settings,
     best_offset,
     grid,
+    processor_seconds,
     quality,
     raised,
     run_trials,
@@ -23,7 +23,7 @@ from recommender.evaluation.trials import (
 )
 from recommender.measure.splits import Split
 
-# Seconds for the trials of a method, as a multiple of the seconds that our recommender takes to choose and to fit.
+# Processor seconds for the trials of a method, as a multiple of those that our recommender takes to choose and to fit.
 TUNING = 3.0
 
 _HALF_LIVES = (None, 180.0, 60.0)  # days
@@ -71,8 +71,8 @@ class Tuned:
 
     Attributes:
         scorer: of the method, with the constant for cold items.
-        fit_s: seconds of this fit.
-        tuning_s: seconds of the trials.
+        fit_s: processor seconds of this fit.
+        tuning_s: processor seconds of the trials.
         trials: their number.
         settings: the chosen ones; `offset` is the constant for cold items.
     """
@@ -91,7 +91,7 @@ class Tuner:
     Attributes:
         split: its test part is not used.
         seed: of the methods and of the division.
-        budget: seconds for the trials of one method; 0: the defaults, and no constant for cold items.
+        budget: processor seconds for the trials of one method; 0: the defaults, and no constant for cold items.
         report: called with ("tuning", done, total) of a method's settings.
         clock: seconds now.
     """
@@ -100,7 +100,7 @@ class Tuner:
     seed: int
     budget: float
     report: Report = no_report
-    clock: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float] = processor_seconds
 
     @cached_property
     def validation(self) -> Split | None:
