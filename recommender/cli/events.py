@@ -46,7 +46,7 @@ def export(
     from recommender.serve.events.export import export as run
     from recommender.serve.events.log import EventLog
 
-    with closing(EventLog.open(events)) as log, progress() as report:
+    with closing(EventLog.open(events, create=False)) as log, progress() as report:
         done = run(log, folder, report)
     if done.unreadable:
         console.print(f"{done.unreadable:,} entries left out: this version cannot read them", soft_wrap=True)
@@ -82,7 +82,7 @@ def learn(
     from recommender.serve.learning import learn as run
     from recommender.serve.learning import refresh_store
 
-    with closing(EventLog.open(events)) as log, progress() as report:
+    with closing(EventLog.open(events, create=False)) as log, progress() as report:
         done = run(log, raw, data, repo, bundle, data / "exported", report=report)
     if done is None:
         console.print("the event log has nothing that was not tried yet")

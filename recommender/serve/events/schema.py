@@ -118,7 +118,7 @@ def connect(url: str, *, create: bool = True) -> Engine:
 
 
 def _missing(url: str) -> str:
-    return f"there is no event log at {_shown(url)}; name the one that the bundle was trained from"
+    return f"there is no event log at {_shown(url)}; name the one that `coldstart serve` writes (--events)"
 
 
 _POSSIBLE = "give sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"

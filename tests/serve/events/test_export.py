@@ -167,6 +167,17 @@ def test_the_command_exports_and_ingest_reads_it(raw: Path, tmp_path: Path, url:
     assert held_by_tables(tmp_path / "data") == Held(log.identity, 1)
 
 
+@pytest.mark.parametrize("command", [["events", "export", "out"], ["learn", "raw"], ["forget", "--user-id", "007"]])
+def test_a_log_that_a_command_only_reads_is_not_made(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--events", "sqlite:///dta/events.db"])
+    assert done.exit_code == 1
+    assert "there is no event log at sqlite:///dta/events.db" in str(done.exception)
+    assert not (tmp_path / "dta").exists()
+
+
 KINDS = ("view", "cart", "wishlist", "purchase", "purchase", "return", "cart_removal", "wishlist_removal", "rating",
          "search")  # fmt: skip
 
