@@ -1,0 +1,73 @@
+"""The decision of a report, in words for those who decide."""
+
+from __future__ import annotations
+
+from coldstart_client.experiments import Comparison, ExperimentRequest, Report
+
+
+def decision(report: Report) -> str:
+    """What to do, and why, in one to three sentences."""
+    spec, experiment = report.experiment.spec, report.experiment
+    ratio = report.sample_ratio
+    if experiment.state == "draft":
+        return f"Not started. Start it with `coldstart experiment start {experiment.name}`."
+    if ratio.mismatch:
+        seen = ", ".join(f"{name} {count:,}" for name, count in ratio.seen.items())
+        return (
+            f"Do not use these numbers. The arms do not have the planned shares of the users ({seen}), and chance "
+            "does not explain it. Find out why some users are not counted, then begin again."
+        )
+    harmed = [one for one in report.guards if one.verdict == "worse"]
+    if harmed:
+        one = harmed[0]
+        return f"Stop {_quoted(one.arm)}: it does harm to a guard, {one.metric}. {_difference(one)}"
+    complete = sum(arm.complete for arm in report.arms)
+    if not complete:
+        return f"Too early. {_waiting(report)}"
+    if all(one.low is None for one in report.metric):
+        return f"Too early: {complete:,} users are too few for an interval. {_waiting(report)}"
+    better = [one for one in report.metric if one.verdict == "better"]
+    if better:
+        best = max(better, key=lambda one: one.low or 0.0)
+        return f"Use {_quoted(best.arm)}: it is better than {_quoted(spec.arms[0].name)}. {_difference(best)}"
+    if all(one.verdict == "worse" for one in report.metric):
+        return f"Keep {_quoted(spec.arms[0].name)}: the other arms are worse. {_difference(report.metric[0])}"
+    after = _again(spec) if experiment.state == "running" else "The experiment is over; nothing was shown."
+    return " ".join([
+        "No difference is shown yet." if experiment.state == "running" else "No difference was shown.",
+        *(_difference(one) for one in report.metric if one.verdict == "open"), after,
+    ])  # fmt: skip
+
+
+def _difference(one: Comparison) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    relative = "" if one.relative is None else f" ({one.relative:+.1%} relative)".replace("-", "−")
+    return (
+        f"{one.metric[0].upper()}{one.metric[1:]}: {_number(one.difference)}{relative}, certainly between "
+        f"{_number(one.low)} and {_number(one.high)}."
+    )
+
+
+def _again(spec: ExperimentRequest) -> str:
+    return (
+        "You may look as often as you like. Go on, or stop if a difference within these bounds does not matter to you: "
+        f"then keep {_quoted(spec.arms[0].name)}."
+    )
+
+
+def _waiting(report: Report) -> str:
+    users, complete = sum(arm.users for arm in report.arms), sum(arm.complete for arm in report.arms)
+    days = report.experiment.spec.window_days
+    if not users:
+        return "No user was exposed."
+    window = f"{days:g} day{'' if days == 1 else 's'}"
+    return f"{users - complete:,} of {users:,} users have not had their {window} yet after they first saw an arm."
+
+
+def _quoted(name: str) -> str:
+    return f"“{name}”"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4g}".replace("-", "−")
