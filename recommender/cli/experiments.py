@@ -173,8 +173,9 @@ def size(
     from recommender.serve.experiments.fixed import ALWAYS_VALID, users_needed
 
     needed = users_needed(rate, effect, power=power)
+    always = round(needed * ALWAYS_VALID, -2)
     console.print(
-        f"{needed:,} users with one look at the end; about {round(needed * ALWAYS_VALID, -2):,.0f} with a look at any time",
+        f"{needed:,} users with one look at the end; about {always:,.0f} if you look at any time",
         markup=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -182,8 +182,8 @@ def _room(spec: ExperimentRequest, running: list[Any]) -> list[int]:
     if buckets is None:
         raise ExperimentStateError(
             f"experiment {spec.name!r} needs {spec.share:.1%} of the layer {spec.layer!r}, and "
-            f"{1 - len(taken) / BUCKETS:.1%} is free beside {', '.join(one.name for one in beside)}; stop one of them, take a smaller share, or "
-            "create it in another layer"
+            f"{1 - len(taken) / BUCKETS:.1%} is free beside {', '.join(one.name for one in beside)}; stop one of them, "
+            "take a smaller share, or create it in another layer"
         )
     return buckets
 
