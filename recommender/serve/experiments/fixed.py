@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 
-# An interval that is valid at every look needs about so many times the users of a test with one look.
-ALWAYS_VALID = 2.4
+# A sequence finds a difference with the same probability after about so many times the users of a test with one look,
+# see docs/explanation/experiments.md.
+ALWAYS_VALID = 1.75
 
 
 def compared(
