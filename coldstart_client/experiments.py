@@ -56,6 +56,11 @@ class Metric(_Request):
     )  # fmt: skip
 
     @property
+    def is_share(self) -> bool:
+        """Whether the metric is a share of users."""
+        return self.measure == "users" and self.per is None
+
+    @property
     def title(self) -> str:
         """The metric in words."""
         kind = self.event.replace("_", " ")
@@ -162,6 +167,7 @@ class Comparison(BaseModel):
 
     arm: str
     metric: str
+    share: bool = Field(description="Whether the numbers are shares of users, of 1.")
     difference: float | None = Field(description="null while there is no estimate.")
     low: float | None = Field(description="The interval holds at every look; null is without bound.")
     high: float | None

@@ -181,30 +181,29 @@ def size(
 
 
 def _show(found: Report) -> None:
+    from recommender.serve.experiments.deciding import amount, change
+
     console.print(found.decision, markup=False, soft_wrap=True)
+    share = found.experiment.spec.metric.is_share
     table = Table("arm")
     for column in ("users", "analysed", found.metric[0].metric, "difference", "interval"):
         table.add_column(column, justify="right")
     against = {one.arm: one for one in found.metric}
     for arm in found.arms:
-        value = "–" if arm.value is None else f"{arm.value:.4g}"
-        compared = against.get(arm.name)
-        rest = ("", "") if compared is None else (
-            _number(compared.difference), f"{_number(compared.low)} to {_number(compared.high)}"
+        one = against.get(arm.name)
+        rest = ("", "") if one is None else (
+            change(one.difference, share), f"{change(one.low, share)} to {change(one.high, share)}"
         )  # fmt: skip
-        table.add_row(arm.name, f"{arm.users:,}", f"{arm.complete:,}", value, *rest)
+        table.add_row(arm.name, f"{arm.users:,}", f"{arm.complete:,}", amount(arm.value, share), *rest)
     console.print(table)
-    for one in found.guards:
-        console.print(f"guard, {one.metric}, {one.arm}: {one.verdict}", markup=False, soft_wrap=True)
+    for guard in found.guards:
+        console.print(f"guard, {guard.metric}, {guard.arm}: {guard.verdict}", markup=False, soft_wrap=True)
     for look in found.fixed_horizon or ():
         console.print(
-            f"one look, {look.arm}: {_number(look.difference)} ({_number(look.low)} to {_number(look.high)}), "
-            f"p = {look.p:.3g}, CUPED leaves {look.variance_left:.0%} of the variance", markup=False, soft_wrap=True,
+            f"one look, {look.arm}: {change(look.difference, share)} ({change(look.low, share)} to "
+            f"{change(look.high, share)}), p = {look.p:.3g}, CUPED leaves {look.variance_left:.0%} of the variance",
+            markup=False, soft_wrap=True,
         )  # fmt: skip
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4g}".replace("-", "−")
 
 
 def _dates(one: Experiment) -> tuple[str, str]:

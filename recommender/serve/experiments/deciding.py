@@ -44,8 +44,8 @@ def _difference(one: Comparison) -> str:
         return ""
     relative = "" if one.relative is None else f" ({one.relative:+.1%} relative)".replace("-", "−")
     return (
-        f"{one.metric[0].upper()}{one.metric[1:]}: {_number(one.difference)}{relative}, certainly between "
-        f"{_number(one.low)} and {_number(one.high)}."
+        f"{one.metric[0].upper()}{one.metric[1:]}: {change(one.difference, one.share)}{relative}, and almost certainly "
+        f"between {change(one.low, one.share)} and {change(one.high, one.share)}."
     )
 
 
@@ -69,5 +69,21 @@ def _quoted(name: str) -> str:
     return f"“{name}”"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4g}".replace("-", "−")
+def change(value: float | None, share: bool) -> str:
+    """A difference for people: of shares in percentage points.
+
+    >>> change(-0.0123, True), change(0.5, False), change(None, True)
+    ('−1.23 points', '+0.5', '–')
+    """
+    if value is None:
+        return "–"
+    return (f"{100 * value:+.2f} points" if share else f"{value:+.4g}").replace("-", "−")
+
+
+def amount(value: float | None, share: bool) -> str:
+    """A metric for people.
+
+    >>> amount(0.0123, True), amount(12.5, False), amount(None, True)
+    ('1.23 %', '12.5', '–')
+    """
+    return "–" if value is None else f"{100 * value:.2f} %" if share else f"{value:.4g}"

@@ -28,8 +28,8 @@ from recommender.serve.experiments.fixed import compared
 from recommender.serve.experiments.observed import Observed, arms_of, observed
 from recommender.serve.experiments.sequences import Sequence, Sums, asymptotic, betting
 
-# Of a sequence, at most so many points are shown.
-_POINTS = 100
+# Of a sequence, at most so many points are shown; by bets each of them takes long.
+_POINTS, _POINTS_OF_BETS = 100, 30
 
 
 def report_of(log: EventLog, experiment: Experiment, fixed: bool = False) -> Report:
@@ -75,7 +75,8 @@ def _compare(
     for place, arm in enumerate(spec.arms[1:], start=1):
         both = np.flatnonzero((places == 0) | (places == place))
         mine = places[both] == place
-        at = np.unique(np.linspace(1, len(both), min(_POINTS, len(both))).astype(np.int64))
+        most = min(_POINTS_OF_BETS if spec.method == "betting" else _POINTS, len(both))
+        at = np.unique(np.linspace(1, len(both), most).astype(np.int64))
         at = at if arms is not None else at[-1:]
         if spec.method == "betting":
             share = arm.share / (arm.share + spec.arms[0].share)
@@ -88,8 +89,8 @@ def _compare(
         up = not (isinstance(metric, Guard) and metric.harm == "up")
         base = _value(y, x, places == 0)
         found.append(Comparison(
-            arm=arm.name, metric=metric.title, difference=_finite(difference), low=_finite(low), high=_finite(high),
-            relative=_finite(difference / base) if base else None,
+            arm=arm.name, metric=metric.title, share=metric.is_share, difference=_finite(difference), low=_finite(low),
+            high=_finite(high), relative=_finite(difference / base) if base else None,
             verdict="open" if low <= 0 <= high else "better" if (low > 0) == up else "worse",
             sequence=_points(at, sequence) if arms is not None else [],
         ))  # fmt: skip

@@ -19,7 +19,7 @@ Numbers = NDArray[np.float64]
 LEAST_USERS = 50
 # No bet risks more than this share of the capital that could be lost.
 _BOLDEST = 0.5
-_GRID = 65
+_GRID = 41
 _ZOOMS = 3
 
 
@@ -135,11 +135,20 @@ def asymptotic(control: Sums, arm: Sums, error: float, planned: float) -> Sequen
 
 
 def pseudo_outcomes(mine: NDArray[np.bool_], y: ArrayLike, share: float) -> Numbers:
-    """(…, n): y/share for users of the arm, −y/(1 − share) for those of the control (Horvitz and Thompson 1952).
+    """(…, n): (y − m)/share for users of the arm, −(y − m)/(1 − share) for those of the control.
 
-    Their mean is the difference of the arms' means, and with y between 0 and 1 they are bounded.
+    m is the mean over the users before. Given these, the expectation is the difference of the arms' means, whatever m
+    is (Horvitz and Thompson 1952); m makes the variance small. With y between 0 and 1 they lie within `reach`.
     """
-    return np.asarray(np.asarray(y, np.float64) * np.where(mine, 1 / share, -1 / (1 - share)))
+    values = np.asarray(y, np.float64)
+    before = np.cumsum(values, axis=-1) - values
+    centred = values - before / np.maximum(np.arange(values.shape[-1]), 1)
+    return np.asarray(centred * np.where(mine, 1 / share, -1 / (1 - share)))
+
+
+def reach(share: float) -> float:
+    """How far pseudo-outcomes of numbers between 0 and 1 are from 0 at most."""
+    return 1 / min(share, 1 - share)
 
 
 def bets(z: Numbers, low: float, high: float, error: float) -> Numbers:
@@ -184,12 +193,12 @@ def betting(mine: NDArray[np.bool_], y: ArrayLike, share: float, error: float, a
     Returns:
         Arrays (p,).
     """
-    z = pseudo_outcomes(mine, y, share)
-    low, high = -1 / (1 - share), 1 / share
-    bet, count = bets(z, low, high, error), np.arange(1, len(z) + 1)
-    bounds = [_bounds(z[:n], bet[:n], low, high, error) for n in at.tolist()]
+    z, high = pseudo_outcomes(mine, y, share), reach(share)
+    bet = bets(z, -high, high, error)
+    bounds = [_bounds(z[:n], bet[:n], -high, high, error) for n in at.tolist()]
     lows, highs = np.array(bounds).reshape(-1, 2).T
-    return Sequence((np.cumsum(z) / count)[at - 1], lows, highs)
+    difference = Sums.of(mine, y).ratio()[0] - Sums.of(~mine, y).ratio()[0]
+    return Sequence(difference[at - 1], lows, highs)
 
 
 def _bounds(z: Numbers, bet: Numbers, low: float, high: float, error: float) -> tuple[float, float]:

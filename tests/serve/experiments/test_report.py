@@ -62,7 +62,8 @@ def test_only_what_users_do_within_their_windows_counts(log: EventLog) -> None:
     exposed(log, [("ann", "now", early + timedelta(days=3))])
     log.append([
         bought("ann", early, weight=2.0), bought("ann", early + timedelta(days=6.9), weight=3.0),
-        bought("ann", early + timedelta(days=7), weight=100.0), bought("bob", early - timedelta(seconds=1), weight=100.0),
+        bought("ann", early + timedelta(days=7), weight=100.0),
+        bought("bob", early - timedelta(seconds=1), weight=100.0),
         bought("bob", early + timedelta(days=1), "view", weight=100.0), bought("cy", late, weight=100.0),
         bought("stranger", early, weight=100.0), bought("dan", early + timedelta(days=1)),
     ])  # fmt: skip
@@ -76,7 +77,8 @@ def test_only_what_users_do_within_their_windows_counts(log: EventLog) -> None:
 def test_a_ratio_divides_sums_over_users(log: EventLog) -> None:
     registry = running(log, metric=Metric(event="cart", measure="events", per="impression"))
     exposed(log, [("ann", "now", BEGAN), ("bob", "now", BEGAN)])
-    log.append([bought("ann", BEGAN, "impression")] * 3 + [bought("bob", BEGAN, "impression"), bought("bob", BEGAN, "cart")])
+    log.append([bought(*each) for each in [("ann", BEGAN, "impression")] * 3])
+    log.append([bought("bob", BEGAN, kind) for kind in ("impression", "cart")])
     found = report(log, registry)
     assert [arm.value for arm in found.arms] == [0.25, None]
     assert found.metric[0].metric == "cart events per impression"

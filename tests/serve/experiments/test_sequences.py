@@ -15,11 +15,12 @@ from recommender.serve.experiments.sequences import (
     LEAST_USERS,
     Sums,
     asymptotic,
-    betting,
     bets,
+    betting,
     precision,
     pseudo_outcomes,
     radius,
+    reach,
     wealth,
 )
 
@@ -111,7 +112,7 @@ def test_unequal_shares_do_not_bias_bets() -> None:
     mine = rng.random((300, 3_000)) < 0.1
     y = (rng.random(mine.shape) < 0.3).astype(np.float64)
     z = pseudo_outcomes(mine, y, 0.1)
-    low, high = -1 / 0.9, 10.0
+    low, high = -reach(0.1), reach(0.1)
     assert z.mean() == pytest.approx(0, abs=0.01)
     assert (wealth(z, bets(z, low, high, ERROR), 0, low, high) > -math.log(ERROR)).any(axis=1).mean() <= 0.09
 

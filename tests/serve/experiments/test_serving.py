@@ -219,5 +219,6 @@ def test_errors_say_what_to_do(start: Any) -> None:
     assert [one["name"] for one in client.get("/v1/experiments").json()["experiments"]] == ["one"]
     client.post("/v1/experiments/one/stop")
     assert client.post("/v1/experiments/one/start").status_code == 409
-    wrong = client.post("/v1/experiments", json={"name": "two", "arms": [{"name": "a"}, {"name": "b", "bundle": "00000000"}]})
+    lost = [{"name": "a"}, {"name": "b", "bundle": "00000000"}]
+    wrong = client.post("/v1/experiments", json={"name": "two", "arms": lost})
     assert (wrong.status_code, "which is not kept beside" in wrong.json()["detail"]) == (422, True)
