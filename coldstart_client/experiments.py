@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -121,6 +121,8 @@ class ExperimentRequest(_Request):
             raise ValueError(f"two arms have one name: {', '.join(names)}")
         if self.kind == "interleaving" and len(self.arms) > 2:
             raise ValueError("interleaving takes two arms")
+        if self.kind == "interleaving" and (self.guards or self.metric.per):
+            raise ValueError("interleaving takes neither guards nor per: users see both arms at once")
         if self.method == "betting" and any(one.measure != "users" or one.per for one in [self.metric, *self.guards]):
             raise ValueError("betting needs numbers between 0 and 1: give metric and guards the measure users")
         return self
@@ -196,6 +198,16 @@ class FixedHorizon(BaseModel):
     variance_left: float = Field(description="The share of the variance that CUPED leaves.")
 
 
+class Preferred(BaseModel):
+    """Of interleaving: the users who preferred one arm's items."""
+
+    users: dict[str, int] = Field(description="By arm. Users without a preference are in none.")
+    share: float | None = Field(description="Of those who decided, the share that prefers the second arm.")
+    low: float = Field(description="The interval holds at every look.")
+    high: float
+    verdict: Literal["better", "worse", "open"]
+
+
 class Report(BaseModel):
     """What an experiment says at this moment."""
 
@@ -206,5 +218,5 @@ class Report(BaseModel):
     metric: list[Comparison]
     guards: list[Comparison]
     sample_ratio: RatioCheck
-    preference: dict[str, Any] | None = Field(None, description="Of interleaving: who preferred which arm.")
+    preference: Preferred | None = Field(None, description="Of interleaving; `metric` is empty then.")
     fixed_horizon: list[FixedHorizon] | None = Field(None, description="If it was asked for.")

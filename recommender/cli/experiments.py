@@ -184,9 +184,11 @@ def _show(found: Report) -> None:
     from recommender.serve.experiments.deciding import amount, change
 
     console.print(found.decision, markup=False, soft_wrap=True)
-    share = found.experiment.spec.metric.is_share
+    metric = found.experiment.spec.metric
+    share = metric.is_share or found.preference is not None
+    title = metric.title if found.preference is None else f"preferred by {metric.event}"
     table = Table("arm")
-    for column in ("users", "analysed", found.metric[0].metric, "difference", "interval"):
+    for column in ("users", "analysed", title, "difference", "interval"):
         table.add_column(column, justify="right")
     against = {one.arm: one for one in found.metric}
     for arm in found.arms:

@@ -30,9 +30,13 @@ class Running:
     seed: str
     buckets: frozenset[int]
 
+    def has(self, user_id: str) -> bool:
+        """Whether a user is in the experiment."""
+        return bucket_of(self.spec.layer, user_id) in self.buckets
+
     def arm_of(self, user_id: str) -> Arm | None:
         """The arm of a user; None if they are not in the experiment."""
-        if bucket_of(self.spec.layer, user_id) not in self.buckets:
+        if not self.has(user_id):
             return None
         return self.spec.arms[chosen(part_of(self.seed, user_id), [arm.share for arm in self.spec.arms])]
 

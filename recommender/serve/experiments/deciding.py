@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coldstart_client.experiments import Comparison, ExperimentRequest, Report
+from coldstart_client.experiments import Comparison, ExperimentRequest, Preferred, Report
 
 
 def decision(report: Report) -> str:
@@ -24,6 +24,8 @@ def decision(report: Report) -> str:
     complete = sum(arm.complete for arm in report.arms)
     if not complete:
         return f"Too early. {_waiting(report)}"
+    if report.preference is not None:
+        return preferred(report, report.preference)
     if all(one.low is None for one in report.metric):
         return f"Too early: {complete:,} users are too few for an interval. {_waiting(report)}"
     better = [one for one in report.metric if one.verdict == "better"]
@@ -37,6 +39,23 @@ def decision(report: Report) -> str:
         "No difference is shown yet." if experiment.state == "running" else "No difference was shown.",
         *(_difference(one) for one in report.metric if one.verdict == "open"), after,
     ])  # fmt: skip
+
+
+def preferred(report: Report, found: Preferred) -> str:
+    """What an interleaved experiment says."""
+    first, second = (_quoted(arm.name) for arm in report.experiment.spec.arms)
+    decided = sum(found.users.values())
+    if found.share is None:
+        return "Too early: no user has shown a preference."
+    said = (
+        f"Of {decided:,} users who took more of one arm's items, {found.share:.0%} took those of {second}; almost "
+        f"certainly between {found.low:.0%} and {found.high:.0%} of all such users do."
+    )
+    if found.verdict == "better":
+        return f"Users prefer {second} to {first}. {said}"
+    if found.verdict == "worse":
+        return f"Users prefer {first} to {second}. {said}"
+    return f"No preference is shown yet. {said}"
 
 
 def _difference(one: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -88,6 +89,44 @@ def observed(log: EventLog, experiment: Experiment, at: datetime) -> Observed:
         np.array([names.get(row.arm, -1) for row in users], np.int64),
         np.array([row.exposures for row in users], np.int64), complete, seen[1], seen[0],
     )  # fmt: skip
+
+
+def preferences(log: EventLog, experiment: Experiment, at: datetime, complete: int) -> Numbers:
+    """(complete,): of each user the credit of the second arm less that of the first, for events that cite a list.
+
+    Args:
+        log: the event log.
+        experiment: an interleaved one.
+        at: as for `observed`.
+        complete: the number of users whose window is over, as `observed` says.
+
+    Raises:
+        EventLogError: the database cannot be read.
+    """
+    spec = experiment.spec
+    window = timedelta(days=spec.window_days) // _MICROSECONDS
+    first, shown, events = _first(experiment.name), schema.exposures, schema.events
+    cited = (
+        select(first.c.user_id, events.c.item_id, events.c.weight, shown.c.teams)
+        .join(events, and_(
+            events.c.user_id == first.c.user_id, events.c.event_type == spec.metric.event,
+            events.c.event_us >= first.c.first_us, events.c.event_us < first.c.first_us + window,
+        ))
+        .join(shown, and_(
+            shown.c.experiment == experiment.name, shown.c.user_id == first.c.user_id,
+            shown.c.recommendation_id == events.c.recommendation_id,
+        ))
+    )  # fmt: skip
+    with log.reading() as connection:
+        order = select(first.c.user_id).order_by(first.c.first_us, first.c.user_id).limit(complete)
+        rows = {user: row for row, user in enumerate(connection.execute(order).scalars())}
+        credit = np.zeros(complete)
+        for user_id, item_id, weight, teams in connection.execute(cited):
+            arm = json.loads(teams or "{}").get(item_id)
+            if user_id in rows and arm is not None:
+                value = (weight or 0.0) if spec.metric.measure == "weight" else 1.0
+                credit[rows[user_id]] += value if arm == spec.arms[1].name else -value
+    return credit
 
 
 def _first(name: str) -> Subquery:

@@ -17,6 +17,7 @@ from coldstart_client.experiments import (
     Guard,
     Metric,
     Point,
+    Preferred,
     RatioCheck,
     Report,
 )
@@ -25,7 +26,8 @@ from recommender.serve.events.log import EventLog
 from recommender.serve.experiments import ratios
 from recommender.serve.experiments.deciding import decision
 from recommender.serve.experiments.fixed import compared
-from recommender.serve.experiments.observed import Observed, arms_of, observed
+from recommender.serve.experiments.interleaving import Preference
+from recommender.serve.experiments.observed import Observed, arms_of, observed, preferences
 from recommender.serve.experiments.sequences import Sequence, Sums, asymptotic, betting
 
 # Of a sequence, at most so many points are shown; by bets each of them takes long.
@@ -46,6 +48,8 @@ def report_of(log: EventLog, experiment: Experiment, fixed: bool = False) -> Rep
     """
     at = datetime.now(UTC)
     spec, seen = experiment.spec, observed(log, experiment, at)
+    if spec.kind == "interleaving":
+        return _interleaved(log, experiment, seen, at)
     shares = np.array([arm.share for arm in spec.arms])
     y, x = seen.values(spec.metric)
     places = seen.places[: seen.complete]
@@ -60,6 +64,28 @@ def report_of(log: EventLog, experiment: Experiment, fixed: bool = False) -> Rep
         guards=[one for guard in spec.guards for one in _compare(experiment, seen, guard, None)],
         sample_ratio=_ratio(seen, [arm.name for arm in spec.arms], shares / shares.sum()),
         fixed_horizon=_fixed(experiment, seen) if fixed else None,
+    )  # fmt: skip
+    return report.model_copy(update={"decision": decision(report)})
+
+
+def _interleaved(log: EventLog, experiment: Experiment, seen: Observed, at: datetime) -> Report:
+    spec = experiment.spec
+    found = Preference.of(preferences(log, experiment, at, seen.complete), spec.error)
+    counts, decided = (found.first, found.second), found.first + found.second
+    names = [arm.name for arm in spec.arms]
+    report = Report(
+        experiment=experiment, at=at, decision="", metric=[], guards=[],
+        arms=[
+            ArmResult(name=name, users=len(seen.places), exposures=int(seen.exposures.sum()), complete=seen.complete,
+                      value=count / decided if decided else None)
+            for name, count in zip(names, counts, strict=True)
+        ],
+        sample_ratio=RatioCheck(mismatch=False, p=1.0, expected={}, seen={}),
+        preference=Preferred(
+            users=dict(zip(names, counts, strict=True)), share=found.second / decided if decided else None,
+            low=found.low, high=found.high,
+            verdict="better" if found.low > 0.5 else "worse" if found.high < 0.5 else "open",
+        ),
     )  # fmt: skip
     return report.model_copy(update={"decision": decision(report)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from recommender.model.fitted import Fitted
 from recommender.serve.answers import Answers, Encoded, Moment
 from recommender.serve.experiments.assignment import Running
 from recommender.serve.experiments.exposures import ExposureLog
+from recommender.serve.experiments.interleaving import drafted
 from recommender.serve.experiments.registry import Registry
 from recommender.serve.experiments.variants import Variant
 from recommender.serve.live import Live
@@ -21,6 +23,8 @@ from recommender.serve.logs import log
 
 # Seconds after which a worker sees that an experiment was started or stopped, and after which exposures are written.
 POLL_SECONDS = 0.5
+# What answers say in place of an arm.
+INTERLEAVED = "interleaved"
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,11 @@ class Assigned:
 
     Attributes:
         arms: by the name of the experiment.
+        interleaved: the experiment whose two arms fill their lists; None if there is none.
     """
 
     arms: Mapping[str, Arm]
+    interleaved: Running | None = None
 
     @property
     def exploration(self) -> float | None:
@@ -92,17 +98,19 @@ class Experiments:
         running = self._now.running
         if not running or not user_id:
             return _NOBODY
-        found = {name: one.arm_of(user_id) for name, one in running.items()}
-        return Assigned({name: arm for name, arm in found.items() if arm is not None})
+        found = {name: one.arm_of(user_id) for name, one in running.items() if one.spec.kind == "ab"}
+        both = next((one for one in running.values() if one.spec.kind == "interleaving" and one.has(user_id)), None)
+        return Assigned({name: arm for name, arm in found.items() if arm is not None}, both)
 
-    def moment(self, now: Moment, assigned: Assigned) -> Moment:
+    def moment(self, now: Moment, assigned: Assigned, also: Arm | None = None) -> Moment:
         """What the answers of a user with these arms are made from.
 
         Args:
             now: what others' answers are made from.
             assigned: see `of`.
+            also: one arm more.
         """
-        arms = assigned.arms.values()
+        arms = [*assigned.arms.values(), *([also] if also else [])]
         bundle = next((arm.bundle for arm in arms if arm.bundle is not None), now.bundle)
         known = self._now
         if bundle != now.bundle:
@@ -122,13 +130,38 @@ class Experiments:
     ) -> schemas.Recommendations:
         """The best items for a user, as their arms have them; the exposures are noted."""
         assigned = self.of(request.user_id)
-        answer = answers.recommend(self.moment(now, assigned), request, said)
-        if not assigned.arms or request.user_id is None:
+        both = assigned.interleaved
+        if both is None:
+            answer = answers.recommend(self.moment(now, assigned), request, said)
+        else:
+            answer = self._interleaved(answers, now, request, said, assigned, both)
+        if request.user_id is None:
             return answer
         for name, arm in assigned.arms.items():
             self._exposures.add(name, request.user_id, arm.name, answer.recommendation_id, self._live.watermark)
         names = {name: arm.name for name, arm in assigned.arms.items()}
+        names |= {} if both is None else {both.spec.name: INTERLEAVED}
         return answer.model_copy(update={"experiments": names})
+
+    def _interleaved(
+        self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None,
+        assigned: Assigned, both: Running,
+    ) -> schemas.Recommendations:  # fmt: skip
+        """A list that two arms fill in turns; which arm each item is of is noted."""
+        lists = [answers.recommend(self.moment(now, assigned, arm), request, said) for arm in both.spec.arms]
+        first, second = ({item.item_id: item for item in one.items} for one in lists)
+        answer = lists[0]
+        picked = drafted([*first], [*second], request.pin, f"{both.seed} {answer.recommendation_id}")
+        items = [
+            (first if team < 1 else second)[item].model_copy(update={"rank": rank})
+            for rank, (item, team) in enumerate(picked, start=1)
+        ]
+        teams = {item: both.spec.arms[team].name for item, team in picked if team >= 0}
+        self._exposures.add(
+            both.spec.name, request.user_id or "", "", answer.recommendation_id, self._live.watermark,
+            json.dumps(teams, ensure_ascii=False),
+        )  # fmt: skip
+        return answer.model_copy(update={"items": items})
 
     def refresh(self) -> None:
         """See what runs now; load and close bundles of arms.
@@ -175,7 +208,7 @@ class Experiments:
         there = {*bundles, self._live.bundle_id, None}
         shown = {
             name: one for name, one in running.items()
-            if one.spec.kind == "ab" and all(arm.bundle in there for arm in one.spec.arms)
+            if all(arm.bundle in there for arm in one.spec.arms)
         }  # fmt: skip
         before = self._now
         if shown.keys() == before.running.keys() and bundles.keys() == before.bundles.keys():

@@ -47,12 +47,12 @@ def report(log: EventLog, registry: Registry, fixed: bool = False) -> Report:
 
 
 def crowd(log: EventLog, sizes: dict[str, int], buyers: dict[str, int], kind: str = "purchase") -> None:
-    """Users of each arm who come in turn; the first ones of an arm do something on the next day."""
+    """Users of each arm who come in turn; some of an arm, evenly spread, do something on the next day."""
     users = [(f"{arm} {number}", arm, BEGAN + timedelta(minutes=number)) for arm, size in sizes.items()
              for number in range(size)]  # fmt: skip
     exposed(log, users)
-    log.append([bought(f"{arm} {number}", BEGAN + timedelta(days=1), kind) for arm, count in buyers.items()
-                for number in range(count)])  # fmt: skip
+    log.append([bought(f"{arm} {number * sizes[arm] // count}", BEGAN + timedelta(days=1), kind)
+                for arm, count in buyers.items() for number in range(count)])  # fmt: skip
 
 
 def test_only_what_users_do_within_their_windows_counts(log: EventLog) -> None:
@@ -101,7 +101,7 @@ def test_later_looks_see_the_same_users_and_more(log: EventLog) -> None:
 @pytest.mark.parametrize(
     ("buyers", "verdict", "words"),
     [
-        ({"now": 40, "more": 200}, "better", "Use “more”: it is better than “now”. Users with a purchase: +0.2"),
+        ({"now": 40, "more": 200}, "better", "Use “more”: it is better than “now”. Users with a purchase: +20.00 points"),
         ({"now": 200, "more": 40}, "worse", "Keep “now”: the other arms are worse."),
         ({"now": 100, "more": 104}, "open", "No difference is shown yet."),
     ],
