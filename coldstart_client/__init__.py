@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coldstart_client.experiments import Arm, ExperimentRequest, Guard, Metric
 from coldstart_client.models import (
     AudienceRequest,
     EnrichRequest,
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
     from coldstart_client.core import ProblemError
 
 __all__ = [
+    "Arm",
     "AsyncClient",
     "AudienceRequest",
     "Client",
     "EnrichRequest",
     "EntityRequest",
     "EventsRequest",
+    "ExperimentRequest",
     "ExplainRequest",
     "FeedbackEvent",
+    "Guard",
+    "Metric",
     "ProblemError",
     "RecommendRequest",
     "SessionEvent",

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from coldstart_client import core, models
+from coldstart_client import core, experiments, models
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -76,6 +76,26 @@ class Client:
     def delete_user(self, user_id: str) -> models.Erased:
         """Erase a user; the receipt counts what was removed and says what remains."""
         return self._send(core.delete_user(user_id))
+
+    def create_experiment(self, request: experiments.ExperimentRequest) -> experiments.Experiment:
+        """Keep an experiment as a draft; the same request again changes nothing."""
+        return self._send(core.create_experiment(request))
+
+    def list_experiments(self) -> experiments.Experiments:
+        """All experiments, the newest first."""
+        return self._send(core.list_experiments())
+
+    def start_experiment(self, name: str) -> experiments.Experiment:
+        """Assign users from now on."""
+        return self._send(core.start_experiment(name))
+
+    def stop_experiment(self, name: str) -> experiments.Experiment:
+        """Assign nobody any more; the report stays."""
+        return self._send(core.stop_experiment(name))
+
+    def experiment_report(self, name: str, fixed: bool = False) -> experiments.Report:
+        """What came of an experiment until now; `fixed` adds the comparison with one look."""
+        return self._send(core.experiment_report(name, fixed))
 
     def ready(self) -> models.Health:
         """Whether the service answers, from which bundle, and whether answers are degraded."""
@@ -158,6 +178,26 @@ class AsyncClient:
     async def delete_user(self, user_id: str) -> models.Erased:
         """As `Client.delete_user`."""
         return await self._send(core.delete_user(user_id))
+
+    async def create_experiment(self, request: experiments.ExperimentRequest) -> experiments.Experiment:
+        """As `Client.create_experiment`."""
+        return await self._send(core.create_experiment(request))
+
+    async def list_experiments(self) -> experiments.Experiments:
+        """As `Client.list_experiments`."""
+        return await self._send(core.list_experiments())
+
+    async def start_experiment(self, name: str) -> experiments.Experiment:
+        """As `Client.start_experiment`."""
+        return await self._send(core.start_experiment(name))
+
+    async def stop_experiment(self, name: str) -> experiments.Experiment:
+        """As `Client.stop_experiment`."""
+        return await self._send(core.stop_experiment(name))
+
+    async def experiment_report(self, name: str, fixed: bool = False) -> experiments.Report:
+        """As `Client.experiment_report`."""
+        return await self._send(core.experiment_report(name, fixed))
 
     async def ready(self) -> models.Health:
         """As `Client.ready`."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from coldstart_client import models
+from coldstart_client import experiments, models
 
 T = TypeVar("T", bound=BaseModel)
 Key = str | Callable[[], str] | None
@@ -151,6 +151,32 @@ def put(side: str, entity_id: str, request: models.EntityRequest) -> Call[models
 def delete_user(user_id: str) -> Call[models.Erased]:
     """`DELETE /v1/users/{id}`."""
     return Call("DELETE", f"/v1/users/{_quoted(user_id)}", models.Erased)
+
+
+def create_experiment(request: experiments.ExperimentRequest) -> Call[experiments.Experiment]:
+    """`POST /v1/experiments`."""
+    return Call("POST", "/v1/experiments", experiments.Experiment, request)
+
+
+def list_experiments() -> Call[experiments.Experiments]:
+    """`GET /v1/experiments`."""
+    return Call("GET", "/v1/experiments", experiments.Experiments)
+
+
+def start_experiment(name: str) -> Call[experiments.Experiment]:
+    """`POST /v1/experiments/{name}/start`."""
+    return Call("POST", f"/v1/experiments/{_quoted(name)}/start", experiments.Experiment)
+
+
+def stop_experiment(name: str) -> Call[experiments.Experiment]:
+    """`POST /v1/experiments/{name}/stop`."""
+    return Call("POST", f"/v1/experiments/{_quoted(name)}/stop", experiments.Experiment)
+
+
+def experiment_report(name: str, fixed: bool) -> Call[experiments.Report]:
+    """`GET /v1/experiments/{name}/report`."""
+    asked = "?fixed=true" if fixed else ""
+    return Call("GET", f"/v1/experiments/{_quoted(name)}/report{asked}", experiments.Report)
 
 
 def ready() -> Call[models.Health]:

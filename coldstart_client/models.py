@@ -197,6 +197,7 @@ class Recommendations(Answer):
     """The best items for a user."""
 
     unknown_items: list[str] = Field(default=[], description="Items of the session that the recommender does not know.")
+    experiments: dict[str, str] = Field(default={}, description="The arm of each experiment that the user is in.")
     items: list[RecommendedItem]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from recommender.model.bundle import BundleError, bundle_id, read_manifest, veri
 Step = Literal["promoted", "refused", "rolled back"]
 
 _JOURNAL = "journal.jsonl"
+# A file in the folder of a kept bundle that an experiment shows: the bundle is not removed.
+_SHOWN = "in-experiment"
 # Bundles that are kept beside the serving one, the oldest go first.
 KEPT = 5
 
@@ -144,6 +146,24 @@ def rollback(bundle: Path, why: str = "by hand") -> Entry:
         return _serve(bundle, _kept(bundle, stack[-2]), "rolled back", why)
 
 
+def held(bundle: Path, name: str) -> Path:
+    """The folder of a kept bundle, which stays until `release`, however many are kept after it.
+
+    Raises:
+        BundleError: there is no such bundle.
+    """
+    folder = _kept(bundle, name)
+    (folder / _SHOWN).touch()
+    return folder
+
+
+def release(bundle: Path, names: Collection[str]) -> None:
+    """Let kept bundles be removed in their turn, but those with some ids, which are `held`."""
+    for mark in kept_folder(bundle).glob(f"*/{_SHOWN}"):
+        if mark.parent.name not in names:
+            mark.unlink(missing_ok=True)
+
+
 def _serve(bundle: Path, folder: Path, step: Step, why: str, seen: int | None = None) -> Entry:
     before = _id(bundle)
     if before:
@@ -175,7 +195,8 @@ def _keep(bundle: Path, folder: Path) -> Path:
 
 
 def _prune(bundle: Path) -> None:
-    for one in [one for one in kept(bundle) if not one.serves][KEPT:]:
+    rest = [one for one in kept(bundle) if not one.serves and not (one.folder / _SHOWN).exists()]
+    for one in rest[KEPT:]:
         shutil.rmtree(one.folder)
 
 

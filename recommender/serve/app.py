@@ -19,6 +19,7 @@ from recommender.serve.authorisation import guarded
 from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
+from recommender.serve.experiments import routes as experiments
 from recommender.serve.problems import ProblemError
 from recommender.serve.routing import BEARER, REFUSALS, as_json, audit, possible_problems, router_of, told
 from recommender.serve.service import Service
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(_reading(service))
     app.include_router(_feedback(service))
     app.include_router(_admin(service))
+    app.include_router(experiments.router(service))
     return app
 
 
@@ -108,7 +110,8 @@ def _reading(service: Service) -> APIRouter:
     async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
         """The best items for a user: known, described, known by this session's events, or unknown."""
         said = await service.said(body.description)
-        return told(request, service, await service.scored(service.answers.recommend, service.now(), body, said))
+        shown = service.experiments.recommend
+        return told(request, service, await service.scored(shown, service.answers, service.now(), body, said))
 
     @router.post("/audience", response_model=schemas.Audience)
     async def audience(request: Request, body: schemas.AudienceRequest) -> Response:
@@ -121,7 +124,8 @@ def _reading(service: Service) -> APIRouter:
     async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
         """The terms of one score."""
         said = await service.said(body.description)
-        return told(request, service, await service.scored(service.answers.explain, service.now(), body, said))
+        now = service.experiments.moment(service.now(), service.experiments.of(body.user_id))
+        return told(request, service, await service.scored(service.answers.explain, now, body, said))
 
     @router.post("/enrich", response_model=schemas.Enriched)
     async def enrich(request: Request, body: schemas.EnrichRequest) -> Response:

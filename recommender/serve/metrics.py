@@ -82,6 +82,9 @@ class Metrics:
         self.background = Counter(
             "coldstart_background_failures", "Failures of work beside the requests.", ["work"], registry=r
         )  # fmt: skip
+        self.exposures = Counter(
+            "coldstart_exposures", "Exposures of users to arms of experiments.", ["result"], registry=r
+        )  # fmt: skip
         self.trained = Gauge(
             "coldstart_bundle_timestamp_seconds", "When the bundle was written.", registry=r,
             multiprocess_mode="livemin",
@@ -92,6 +95,10 @@ class Metrics:
         )  # fmt: skip
         self.workers = Gauge("coldstart_workers", "Processes that answer.", registry=r, multiprocess_mode="livesum")
         self._begin()
+
+    def exposed(self, result: str, count: int) -> None:
+        """Count exposures that were written, or lost."""
+        self.exposures.labels(result).inc(count)
 
     def measure(self, live: Live, degraded: str | None, bundle: Path) -> None:
         """Look at the state of the worker; to be called every few seconds.

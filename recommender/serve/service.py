@@ -13,10 +13,15 @@ from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.events import EventWeights
+from recommender.pipeline.bundles import held, release
 from recommender.serve.answers import Answers, Encoded, Moment
 from recommender.serve.background import Background
 from recommender.serve.erasure import erase_user
+from recommender.serve.events.log import EventLog
 from recommender.serve.events.opening import open_log
+from recommender.serve.experiments.exposures import ExposureLog
+from recommender.serve.experiments.registry import Registry
+from recommender.serve.experiments.serving import Experiments
 from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
@@ -55,11 +60,17 @@ class Service:
         live: the recommender as it is known now.
         texts: of requests.
         answers: from requests to answers.
+        events: the event log.
+        registry: the experiments of the shop.
+        experiments: those that this worker shows.
     """
 
     live: Live
     texts: Texts
     answers: Answers
+    events: EventLog
+    registry: Registry
+    experiments: Experiments
     rates: Rates
 
     def __init__(self, settings: Settings) -> None:
@@ -141,9 +152,9 @@ class Service:
         enrichment = Enrichment.of_repo(settings.repo)
         # No vector of a user's text is kept on disk.
         encoder = shared_encoder(enrichment.model, cache=False, backend=enrichment.backend)
-        self._log = open_log(settings.events, settings.bundle)
+        self.events = open_log(settings.events, settings.bundle)
         weights = EventWeights.of_settings(enrichment)
-        self.live = Live(settings.bundle, self._log, weights=weights, encoder=encoder)
+        self.live = Live(settings.bundle, self.events, weights=weights, encoder=encoder)
         self._warm_up()
         log.info("loading", what="encoder", fingerprint=encoder.fingerprint)
         self.texts = Texts(encoder, self.metrics)
@@ -152,7 +163,13 @@ class Service:
         _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights, Reading(encoder))
-        self._background = Background(settings, self.live, self._log, self.metrics)
+        self.registry = Registry(self.events, settings.bundle)
+        self.experiments = Experiments(
+            self.registry, ExposureLog(self.events, self.metrics.exposed), self.live,
+            lambda name: Live(held(settings.bundle, name), self.events, weights=weights, encoder=encoder),
+            lambda names: release(settings.bundle, names),
+        )  # fmt: skip
+        self._background = Background(settings, self.live, self.events, self.metrics)
         self._measure()
 
     def _warm_up(self) -> None:
@@ -179,8 +196,9 @@ class Service:
 
     def _close(self) -> None:
         self._background.close()
+        self.experiments.close()
         self.live.close()
-        self._log.close()
+        self.events.close()
         self._scoring.shutdown()
         self._heavy.shutdown()
         self._writing.shutdown(wait=False)

@@ -16,12 +16,14 @@ import httpx
 import pytest
 
 from coldstart_client import (
+    Arm,
     AsyncClient,
     AudienceRequest,
     Client,
     EnrichRequest,
     EntityRequest,
     EventsRequest,
+    ExperimentRequest,
     ExplainRequest,
     FeedbackEvent,
     ProblemError,
@@ -71,6 +73,13 @@ def test_every_call_answers_with_its_model(client: Client) -> None:
     assert client.put_user("new", EntityRequest(description="lamps")).description == "lamps"
     assert client.delete_user("new").removed["descriptions"] == 1
     assert client.ready().status == "ok"
+    arms = [Arm(name="now"), Arm(name="more", gamma=2.0)]
+    assert client.create_experiment(ExperimentRequest(name="text", arms=arms)).state == "draft"
+    assert client.start_experiment("text").state == "running"
+    assert client.experiment_report("text").arms[0].name == "now"
+    assert client.experiment_report("text", fixed=True).fixed_horizon == []
+    assert client.stop_experiment("text").state == "stopped"
+    assert [one.name for one in client.list_experiments().experiments] == ["text"]
 
 
 def test_the_client_has_a_call_for_every_path(client: Client, service: tuple[str, str]) -> None:

@@ -59,7 +59,7 @@ def lift(panels: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[st
         methods: the other methods, best first.
     """
     lines, columns = _grid(len(panels))
-    with _figure(0.9 * lines + 0.27 * len(methods) * lines, lines, columns, sharey=True) as (figure, axes):
+    with new_figure(0.9 * lines + 0.27 * len(methods) * lines, lines, columns, sharey=True) as (figure, axes):
         places = {method: -place for place, method in enumerate(methods)}
         for axis, (title, rows) in zip(axes, panels.items(), strict=False):
             axis.axvline(0, color="black", linewidth=1)
@@ -75,7 +75,7 @@ def lift(panels: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[st
             axis.margins(x=0.08)
             axis.locator_params(axis="x", nbins=5)
             _name_methods(axis, places)
-        return _svg(figure, "lift")
+        return svg(figure, "lift")
 
 
 def by_history(panels: Mapping[str, tuple[Sequence[Bin], Mapping[str, Sequence[Mean]]]]) -> str:
@@ -83,7 +83,7 @@ def by_history(panels: Mapping[str, tuple[Sequence[Bin], Mapping[str, Sequence[M
     methods = dict.fromkeys(method for _, series in panels.values() for method in series)
     looks = dict(zip(methods, _SERIES, strict=False))
     lines, columns = _grid(len(panels), 2)
-    with _figure(0.3 + 3.1 * lines, lines, columns) as (figure, axes):
+    with new_figure(0.3 + 3.1 * lines, lines, columns) as (figure, axes):
         for axis, (title, (bins, series)) in zip(axes, panels.items(), strict=False):
             for place, (method, means) in enumerate(series.items()):
                 colour, marker = looks[method]
@@ -100,12 +100,12 @@ def by_history(panels: Mapping[str, tuple[Sequence[Bin], Mapping[str, Sequence[M
             axis.set_xlabel("training interactions of the user\n(below: number of users)")
             axis.set_ylabel("NDCG@20, mean")
             axis.grid(axis="x", visible=False)
-        return _svg(figure, "history")
+        return svg(figure, "history")
 
 
 def influence(found: Influence) -> str:
     """α(n) and ‖P‖, and the description's share of their sum, against n."""
-    with _figure(3.2, 1, 2) as (figure, (left, right)):
+    with new_figure(3.2, 1, 2) as (figure, (left, right)):
         left.fill_between(found.n, found.norm[:, 0], found.norm[:, 2], color=OURS, alpha=0.18, linewidth=0)
         left.plot(found.n, found.norm[:, 1], "o-", color=OURS, markersize=4, label="behaviour, ‖P‖")
         if found.weight.max() > 0:
@@ -130,13 +130,13 @@ def influence(found: Influence) -> str:
             axis.set_xlabel("n, training interactions of the user")
             axis.set_xscale("log")
             _count_ticks(axis.xaxis, found.n)
-        return _svg(figure, "influence")
+        return svg(figure, "influence")
 
 
 def calibration(found: Calibration) -> str:
     """Buyers in the test part against expected demand, by tag and by ten groups of items."""
     several = len(found.labels) > 1
-    with _figure(4.1, 1, 2 if several else 1) as (figure, axes):
+    with new_figure(4.1, 1, 2 if several else 1) as (figure, axes):
         for axis in axes:
             mean = axis.axhline(found.overall.value, color=QUIET, linewidth=1, linestyle=":")
         axis = axes[-1]
@@ -154,7 +154,7 @@ def calibration(found: Calibration) -> str:
                       loc="outside upper left")  # fmt: skip
         if several:
             _name_labels(figure, axes[0], found.labels)
-        return _svg(figure, "calibration")
+        return svg(figure, "calibration")
 
 
 def _by_label(axis: Axes, found: Calibration) -> list[Line2D]:
@@ -191,7 +191,7 @@ def coverage(panels: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
     methods = list(dict.fromkeys(method for shares in panels.values() for method in shares))
     lines, columns = _grid(len(panels))
     places = {method: -place for place, method in enumerate(methods)}
-    with _figure((0.9 + 0.24 * len(methods)) * lines, lines, columns, sharey=True) as (figure, axes):
+    with new_figure((0.9 + 0.24 * len(methods)) * lines, lines, columns, sharey=True) as (figure, axes):
         for axis, ((title, label), shares) in zip(axes, panels.items(), strict=False):
             for method, share in shares.items():
                 colour = OURS if places[method] == 0 else QUIET
@@ -204,7 +204,7 @@ def coverage(panels: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
             axis.set_title(title)
             axis.set_xlabel(label)
             _name_methods(axis, places)
-        return _svg(figure, "coverage")
+        return svg(figure, "coverage")
 
 
 def _name_methods(axis: Axes, places: Mapping[str, int]) -> None:
@@ -224,7 +224,7 @@ def _grid(panels: int, widest: int = 3) -> tuple[int, int]:
 
 
 @contextmanager
-def _figure(height: float, lines: int, columns: int, sharey: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
+def new_figure(height: float, lines: int, columns: int, sharey: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure with the report's width."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -234,7 +234,7 @@ def _figure(height: float, lines: int, columns: int, sharey: bool = False) -> It
         yield figure, list(figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel())
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg(figure: Figure, name: str) -> str:
     """Return the drawing as an element of a page: no prologue, no namespaces, ids with the figure's name."""
     for axis in figure.axes:
         if not axis.has_data():

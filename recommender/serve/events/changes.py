@@ -60,8 +60,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What `EventLog.erase_user` has erased, and sentences on where its bytes remain, and until when."""
+    """What `EventLog.erase_user` has erased, and sentences on where its bytes remain, and until when.
+
+    `exposures` are those to arms of experiments.
+    """
 
     events: int
     descriptions: int
     remains: Sequence[str]
+    exposures: int = 0

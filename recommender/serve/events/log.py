@@ -187,7 +187,7 @@ class EventLog:
             dry_run: only count.
 
         Returns:
-            The number of events and descriptions that were erased, and what their bytes are still in.
+            The number of events, descriptions and exposures that were erased, and what their bytes are still in.
 
         Raises:
             EventLogError: the database cannot be written; nothing was erased.
@@ -197,25 +197,26 @@ class EventLog:
             schema.descriptions: and_(
                 schema.descriptions.c.entity == "user", schema.descriptions.c.entity_id == user_id
             ),
+            schema.exposures: schema.exposures.c.user_id == user_id,
         }  # fmt: skip
         if dry_run:
             with self.reading() as connection:
-                events, descriptions = (
+                counts = [
                     connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
                     for table, those in of_user.items()
-                )
-            return Erased(events, descriptions, [])
+                ]
+            return Erased(counts[0], counts[1], [], counts[2])
 
-        def write(connection: Connection) -> tuple[int, int]:
+        def write(connection: Connection) -> list[int]:
             number = self._last(connection) + 1
-            events, descriptions = (
+            counts = [
                 connection.execute(delete(table).where(those)).rowcount for table, those in of_user.items()
-            )
+            ]
             connection.execute(insert(schema.erasures), {"id": number, "digest": self.digest_of(user_id)})
             self._advance(connection, number)
-            return events, descriptions
+            return counts
 
-        events, descriptions = self.transaction(write)
+        events, descriptions, exposures = self.transaction(write)
         if not self._sqlite:
             remains = ["PostgreSQL keeps erased rows until its next VACUUM, and in its write-ahead log, replicas and "
                        "backups for as long as they are kept"]  # fmt: skip
@@ -224,7 +225,7 @@ class EventLog:
         else:
             remains = ["another process reads the event log, so its file events.db-wal has the erased rows until "
                        "somebody writes"]  # fmt: skip
-        return Erased(events, descriptions, remains)
+        return Erased(events, descriptions, remains, exposures)
 
     def erased(self, user_ids: Sequence[str], *, after: int) -> list[str]:
         """Who of these was erased after an entry of the log.

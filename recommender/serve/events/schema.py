@@ -85,6 +85,24 @@ leases = Table(
     Column("state", Text),
 )  # fmt: skip
 
+# `spec` is the experiment as it was created (JSON), `buckets` the part of the layer that it has since it was started.
+experiments = Table(
+    "experiments", metadata,
+    Column("name", Text, primary_key=True), Column("layer", Text, nullable=False),
+    Column("state", Text, nullable=False), Column("spec", Text, nullable=False), Column("buckets", Text),
+    Column("created_us", BigInteger, nullable=False), Column("started_us", BigInteger),
+    Column("stopped_us", BigInteger),
+)  # fmt: skip
+
+# Who was shown which arm, once per `occasion`: a day; or an answer of two arms, with the items of each in `teams`.
+exposures = Table(
+    "exposures", metadata,
+    Column("experiment", Text, primary_key=True), Column("user_id", Text, primary_key=True),
+    Column("occasion", Text, primary_key=True), Column("arm", Text, nullable=False),
+    Column("exposed_us", BigInteger, nullable=False), Column("recommendation_id", Text, nullable=False),
+    Column("teams", Text), Index("exposures_of_user", "user_id"),
+)  # fmt: skip
+
 
 def connect(url: str, *, create: bool = True) -> Engine:
     """An engine whose commits are durable, with the tables of this version.

@@ -1,0 +1,222 @@
+"""Experiments in the database of the event log: made, started, stopped and listed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from coldstart_client.experiments import Experiment, ExperimentRequest, State
+from coldstart_udfs.errors import ColdStartError
+from recommender.pipeline.bundles import kept
+from recommender.serve.events import schema
+from recommender.serve.events.log import EventLog
+from recommender.serve.events.rows import from_us, to_us
+from recommender.serve.experiments.assignment import BUCKETS, Running, free_buckets
+
+_TABLE = schema.experiments
+
+
+class UnknownExperimentError(ColdStartError):
+    """There is no experiment of this name."""
+
+
+class ExperimentStateError(ColdStartError):
+    """The state of an experiment, or of others beside it, does not allow what was asked for."""
+
+
+class Registry:
+    """The experiments of a shop, which all workers and the command line share.
+
+    Args:
+        log: the event log.
+        bundle: the folder of the serving bundle, beside which arms' bundles are kept; None does not look at them.
+    """
+
+    def __init__(self, log: EventLog, bundle: Path | None = None) -> None:
+        self._log, self._bundle = log, bundle
+
+    def create(self, spec: ExperimentRequest) -> Experiment:
+        """Keep an experiment as a draft. The same request again changes nothing.
+
+        Raises:
+            ExperimentStateError: another experiment has the name.
+            ColdStartError: the bundle of an arm is not kept.
+            EventLogError: the database cannot be written.
+        """
+        self._check_bundles(spec)
+        seed = spec.seed or secrets.token_hex(8)
+        row = {
+            "name": spec.name, "layer": spec.layer, "state": "draft", "created_us": to_us(datetime.now(UTC)),
+            "spec": spec.model_copy(update={"seed": seed}).model_dump_json(),
+        }  # fmt: skip
+
+        def write(connection: Connection) -> Any:
+            _lock(connection)
+            found = connection.execute(select(_TABLE).where(_TABLE.c.name == spec.name)).first()
+            if found is None:
+                connection.execute(insert(_TABLE), row)
+                return connection.execute(select(_TABLE).where(_TABLE.c.name == spec.name)).one()
+            kept_spec = _experiment(found).spec
+            if kept_spec != spec.model_copy(update={"seed": spec.seed or kept_spec.seed}):
+                raise ExperimentStateError(
+                    f"there is another experiment {spec.name!r} ({found.state}); choose another name"
+                )
+            return found
+
+        return _experiment(self._log.transaction(write))
+
+    def start(self, name: str) -> Experiment:
+        """Assign users from now on. Workers notice it within about a second.
+
+        Raises:
+            UnknownExperimentError: there is none of this name.
+            ExperimentStateError: it was stopped, its layer has no room, or another layer changes the same.
+            ColdStartError: the bundle of an arm is not kept any more.
+        """
+        self._check_bundles(self.get(name).spec)
+
+        def write(connection: Connection) -> Any:
+            found = _found(connection, name)
+            if found.state == "stopped":
+                raise ExperimentStateError(
+                    f"experiment {name!r} was stopped, and its users have seen it; create another one"
+                )
+            if found.state == "draft":
+                spec = _experiment(found).spec
+                running = connection.execute(select(_TABLE).where(_TABLE.c.state == "running")).all()
+                buckets = _room(spec, running)
+                _check_layers(spec, [_experiment(one).spec for one in running])
+                now = to_us(datetime.now(UTC))
+                changes = {"state": "running", "started_us": now, "buckets": json.dumps(buckets)}
+                connection.execute(update(_TABLE).where(_TABLE.c.name == name).values(**changes))
+            return _row(connection, name)
+
+        return _experiment(self._log.transaction(write))
+
+    def stop(self, name: str) -> Experiment:
+        """Assign nobody any more. It cannot be started again; its report stays.
+
+        Raises:
+            UnknownExperimentError: there is none of this name.
+        """
+
+        def write(connection: Connection) -> Any:
+            found = _found(connection, name)
+            if found.state != "stopped":
+                changes = {"state": "stopped", "stopped_us": to_us(datetime.now(UTC))}
+                connection.execute(update(_TABLE).where(_TABLE.c.name == name).values(**changes))
+            return _row(connection, name)
+
+        return _experiment(self._log.transaction(write))
+
+    def get(self, name: str) -> Experiment:
+        """One experiment.
+
+        Raises:
+            UnknownExperimentError: there is none of this name.
+            EventLogError: the database cannot be read.
+        """
+        with self._log.reading() as connection:
+            return _experiment(_row(connection, name))
+
+    def all(self) -> list[Experiment]:
+        """All experiments, the newest first."""
+        with self._log.reading() as connection:
+            rows = connection.execute(select(_TABLE).order_by(_TABLE.c.created_us.desc(), _TABLE.c.name)).all()
+        return [_experiment(row) for row in rows]
+
+    def running(self) -> dict[str, Running]:
+        """What assigns users now, by name.
+
+        Raises:
+            EventLogError: the database cannot be read.
+        """
+        with self._log.reading() as connection:
+            rows = connection.execute(
+                select(_TABLE).where(_TABLE.c.state == "running").order_by(_TABLE.c.started_us, _TABLE.c.name)
+            ).all()
+        return {row.name: _running(row) for row in rows}
+
+    def _check_bundles(self, spec: ExperimentRequest) -> None:
+        if self._bundle is None:
+            return
+        ids = {one.id for one in kept(self._bundle)}
+        for arm in spec.arms:
+            if arm.bundle is not None and arm.bundle not in ids:
+                raise ColdStartError(
+                    f"arm {arm.name!r} names the bundle {arm.bundle}, which is not kept beside {self._bundle}; kept "
+                    f"are {', '.join(sorted(ids)) or 'none'}"
+                )
+
+
+def _lock(connection: Connection) -> None:
+    """Let no other process write until the transaction has ended."""
+    state = schema.log_state
+    connection.execute(update(state).values(last=state.c.last))
+
+
+def _found(connection: Connection, name: str) -> Any:
+    _lock(connection)
+    return _row(connection, name)
+
+
+def _row(connection: Connection, name: str) -> Any:
+    found = connection.execute(select(_TABLE).where(_TABLE.c.name == name)).first()
+    if found is None:
+        names = connection.execute(select(_TABLE.c.name).order_by(_TABLE.c.created_us.desc()).limit(10)).scalars().all()
+        raise UnknownExperimentError(f"there is no experiment {name!r}; there are {', '.join(names) or 'none'}")
+    return found
+
+
+def _room(spec: ExperimentRequest, running: list[Any]) -> list[int]:
+    """The buckets that an experiment gets."""
+    beside = [one for one in running if one.layer == spec.layer]
+    taken = [bucket for one in beside for bucket in json.loads(one.buckets)]
+    buckets = free_buckets(spec.share, taken)
+    if buckets is None:
+        raise ExperimentStateError(
+            f"experiment {spec.name!r} needs {spec.share:.1%} of the layer {spec.layer!r}, and "
+            f"{1 - len(taken) / BUCKETS:.1%} is free beside {', '.join(one.name for one in beside)}; stop one of them, "
+            "take a smaller share, or create it in another layer"
+        )
+    return buckets
+
+
+_ONCE: dict[str, Callable[[ExperimentRequest], bool]] = {
+    "the bundle": lambda spec: any(arm.bundle is not None for arm in spec.arms),
+    "the share of exploration": lambda spec: any(arm.exploration is not None for arm in spec.arms),
+    "the list by interleaving": lambda spec: spec.kind == "interleaving",
+}
+
+
+def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> None:
+    """A user of two layers gets the parameters of both; what cannot be combined is refused."""
+    others = [other for other in running if other.layer != spec.layer]
+    for what, changes in _ONCE.items():
+        both = [other.name for other in others if changes(spec) and changes(other)]
+        if both:
+            raise ExperimentStateError(
+                f"experiment {spec.name!r} changes {what}, as {both[0]!r} of another layer does; create it in that "
+                "layer"
+            )
+
+
+def _experiment(row: Any) -> Experiment:
+    state: State = row.state
+    spec = ExperimentRequest.model_validate_json(row.spec)
+    return Experiment(
+        name=row.name, state=state, spec=spec, created=from_us(row.created_us),
+        started=None if row.started_us is None else from_us(row.started_us),
+        stopped=None if row.stopped_us is None else from_us(row.stopped_us),
+    )  # fmt: skip
+
+
+def _running(row: Any) -> Running:
+    spec = _experiment(row).spec
+    return Running(spec, str(spec.seed), frozenset(json.loads(row.buckets)))
