@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coldstart_client import models as schemas
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
@@ -21,6 +22,7 @@ from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
 from recommender.serve.metrics import Metrics
+from recommender.serve.policy.exploring import Exploring
 from recommender.serve.problems import ProblemError
 from recommender.serve.rates import Rates
 from recommender.serve.reading import Reading
@@ -55,11 +57,13 @@ class Service:
         live: the recommender as it is known now.
         texts: of requests.
         answers: from requests to answers.
+        exploring: answers with new items in reserved places.
     """
 
     live: Live
     texts: Texts
     answers: Answers
+    exploring: Exploring
     rates: Rates
 
     def __init__(self, settings: Settings) -> None:
@@ -101,6 +105,19 @@ class Service:
     def now(self) -> Moment:
         """What an answer is made from."""
         return Moment(self.live.model.fitted, self.live.base, self.live.bundle_id)
+
+    async def recommended(
+        self, request: schemas.RecommendRequest, said: Encoded | None, share: float | None = None
+    ) -> schemas.Recommendations:
+        """The best items for a user, and new ones in reserved places unless the service is degraded.
+
+        Args:
+            request: the request.
+            said: its text.
+            share: of the places, such as that of an arm of an experiment; None is that of the settings.
+        """
+        share = 0.0 if self.degraded else share
+        return await self.exploring.recommend(self.scored, self.now(), request, said, share)
 
     async def scored(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run arithmetic beside the event loop."""
@@ -152,7 +169,11 @@ class Service:
         _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights, Reading(encoder))
-        self._background = Background(settings, self.live, self._log, self.metrics)
+        self.exploring = Exploring(
+            self.answers, self.live, self._log, settings.explore, settings.explore_window, weights, self.metrics,
+            self._writing,
+        )  # fmt: skip
+        self._background = Background(settings, self.live, self._log, self.metrics, self.exploring.learner)
         self._measure()
 
     def _warm_up(self) -> None:
@@ -176,6 +197,7 @@ class Service:
 
     def _measure(self) -> None:
         self.metrics.measure(self.live, self.degraded, self.settings.bundle)
+        self.exploring.measure()
 
     def _close(self) -> None:
         self._background.close()
