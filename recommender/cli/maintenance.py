@@ -148,7 +148,8 @@ def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tup
         raise ColdStartError("an event log is erased by user; leave out --events for an item")
     with closing(EventLog.open(url)) as log:
         erased = log.erase_user(name, dry_run=dry_run)
-    counts = [("event log", "events", erased.events), ("event log", "descriptions", erased.descriptions)]
+    counts = [("event log", "events", erased.events), ("event log", "descriptions", erased.descriptions),
+              ("event log", "explorations", erased.explorations)]  # fmt: skip
     return [one for one in counts if one[2]], list(erased.remains)
 
 

@@ -47,7 +47,7 @@ class Receipt:
     """What `Live.forget_user` removed.
 
     Attributes:
-        removed: the numbers of events, of descriptions and of bundles that held the user.
+        removed: the numbers of events, of descriptions, of explored places and of bundles that held the user.
         remains: sentences on what remains, and until when.
     """
 
@@ -231,7 +231,8 @@ class Live:
         """
         erased = self._log.erase_user(user_id)
         self._follow()
-        removed = {"events": erased.events, "descriptions": erased.descriptions, "bundles": 0}
+        removed = {"events": erased.events, "descriptions": erased.descriptions,
+                   "explorations": erased.explorations, "bundles": 0}  # fmt: skip
         remains = [*erased.remains]
         for folder in all_folders(self._bundle):
             try:

@@ -65,3 +65,4 @@ class Erased:
     events: int
     descriptions: int
     remains: Sequence[str]
+    explorations: int = 0
