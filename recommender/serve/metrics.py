@@ -85,6 +85,10 @@ class Metrics:
             "coldstart_unlogged_explorations", "Answers without exploration, because it could not be logged in time.",
             registry=r,
         )  # fmt: skip
+        self.learned_places = Gauge(
+            "coldstart_learned_places", "Explored places whose reward a worker draws by.", registry=r,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
         self.explored_items = Gauge(
             "coldstart_explored_items", "Items that were explored, by what is decided of them.", ["verdict"],
             registry=r, multiprocess_mode="livemax",

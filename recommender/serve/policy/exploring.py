@@ -93,8 +93,10 @@ class Exploring:
         return answer
 
     def measure(self) -> None:
-        """Look at how many items are explored; to be called every few seconds."""
-        verdicts = list(self.learner.policy.posterior.verdicts.values())
+        """Look at what was learned; to be called every few seconds."""
+        posterior = self.learner.policy.posterior
+        verdicts = list(posterior.verdicts.values())
+        self._metrics.learned_places.set(sum(shown.n for shown in posterior.items.values()))
         for verdict in ("open", "above", "below", "average"):
             self._metrics.explored_items.labels(verdict).set(verdicts.count(verdict))
 

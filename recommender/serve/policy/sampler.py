@@ -23,13 +23,15 @@ Verdict = Literal["open", "above", "below", "average"]
 _MEAN, _MEAN_COUNTS = 0.02, 50.0
 # Deviations of the prior, in mean rewards: of the constant, of the other weights, of what is an item's own.
 _OF_CONSTANT, _OF_WEIGHT, _OF_ITEM = 1.0, 0.5, 0.5
+_OF_DEMAND = 0.5
+_OF_SCORE = 0.5
 # Draws from the posterior, by which the probability to win is estimated; and the share that all candidates divide.
 _DRAWS, UNIFORM = 1_000, 0.1
 _MOST_CANDIDATES = 64
 # An item is decided when this share of its reward's distribution lies on one side of the mean,
 _SURE = 0.95
-# or when an item of average reward would have had this many purchases.
-_LONGEST = 10.0
+# or when it has had so much reward, in purchases, or an item of average reward would have had this much.
+_ENOUGH, _LONGEST = 5.0, 10.0
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Evidence:
         expected = np.zeros(len(self.moment))
         expected[0] = mean
         if prior == "text":
-            expected[1] = mean
+            expected[1], expected[2] = _OF_DEMAND * mean, _OF_SCORE * mean
         deviations = np.full(len(expected), _OF_WEIGHT * mean)
         deviations[0] = _OF_CONSTANT * mean
         precision = self.gram / noise + np.diag(deviations**-2)
@@ -170,7 +172,8 @@ class Posterior:
 
         The reward of an item has the distribution Beta(1 + r, 1/b - 1 + n - r), b being the mean reward, n how often
         it was shown, and r the sum of its rewards: as if it had been shown once more with reward. If 95 % of it lie
-        above b, the item is "above", if they lie below it, "below". After 10/b places it is "average".
+        above b, the item is "above", if they lie below it, "below". After 5 purchases it is "above" too: from there on
+        the recommender knows it by its buyers. After 10/b places it is "average".
         """
         from scipy.stats import beta
 
@@ -179,8 +182,10 @@ class Posterior:
         reward = np.array([self.items[name].reward for name in names], np.float64)
         below = beta.cdf(self.mean, 1 + reward, 1 / self.mean - 1 + np.maximum(n - reward, 0))
         found: list[Verdict] = [
-            "above" if share < 1 - _SURE else "below" if share > _SURE else "average" if long else "open"
-            for share, long in zip(below.tolist(), (n * self.mean >= _LONGEST).tolist(), strict=True)
+            "above" if share < 1 - _SURE or enough else "below" if share > _SURE else "average" if long else "open"
+            for share, enough, long in zip(
+                below.tolist(), (reward >= _ENOUGH).tolist(), (n * self.mean >= _LONGEST).tolist(), strict=True
+            )
         ]
         return dict(zip(names, found, strict=True))
 
