@@ -22,9 +22,9 @@ Verdict = Literal["open", "above", "below", "average"]
 # The mean reward before anything was shown, and the number of places that this counts as.
 _MEAN, _MEAN_COUNTS = 0.02, 50.0
 # Deviations of the prior, in mean rewards: of the constant, of the other weights, of what is an item's own.
-_OF_CONSTANT, _OF_WEIGHT, _OF_ITEM = 1.0, 0.5, 0.5
-_OF_DEMAND = 0.5
-_OF_SCORE = 0.5
+_OF_CONSTANT, _OF_WEIGHT, _OF_ITEM = 1.0, 0.5, 0.25
+# What the prior "text" expects of an item with one more average demand, or one deviation more score, in mean rewards.
+_OF_DEMAND, _OF_SCORE = 0.5, 0.5
 # Draws from the posterior, by which the probability to win is estimated; and the share that all candidates divide.
 _DRAWS, UNIFORM = 1_000, 0.1
 _MOST_CANDIDATES = 64
@@ -87,8 +87,9 @@ class Evidence:
         """What is believed of rewards now.
 
         Args:
-            prior: "text" expects of an item the mean reward times its expected demand (the second number of a
-                context), "flat" the mean reward of every item.
+            prior: "text" expects more reward of items whose words promise more: half a mean reward for one more
+                average demand, and for one deviation more score (the second and third number of a context). "flat"
+                expects the mean reward of every item.
             draws: see `Posterior.probabilities`.
         """
         n, total = float(self.gram[0, 0]), float(self.moment[0])
