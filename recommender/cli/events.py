@@ -52,8 +52,8 @@ def export(
     if done.unreadable:
         console.print(f"{done.unreadable:,} entries left out: this version cannot read them", soft_wrap=True)
     console.print(
-        f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions, {done.explorations:,} explored "
-        f"places → {folder}; next: coldstart ingest RAW --export {folder}", markup=False, soft_wrap=True,
+        f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions, {done.explorations:,} "
+        f"explored places → {folder}; next: coldstart ingest RAW --export {folder}", markup=False, soft_wrap=True,
     )  # fmt: skip
 
 

@@ -39,9 +39,8 @@ from tests.support.small_shop import ITEMS
 
 Client = Any
 SHARE = 0.3
-NEW = {f"n{number:02}": f"{kind} {thing}" for number, (kind, thing) in enumerate(
-    (kind, thing) for kind in ("red", "old", "glass", "wooden") for thing in ("lamp", "garden pot", "mug", "flag", "tin")
-)}  # fmt: skip
+KINDS, THINGS = ("red", "old", "glass", "wooden"), ("lamp", "garden pot", "mug", "flag", "tin")
+NEW = {f"n{number:02}": f"{KINDS[number % 4]} {THINGS[number % 5]}" for number in range(20)}
 USERS = ("ann", "bob", None)
 
 

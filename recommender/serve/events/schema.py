@@ -85,8 +85,9 @@ leases = Table(
     Column("state", Text),
 )  # fmt: skip
 
-# What was explored: see `recommender.serve.policy.decisions`. `items` is JSON; `probabilities` are float64 and `contexts`
-# float32, little-endian, row by row. `settled` numbers the rows whose reward is known, in the order in which it became so.
+# What was explored: see `recommender.serve.policy.decisions`. `items` is JSON; `probabilities` are float64 and
+# `contexts` float32, little-endian, row by row. `settled` numbers the rows whose reward is known, in the order in which
+# it became so.
 explorations = Table(
     "explorations", metadata,
     Column("recommendation_id", Text, primary_key=True),

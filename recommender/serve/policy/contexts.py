@@ -23,10 +23,10 @@ _FURTHEST = 3.0
 class Contexts:
     """Makes contexts, in the scale of one bundle.
 
-    A context is 1; the demand that the item's words and attributes predict, as the difference to the average warm item in
-    averages (0 is as much, 1 twice as much); the score for the user, in deviations from all cold items; the cosine of
-    the enriched profile and the item's embedding; and the item's embedding in the 8 directions in which those of the
-    bundle's items vary most, in deviations.
+    A context is 1; the demand that the item's words and attributes predict, as the difference to the average warm item
+    in averages (0 is as much, 1 twice as much); the score for the user, in deviations from all cold items; the cosine
+    of the enriched profile and the item's embedding; and the item's embedding in the 8 directions in which those of
+    the bundle's items vary most, in deviations.
 
     Attributes:
         centre: (d,), the mean embedding.

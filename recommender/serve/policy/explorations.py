@@ -214,7 +214,8 @@ def _row(one: Decision) -> dict[str, Any]:
 def _decision(row: Any) -> Decision:
     return Decision(
         row.recommendation_id, row.user_id, from_us(row.at_us), row.position, row.item_id,
-        tuple(json.loads(row._mapping["items"])), np.frombuffer(row.probabilities, "<f8"), _matrix(row.contexts), row.policy,
+        tuple(json.loads(row._mapping["items"])), np.frombuffer(row.probabilities, "<f8"), _matrix(row.contexts),
+        row.policy,
     )  # fmt: skip
 
 
