@@ -41,7 +41,7 @@ NewLabel = Annotated[str, Field(max_length=256, pattern=rf"^[^=\x00-\x1f\x7f-\x9
 Ids = Annotated[list[Id], Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most."), _Number]
 Tier = Literal["warm", "cold", "unknown"]
-Reason = Literal["model", "pinned", "boosted"]
+Reason = Literal["model", "pinned", "boosted", "exploration"]
 OtherLanguage = Annotated[
     str | None, Field(description="The language of the text (ISO 639-1), if it was asked for, is certain, and is one "
     "that the encoder does not know.")
@@ -99,6 +99,10 @@ class RecommendRequest(Asker):
         0.0, description="The cost of likeness to the items above."
     )
     explain: StrictBool = Field(False, description=f"Add a sentence to each item; k is at most {MOST_EXPLAINED} then.")
+    explore: StrictBool = Field(
+        True, description="Whether new items may fill the places that the service reserves for them. Give false for a "
+        "list that nobody sees."
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _not_all_explained(self) -> RecommendRequest:

@@ -35,7 +35,8 @@ def export(
     """Write the event log as Parquet files, one for each day.
 
     They have the columns of the table interactions, and those that only the log has. `coldstart ingest --export` adds
-    them to the tables. Descriptions that were put are in users.parquet and items.parquet.
+    them to the tables. Descriptions that were put are in users.parquet and items.parquet, explored places in the folder
+    explorations.
 
     Examples:
         coldstart events export data/exported
@@ -51,8 +52,8 @@ def export(
     if done.unreadable:
         console.print(f"{done.unreadable:,} entries left out: this version cannot read them", soft_wrap=True)
     console.print(
-        f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions → {folder}; next: coldstart "
-        f"ingest RAW --export {folder}", markup=False, soft_wrap=True,
+        f"{done.events:,} rows of {done.days:,} days, {done.descriptions:,} descriptions, {done.explorations:,} "
+        f"explored places → {folder}; next: coldstart ingest RAW --export {folder}", markup=False, soft_wrap=True,
     )  # fmt: skip
 
 

@@ -148,8 +148,7 @@ def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tup
         raise ColdStartError("an event log is erased by user; leave out --events for an item")
     with closing(EventLog.open(url, create=False)) as log:
         erased = log.erase_user(name, dry_run=dry_run)
-    kinds = {"events": erased.events, "descriptions": erased.descriptions, "exposures": erased.exposures}
-    return [("event log", kind, count) for kind, count in kinds.items() if count], list(erased.remains)
+    return [("event log", kind, count) for kind, count in erased.removed.items() if count], list(erased.remains)
 
 
 def demo(

@@ -62,6 +62,13 @@ def serve(
     raw: Annotated[
         Path | None, typer.Option("--raw", metavar="FOLDER", help="The raw files that --learn-every reads.")
     ] = None,
+    explore: Annotated[
+        float, typer.Option(metavar="SHARE", help="The share of the places of lists that new items get, up to 0.5.")
+    ] = 0.0,
+    explore_window: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="For how long after an answer an event counts for what was explored."),
+    ] = "24h",
 ) -> None:
     """Recommend over HTTP, and learn from events at once.
 
@@ -74,6 +81,7 @@ def serve(
     _need_extra()
     from recommender.model.bundle import read_manifest
     from recommender.serve.events.opening import open_log
+    from recommender.serve.policy.slots import check_share
     from recommender.serve.scheduled import period
     from recommender.serve.server import run
     from recommender.serve.settings import Settings
@@ -90,7 +98,7 @@ def serve(
     open_log(events, bundle).close()
     settings = Settings(
         repo, bundle, data if data.is_dir() else None, events, keys, rate, rates, oidc, audience, push_profiles,
-        seconds, raw,
+        seconds, raw, check_share(explore), period(explore_window),
     )  # fmt: skip
     run(settings, host, port, workers)
 

@@ -2,6 +2,7 @@
 
     FOLDER/interactions/day=2026-01-31/events.parquet    what users did, by day (UTC)
     FOLDER/users.parquet, FOLDER/items.parquet           descriptions that were put
+    FOLDER/explorations/day=…/explorations.parquet       what was explored, by day; training does not read it
 
 The metadata of every file, and of the table `interactions` that an export was added to, name the log and the id of the
 last entry in it. So training on the table knows which entries its bundle holds.
@@ -29,7 +30,7 @@ from recommender.data.contract import (
 )
 from recommender.data.sql_types import FRACTIONAL_NUMBERS, WHOLE_NUMBERS
 
-EVENTS = "interactions"
+EVENTS, EXPLORATIONS = "interactions", "explorations"
 _LOG, _WATERMARK = "events_log", "events_watermark"
 _NONE = f"[]::VARCHAR[] AS {ATTRIBUTES}"
 

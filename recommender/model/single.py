@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recommender.data.entities import Entities
 from recommender.model.explain import sentence, terms
 from recommender.model.fitted import Fitted
-from recommender.model.ranking import Rules, best
+from recommender.model.ranking import Rules, Scores, best
 from recommender.model.requests import same_encoder
 from recommender.model.scoring import Block
 from recommender.model.tables import tiers
@@ -73,23 +73,50 @@ def ranked(block: Block, rules: Rules, *, seen: Sequence[int] | None, explain: b
             out none.
         explain: add the sentences.
     """
+    total = block.total(block.users.fitted.all_items)
+    return described(block, total, rules, best_of(block, total, rules, seen=seen), explain=explain)
+
+
+def best_of(block: Block, total: Scores, rules: Rules, *, seen: Sequence[int] | None) -> NDArray[np.int64]:
+    """The rows of the best items of the one user of a block.
+
+    Args:
+        block: see `block_of`.
+        total: (1, items), its scores of all items.
+        rules: of the list.
+        seen: as for `ranked`.
+    """
     side, fitted = block.users, block.users.fitted
-    items = fitted.all_items
-    total = block.total(items)
     out = None
     if seen is not None:
         out = fitted.seen_by(side.entities.ids)
         if len(seen):
             out = sp.csr_matrix(out + _row(fitted, np.array(seen, np.int64), np.ones(len(seen), np.float32)))
-    _, columns, scores = best(total, rules, out, items.features)
-    plain = np.asarray(total[0, columns], dtype=np.float64)
-    parts = block.parts(items, np.zeros(len(columns), np.int64), columns)
+    return best(total, rules, out, fitted.all_items.features)[1]
+
+
+def described(
+    block: Block, total: Scores, rules: Rules, rows: NDArray[np.int64], *, explain: bool = False
+) -> Ranked:
+    """A list of some items for the one user of a block, in the order that is given.
+
+    Args:
+        block: see `block_of`.
+        total: (1, items), its scores of all items.
+        rules: of the list; their boosts count in its scores.
+        rows: (k,), of the items.
+        explain: add the sentences.
+    """
+    side, items = block.users, block.users.fitted.all_items
+    scores = total[0, rows] if rules.added is None else total[0, rows] + rules.added[rows]
+    plain = np.asarray(total[0, rows], dtype=np.float64)
+    parts = block.parts(items, np.zeros(len(rows), np.int64), rows)
     parts["history"] = plain - sum(parts.values())
     said = []
-    for column in columns if explain else ():
-        one = items.take(np.array([column]))
+    for row in rows if explain else ():
+        one = items.take(np.array([row]))
         said.append(sentence(terms(block, one), bool(one.cold[0])))
-    return Ranked(str(tiers(side.entities, ~side.cold)[0]), columns, scores, parts, said)
+    return Ranked(str(tiers(side.entities, ~side.cold)[0]), rows, scores, parts, said)
 
 
 def _row(fitted: Fitted, columns: NDArray[np.int64], weights: NDArray[np.float32]) -> sp.csr_matrix:

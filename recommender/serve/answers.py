@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,16 @@ from recommender.model.known import KnownEntities
 from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
-from recommender.model.single import block_of, ranked
+from recommender.model.single import best_of, block_of, described
+from recommender.serve.policy.decisions import Decision
+from recommender.serve.policy.drawing import NAME, Draw, with_slots
 from recommender.serve.reading import Reading
 from recommender.serve.store import LACKING, OTHER_ENCODER, OnlineStore, Stored, StoreError
 
 # The id of who has none; no id is empty.
 _NOBODY = ""
+# Why an item is on a list that no score has put there.
+_NEW = "it is new, and is shown to learn who wants it"
 
 # A text without private data, and its embedding.
 Encoded = tuple[str, NDArray[np.float32]]
@@ -67,28 +72,55 @@ class Answers:
             UnknownIdError: a rule names an item that the recommender does not know.
             ColdStartError: no item has the attribute of a rule.
         """
+        return self.explored(now, request, said, None)[0]
+
+    def explored(
+        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None, draw: Draw | None
+    ) -> tuple[schemas.Recommendations, list[Decision]]:
+        """As `recommend`, with new items in reserved places; a degraded answer has none.
+
+        Args:
+            now: what the answer is made from.
+            request: the request.
+            said: its text.
+            draw: fills the places; None reserves none.
+
+        Returns:
+            The answer, and what was drawn. It has to be logged before the answer leaves.
+        """
         fitted = now.fitted
         rules = Rules.of(
             fitted, request.k, request.among, request.without, request.attribute, request.boost, request.pin,
             request.diversity,
         )  # fmt: skip
         block, degraded, unknown, session = self._asker(now, request, said)
-        found = ranked(block, rules, seen=session if request.exclude_seen else None, explain=request.explain)
-        rows, scores = found.rows, found.scores.tolist()
-        names = list(found.parts)
+        seen, total = session if request.exclude_seen else None, block.total(fitted.all_items)
+        rows = best_of(block, total, rules, seen=seen)
+        slots = draw.fill(block, total, rules, seen, rows) if draw is not None and degraded is None else []
+        rows = with_slots(rows, slots)
+        found = described(block, total, rules, rows, explain=request.explain)
+        names, new = list(found.parts), {slot.row for slot in slots}
         parts = zip(*(part.tolist() for part in found.parts.values()), strict=True)
         sentences: Sequence[str | None] = found.sentences or [None] * len(rows)
         ids, texts = fitted.items.ids(rows), fitted.items.descriptions(rows)
-        told = zip(ids, texts, scores, parts, rows.tolist(), sentences, strict=True)
+        told = zip(ids, texts, found.scores.tolist(), parts, rows.tolist(), sentences, strict=True)
         items = [
             {"rank": rank, "item_id": item, "description": text, "score": score,
-             "parts": dict(zip(names, values, strict=True)), "reason": _reason(rules, row), "because": why}
+             "parts": dict(zip(names, values, strict=True)), "reason": _reason(rules, row, new),
+             "because": f"{_NEW}; {why}" if why and row in new else why}
             for rank, (item, text, score, values, row, why) in enumerate(told, start=1)
         ]  # fmt: skip
-        return schemas.Recommendations.model_validate({
+        answer = schemas.Recommendations.model_validate({
             "recommendation_id": _new_id(), "bundle": now.bundle, "tier": found.tier, "degraded": degraded,
             "unknown_items": unknown, "items": items,
         })  # fmt: skip
+        at = datetime.now(UTC)
+        decisions = [
+            Decision(answer.recommendation_id, request.user_id or _NOBODY, at, slot.place + 1, ids[slot.place],
+                     tuple(fitted.items.ids(slot.rows)), slot.probabilities, slot.contexts, NAME)
+            for slot in slots
+        ]  # fmt: skip
+        return answer, decisions
 
     def explain(self, now: Moment, request: schemas.ExplainRequest, said: Encoded | None) -> schemas.Explanation:
         """The terms of one score.
@@ -263,7 +295,9 @@ def _tier(entities: Entities, cold: NDArray[np.bool_]) -> schemas.Tier:
     return found
 
 
-def _reason(rules: Rules, row: int) -> schemas.Reason:
+def _reason(rules: Rules, row: int, explored: Container[int]) -> schemas.Reason:
+    if row in explored:
+        return "exploration"
     if row in rules.pinned:
         return "pinned"
     return "boosted" if rules.added is not None and rules.added[row] > 0 else "model"

@@ -110,8 +110,7 @@ def _reading(service: Service) -> APIRouter:
     async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
         """The best items for a user: known, described, known by this session's events, or unknown."""
         said = await service.said(body.description)
-        shown = service.experiments.recommend
-        return told(request, service, await service.scored(shown, service.answers, service.now(), body, said))
+        return told(request, service, await service.recommended(body, said))
 
     @router.post("/audience", response_model=schemas.Audience)
     async def audience(request: Request, body: schemas.AudienceRequest) -> Response:

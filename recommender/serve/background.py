@@ -15,7 +15,7 @@ from recommender.serve.scheduled import Schedule
 from recommender.serve.settings import Settings
 
 # Seconds between two steps. Other readers of the store see an event that much later.
-_PUSH, _LEARN = 2.0, 5.0
+_PUSH, _LEARN, _EXPLORE = 2.0, 5.0, 5.0
 
 
 class Work(Protocol):
@@ -29,19 +29,21 @@ class Work(Protocol):
 
 
 class Background:
-    """Threads that push profiles and start learning, as the settings say, until `close`.
+    """Threads that learn from what was explored, push profiles and start learning, as the settings say, until `close`.
 
     Args:
         settings: of the service.
         live: what this worker knows.
         events: the event log.
         metrics: of this worker.
+        learner: learns from what was explored.
     """
 
-    def __init__(self, settings: Settings, live: Live, events: EventLog, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, live: Live, events: EventLog, metrics: Metrics, learner: Work) -> None:
         self._stopped = threading.Event()
         self._metrics = metrics
         self._threads: list[threading.Thread] = []
+        self._begin("explore", _EXPLORE, learner)
         if settings.push_profiles:
             self._begin("push profiles", _PUSH, Pushing(live, events, settings.repo, metrics.pushed.inc))
         if settings.learn_every is not None:

@@ -47,7 +47,7 @@ class Receipt:
     """What `Live.forget_user` removed.
 
     Attributes:
-        removed: the numbers of events, of descriptions, of exposures and of bundles that held the user.
+        removed: the numbers of events, descriptions, exposures, explored places and bundles that held the user.
         remains: sentences on what remains, and until when.
     """
 
@@ -231,8 +231,7 @@ class Live:
         """
         erased = self._log.erase_user(user_id)
         self._follow()
-        removed = {"events": erased.events, "descriptions": erased.descriptions, "exposures": erased.exposures,
-                   "bundles": 0}  # fmt: skip
+        removed = {**erased.removed, "bundles": 0}
         remains = [*erased.remains]
         for folder in all_folders(self._bundle):
             try:

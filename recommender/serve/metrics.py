@@ -79,6 +79,20 @@ class Metrics:
         )  # fmt: skip
         self.pushed = Counter("coldstart_pushed_profiles", "Profiles written to the online store.", registry=r)
         self.learned = Counter("coldstart_learning_runs", "Runs of what learns by itself.", ["result"], registry=r)
+        self.places = Counter("coldstart_places", "Places of lists of recommended items.", registry=r)
+        self.explored = Counter("coldstart_explored_places", "Places that were explored.", registry=r)
+        self.unexplored = Counter(
+            "coldstart_unlogged_explorations", "Answers without exploration, because it could not be logged in time.",
+            registry=r,
+        )  # fmt: skip
+        self.learned_places = Gauge(
+            "coldstart_learned_places", "Explored places whose reward a worker draws by.", registry=r,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.explored_items = Gauge(
+            "coldstart_explored_items", "Items that were explored, by what is decided of them.", ["verdict"],
+            registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.background = Counter(
             "coldstart_background_failures", "Failures of work beside the requests.", ["work"], registry=r
         )  # fmt: skip
@@ -141,7 +155,7 @@ class Metrics:
             (self.refused, ("encoder", "audiences", "rate")), (self.tiers, ("warm", "cold", "unknown")),
             (self.texts, ("encoded", "remembered")), (self.user_texts, ("near", "far")),
             (self.learned, ("promoted", "refused", "nothing new", "failed")),
-            (self.background, ("push profiles", "learn")),
+            (self.background, ("push profiles", "learn", "explore")),
         ):  # fmt: skip
             for label in labels:
                 counter.labels(label)

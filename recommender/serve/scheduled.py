@@ -43,7 +43,7 @@ def period(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+)([mhd])", text)
     if not found or not int(found[1]):
-        raise ColdStartError(f"{text!r} is no time between two runs; give minutes, hours or days such as 90m, 24h, 7d")
+        raise ColdStartError(f"{text!r} is no time; give minutes, hours or days such as 90m, 24h, 7d")
     return int(found[1]) * _UNITS[found[2]]
 
 

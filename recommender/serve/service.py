@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coldstart_client import models as schemas
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.profile import has_text
 from coldstart_udfs.settings import Enrichment
@@ -26,6 +27,7 @@ from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
 from recommender.serve.metrics import Metrics
+from recommender.serve.policy.exploring import Exploring
 from recommender.serve.problems import ProblemError
 from recommender.serve.rates import Rates
 from recommender.serve.reading import Reading
@@ -63,6 +65,7 @@ class Service:
         events: the event log.
         registry: the experiments of the shop.
         experiments: those that this worker shows.
+        exploring: answers with new items in reserved places.
     """
 
     live: Live
@@ -71,6 +74,7 @@ class Service:
     events: EventLog
     registry: Registry
     experiments: Experiments
+    exploring: Exploring
     rates: Rates
 
     def __init__(self, settings: Settings) -> None:
@@ -112,6 +116,22 @@ class Service:
     def now(self) -> Moment:
         """What an answer is made from."""
         return Moment(self.live.model.fitted, self.live.base, self.live.bundle_id)
+
+    async def recommended(self, request: schemas.RecommendRequest, said: Encoded | None) -> schemas.Recommendations:
+        """The best items for a user, as their arms of experiments have them, and new items in reserved places.
+
+        Nothing is explored while the service is degraded, in interleaved lists, and in those of another bundle.
+        """
+        now, assigned = self.now(), self.experiments.of(request.user_id)
+        if assigned.interleaved is not None:
+            work = self.experiments.interleaved
+            answer = await self.scored(work, self.answers, now, request, said, assigned, assigned.interleaved)
+        else:
+            if assigned.arms:
+                now = await self.scored(self.experiments.moment, now, assigned)
+            share = 0.0 if self.degraded else assigned.exploration
+            answer = await self.exploring.recommend(self.scored, now, request, said, share)
+        return self.experiments.shown(answer, request.user_id, assigned)
 
     async def scored(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run arithmetic beside the event loop."""
@@ -163,13 +183,17 @@ class Service:
         _import_feast()
         self._store.check(self.live.model)
         self.answers = Answers(self._store, weights, Reading(encoder))
+        self.exploring = Exploring(
+            self.answers, self.live, self.events, settings.explore, settings.explore_window, weights, self.metrics,
+            self._writing,
+        )  # fmt: skip
         self.registry = Registry(self.events, settings.bundle)
         self.experiments = Experiments(
             self.registry, ExposureLog(self.events, self.metrics.exposed), self.live,
             lambda name: Live(held(settings.bundle, name), self.events, weights=weights, encoder=encoder),
             lambda names: release(settings.bundle, names),
         )  # fmt: skip
-        self._background = Background(settings, self.live, self.events, self.metrics)
+        self._background = Background(settings, self.live, self.events, self.metrics, self.exploring.learner)
         self._measure()
 
     def _warm_up(self) -> None:
@@ -193,6 +217,7 @@ class Service:
 
     def _measure(self) -> None:
         self.metrics.measure(self.live, self.degraded, self.settings.bundle)
+        self.exploring.measure()
 
     def _close(self) -> None:
         self._background.close()

@@ -29,6 +29,8 @@ class Settings:
         push_profiles: whether profiles that events changed are written to the online store.
         learn_every: seconds between two runs of what `coldstart learn` does; None: it does not run by itself.
         raw: the raw files that it reads.
+        explore: the share of the places of lists that new items get, from 0 to 0.5.
+        explore_window: seconds after an answer in which an event counts as the reward of what was explored.
     """
 
     repo: Path
@@ -43,6 +45,8 @@ class Settings:
     push_profiles: bool = False
     learn_every: float | None = None
     raw: Path | None = None
+    explore: float = 0.0
+    explore_window: float = 86_400.0
 
     def to_environment(self) -> None:
         """Hand the settings to the processes that this one starts."""

@@ -97,7 +97,7 @@ def test_a_store_that_is_in_use_is_named_and_the_rest_is_erased(
 ) -> None:
     live = Live(shop / "data" / "bundle", sqlite_log, poll=None)
     receipt = erase_user(live, shop / "feature_repo", WHO, data=tmp_path / "no tables", cache=tmp_path / "c.sqlite")
-    assert receipt.removed == {"events": 2, "descriptions": 1, "exposures": 0, "bundles": 0}
+    assert receipt.removed == {"events": 2, "descriptions": 1, "exposures": 0, "explorations": 0, "bundles": 0}
     assert "still have the user" in receipt.remains[0]
     assert WHO not in live.model.users.ids
 

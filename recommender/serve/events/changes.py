@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -60,12 +60,13 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What `EventLog.erase_user` has erased, and sentences on where its bytes remain, and until when.
+    """What `EventLog.erase_user` has erased.
 
-    `exposures` are those to arms of experiments.
+    Attributes:
+        removed: the numbers of events, descriptions, exposures (to arms of experiments) and explorations (places that
+            were explored).
+        remains: sentences on where their bytes remain, and until when.
     """
 
-    events: int
-    descriptions: int
+    removed: Mapping[str, int]
     remains: Sequence[str]
-    exposures: int = 0

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_text
-from recommender.data.exported import EVENTS, Held, held_by
+from recommender.data.exported import EVENTS, EXPLORATIONS, Held, held_by
 from recommender.serve.events.log import EventLog
+from recommender.serve.policy.explorations import Explorations
 
 _EVENTS = pa.schema({
     "user_id": pa.string(), "item_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
@@ -28,15 +30,22 @@ _PUT = pa.schema({
     "id": pa.int64(), "entity": pa.string(), "entity_id": pa.string(), "description": pa.string(),
     "attributes": pa.list_(pa.string()), "event_timestamp": pa.timestamp("us", "UTC"),
 })  # fmt: skip
-# Ids that are read at once.
-_PIECE = 50_000
+_EXPLORED = pa.schema({
+    "recommendation_id": pa.string(), "user_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
+    "position": pa.int32(), "item_id": pa.string(), "items": pa.list_(pa.string()),
+    "probabilities": pa.list_(pa.float64()), "contexts": pa.list_(pa.list_(pa.float32())), "policy": pa.string(),
+    "reward": pa.float64(),
+})  # fmt: skip
+# Ids, and explored places, that are read at once.
+_PIECE, _PLACES = 50_000, 5_000
 
 
 @dataclass(frozen=True)
 class Exported:
     """What was written: the number of events, days and descriptions, and the last entry of the log among them.
 
-    `unreadable` is the number of entries that this version cannot read, and left out.
+    `unreadable` is the number of entries that this version cannot read, and left out; `explorations` that of explored
+    places.
     """
 
     events: int
@@ -44,12 +53,13 @@ class Exported:
     descriptions: int
     held: Held
     unreadable: int
+    explorations: int
 
 
 def export(
     log: EventLog, folder: Path, report: Callable[[str, int, int], None] = lambda *_: None, *, until: int | None = None
 ) -> Exported:
-    """Write all events and descriptions of a log; see `recommender.data.exported` for the files.
+    """Write all events, descriptions and explored places of a log; see `recommender.data.exported` for the files.
 
     An earlier export in the folder is replaced. Users who were erased from the log are not in it any more.
 
@@ -57,7 +67,7 @@ def export(
         log: the log.
         folder: of the export.
         report: called with ("events", id, last id).
-        until: the id of the last entry to write; None is the last of the log.
+        until: the id of the last event or description to write; None is the last of the log.
 
     Raises:
         EventLogError: the log cannot be read; the earlier export stays.
@@ -66,17 +76,20 @@ def export(
     with writing(whole(folder), command="coldstart events export"), staged(folder) as scratch:
         with duckdb.connect(str(scratch / "log.duckdb")) as con:
             con.execute("SET TimeZone = 'UTC'")
+            _copy_explorations(log, con)
             watermark, unreadable = _copy(log, con, report, log.last if until is None else until)
             held = Held(log.identity, watermark)
             days = _write(con, scratch, held)
-            counts = [con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("events", "put")]
+            counts = [con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+                      for table in ("events", "put", "explored")]  # fmt: skip
         (scratch / "log.duckdb").unlink()
-        # A folder cannot be replaced by one with files: the earlier one is moved away first.
-        if (folder / EVENTS).exists():
-            os.replace(folder / EVENTS, scratch / ".earlier")
-        os.replace(scratch / EVENTS, folder / EVENTS)
-        shutil.rmtree(scratch / ".earlier", ignore_errors=True)
-    return Exported(counts[0], days, counts[1], held, unreadable)
+        for name in (EXPLORATIONS, EVENTS):
+            # A folder cannot be replaced by one with files: the earlier one is moved away first.
+            if (folder / name).exists():
+                os.replace(folder / name, scratch / ".earlier")
+            os.replace(scratch / name, folder / name)
+            shutil.rmtree(scratch / ".earlier", ignore_errors=True)
+    return Exported(counts[0], days, counts[1], held, unreadable, counts[2])
 
 
 def erase_from_export(folder: Path, user_id: str) -> int:
@@ -92,7 +105,8 @@ def erase_from_export(folder: Path, user_id: str) -> int:
     Raises:
         InUseError: another process writes the folder; nothing was removed.
     """
-    files = [*sorted(folder.glob(f"{EVENTS}/*/events.parquet")), folder / "users.parquet"]
+    files = [*sorted(folder.glob(f"{EVENTS}/*/events.parquet")), folder / "users.parquet",
+             *sorted(folder.glob(f"{EXPLORATIONS}/*/explorations.parquet"))]  # fmt: skip
     removed = 0
     with writing(whole(folder), command="erasure of a user"), duckdb.connect() as con:
         for path in (path for path in files if path.exists()):
@@ -142,6 +156,25 @@ def _copy(
             return watermark, unreadable
 
 
+def _copy_explorations(log: EventLog, con: duckdb.DuckDBPyConnection) -> None:
+    """Copy what was explored into a table, but for users who are erased meanwhile."""
+    before = log.last
+    con.register("rows", _EXPLORED.empty_table())
+    con.execute("CREATE TABLE explored AS FROM rows")
+    drawn = Explorations(log).decisions()
+    while some := list(islice(drawn, _PLACES)):
+        rows = [
+            (one.recommendation_id, one.user_id, one.at, one.position, one.item_id, one.items, one.probabilities,
+             list(one.contexts), one.policy, reward)
+            for one, reward in some
+        ]  # fmt: skip
+        con.register("rows", _table(_EXPLORED, rows))
+        con.execute("INSERT INTO explored FROM rows")
+    con.unregister("rows")
+    users = [name for (name,) in con.execute("SELECT DISTINCT user_id FROM explored").fetchall()]
+    con.execute("DELETE FROM explored WHERE user_id IN $1", [log.erased(users, after=before)])
+
+
 def _erase(con: duckdb.DuckDBPyConnection, log: EventLog, digests: set[bytes]) -> None:
     """Leave out who was erased while the log was being read."""
     users = con.execute("SELECT user_id FROM events UNION SELECT entity_id FROM put WHERE entity = 'user'").fetchall()
@@ -158,13 +191,8 @@ def _table(schema: pa.Schema, rows: list[tuple[Any, ...]]) -> pa.Table:
 def _write(con: duckdb.DuckDBPyConnection, scratch: Path, held: Held) -> int:
     """Write the files into a folder; the number of days."""
     options = f"(FORMAT parquet, COMPRESSION zstd, {held.metadata()})"
-    days: list[tuple[date]] = con.execute("SELECT DISTINCT event_timestamp::DATE FROM events ORDER BY 1").fetchall()
-    (scratch / EVENTS).mkdir()
-    for (day,) in days:
-        folder = scratch / EVENTS / f"day={day}"
-        folder.mkdir()
-        con.execute(f"COPY (FROM events WHERE event_timestamp::DATE = '{day}' ORDER BY event_timestamp, event_id) TO "
-                    f"{quote_text(str(folder / 'events.parquet'))} {options}")  # fmt: skip
+    _write_days(con, "explored", scratch / EXPLORATIONS, "explorations.parquet", "recommendation_id, position", options)
+    days = _write_days(con, "events", scratch / EVENTS, "events.parquet", "event_id", options)
     for side in ("user", "item"):
         con.execute(f"""
             COPY (
@@ -174,4 +202,17 @@ def _write(con: duckdb.DuckDBPyConnection, scratch: Path, held: Held) -> int:
                 FROM put WHERE entity = '{side}' GROUP BY 1 ORDER BY 1
             ) TO {quote_text(str(scratch / f'{side}s.parquet'))} {options}
         """)
+    return days
+
+
+def _write_days(
+    con: duckdb.DuckDBPyConnection, table: str, folder: Path, name: str, order: str, options: str
+) -> int:
+    """Write a table as a file for each day; the number of days."""
+    days: list[tuple[date]] = con.execute(f"SELECT DISTINCT event_timestamp::DATE FROM {table} ORDER BY 1").fetchall()
+    folder.mkdir()
+    for (day,) in days:
+        (folder / f"day={day}").mkdir()
+        con.execute(f"COPY (FROM {table} WHERE event_timestamp::DATE = '{day}' ORDER BY event_timestamp, {order}) TO "
+                    f"{quote_text(str(folder / f'day={day}' / name))} {options}")  # fmt: skip
     return len(days)

@@ -180,14 +180,16 @@ class EventLog:
         return Changes(events, descriptions, erasures, end, last, [*odd_events, *odd_descriptions])
 
     def erase_user(self, user_id: str, *, dry_run: bool = False) -> Erased:
-        """Erase what a user did, searched for and said of themselves; later events of the same id count again.
+        """Erase what a user did, searched for and said of themselves, and what was explored with them.
+
+        Later events of the same id count again.
 
         Args:
             user_id: the user.
             dry_run: only count.
 
         Returns:
-            The number of events, descriptions and exposures that were erased, and what their bytes are still in.
+            The numbers of rows that were erased, and what their bytes are still in.
 
         Raises:
             EventLogError: the database cannot be written; nothing was erased.
@@ -198,25 +200,27 @@ class EventLog:
                 schema.descriptions.c.entity == "user", schema.descriptions.c.entity_id == user_id
             ),
             schema.exposures: schema.exposures.c.user_id == user_id,
+            schema.explorations: schema.explorations.c.user_id == user_id,
         }  # fmt: skip
         if dry_run:
             with self.reading() as connection:
-                counts = [
-                    connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
+                found = {
+                    table.name: connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
                     for table, those in of_user.items()
-                ]
-            return Erased(counts[0], counts[1], [], counts[2])
+                }
+            return Erased(found, [])
 
-        def write(connection: Connection) -> list[int]:
+        def write(connection: Connection) -> dict[str, int]:
             number = self._last(connection) + 1
-            counts = [
-                connection.execute(delete(table).where(those)).rowcount for table, those in of_user.items()
-            ]
+            gone = {
+                table.name: connection.execute(delete(table).where(those)).rowcount
+                for table, those in of_user.items()
+            }
             connection.execute(insert(schema.erasures), {"id": number, "digest": self.digest_of(user_id)})
             self._advance(connection, number)
-            return counts
+            return gone
 
-        events, descriptions, exposures = self.transaction(write)
+        removed = self.transaction(write)
         if not self._sqlite:
             remains = ["PostgreSQL keeps erased rows until its next VACUUM, and in its write-ahead log, replicas and "
                        "backups for as long as they are kept"]  # fmt: skip
@@ -225,7 +229,7 @@ class EventLog:
         else:
             remains = ["another process reads the event log, so its file events.db-wal has the erased rows until "
                        "somebody writes"]  # fmt: skip
-        return Erased(events, descriptions, remains, exposures)
+        return Erased(removed, remains)
 
     def erased(self, user_ids: Sequence[str], *, after: int) -> list[str]:
         """Who of these was erased after an entry of the log.

@@ -52,7 +52,7 @@ events = Table(
     Column("user_id", Text, nullable=False), Column("item_id", Text), Column("event_type", Text, nullable=False),
     Column("event_us", BigInteger, nullable=False), Column("weight", Float(53)), Column("rating", Float(53)),
     Column("position", Integer), Column("query", Text), Column("recommendation_id", Text),
-    Index("events_of_user", "user_id"),
+    Index("events_of_user", "user_id"), Index("events_of_recommendation", "recommendation_id"),
 )  # fmt: skip
 
 descriptions = Table(
@@ -101,6 +101,21 @@ exposures = Table(
     Column("occasion", Text, primary_key=True), Column("arm", Text, nullable=False),
     Column("exposed_us", BigInteger, nullable=False), Column("recommendation_id", Text, nullable=False),
     Column("teams", Text), Index("exposures_of_user", "user_id"),
+)  # fmt: skip
+
+# What was explored: see `recommender.serve.policy.decisions`. `items` is JSON; `probabilities` are float64 and
+# `contexts` float32, little-endian, row by row. `settled` numbers the rows whose reward is known, in the order in which
+# it became so.
+explorations = Table(
+    "explorations", metadata,
+    Column("recommendation_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("user_id", Text, nullable=False), Column("at_us", BigInteger, nullable=False),
+    Column("item_id", Text, nullable=False), Column("items", Text, nullable=False),
+    Column("probabilities", LargeBinary, nullable=False), Column("contexts", LargeBinary, nullable=False),
+    Column("policy", Text, nullable=False), Column("settled", BigInteger), Column("reward", Float(53)),
+    Index("explorations_of_user", "user_id"), Index("explorations_by_time", "at_us"),
+    Index("explorations_settled", "settled"),
 )  # fmt: skip
 
 

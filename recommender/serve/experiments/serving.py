@@ -125,29 +125,21 @@ class Experiments:
             known.changed[bundle, variant] = now.fitted, fitted
         return replace(now, fitted=fitted)
 
-    def recommend(
-        self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None
-    ) -> schemas.Recommendations:
-        """The best items for a user, as their arms have them; the exposures are noted."""
-        assigned = self.of(request.user_id)
-        both = assigned.interleaved
-        if both is None:
-            answer = answers.recommend(self.moment(now, assigned), request, said)
-        else:
-            answer = self._interleaved(answers, now, request, said, assigned, both)
-        if request.user_id is None:
+    def shown(self, answer: schemas.Recommendations, user_id: str | None, assigned: Assigned) -> schemas.Recommendations:
+        """An answer that says which arms it is of; that the user was exposed to them is noted."""
+        if user_id is None or assigned is _NOBODY:
             return answer
         for name, arm in assigned.arms.items():
-            self._exposures.add(name, request.user_id, arm.name, answer.recommendation_id, self._live.watermark)
+            self._exposures.add(name, user_id, arm.name, answer.recommendation_id, self._live.watermark)
         names = {name: arm.name for name, arm in assigned.arms.items()}
-        names |= {} if both is None else {both.spec.name: INTERLEAVED}
+        names |= {assigned.interleaved.spec.name: INTERLEAVED} if assigned.interleaved else {}
         return answer.model_copy(update={"experiments": names})
 
-    def _interleaved(
+    def interleaved(
         self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None,
         assigned: Assigned, both: Running,
     ) -> schemas.Recommendations:  # fmt: skip
-        """A list that two arms fill in turns; which arm each item is of is noted."""
+        """A list that two arms fill in turns, without exploration; which arm each item is of is noted."""
         lists = [answers.recommend(self.moment(now, assigned, arm), request, said) for arm in both.spec.arms]
         first, second = ({item.item_id: item for item in one.items} for one in lists)
         answer = lists[0]

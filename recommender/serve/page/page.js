@@ -117,7 +117,7 @@ async function ask() {
   try {
     if (side === "user") {
       // The longer list tells where items stood that were not shown.
-      const longer = { ...body, k: REMEMBERED, explain: false };
+      const longer = { ...body, k: REMEMBERED, explain: false, explore: false };
       const [answer, all, profile] = await Promise.all([call(path, body), call(path, longer), enrich(), nameDeeds()]);
       if (mine === asked) showItems(answer, all.items, profile);
     } else {
@@ -152,7 +152,7 @@ async function nameDeeds() {
   const wanted = [...new Set([...did.map((one) => one.item_id), ...hidden])].filter((id) => !names.has(id));
   if (!wanted.length) return;
   const found = await Promise.all(wanted.map((id) =>
-    call("v1/recommend", { among: [id], exclude_seen: false, k: 1 }).then((answer) => answer.items, (error) => {
+    call("v1/recommend", { among: [id], exclude_seen: false, k: 1, explore: false }).then((answer) => answer.items, (error) => {
       if (error instanceof Refused) throw error;
       return [];
     })));
@@ -194,7 +194,7 @@ function showItems(answer, all, profile) {
   showLanguage(profile?.other_language);
   showMix(profile);
   showNear(profile);
-  for (const one of all) names.set(one.item_id, one.description);
+  for (const one of [...answer.items, ...all]) names.set(one.item_id, one.description);
   const moves = movesTo(all.map((one) => one.item_id));
   $("list").replaceChildren(...answer.items.map((one) => {
     const row = make("li"), what = make("div"), named = make("div", "", { className: "named" }), label = short(one.description || one.item_id);
@@ -202,7 +202,8 @@ function showItems(answer, all, profile) {
     const move = moves.get(one.item_id);
     if (move) named.append(moved(move));
     what.append(named, told("div", one.because || "", { className: "dim clamped" }));
-    if (one.reason !== "model") what.append(make("div", one.reason, { className: "dim" }));
+    if (one.reason === "exploration") named.append(make("span", "New, on trial", { className: "trial" }));
+    else if (one.reason !== "model") what.append(make("div", one.reason, { className: "dim" }));
     const acts = make("div", "", { className: "acts" });
     acts.append(
       button("View", `View: ${label}`, () => act(() => did.push({ item_id: one.item_id, event_type: "view" }))),

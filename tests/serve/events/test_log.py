@@ -243,7 +243,7 @@ def test_erased_users_are_in_no_file(sqlite_log: EventLog, tmp_path: Path, seed:
     counted = {user: sum(event.user_id == user for _, event in log.after(0).events) for user in gone}
     for user in gone:
         erased = log.erase_user(user)
-        assert (erased.events, list(erased.remains)) == (counted[user], [])
+        assert (erased.removed["events"], list(erased.remains)) == (counted[user], [])
     assert found(users) == set(stay)
 
 
@@ -251,12 +251,12 @@ def test_what_is_erased_counts_no_more_in_either_database(log: EventLog) -> None
     log.append([view("gone"), view("stays")])
     log.put("user", "gone", "I am gone")
     erased = log.erase_user("gone")
-    assert (erased.events, erased.descriptions) == (1, 1)
+    assert (erased.removed["events"], erased.removed["descriptions"]) == (1, 1)
     found = log.after(0)
     assert [event.user_id for _, event in found.events] == ["stays"]
     assert (found.descriptions, found.watermark) == ([], 4)
     assert [digest for _, digest in found.erasures] == [log.digest_of("gone")]
-    assert log.erase_user("gone").events == 0
+    assert log.erase_user("gone").removed["events"] == 0
 
 
 def test_a_reader_that_keeps_the_erased_rows_alive_is_reported(

@@ -102,7 +102,7 @@ def test_workers_know_the_same_after_events_returns_and_an_erasure(log: EventLog
         assert one.accept([view("gone"), view("new")], key="k").replayed
         one.accept([Event("new", "i2", "purchase", datetime(2026, 1, 1, tzinfo=UTC)), view("new")])
         receipt = one.forget_user("gone")
-        assert receipt.removed == {"events": 1, "descriptions": 1, "exposures": 0, "bundles": 0}
+        assert receipt.removed == {"events": 1, "descriptions": 1, "exposures": 0, "explorations": 0, "bundles": 0}
         assert "until its next VACUUM" in receipt.remains[0]
         second.refresh()
         restarted = Live(tmp_path / "bundle", other, poll=None)

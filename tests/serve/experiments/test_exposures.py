@@ -91,8 +91,8 @@ def test_erasing_a_user_erases_their_exposures_and_those_on_the_way(log: EventLo
     one.flush()
     one.add("b", "ann", "now", "2", log.last)  # not written yet
     one.add("b", "bob", "now", "2", log.last)
-    assert log.erase_user("ann", dry_run=True).exposures == 1
-    assert log.erase_user("ann").exposures == 1
+    assert log.erase_user("ann", dry_run=True).removed["exposures"] == 1
+    assert log.erase_user("ann").removed["exposures"] == 1
     assert one.flush() == 1
     assert [row[:2] for row in rows(log)] == [("a", "bob"), ("b", "bob")]
     one.add("c", "ann", "now", "3", log.last)  # came back
