@@ -410,7 +410,7 @@ def test_the_receipt_counts_what_went_and_says_what_remains(live: Live) -> None:
     receipt = live.forget_user("u03")
     assert receipt.removed == {"events": 2, "descriptions": 1, "exposures": 0, "explorations": 0, "bundles": 1}
     assert "stays until the next `coldstart train`" in " ".join(receipt.remains)
-    assert live.forget_user("u03").removed == {"events": 0, "descriptions": 0, "exposures": 0, "explorations": 0, "bundles": 0}
+    assert set(live.forget_user("u03").removed.values()) == {0}
 
 
 def test_a_forgotten_user_is_in_no_file(live: Live, bundle: Path, tmp_path: Path) -> None:

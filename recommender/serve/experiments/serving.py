@@ -125,7 +125,9 @@ class Experiments:
             known.changed[bundle, variant] = now.fitted, fitted
         return replace(now, fitted=fitted)
 
-    def shown(self, answer: schemas.Recommendations, user_id: str | None, assigned: Assigned) -> schemas.Recommendations:
+    def shown(
+        self, answer: schemas.Recommendations, user_id: str | None, assigned: Assigned
+    ) -> schemas.Recommendations:
         """An answer that says which arms it is of; that the user was exposed to them is noted."""
         if user_id is None or assigned is _NOBODY:
             return answer
