@@ -64,7 +64,8 @@ def observed(log: EventLog, experiment: Experiment, at: datetime) -> Observed:
     window = timedelta(days=spec.window_days) // _MICROSECONDS
     until = to_us(min(at, experiment.stopped or at)) - window
     first = _first(experiment.name)
-    types = {kind for metric in (spec.metric, *spec.guards) for kind in (metric.event, metric.per) if kind is not None}
+    metrics = (spec.metric, *spec.guards)
+    types: set[str] = {kind for one in metrics for kind in (one.event, one.per) if kind is not None}
     events = schema.events
     inside = events.c.event_us >= first.c.first_us
     counted = (
