@@ -119,7 +119,7 @@ def chunks(rng: np.random.Generator, rate: float, runs: int) -> Iterator[list[Fl
         preference = evidence(np.stack([users[0].y, users[1].y], axis=-1), halves)
         yield [
             excludes(asymptotic(*users, ERROR, PLANNED)), excludes(asymptotic(*per_visit, ERROR, PLANNED)),
-            (capital > -np.log(ERROR)).any(axis=1), z_test(*users)[:, looks].any(axis=1),
+            (capital > -np.log(ERROR)).any(axis=1), np.asarray(z_test(*users)[:, looks].any(axis=1)),
             np.asarray(z_test(*users)[:, -1]), of_visits(*per_visit), (preference > -np.log(ERROR)).any(axis=1),
             (alarm > -np.log(ALARM)).any(axis=1),
         ]  # fmt: skip
