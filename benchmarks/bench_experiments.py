@@ -75,16 +75,17 @@ def about() -> str:
         f"The first table: the share of {RUNS:,} simulated experiments, with two equal arms, that found a difference "
         f"at any look, and in brackets its upper bound (one-sided, 95 %). {USERS:,} users come in turn; {PLANNED:,} "
         "were planned. Sequences are looked at after each user. The columns are the shares of users with a purchase. "
-        f"Users come {VISITS:g} times on average; those who are interested buy in every fourth visit. The second table: "
-        f"the number of users of both arms after which 80 % of {_POWER_RUNS:,} experiments have found a difference that "
-        "is there, with one look at a number planned for this (tea-tasting), and with a look at any time.",
+        f"Users come {VISITS:g} times on average; those who are interested buy in every fourth visit. The second "
+        f"table: the number of users of both arms after which 80 % of {_POWER_RUNS:,} experiments have found a "
+        "difference that is there, with one look at a number planned for this (tea-tasting), and with a look at any "
+        "time.",
         ("numpy", "scipy", "tea-tasting"),
     )  # fmt: skip
 
 
 def of_nothing(runs: int) -> list[tuple[str, ...]]:
     """False positives by method and rate."""
-    found = {method: [] for method in METHODS}
+    found: dict[str, list[str]] = {method: [] for method in METHODS}
     for number, rate in enumerate(RATES):
         counts = np.zeros(len(METHODS))
         for chunk in chunks(np.random.default_rng([7, number]), rate, runs):
@@ -118,8 +119,8 @@ def chunks(rng: np.random.Generator, rate: float, runs: int) -> Iterator[list[Fl
         preference = evidence(np.stack([users[0].y, users[1].y], axis=-1), halves)
         yield [
             excludes(asymptotic(*users, ERROR, PLANNED)), excludes(asymptotic(*per_visit, ERROR, PLANNED)),
-            (capital > -np.log(ERROR)).any(axis=1), z_test(*users)[:, looks].any(axis=1), z_test(*users)[:, -1],
-            of_visits(*per_visit), (preference > -np.log(ERROR)).any(axis=1),
+            (capital > -np.log(ERROR)).any(axis=1), np.asarray(z_test(*users)[:, looks].any(axis=1)),
+            np.asarray(z_test(*users)[:, -1]), of_visits(*per_visit), (preference > -np.log(ERROR)).any(axis=1),
             (alarm > -np.log(ALARM)).any(axis=1),
         ]  # fmt: skip
 
@@ -143,7 +144,8 @@ def z_test(control: Sums, arm: Sums) -> Flags:
     (base, of_base), (other, of_other) = control.ratio(), arm.ratio()
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (other - base) / np.sqrt(of_base + of_other)
-    return np.asarray(np.abs(z) > norm.ppf(1 - ERROR / 2)) & (np.minimum(control.users, arm.users) >= LEAST_USERS)
+    enough = np.minimum(control.users, arm.users) >= LEAST_USERS
+    return np.asarray((np.abs(z) > norm.ppf(1 - ERROR / 2)) & enough)
 
 
 def of_visits(control: Sums, arm: Sums) -> Flags:
@@ -155,7 +157,7 @@ def of_visits(control: Sums, arm: Sums) -> Flags:
 
 def of_power() -> list[tuple[str, ...]]:
     """The users needed by rate and difference."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for number, (rate, effect) in enumerate((rate, effect) for rate in RATES for effect in (0.05, 0.1)):
         needed = users_needed(rate, effect)
         stopped = stopping(np.random.default_rng([8, number]), rate, effect, needed)
@@ -176,7 +178,7 @@ def stopping(rng: np.random.Generator, rate: float, effect: float, needed: int) 
         for p in (rate, rate * (1 + effect)):
             y = np.cumsum(rng.binomial(round(block), p, shape), axis=1, dtype=np.float64)
             sums.append(Sums(users, y, users, y, y, users))
-        sequence = asymptotic(*sums, ERROR, needed)
+        sequence = asymptotic(sums[0], sums[1], ERROR, needed)
         out = (sequence.low > 0) | (sequence.high < 0)
         found.append(np.where(out.any(axis=1), 2 * users[0, out.argmax(axis=1)], np.inf))
     return np.concatenate(found)

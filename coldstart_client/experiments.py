@@ -26,19 +26,19 @@ class Arm(_Request):
 
     name: Name
     share: Annotated[float, Field(gt=0, le=1_000, strict=True)] = Field(
-        1.0, description="Its share of the experiment's users, in proportion to those of the other arms."
+        default=1.0, description="Its share of the experiment's users, in proportion to those of the other arms."
     )
     bundle: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = Field(
-        None, description="The id of a kept bundle, as `coldstart bundles list` shows it; null is the serving one."
+        default=None, description="The id of a kept bundle, as `coldstart bundles list` shows it."
     )
-    alpha: Factor = Field(1.0, description="What α, the weight of a user's description, is multiplied by.")
-    gamma: Factor = Field(1.0, description="What γ, the weights of profile and text in a score, is multiplied by.")
+    alpha: Factor = Field(default=1.0, description="What α, the weight of a user's description, is multiplied by.")
+    gamma: Factor = Field(default=1.0, description="What γ, the weights of profile and text, is multiplied by.")
     text: StrictBool = Field(
-        True, description="false: descriptions of users do not count, and the parts of a score that compare texts "
-        "weigh nothing."
+        default=True, description="false: descriptions of users do not count, and the parts of a score that compare "
+        "texts weigh nothing."
     )  # fmt: skip
     exploration: Share | None = Field(
-        None, description="The share of a list's places for exploration; null is that of the service."
+        default=None, description="The share of a list's places for exploration; null is that of the service."
     )
 
 
@@ -47,12 +47,12 @@ class Metric(_Request):
 
     event: EventType = "purchase"
     measure: Literal["users", "events", "weight"] = Field(
-        "users", description="users: 1 if the user has such an event, otherwise 0. events: how many they have. weight: "
-        "the sum of the weights of their events, such as revenue if `weight` holds the amount."
+        default="users", description="users: 1 if the user has such an event, otherwise 0. events: how many they have. "
+        "weight: the sum of the weights of their events, such as revenue if `weight` holds the amount."
     )  # fmt: skip
     per: EventType | None = Field(
-        None, description="Divide by the number of such events: clicks per impression, for example. The two sums are "
-        "taken over all users of an arm; the user stays the unit of the analysis."
+        default=None, description="Divide by the number of such events: clicks per impression, for example. The two "
+        "sums are taken over all users of an arm; the user stays the unit of the analysis."
     )  # fmt: skip
 
     @property
@@ -72,7 +72,7 @@ class Metric(_Request):
 class Guard(Metric):
     """A metric that must not get worse."""
 
-    harm: Literal["down", "up"] = Field("down", description="The direction that does harm.")
+    harm: Literal["down", "up"] = Field(default="down", description="The direction that does harm.")
 
 
 class ExperimentRequest(_Request):
@@ -87,31 +87,31 @@ class ExperimentRequest(_Request):
 
     name: Name
     kind: Literal["ab", "interleaving"] = Field(
-        "ab", description="ab: a user sees the lists of one arm. interleaving: a user sees one list that two arms fill "
-        "in turns (team draft); events that cite the list count for the arm whose item it was."
+        default="ab", description="ab: a user sees the lists of one arm. interleaving: a user sees one list that two "
+        "arms fill in turns (team draft); events that cite the list count for the arm whose item it was."
     )  # fmt: skip
     arms: Annotated[list[Arm], Field(min_length=2, max_length=10)]
-    layer: Name = Field("default", description="Experiments of one layer never share a user.")
+    layer: Name = Field(default="default", description="Experiments of one layer never share a user.")
     share: Annotated[float, Field(ge=0.001, le=1, strict=True)] = Field(
-        1.0, description="The share of the layer's users."
+        default=1.0, description="The share of the layer's users."
     )
     metric: Metric = Metric()
     guards: Annotated[list[Guard], Field(max_length=10)] = []
     window_days: Annotated[float, Field(gt=0, le=365, strict=True)] = Field(
-        7.0, description="Days after a user's first exposure in which their events count."
+        default=7.0, description="Days after a user's first exposure in which their events count."
     )
     planned_users: Annotated[int, Field(ge=100, le=10**9, strict=True)] = Field(
-        10_000, description="The number of users at which the interval is narrowest in proportion. A guess does."
+        default=10_000, description="About how many users will come. The interval is narrowest there, in proportion."
     )
     method: Literal["asymptotic", "betting"] = Field(
-        "asymptotic", description="How the intervals are computed. betting is exact for small counts, and takes the "
-        "measure `users` alone."
+        default="asymptotic", description="How the intervals are computed. betting is exact for small counts, and "
+        "takes the measure `users` alone."
     )  # fmt: skip
     error: Annotated[float, Field(ge=0.001, le=0.2, strict=True)] = Field(
-        0.05, description="The probability that the intervals of the metric are ever wrong."
+        default=0.05, description="The probability that the intervals of the metric are ever wrong."
     )
     seed: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = Field(
-        None, description="Of the assignment; null is a random one."
+        default=None, description="Of the assignment; null is a random one."
     )
 
     @model_validator(mode="after")
@@ -218,5 +218,5 @@ class Report(BaseModel):
     metric: list[Comparison]
     guards: list[Comparison]
     sample_ratio: RatioCheck
-    preference: Preferred | None = Field(None, description="Of interleaving; `metric` is empty then.")
-    fixed_horizon: list[FixedHorizon] | None = Field(None, description="If it was asked for.")
+    preference: Preferred | None = Field(default=None, description="Of interleaving; `metric` is empty then.")
+    fixed_horizon: list[FixedHorizon] | None = Field(default=None, description="If it was asked for.")

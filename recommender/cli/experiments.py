@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -266,5 +266,4 @@ def _metric(text: str) -> dict[str, Any]:
 
 
 def _guard(text: str) -> dict[str, Any]:
-    harm = cast(Literal["up", "down"], "up" if text.startswith("+") else "down")
-    return _metric(text.removeprefix("+")) | {"harm": harm}
+    return _metric(text.removeprefix("+")) | {"harm": "up" if text.startswith("+") else "down"}

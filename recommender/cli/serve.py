@@ -133,7 +133,7 @@ def create(
         list[str],
         typer.Option(
             "--scope", help="What the key may do: read, feedback (send events) or admin (write and erase users and "
-            "items). Give it again for several."
+            "items, run experiments). Give it again for several."
         ),
     ] = ["read"],  # noqa: B006 - Typer copies it
     days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires. Default: never.")] = None,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -153,7 +154,8 @@ def held(bundle: Path, name: str) -> Path:
         BundleError: there is no such bundle.
     """
     folder = _kept(bundle, name)
-    (folder / _SHOWN).touch()
+    with contextlib.suppress(OSError):  # where nothing is written, nothing is removed
+        (folder / _SHOWN).touch()
     return folder
 
 
@@ -161,7 +163,8 @@ def release(bundle: Path, names: Collection[str]) -> None:
     """Let kept bundles be removed in their turn, but those with some ids, which are `held`."""
     for mark in kept_folder(bundle).glob(f"*/{_SHOWN}"):
         if mark.parent.name not in names:
-            mark.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                mark.unlink()
 
 
 def _serve(bundle: Path, folder: Path, step: Step, why: str, seen: int | None = None) -> Entry:

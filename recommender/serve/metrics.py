@@ -99,6 +99,8 @@ class Metrics:
         self.exposures = Counter(
             "coldstart_exposures", "Exposures of users to arms of experiments.", ["result"], registry=r
         )  # fmt: skip
+        for result in ("written", "lost"):
+            self.exposures.labels(result)
         self.trained = Gauge(
             "coldstart_bundle_timestamp_seconds", "When the bundle was written.", registry=r,
             multiprocess_mode="livemin",

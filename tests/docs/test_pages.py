@@ -25,6 +25,7 @@ FIXTURES = {
     "docs/how-to/evaluate-your-data.md": "trained_shop",
     "docs/how-to/event-weights.md": "trained_shop",
     "docs/how-to/explore.md": "trained_shop",
+    "docs/how-to/experiment.md": "trained_shop",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
     "docs/how-to/update-between-trainings.md": "trained_shop",

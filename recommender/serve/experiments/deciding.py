@@ -21,7 +21,7 @@ def decision(report: Report) -> str:
     if harmed:
         one = harmed[0]
         return f"Stop {_quoted(one.arm)}: it does harm to a guard, {one.metric}. {_difference(one)}"
-    complete = sum(arm.complete for arm in report.arms)
+    _, complete = _users(report)
     if not complete:
         return f"Too early. {_waiting(report)}"
     if report.preference is not None:
@@ -34,7 +34,7 @@ def decision(report: Report) -> str:
         return f"Use {_quoted(best.arm)}: it is better than {_quoted(spec.arms[0].name)}. {_difference(best)}"
     if all(one.verdict == "worse" for one in report.metric):
         return f"Keep {_quoted(spec.arms[0].name)}: the other arms are worse. {_difference(report.metric[0])}"
-    after = _again(spec) if experiment.state == "running" else "The experiment is over; nothing was shown."
+    after = _again(spec) if experiment.state == "running" else f"It is over: keep {_quoted(spec.arms[0].name)}."
     return " ".join([
         "No difference is shown yet." if experiment.state == "running" else "No difference was shown.",
         *(_difference(one) for one in report.metric if one.verdict == "open"), after,
@@ -76,12 +76,18 @@ def _again(spec: ExperimentRequest) -> str:
 
 
 def _waiting(report: Report) -> str:
-    users, complete = sum(arm.users for arm in report.arms), sum(arm.complete for arm in report.arms)
+    users, complete = _users(report)
     days = report.experiment.spec.window_days
     if not users:
         return "No user was exposed."
     window = f"{days:g} day{'' if days == 1 else 's'}"
     return f"{users - complete:,} of {users:,} users have not had their {window} yet after they first saw an arm."
+
+
+def _users(report: Report) -> tuple[int, int]:
+    """How many were exposed, and how many of them are analysed; users of interleaving are in both arms."""
+    arms = report.arms if report.preference is None else report.arms[:1]
+    return sum(arm.users for arm in arms), sum(arm.complete for arm in arms)
 
 
 def _quoted(name: str) -> str:

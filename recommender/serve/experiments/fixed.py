@@ -73,12 +73,12 @@ def users_needed(rate: float, effect: float, *, error: float = 0.05, power: floa
     sample = (np.arange(100_000) < round(rate * 100_000)).astype(np.float64)
     metric = tt.Mean("y", alpha=error, power=power, rel_effect_size=effect)
     found: Any = tt.Experiment(y=metric).solve_power(pa.table({"y": sample}), "n_obs")["y"]
-    return math.ceil(found[0].n_obs)
+    return math.ceil(float(found[0].n_obs))
 
 
 def _tea_tasting() -> Any:
     try:
-        import tea_tasting
+        import tea_tasting  # type: ignore[import-untyped]
     except ImportError:
         raise ColdStartError(
             "tests with a fixed horizon need tea-tasting: pip install 'feast-coldstart[experiments]'"

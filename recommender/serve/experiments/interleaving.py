@@ -48,9 +48,9 @@ class Preference:
             error: the probability that the interval ever misses.
         """
         counts = np.array([(signs < 0).sum(), (signs > 0).sum()], np.float64)
-        inside = [p for p in _GRID.tolist() if float(evidence(counts, np.array([1 - p, p]))) < -math.log(error)]
+        inside = _GRID[evidence(counts, np.column_stack([1 - _GRID, _GRID])) < -math.log(error)]
         step = float(_GRID[1] - _GRID[0])
-        low, high = (max(inside[0] - step, 0.0), min(inside[-1] + step, 1.0)) if inside else (0.0, 1.0)
+        low, high = max(float(inside.min(initial=1)) - step, 0.0), min(float(inside.max(initial=0)) + step, 1.0)
         return cls(int(counts[0]), int(counts[1]), low, high)
 
 

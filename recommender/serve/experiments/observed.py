@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Subquery, and_, case, func, select
+from sqlalchemy import Subquery, and_, func, select
 
 from coldstart_client.experiments import Experiment, Metric
 from recommender.serve.events import schema
@@ -64,19 +64,20 @@ def observed(log: EventLog, experiment: Experiment, at: datetime) -> Observed:
     window = timedelta(days=spec.window_days) // _MICROSECONDS
     until = to_us(min(at, experiment.stopped or at)) - window
     first = _first(experiment.name)
-    types = {kind for metric in (spec.metric, *spec.guards) for kind in (metric.event, metric.per) if kind is not None}
+    metrics = (spec.metric, *spec.guards)
+    types: set[str] = {kind for one in metrics for kind in (one.event, one.per) if kind is not None}
     events = schema.events
-    inside = events.c.event_us >= first.c.first_us
-    counted = (
-        select(first.c.user_id, events.c.event_type, case((inside, 1), else_=0).label("inside"), func.count(),
-               func.coalesce(func.sum(events.c.weight), 0.0))
+    done = (
+        select(first.c.user_id, events.c.event_type, (events.c.event_us >= first.c.first_us).label("inside"),
+               events.c.weight)
         .join(events, and_(
             events.c.user_id == first.c.user_id, events.c.event_type.in_(sorted(types)),
             events.c.event_us >= first.c.first_us - window, events.c.event_us < first.c.first_us + window,
         ))
-        .where(first.c.first_us <= until)
-        .group_by(first.c.user_id, events.c.event_type, case((inside, 1), else_=0))
+        .where(first.c.first_us <= until).subquery()
     )  # fmt: skip
+    groups = (done.c.user_id, done.c.event_type, done.c.inside)
+    counted = select(*groups, func.count(), func.coalesce(func.sum(done.c.weight), 0.0)).group_by(*groups)
     with log.reading() as connection:
         users = connection.execute(select(first).order_by(first.c.first_us, first.c.user_id)).all()
         complete = sum(row.first_us <= until for row in users)

@@ -23,11 +23,12 @@ def evidence(counts: NDArray[np.floating], shares: NDArray[np.float64]) -> NDArr
 
     Args:
         counts: (…, k), how many of each kind were seen.
-        shares: (k,), which add up to 1.
+        shares: (k,), which add up to 1; or (…, k).
     """
     prior = _CONCENTRATION * shares
-    whole = prior.sum() + counts.sum(axis=-1)
-    mixture = gammaln(prior.sum()) - gammaln(whole) + (gammaln(prior + counts) - gammaln(prior)).sum(axis=-1)
+    weight = prior.sum(axis=-1)
+    whole = weight + counts.sum(axis=-1)
+    mixture = gammaln(weight) - gammaln(whole) + (gammaln(prior + counts) - gammaln(prior)).sum(axis=-1)
     return np.asarray(mixture - (counts * np.log(shares)).sum(axis=-1))
 
 

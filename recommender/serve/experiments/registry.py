@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _row(connection: Connection, name: str) -> Any:
     return found
 
 
-def _room(spec: ExperimentRequest, running: list[Any]) -> list[int]:
+def _room(spec: ExperimentRequest, running: Sequence[Any]) -> list[int]:
     """The buckets that an experiment gets."""
     beside = [one for one in running if one.layer == spec.layer]
     taken = [bucket for one in beside for bucket in json.loads(one.buckets)]

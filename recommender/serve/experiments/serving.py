@@ -19,7 +19,7 @@ from recommender.serve.experiments.interleaving import drafted
 from recommender.serve.experiments.registry import Registry
 from recommender.serve.experiments.variants import Variant
 from recommender.serve.live import Live
-from recommender.serve.logs import log
+from recommender.serve.logs import log, place_of
 
 # Seconds after which a worker sees that an experiment was started or stopped, and after which exposures are written.
 POLL_SECONDS = 0.5
@@ -173,8 +173,8 @@ class Experiments:
         for name in sorted(wanted - set(self._now.bundles)):
             try:
                 loaded = self._load(name)
-            except ColdStartError as error:
-                self._tell(name, str(error))
+            except Exception as error:  # whatever is wrong with it, other experiments go on
+                self._tell(name, _why(error))
             else:
                 self._tell(name, None)
                 self._publish(running, {**self._now.bundles, name: loaded})
@@ -226,7 +226,12 @@ class Experiments:
                 self.refresh()
                 self.flush()
                 failing = False
-            except ColdStartError as error:  # what ran goes on, and exposures wait
+            except Exception as error:  # what ran goes on, and exposures wait
                 if not failing:
-                    log.warning("experiments", failing=str(error))
+                    log.warning("experiments", failing=_why(error))
                 failing = True
+
+
+def _why(error: Exception) -> str:
+    # Other errors than ours may hold what users said.
+    return str(error) if isinstance(error, ColdStartError) else " ".join(place_of(error).values())

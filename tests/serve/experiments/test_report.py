@@ -101,7 +101,7 @@ def test_later_looks_see_the_same_users_and_more(log: EventLog) -> None:
 @pytest.mark.parametrize(
     ("buyers", "verdict", "words"),
     [
-        ({"now": 40, "more": 200}, "better", "Use “more”: it is better than “now”. Users with a purchase: +20.00 points"),
+        ({"now": 40, "more": 200}, "better", "Use “more”: it is better than “now”. Users with a purchase: +20.0"),
         ({"now": 200, "more": 40}, "worse", "Keep “now”: the other arms are worse."),
         ({"now": 100, "more": 104}, "open", "No difference is shown yet."),
     ],

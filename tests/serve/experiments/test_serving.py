@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -184,6 +185,7 @@ def test_a_bundle_that_an_experiment_shows_is_not_removed(shop: tuple[Path, str]
     folder, name = shop
     bundle = folder / "data" / "bundle"
     held = bundles.held(bundle, name)
+    os.utime(held / "manifest.json", (0, 0))  # the oldest: its turn is first
     for number in range(bundles.KEPT + 2):
         other = bundles.kept_folder(bundle) / f"f{number}"
         shutil.copytree(bundle, other)
