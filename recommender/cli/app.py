@@ -17,6 +17,7 @@ from recommender.cli.events import events_app, learn
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, explain, recommend, train
+from recommender.cli.replay import experiment_app
 from recommender.cli.serve import keys_app, serve
 from recommender.cli.shop import ingest, init, profiles, put, weigh
 from recommender.cli.sql import sql
@@ -26,7 +27,7 @@ _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app),
-    "Service": (serve, learn, events_app, keys_app),
+    "Service": (serve, learn, events_app, experiment_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }
 

@@ -1,4 +1,4 @@
-"""What another policy would have earned, estimated from the decisions of a policy that drew with known probabilities."""
+"""What another policy would have earned, estimated from decisions that were drawn with known probabilities."""
 
 from __future__ import annotations
 
@@ -86,11 +86,13 @@ def estimate(log: Logged, policy: Numbers, predicted: Numbers) -> Estimates:
 
         IPS    mean(w·r)                         Horvitz & Thompson 1952, doi:10.1080/01621459.1952.10483446
         SNIPS  mean(w·r) / mean(w)               Swaminathan & Joachims 2015, The self-normalized estimator
-        DR     mean(Σ_a policy(a)·q(a) + w·(r − q))   Dudík, Langford & Li 2011, arXiv 1103.4601; 2014, arXiv 1503.02834
+        DR     mean(Σ_a policy(a)·q(a) + w·(r − q))   Dudík, Langford & Li 2011, arXiv 1103.4601
+                                                      Dudík, Erhan, Langford & Li 2014, arXiv 1503.02834
 
-    The variance counts units, not decisions: residuals of a unit (for SNIPS those of the delta method) are summed before
-    they are squared. Bounds are those of Student's t. Its degrees of freedom are Satterthwaite's (1946), with the fourth
-    moment of the sums taken from the data: a rare reward or a heavy weight makes them few and the interval wide.
+    The variance counts units, not decisions: residuals of a unit (for SNIPS those of the delta method) are summed
+    before they are squared. Bounds are those of Student's t. Its degrees of freedom are Satterthwaite's (1946), with
+    the fourth moment of the sums taken from the data: a rare reward or a heavy weight makes them few, and the interval
+    wide.
 
     Args:
         log: the decisions; drawn with positive probability from all candidates.
@@ -214,9 +216,9 @@ def _warnings(weights: Numbers, rewards: Numbers, units: Rows) -> list[str]:
     effective = total**2 / float((of_units**2).sum())
     if effective < FEWEST_UNITS:
         found.append(
-            f"the estimates rest on the worth of {effective:,.0f} of {count:,} users: the policy differs from the logged "
-            "one, or there are few users; explore longer, or ask for a policy that is nearer to the logged one"
-        )  # fmt: skip
+            f"the estimates rest on the worth of {effective:,.0f} of {count:,} users: the policy differs from the "
+            "logged one, or there are few users; explore longer, or ask for a policy that is nearer to the logged one"
+        )
     heaviest = float(weights.max()) / total
     if heaviest > HEAVIEST_SHARE:
         found.append(f"one decision has {heaviest:.0%} of all weight (it counts {weights.max():,.1f} times)")
@@ -224,9 +226,9 @@ def _warnings(weights: Numbers, rewards: Numbers, units: Rows) -> list[str]:
     half = 0.0 if np.ptp(weights) == 0 else mean.high - mean.value
     if abs(mean.value - 1) > 2 * half + 1e-6:
         found.append(
-            f"weights have the mean {mean.value:.2f}, which should be 1: the logged probabilities may not be those that "
-            "were drawn with"
-        )  # fmt: skip
+            f"weights have the mean {mean.value:.2f}, which should be 1: the logged probabilities may not be those "
+            "that were drawn with"
+        )
     rewarded = len(np.unique(units[(weights > 0) & (rewards != 0)]))
     if rewarded < FEWEST_REWARDED:
         found.append(f"only {rewarded:,} users were rewarded for what the policy would draw: the intervals are rough")

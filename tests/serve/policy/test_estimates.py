@@ -76,7 +76,8 @@ def test_rare_rewards_make_the_interval_wider() -> None:
 
 def test_without_variance_there_is_no_interval() -> None:
     for rewards in ([1.0], [0.0] * 20):
-        found = estimate(log_of(rewards, [0.5] * len(rewards)), np.tile([1.0, 0.0], len(rewards)), np.zeros(2 * len(rewards)))
+        n = len(rewards)
+        found = estimate(log_of(rewards, [0.5] * n), np.tile([1.0, 0.0], n), np.zeros(2 * n))
         assert (found.ips.low, found.ips.high) == (-np.inf, np.inf)
 
 
@@ -107,10 +108,9 @@ def test_a_reward_is_predicted_from_other_users_alone() -> None:
     drawn = np.arange(n) * 2 + rng.integers(2, size=n)
     rewards = truth[drawn]
     odd = np.where(units == 0, 1000.0, rewards)
-    before, after = (
-        cross_fitted(Logged(np.arange(n) * 2, drawn, np.full(n, 0.5), given, units, contexts)) for given in (rewards, odd)
-    )
-    fold = np.repeat(folds_of(Logged(np.arange(n) * 2, drawn, np.full(n, 0.5), odd, units, contexts)), 2)
+    logs = [Logged(np.arange(n) * 2, drawn, np.full(n, 0.5), given, units, contexts) for given in (rewards, odd)]
+    before, after = map(cross_fitted, logs)
+    fold = np.repeat(folds_of(logs[0]), 2)
     assert before == pytest.approx(truth, abs=0.2)
     assert np.array_equal(before[fold == fold[0]], after[fold == fold[0]])
     assert not np.allclose(before[fold != fold[0]], after[fold != fold[0]], atol=1)
@@ -186,6 +186,5 @@ def test_values_are_those_of_open_bandit_pipeline() -> None:
     assert found.snips.value == pytest.approx(
         SelfNormalizedInverseProbabilityWeighting().estimate_policy_value(**given), rel=1e-9
     )
-    assert found.dr.value == pytest.approx(
-        DoublyRobust().estimate_policy_value(estimated_rewards_by_reg_model=predicted.reshape(n, -1, 1), **given), rel=1e-9
-    )  # fmt: skip
+    given["estimated_rewards_by_reg_model"] = predicted.reshape(n, -1, 1)
+    assert found.dr.value == pytest.approx(DoublyRobust().estimate_policy_value(**given), rel=1e-9)
