@@ -27,10 +27,10 @@ COMMAND = "make bench-replay"
 ESTIMATORS = {"ips": "IPS", "snips": "SNIPS", "dr": "doubly robust"}
 # Name, world, users in a log.
 WORLDS = (
-    ("5,000 users, one reward in 13 places", World(), 5_000),
-    ("1,000 users, one reward in 13 places", World(), 1_000),
-    ("5,000 users, one reward in 75 places", World(base=-5.0), 5_000),
-    ("5,000 users, a decided policy logs", World(least=0.1, decided=1.5), 5_000),
+    ("2,000 users, one reward in 13 places", World(), 2_000),
+    ("500 users, one reward in 13 places", World(), 500),
+    ("4,000 users, one reward in 75 places", World(base=-5.0), 4_000),
+    ("2,000 users, a decided policy logs", World(least=0.1, decided=1.5), 2_000),
     ("100 users, one reward in 4 places", World(base=-1.5), 100),
 )
 
@@ -45,8 +45,10 @@ class Found(NamedTuple):
 
 def simulated(world: World, users: int, logs: int) -> dict[tuple[str, str], list[Found]]:
     """Estimates of many logs, by policy and estimator."""
-    value = world.truth()
-    fixed = {"logged": value(world.logging), "uniform": value(uniform), "sharp": value(sharp)}
+    fixed = {
+        name: world.truth(policy, pieces=40)
+        for name, policy in (("logged", world.logging), ("uniform", uniform), ("sharp", sharp))
+    }
     found: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for number in range(logs):
         log, own = world.log(np.random.default_rng([7, number]), users)
@@ -57,7 +59,7 @@ def simulated(world: World, users: int, logs: int) -> dict[tuple[str, str], list
             "greedy": greedy(log, predicted),
         }  # fmt: skip
         for name, policy in policies.items():
-            truth = fixed[name] if name in fixed else value(learned(log))
+            truth = fixed[name] if name in fixed else world.truth(learned(log))
             estimates = estimate(log, policy, predicted)
             for one in ESTIMATORS:
                 found[name, one].append(Found(getattr(estimates, one), truth, bool(estimates.warnings)))

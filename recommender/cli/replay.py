@@ -43,8 +43,8 @@ def replay(
     ] = None,
     reward: Annotated[str, typer.Option("--reward", help="The event type that earns 1, once a place.")] = "purchase",
     window: Annotated[
-        float, typer.Option("--window", min=0.01, help="Days after an answer in which the event counts.")
-    ] = 7.0,
+        str, typer.Option("--window", metavar="TIME", help="For how long after an answer the event counts.")
+    ] = "24h",
     events: EventsOption = EVENTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimates as JSON.")] = False,
 ) -> None:
@@ -64,10 +64,11 @@ def replay(
     from recommender.serve.policy.exported import from_export
     from recommender.serve.policy.replay import POLICIES
     from recommender.serve.policy.replay import replay as run
+    from recommender.serve.scheduled import period
 
     plain = reward.strip().lower()
     kind = kind_of(plain) or plain
-    rewards, until = {kind: 1.0}, timedelta(days=window)
+    rewards, until = {kind: 1.0}, timedelta(seconds=period(window))
     if folder is None:
         from recommender.serve.events.log import EventLog
         from recommender.serve.policy.stored import from_log
@@ -78,16 +79,16 @@ def replay(
         explored = from_export(folder, rewards, until)
     done = run(explored, policy or POLICIES)
     if as_json:
-        typer.echo(json.dumps({"reward": kind, "window_days": window} | done.as_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps({"reward": kind, "window": window} | done.as_json(), indent=2, ensure_ascii=False))
         return
     _show(done, kind, window)
 
 
-def _show(done: Replay, kind: str, window: float) -> None:
+def _show(done: Replay, kind: str, window: str) -> None:
     table = Table(
         "policy", "IPS", "SNIPS", "doubly robust", "more than logged", "worth of users",
         title=f"{done.decisions:,} explored places of {done.units:,} users, {done.first:%Y-%m-%d} to "
-        f"{done.last:%Y-%m-%d}; {kind}s in 1,000 places, within {window:g} days",
+        f"{done.last:%Y-%m-%d}; {kind}s in 1,000 places, within {window}",
     )  # fmt: skip
     for name, found in done.policies.items():
         gain = "" if name == "logged" else _shown(found.gain, "+")
@@ -101,7 +102,7 @@ def _show(done: Replay, kind: str, window: float) -> None:
             console.print(f"{name}: {warning}", markup=False, soft_wrap=True)
     if done.waiting:
         console.print(
-            f"{done.waiting:,} places are left out: their {window:g} days are not over", markup=False, soft_wrap=True
+            f"{done.waiting:,} places are left out: {window} after them are not over yet", markup=False, soft_wrap=True
         )
 
 

@@ -146,18 +146,17 @@ def test_greedy_takes_the_first_of_the_best() -> None:
 def test_intervals_cover_the_truth() -> None:
     """A small version of `make bench-replay`, whose 1,000 logs hold the band of 93 to 97 %."""
     world = World()
-    value = world.truth()
-    truths = {"logged": value(world.logging), "uniform": value(uniform), "sharp": value(sharp)}
+    policies = {"logged": world.logging, "uniform": uniform, "sharp": sharp}
+    truths = {name: world.truth(policy, pieces=10) for name, policy in policies.items()}
     covered: dict[tuple[str, str], list[bool]] = {}
     narrow = []
     for seed in range(150):
-        log, own = world.log(np.random.default_rng(seed), 600)
+        log, _ = world.log(np.random.default_rng(seed), 600)
         predicted = cross_fitted(log)
         n = len(log)
         contexts = log.contexts.reshape(n, -1, log.contexts.shape[1])
-        policies = {"logged": own, "uniform": uniform(contexts).ravel(), "sharp": sharp(contexts).ravel()}
         for name, policy in policies.items():
-            found = estimate(log, policy, predicted)
+            found = estimate(log, policy(contexts).ravel(), predicted)
             assert found.warnings == ()
             for estimator in ESTIMATORS:
                 one = getattr(found, estimator)

@@ -3,83 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace as changed
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.cli.app import app
-from recommender.serve.policy.decisions import Decision
 from recommender.serve.policy.exported import from_export
 from recommender.serve.policy.replay import replay
 from recommender.serve.policy.rewards import Explored, earned
-
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
-WEEK = timedelta(days=7)
-ITEMS = ("lamp", "pot", "rug")
-
-
-def decision(
-    number: int, drawn: str = "lamp", p: Sequence[float] = (0.5, 0.3, 0.2), user: str | None = None, **rest: Any
-) -> Decision:
-    """The score of the recommender is the context's first column, falling; the second says lamp."""
-    given = {
-        "recommendation_id": f"r{number}", "user_id": f"u{number}" if user is None else user,
-        "at": DAY + timedelta(hours=number), "position": 3, "item_id": drawn, "items": ITEMS,
-        "probabilities": np.array(p), "contexts": np.array([[3, 1], [2, 0], [1, 0]], np.float32),
-        "policy": "thompson/1",
-    }  # fmt: skip
-    return Decision(**given | rest)
-
-
-def drawn(count: int, seed: int = 0) -> Explored:
-    """Decisions by their probabilities; lamps are bought in 40 % of the cases, rugs in 20 %, pots never."""
-    rng = np.random.default_rng(seed)
-    decisions = [decision(number, ITEMS[rng.choice(3, p=(0.5, 0.3, 0.2))]) for number in range(count)]
-    chances = {"lamp": 0.4, "pot": 0.0, "rug": 0.2}
-    return Explored(decisions, [float(rng.random() < chances[one.item_id]) for one in decisions])
-
-
-def write_export(folder: Path, explored: Explored, event_type: str = "purchase") -> None:
-    """An export as `coldstart events export` writes it, each reward an event a day after the decision."""
-    events = [
-        {"recommendation_id": one.recommendation_id, "item_id": one.item_id, "event_type": event_type,
-         "event_timestamp": one.at + timedelta(days=1)}
-        for one, reward in zip(explored.decisions, explored.rewards, strict=True) if reward
-    ]  # fmt: skip
-    # An event of somebody else, which says that the log goes on.
-    events.append(
-        {"recommendation_id": None, "item_id": "rug", "event_type": "view", "event_timestamp": DAY + 50 * WEEK}
-    )
-    rows = [
-        vars(one) | {"event_timestamp": one.at, "items": list(one.items), "probabilities": one.probabilities.tolist(),
-                     "contexts": one.contexts.tolist()}
-        for one in explored.decisions
-    ]  # fmt: skip
-    types = pa.schema({
-        "recommendation_id": pa.string(), "user_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
-        "position": pa.int32(), "item_id": pa.string(), "items": pa.list_(pa.string()),
-        "probabilities": pa.list_(pa.float64()), "contexts": pa.list_(pa.list_(pa.float32())), "policy": pa.string(),
-    })  # fmt: skip
-    with duckdb.connect() as con:
-        for name, table in (
-            ("explorations", pa.Table.from_pylist([{name: row[name] for name in types.names} for row in rows], types)),
-            ("interactions", pa.Table.from_pylist(events)),
-        ):
-            for day in ("2026-03-01", "2026-03-02"):  # which day is which does not matter to a reader
-                place = folder / name / f"day={day}"
-                place.mkdir(parents=True)
-                half = table.slice(0, len(table) // 2) if day < "2026-03-02" else table.slice(len(table) // 2)
-                con.register("half", half)
-                con.execute(f"COPY half TO '{place / 'rows.parquet'}' (FORMAT parquet)")
+from tests.support.explored import DAY, WEEK, decision, drawn, write_export
 
 
 def test_policies_earn_what_their_items_do() -> None:
@@ -205,13 +144,13 @@ def test_an_export_without_decisions_is_an_error(tmp_path: Path) -> None:
 
 def test_the_command_prints_a_table_and_warnings(tmp_path: Path) -> None:
     write_export(tmp_path / "out", drawn(120))
-    found = CliRunner().invoke(app, ["experiment", "replay", str(tmp_path / "out")])
+    found = CliRunner().invoke(app, ["experiment", "replay", str(tmp_path / "out"), "--window", "48h"])
     assert found.exit_code == 0, found.output
     text = " ".join(found.output.split())
     assert "120 explored places of 120 users, 2026-03-01 to 2026-03-05" in text
     for policy in ("logged", "uniform", "greedy", "model"):
         assert f"│ {policy} " in text
-    assert "purchases in 1,000 places, within 7 days" in text
+    assert "purchases in 1,000 places, within 48h" in text
     assert "greedy: the estimates rest on the worth of" in text
 
 
@@ -221,7 +160,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.output
     told = json.loads(found.output)
-    assert (told["reward"], told["window_days"], told["decisions"]) == ("cart", 7.0, 400)
+    assert (told["reward"], told["window"], told["decisions"]) == ("cart", "24h", 400)
     one = told["policies"]["greedy"]
     assert one["dr"]["low"] < 0.4 < one["dr"]["high"]
     assert {"ips", "snips", "dr", "gain", "effective_units", "max_weight", "warnings"} == set(one)
