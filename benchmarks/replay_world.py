@@ -120,4 +120,4 @@ def learned(log: Logged) -> Callable[[Numbers], Numbers]:
 def mixed(values: Numbers, least: float) -> Numbers:
     """Softmax of (n, m) values, mixed with a uniform draw."""
     powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return (1 - least) * powers / powers.sum(axis=1, keepdims=True) + least / values.shape[1]
+    return np.asarray((1 - least) * powers / powers.sum(axis=1, keepdims=True) + least / values.shape[1])

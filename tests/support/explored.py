@@ -53,7 +53,7 @@ def write_export(folder: Path, explored: Explored, event_type: str = "purchase")
     )
     rows = [
         vars(one) | {"event_timestamp": one.at, "items": list(one.items), "probabilities": one.probabilities.tolist(),
-                     "contexts": one.contexts.tolist()}
+                     "contexts": [list(map(float, context)) for context in one.contexts]}
         for one in explored.decisions
     ]  # fmt: skip
     types = pa.schema({

@@ -60,7 +60,8 @@ def earned(
             f"no {' or '.join(rewards)} cites an explored place; events of other types do: "
             f"{', '.join(f'{kind} ({count:,})' for kind, count in kinds.most_common(5))}"
         )
-    closed = max([decision.at for decision in decisions] + [newest] * (newest is not None), default=None)
+    moments = [decision.at for decision in decisions] + ([] if newest is None else [newest])
+    closed = max(moments, default=None)
     known = [one for one in decisions if closed is not None and one.at + window <= closed]
     return Explored(known, [
         max((reward for at, reward in found.get((one.recommendation_id, one.item_id), ()) if at <= one.at + window),

@@ -142,6 +142,13 @@ def test_an_export_without_decisions_is_an_error(tmp_path: Path) -> None:
         from_export(tmp_path, {"purchase": 1.0}, WEEK)
 
 
+def test_contexts_of_different_lengths_are_an_error(tmp_path: Path) -> None:
+    odd = changed(decision(1), contexts=[np.zeros(2), np.zeros(1), np.zeros(1)])
+    write_export(tmp_path / "out", Explored([decision(0), odd], [0.0, 1.0]))
+    with pytest.raises(ColdStartError, match="the contexts of 'r1' have 4 numbers for 3 candidates"):
+        from_export(tmp_path / "out", {"purchase": 1.0}, WEEK)
+
+
 def test_the_command_prints_a_table_and_warnings(tmp_path: Path) -> None:
     write_export(tmp_path / "out", drawn(120))
     found = CliRunner().invoke(app, ["experiment", "replay", str(tmp_path / "out"), "--window", "48h"])
