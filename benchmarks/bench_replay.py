@@ -134,17 +134,17 @@ def read(folder: Path, items: int) -> tuple[Logged, NDArray[np.int64]]:
         ).fetchnumpy()
         about = con.execute(f"SELECT item_feature_0 AS x FROM '{folder / 'item_context.csv'}' ORDER BY item_id")
         feature = about.fetchnumpy()["x"]
-    n = len(rows["item_id"])
+    drawn, places = np.asarray(rows["item_id"], np.int64), np.asarray(rows["position"], np.int64) - 1
+    n = len(drawn)
     affinity = np.column_stack([rows[f"user-item_affinity_{item}"] for item in range(items)]).astype(np.float64)
-    positions = (rows["position"] - 1).astype(np.int64)
     contexts = np.stack([
-        np.tile(feature, (n, 1)), np.log1p(affinity), np.repeat(positions[:, None], items, axis=1),
+        np.tile(feature, (n, 1)), np.log1p(affinity), np.repeat(places[:, None], items, axis=1),
     ], axis=2).reshape(n * items, 3)  # fmt: skip
     rows_of = np.arange(n)
     return Logged(
-        rows_of * items, rows_of * items + rows["item_id"].astype(np.int64),
+        rows_of * items, rows_of * items + drawn,
         np.asarray(rows["propensity_score"], float), np.asarray(rows["click"], float), rows_of, contexts,
-    ), positions  # fmt: skip
+    ), places  # fmt: skip
 
 
 def shown(found: Estimate) -> str:
