@@ -18,6 +18,7 @@ from recommender.cli.experiments import experiment_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, explain, recommend, train
+from recommender.cli.replay import experiment_app
 from recommender.cli.serve import keys_app, serve
 from recommender.cli.shop import ingest, init, profiles, put, weigh
 from recommender.cli.sql import sql

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import ROOT, must
+from tests.support.explored import drawn, write_export
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +30,12 @@ def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with examples/chinese_shop, as in a checkout."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples" / "chinese_shop", folder / "examples" / "chinese_shop")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an export of an event log that has explored places."""
+    folder = tmp_path_factory.mktemp("exports")
+    write_export(folder / "data" / "exported", drawn(2_000))
     return folder
