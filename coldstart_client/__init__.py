@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coldstart_client.interviews import InterviewAnswer, InterviewRequest
 from coldstart_client.models import (
     AudienceRequest,
     EnrichRequest,
@@ -34,6 +35,8 @@ __all__ = [
     "EventsRequest",
     "ExplainRequest",
     "FeedbackEvent",
+    "InterviewAnswer",
+    "InterviewRequest",
     "ProblemError",
     "RecommendRequest",
     "SessionEvent",

@@ -20,7 +20,7 @@ from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.user_side import UserSide
 
 # Directions of profiles; users, and the items with most users, that they are learned from.
-DIRECTIONS, _MOST_USERS, _MOST_ITEMS = 48, 4_096, 4_096
+DIRECTIONS, _MOST_USERS, _MOST_ITEMS = 48, 2_048, 4_096
 # The part of the variance of an answer that no profile explains, at least.
 _LEAST_NOISE = 0.25
 # An attribute of fewer users says nothing; the most frequent ones are kept.
@@ -78,8 +78,8 @@ class ProfilePrior:
     def of(cls, fitted: Fitted, directions: int = DIRECTIONS) -> ProfilePrior:
         """Learn from the histories of the training users: the r largest principal components of P_uᵀ A x_i.
 
-        Each item counts once in a history. Of more than 4,096 users or items, 4,096 are read: users spread evenly, and
-        the items with most users.
+        Each item counts once in a history. Of more users than 2,048, so many are read, spread evenly; of more items
+        than 4,096, those with most users.
 
         Args:
             fitted: the state of the recommender.

@@ -15,10 +15,12 @@ from recommender.model.posterior import Numbers, ProfilePosterior, ProfilePrior,
 from recommender.model.user_side import UserSide
 
 Reply: TypeAlias = Literal["yes", "no", "unknown"]
+# What a "yes" counts, in purchases; any positive number gives nearly the same list to a user without history.
+YES = 1.0
 # A "no" speaks against an item by this share of what a "yes" speaks for it. Chosen on validation users of
 # benchmarks/bench_interview.py.
 NO = 0.3
-# What is added to the score of items with an attribute, or taken from it, in deviations of a user's scores.
+# What is added to the scores of items with an attribute, or taken from them; a convention.
 BOOST = 0.5
 # Nobody is asked what they cannot answer.
 _LEAST_ANSWERABLE = 1e-4
