@@ -161,19 +161,19 @@ def test_three_questions_move_the_list_by_keyboard_and_can_be_undone_and_shared(
     page = open_page()
     page.get_by_role("button", name="Ask me").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.id === 'interview-question'")
+    page.wait_for_selector("#interview-question:focus")
     start = listed(page)
     question = page.locator("#interview-question").inner_text()
     assert "Question 1 of 3" in page.locator("#interview").inner_text()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Yes"
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('#interview').textContent.includes('Question 2 of 3')")
+    page.get_by_text("Question 2 of 3").wait_for()
     assert page.locator("#interview-question").inner_text() != question
     moved = listed(page)
     assert len(moved) == len(start) - 1  # what was liked is known
     page.get_by_role("button", name="No", exact=True).click()
-    page.wait_for_function("document.querySelector('#interview').textContent.includes('Question 3 of 3')")
+    page.get_by_text("Question 3 of 3").wait_for()
     page.get_by_role("button", name="Don't know").click()
     page.get_by_text("Thank you").wait_for()
     assert [text.partition(":")[0] for text in page.locator("#did button").all_inner_texts()] == [
