@@ -69,6 +69,7 @@ class NewUser:
 
 
 def main() -> None:
+    """Measure the data sets one by one, then write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="contains the folders of the raw files")
     parser.add_argument("--sets", nargs="*", default=SETS)
@@ -176,7 +177,7 @@ def ways(fitted: Fitted, rng: np.random.Generator) -> dict[str, Ask]:
 
 
 def asked(fitted: Fitted, topics: Topics, user: NewUser, ask: Ask) -> NDArray[np.float64]:
-    """(1 + rounds, 3): NDCG@20 among all items that are not asked about, among the hidden half, answers of yes or no."""
+    """(1 + rounds, 3): NDCG@20 among all items not asked about, and among the hidden half; answers of yes or no."""
     interview, rows, answers = Interview.begin(topics), user.open, []
     values = [_measured(fitted, user, answers)]
     for number in range(1, max(ROUNDS) + 1):

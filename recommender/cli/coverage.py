@@ -36,7 +36,7 @@ def coverage(
     ] = None,
     interactions: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Who has which item, for --ask; default: `interactions` beside FILE, if any."),
+        typer.Option(metavar="FILE", help="Who has which item, for --ask; default: the file beside FILE."),
     ] = None,
     encoding: EncodingOption = None,
     model: ModelOption = None,

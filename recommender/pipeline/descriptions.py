@@ -68,8 +68,9 @@ def to_describe(
 
     is the share of the prior variance that ridge regression on the texts leaves (Bishop 2006, section 3.3.2), with the
     λ of the item metric. Where a text is missing, or in a language that the encoder does not know, only the users of
-    the item tell: λ/(λ + n_i). Without interactions each text counts once, and reach is 1. Items are left out whose text is neither
-    missing, short, repeated, cut, in another language, nor unlike what users have (uncertainty from .5).
+    the item tell: λ/(λ + n_i). Without interactions each text counts once, and reach is 1. Items are left out whose
+    text is neither missing, short, repeated, cut, in another language, nor unlike what users have (uncertainty from
+    .5).
 
     Args:
         items: a file with a column `item_id`.
@@ -168,7 +169,7 @@ def _uncertainty(vectors: Vectors, counts: Numbers, ridge: float) -> Numbers:
 
 
 def _reach(vectors: Vectors, users: Numbers) -> Numbers:
-    """(items,), the users who have each item; of items that nobody has what their texts predict, by ridge regression."""
+    """(items,), the users who have each item; of items that nobody has what ridge regression on texts predicts."""
     known = users > 0
     if not known.any():
         return np.ones(len(users))

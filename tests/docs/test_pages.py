@@ -24,6 +24,7 @@ FIXTURES = {
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
     "docs/how-to/event-weights.md": "trained_shop",
+    "docs/how-to/interview.md": "trained_shop",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
     "docs/how-to/update-between-trainings.md": "trained_shop",

@@ -24,7 +24,8 @@ def fitted() -> Fitted:
     users = np.repeat(np.arange(USERS), 3)
     bought = np.concatenate([row % GROUPS * EACH + rng.choice(EACH, 3, replace=False) for row in range(USERS)])
     times = np.full(len(users), "2024-01-01", "datetime64[us]")
-    found = Interactions([f"u{row}" for row in range(USERS)], items, users, bought, times, np.ones(len(users), np.float32))
+    ids, weights = [f"u{row}" for row in range(USERS)], np.ones(len(users), np.float32)
+    found = Interactions(ids, items, users, bought, times, weights)
     vectors = rng.normal(size=(len(items), 8)) / 10 + np.eye(GROUPS, 8)[np.arange(len(items)) // EACH]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     nobody = Entities.nothing(found.user_ids, 8, "test")
@@ -94,7 +95,8 @@ def test_an_attribute_speaks_for_its_items(fitted: Fitted, topics: Topics) -> No
 
 def test_an_item_without_buyers_has_a_place_among_the_others(fitted: Fitted, topics: Topics) -> None:
     known = fitted.items.take(np.array([7]))
-    new = Entities(["new"], ["new"], known.attributes, known.embeddings, np.zeros_like(known.embeddings), np.zeros(1), "test")
+    nothing = np.zeros_like(known.embeddings)
+    new = Entities(["new"], ["new"], known.attributes, known.embeddings, nothing, np.zeros(1), "test")
     found = topics.prior.of_items(fitted, fitted.side_of(new)).vectors[0]
     cosines = topics.things.vectors[: topics.items] @ found
     assert set(np.argsort(-cosines)[:EACH] // EACH) == {1}

@@ -103,7 +103,8 @@ def test_answers_about_attributes_are_boosts_and_unknown_ones_are_told(client: C
 
 
 @pytest.mark.parametrize("answer", [
-    {"answer": "yes"}, {"item_id": "pot", "attribute": "size=10", "answer": "yes"}, {"item_id": "pot", "answer": "maybe"},
+    {"answer": "yes"}, {"item_id": "pot", "attribute": "size=10", "answer": "yes"},
+    {"item_id": "pot", "answer": "maybe"},
 ])  # fmt: skip
 def test_an_answer_is_about_one_thing(client: Client, answer: dict[str, str]) -> None:
     assert client.post("/v1/interview", json={"answers": [answer]}).status_code == 422
