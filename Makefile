@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -83,6 +83,10 @@ bench-experiments: $(VENV)/.installed
 # Off-policy estimates on 1,000 made-up logs and on Open Bandit's samples; writes docs/explanation/replay.md.
 bench-replay: $(VENV)/.installed-all
 	@$(BIN)/python benchmarks/bench_replay.py
+
+# Questions to new users: writes its section of docs/explanation/interview.md, from the data sets in DATA=, a folder of folders.
+bench-interview: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA)
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 # SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coldstart_client.experiments import Arm, ExperimentRequest, Guard, Metric
+from coldstart_client.interviews import InterviewAnswer, InterviewRequest
 from coldstart_client.models import (
     AudienceRequest,
     EnrichRequest,
@@ -38,6 +39,8 @@ __all__ = [
     "ExplainRequest",
     "FeedbackEvent",
     "Guard",
+    "InterviewAnswer",
+    "InterviewRequest",
     "Metric",
     "ProblemError",
     "RecommendRequest",

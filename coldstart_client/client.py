@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from coldstart_client import core, experiments, models
+from coldstart_client import core, experiments, interviews, models
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -38,6 +38,14 @@ class Client:
     def recommend(self, request: models.RecommendRequest) -> models.Recommendations:
         """The best items for a user: known, described, known by this session's events, or unknown."""
         return self._send(core.recommend(request))
+
+    def interview(self, request: interviews.InterviewRequest) -> interviews.Interview:
+        """The next question to a user, and their list after the answers so far.
+
+        Args:
+            request: all answers so far; the service keeps none.
+        """
+        return self._send(core.interview(request))
 
     def audience(self, request: models.AudienceRequest) -> models.Audience:
         """The users to whom an item matters most."""
@@ -146,6 +154,10 @@ class AsyncClient:
     async def recommend(self, request: models.RecommendRequest) -> models.Recommendations:
         """As `Client.recommend`."""
         return await self._send(core.recommend(request))
+
+    async def interview(self, request: interviews.InterviewRequest) -> interviews.Interview:
+        """As `Client.interview`."""
+        return await self._send(core.interview(request))
 
     async def audience(self, request: models.AudienceRequest) -> models.Audience:
         """As `Client.audience`."""

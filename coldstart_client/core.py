@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from coldstart_client import experiments, models
+from coldstart_client import experiments, interviews, models
 
 T = TypeVar("T", bound=BaseModel)
 Key = str | Callable[[], str] | None
@@ -114,6 +114,11 @@ class Attempts:
 def recommend(request: models.RecommendRequest) -> Call[models.Recommendations]:
     """`POST /v1/recommend`."""
     return Call("POST", "/v1/recommend", models.Recommendations, request)
+
+
+def interview(request: interviews.InterviewRequest) -> Call[interviews.Interview]:
+    """`POST /v1/interview`."""
+    return Call("POST", "/v1/interview", interviews.Interview, request)
 
 
 def audience(request: models.AudienceRequest) -> Call[models.Audience]:

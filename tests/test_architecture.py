@@ -24,8 +24,8 @@ PACKAGES = ("coldstart_client", "coldstart_udfs", "recommender")
 # From the ground up. A module imports from its own layer and from those above it in this list, never from those below.
 # The two packages themselves are lazy doors; each stands where the highest of what it gives stands.
 LAYERS = (
-    ("coldstart_client.models", "coldstart_client.experiments", "coldstart_client.core", "coldstart_client.client",
-     "coldstart_client"),
+    ("coldstart_client.models", "coldstart_client.experiments", "coldstart_client.interviews",
+     "coldstart_client.core", "coldstart_client.client", "coldstart_client"),
     ("coldstart_udfs.errors", "coldstart_udfs.files", "coldstart_udfs.locks", "coldstart_udfs.console",
      "coldstart_udfs.quoting"),
     ("coldstart_udfs.settings", "coldstart_udfs.made_from", "coldstart_udfs.profile", "coldstart_udfs.arrow_lists",

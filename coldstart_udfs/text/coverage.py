@@ -190,7 +190,12 @@ def coverage(
         )  # fmt: skip
 
 
-def _is_short(text: str) -> bool:
+def is_short(text: str) -> bool:
+    """Whether a text has fewer than three words; two letters of a script without spaces make about one.
+
+    >>> is_short("red lamp"), is_short("red table lamp"), is_short("红色台灯")
+    (True, False, True)
+    """
     words = 0.0
     for match in _PIECE.finditer(text):
         piece = match[0]
@@ -244,7 +249,7 @@ def _judge(
         ).fetchall()
         texts = [row[0] for row in rows]
         these = slice(start, start + len(texts))
-        found["short"][these] = [_is_short(text) for text in texts]
+        found["short"][these] = [is_short(text) for text in texts]
         found["truncated"][these] = encoder.truncated(texts)
         codes = [detector.language(text) for text in texts]
         found["other_language"][these] = [detector.is_foreign(code) for code in codes]

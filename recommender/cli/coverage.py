@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from recommender.cli.options import EncodingOption, ModelOption, encoder_of_shop
 
 if TYPE_CHECKING:
     from coldstart_udfs.text.coverage import Counts, Coverage
+    from recommender.pipeline.descriptions import Asked
 
 _SHOWN_LENGTH = 70
 # A language of fewer texts is more often a false alarm.
@@ -29,6 +31,13 @@ def coverage(
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Count by the 20 most frequent values of this column too.")
     ] = None,
+    ask: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="List N items to describe next, from their `item_id`.")
+    ] = None,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Who has which item, for --ask; default: the file beside FILE."),
+    ] = None,
     encoding: EncodingOption = None,
     model: ModelOption = None,
     json_file: Annotated[
@@ -38,11 +47,13 @@ def coverage(
     """Measure how well the texts of a table suit the encoder.
 
     Counts texts that are missing, repeated, short, longer than the encoder reads, or in another language. Says which
-    languages the texts are in, and which encoder knows those that this one does not know.
+    languages the texts are in, and which encoder knows those that this one does not know. With --ask, ranks the items
+    to describe next: by reach, the users expected to want an item, times uncertainty, the share of what they think of
+    it that neither texts nor interactions tell.
 
     Examples:
         coldstart coverage data/items.parquet --by category
-        coldstart coverage items.csv --text title --json coverage.json
+        coldstart coverage items.csv --text title --ask 20 --json coverage.json
     """
     from coldstart_udfs.encoder.encoder import Encoder
     from coldstart_udfs.text.coverage import coverage as run
@@ -56,11 +67,44 @@ def coverage(
     with writing(*([json_file] if json_file else []), command="coldstart coverage"):
         with progress(remaining=True) as report:
             found = run(source, text=text, by=by, encoder=encoder, encoding=encoding, report=report)
+            asked = None
+            if ask:
+                from recommender.pipeline.descriptions import to_describe
+
+                events = interactions or _beside(source)
+                asked = to_describe(source, events, ask, text=text, encoder=encoder, encoding=encoding, report=report)
         if json_file:
             from coldstart_udfs.files import write_text
 
-            write_text(json_file, json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n")
+            told = found.as_dict() | ({} if asked is None else {"ask": [asdict(one) for one in asked]})
+            write_text(json_file, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     show_coverage(found)
+    if asked is not None:
+        _show_asked(asked)
+
+
+def _beside(source: Path) -> Path | None:
+    """The file of interactions in the same folder; None if there is none."""
+    from recommender.data.raw_files import tables_of
+
+    return tables_of(source.parent).get("interactions") if source.parent.is_dir() else None
+
+
+def _show_asked(asked: list[Asked]) -> None:
+    """Print the items to describe next, and what each rank is made of."""
+    if not asked:
+        console.print("describe next: nothing; no text is missing, short, repeated, cut, foreign or unlike the others")
+        return
+    table = Table("describe next", "text", "why", "users", "reach", "uncertainty", "gain")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for one in asked:
+        users = "–" if one.users is None else f"{one.users:,}"
+        numbers = (users, f"{one.reach:,.1f}", f"{one.uncertainty:.2f}", f"{one.gain:,.2f}")
+        table.add_row(_printable(one.item_id), _printable(one.text) if one.text else Text("–"), one.why, *numbers)
+    console.print(table)
+    if asked[0].users is None:
+        console.print("without interactions every item has the reach 1; give --interactions", markup=False)
 
 
 def show_coverage(found: Coverage) -> None:

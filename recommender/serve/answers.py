@@ -22,6 +22,7 @@ from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
 from recommender.model.single import best_of, block_of, described
+from recommender.model.user_side import UserSide
 from recommender.serve.policy.decisions import Decision
 from recommender.serve.policy.drawing import NAME, Draw, with_slots
 from recommender.serve.reading import Reading
@@ -34,6 +35,8 @@ _NEW = "it is new, and is shown to learn who wants it"
 
 # A text without private data, and its embedding.
 Encoded = tuple[str, NDArray[np.float32]]
+# Ids of items, and what an opinion of each weighs, in purchases.
+Opinions = Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,26 @@ class Answers:
         self._store, self._weights, self._reading = store, weights, reading
 
     def recommend(
-        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None
+        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None, opinions: Opinions = ()
     ) -> schemas.Recommendations:
         """The best items for a user.
+
+        Args:
+            now: what the answer is made from.
+            request: what is asked.
+            said: the text of the request.
+            opinions: of items, which count as events of the session do.
 
         Raises:
             UnknownIdError: a rule names an item that the recommender does not know.
             ColdStartError: no item has the attribute of a rule.
         """
-        return self.explored(now, request, said, None)[0]
+        return self.explored(now, request, said, None, opinions)[0]
 
     def explored(
-        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None, draw: Draw | None
-    ) -> tuple[schemas.Recommendations, list[Decision]]:
+        self, now: Moment, request: schemas.RecommendRequest, said: Encoded | None, draw: Draw | None,
+        opinions: Opinions = (),
+    ) -> tuple[schemas.Recommendations, list[Decision]]:  # fmt: skip
         """As `recommend`, with new items in reserved places; a degraded answer has none.
 
         Args:
@@ -84,6 +94,7 @@ class Answers:
             request: the request.
             said: its text.
             draw: fills the places; None reserves none.
+            opinions: see `recommend`.
 
         Returns:
             The answer, and what was drawn. It has to be logged before the answer leaves.
@@ -93,7 +104,7 @@ class Answers:
             fitted, request.k, request.among, request.without, request.attribute, request.boost, request.pin,
             request.diversity,
         )  # fmt: skip
-        block, degraded, unknown, session = self._asker(now, request, said)
+        block, degraded, unknown, session = self._asker(now, request, said, opinions)
         seen, total = session if request.exclude_seen else None, block.total(fitted.all_items)
         rows = best_of(block, total, rules, seen=seen)
         slots = draw.fill(block, total, rules, seen, rows) if draw is not None and degraded is None else []
@@ -216,16 +227,21 @@ class Answers:
             items=items,
         )  # fmt: skip
 
+    def user(self, now: Moment, request: schemas.Asker, said: Encoded | None) -> UserSide:
+        """Who asks, one user, with the events of the session."""
+        return self._asker(now, request, said)[0].users
+
     def _asker(
-        self, now: Moment, request: schemas.Asker, said: Encoded | None
+        self, now: Moment, request: schemas.Asker, said: Encoded | None, opinions: Opinions = ()
     ) -> tuple[Block, str | None, list[str], list[int]]:
         """The scores of who asks, why they are degraded, and the items of the session: unknown ids, known rows."""
         fitted = now.fitted
         user, degraded = self._entity(now, "user", request.user_id or _NOBODY, said)
-        rows = fitted.items.rows([event.item_id for event in request.session])
+        events = [(event.item_id, self._weights.of(event.event_type)) for event in request.session] + list(opinions)
+        rows = fitted.items.rows([item for item, _ in events])
         known = np.flatnonzero(rows >= 0)
-        weights = np.array([self._weights.of(event.event_type) for event in request.session], np.float32)
-        unknown = [event.item_id for event, row in zip(request.session, rows, strict=True) if row < 0]
+        weights = np.array([weight for _, weight in events], np.float32)
+        unknown = [item for (item, _), row in zip(events, rows, strict=True) if row < 0]
         block = block_of(fitted, user, rows[known], weights[known])
         return block, degraded, list(dict.fromkeys(unknown)), rows[known].tolist()
 

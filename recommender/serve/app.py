@@ -20,6 +20,7 @@ from recommender.serve.door import Door
 from recommender.serve.events.event import Event
 from recommender.serve.events.log import IdempotencyError
 from recommender.serve.experiments import routes as experiments
+from recommender.serve.interview import routes as interview
 from recommender.serve.problems import ProblemError
 from recommender.serve.routing import BEARER, REFUSALS, as_json, audit, possible_problems, router_of, told
 from recommender.serve.service import Service
@@ -57,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(_watching(service))
     app.include_router(_numbers(service))
     app.include_router(_reading(service))
+    app.include_router(interview.router(service))
     app.include_router(_feedback(service))
     app.include_router(_admin(service))
     app.include_router(experiments.router(service))

@@ -27,6 +27,7 @@ FIXTURES = {
     "docs/how-to/explore.md": "trained_shop",
     "docs/how-to/experiment.md": "trained_shop",
     "docs/how-to/replay.md": "exported_shop",
+    "docs/how-to/interview.md": "trained_shop",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
     "docs/how-to/update-between-trainings.md": "trained_shop",

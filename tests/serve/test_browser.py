@@ -157,6 +157,52 @@ def test_a_known_user_can_be_picked(open_page: Callable[..., Page]) -> None:
     assert "Known by what they did" in page.locator("#note").inner_text()
 
 
+def test_three_questions_move_the_list_by_keyboard_and_can_be_undone_and_shared(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Ask me").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#interview-question:focus")
+    start = listed(page)
+    question = page.locator("#interview-question").inner_text()
+    assert "Question 1 of 3" in page.locator("#interview").inner_text()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Yes"
+    page.keyboard.press("Enter")
+    page.get_by_text("Question 2 of 3").wait_for()
+    assert page.locator("#interview-question").inner_text() != question
+    moved = listed(page)
+    assert len(moved) == len(start) - 1  # what was liked is known
+    page.get_by_role("button", name="No", exact=True).click()
+    page.get_by_text("Question 3 of 3").wait_for()
+    page.get_by_role("button", name="Don't know").click()
+    page.get_by_text("Thank you").wait_for()
+    assert [text.partition(":")[0] for text in page.locator("#did button").all_inner_texts()] == [
+        "✕ Yes", "✕ No", "✕ Don't know",
+    ]  # fmt: skip
+    last = listed(page)
+    page.reload()
+    page.get_by_text("Thank you").wait_for()
+    assert listed(page) == last
+    for _ in range(3):
+        page.locator("#did button").last.click()
+        page.wait_for_selector("#list:not(.asking)")
+    page.wait_for_selector("#did-box", state="hidden")
+    assert listed(page) == start
+    assert page.locator("#interview-question").inner_text() == question
+    assert page.wrong == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_axe_finds_nothing_in_an_interview(open_page: Callable[..., Page], size: str) -> None:
+    page = open_page("#side=user&text=a+red+lamp&answer=yes%3Amug&answer=maybe%3Apot", size)
+    page.get_by_text("Question 2 of 3").wait_for()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("tab", name="People for a product").click()
+    assert page.locator("#interview").is_hidden()
+
+
 def test_texts_are_never_html(open_page: Callable[..., Page], address: str) -> None:
     import httpx
 

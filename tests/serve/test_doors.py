@@ -67,6 +67,7 @@ CALLS = [
     ("POST", "/v1/recommend", {}, "read"),
     ("POST", "/v1/audience", {"item_id": "mug"}, "read"),
     ("POST", "/v1/enrich", {"description": "lamp"}, "read"),
+    ("POST", "/v1/interview", {}, "read"),
     ("POST", "/v1/explain", {"item_id": "mug"}, "read"),
     ("GET", "/v1/users", None, "read"),
     ("GET", "/metrics", None, "read"),

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from coldstart_client import models
+from coldstart_client import interviews, models
 
-FILES = ("page/style.css", "page/page.js")
+LOADED = ("page/style.css", "page/page.js")
+FILES = (*LOADED, "page/interview.js")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def page(client: Any) -> Any:
 
 def test_it_loads_nothing_but_its_own_files(client: Any, page: Any) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert sorted(re.findall(r'(?:src|href)="([^"]+)"', page.text)) == sorted(FILES)
+    assert sorted(re.findall(r'(?:src|href)="([^"]+)"', page.text)) == sorted(LOADED)
     for text in (page.text, *(client.get(f"/{name}").text for name in FILES)):
         assert re.findall(r"https?://|@import|\burl\(['\"]|\son\w+=\"|<style|style=", text) == []
 
@@ -41,11 +42,15 @@ def test_a_browser_runs_its_script_alone_and_parses_no_text_as_html(client: Any,
 
 def test_what_it_asks_and_shows_is_what_the_service_knows(client: Any) -> None:
     """The names in its requests and answers, so that a renamed field does not leave the page behind."""
-    script = client.get("/page/page.js").text
+    script = "".join(client.get(f"/{name}").text for name in FILES[1:])
     asked = {"description", "session", "without", "explain", "k", "among", "exclude_seen"}
     assert asked <= models.RecommendRequest.model_fields.keys()
+    answers = {"item_id", "answer"}
+    assert answers <= interviews.InterviewAnswer.model_fields.keys()
+    asked |= answers | {"answers"}
     shown = {
         models.Recommendations: {"tier", "degraded", "unknown_items", "items"},
+        interviews.InterviewQuestion: {"item_id", "description", "sentence"}, interviews.Interview: {"question"},
         models.Enriched: {"other_language", "words", "behaviour", "evidence", "alpha", "items"},
         models.Audience: {"tags", "other_language", "users"}, models.KnownUser: {"user_id", "evidence"},
         models.Health: {"bundle", "degraded", "pending_events"},

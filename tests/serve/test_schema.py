@@ -37,4 +37,4 @@ def test_whatever_is_sent_is_answered_as_described(served_shop: Path, tmp_path: 
             cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-10_000:]
-    assert "Tested: 17" in done.stdout
+    assert "Tested: 18" in done.stdout

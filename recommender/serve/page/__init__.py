@@ -12,6 +12,7 @@ _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page/interview.js": ("interview.js", "text/javascript; charset=utf-8"),
 }
 # Nothing but the files above and requests to this service; and no text is ever parsed as HTML or as a script.
 _HEADERS = {

@@ -1,5 +1,7 @@
 // The page for people. Texts of the service are only ever set as text, never as HTML.
 
+import { Interview } from "./interview.js";
+
 const $ = (id) => document.getElementById(id);
 const SHOWN = 10, REMEMBERED = 500, NEAR = 6, KNOWN = 6, LONGEST_LABEL = 80, MOST_DEEDS = 200;
 const DEEDS = { view: "Viewed", cart: "In the cart", purchase: "Bought" };
@@ -56,6 +58,8 @@ const short = (text) => (text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_
 const number = (value, digits = 2) => value.toLocaleString("en", { maximumFractionDigits: digits });
 const counted = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 
+const interview = new Interview($("interview"), { make, told, button }, (change) => act(change));
+
 async function call(path, body) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -90,6 +94,7 @@ function share() {
   if ($("id").value) parts.set("id", $("id").value);
   for (const one of did) parts.append("did", `${one.event_type}:${one.item_id}`);
   for (const id of hidden) parts.append("not", id);
+  interview.write(parts);
   history.replaceState(null, "", `#${parts}`);
 }
 
@@ -103,12 +108,15 @@ function restore() {
   did = given.getAll("did").map((one) => one.match(/^(view|cart|purchase):(.+)$/s)).filter((one) => one && known(one[2]))
     .slice(0, MOST_DEEDS).map(([, event_type, item_id]) => ({ item_id, event_type }));
   hidden = given.getAll("not").filter(known).slice(0, MOST_DEEDS);
-  if ($("text").value || $("id").value || did.length || hidden.length) ask();
+  interview.read(given, known);
+  if ($("text").value || $("id").value || did.length || hidden.length || interview.active) ask();
 }
 
 async function ask() {
-  const body = { ...question(), k: SHOWN, explain: true }, { path } = SIDES[side], mine = ++asked;
+  const body = { ...question(), k: SHOWN, explain: true }, mine = ++asked, talking = side === "user" && interview.active;
+  const path = talking ? "v1/interview" : SIDES[side].path;
   if (side === "user" && hidden.length) body.without = hidden;
+  if (talking) body.answers = interview.answers;
   share();
   showDeeds();
   showCurl(path, body);
@@ -124,7 +132,7 @@ async function ask() {
       const answer = await call(path, body);
       if (mine === asked) showUsers(answer);
     }
-    if (mine === asked) $("title").focus();
+    if (mine === asked && !interview.focused()) $("title").focus();
   } catch (error) {
     if (mine !== asked) return;
     clear();
@@ -137,7 +145,8 @@ async function ask() {
 
 // The profile, if there is one; a service that cannot make it can still recommend.
 async function enrich() {
-  const body = question();
+  const body = question(), said = interview.session;
+  if (said.length) body.session = [...did, ...said];
   if (!Object.keys(body).length) return null;
   try {
     return await call("v1/enrich", { ...body, k: NEAR, explain: true });
@@ -149,7 +158,7 @@ async function enrich() {
 
 // The names of items that came with the address: no list has shown them yet.
 async function nameDeeds() {
-  const wanted = [...new Set([...did.map((one) => one.item_id), ...hidden])].filter((id) => !names.has(id));
+  const wanted = [...new Set([...[...did, ...interview.answers].map((one) => one.item_id), ...hidden])].filter((id) => !names.has(id));
   if (!wanted.length) return;
   const found = await Promise.all(wanted.map((id) =>
     call("v1/recommend", { among: [id], exclude_seen: false, k: 1, explore: false }).then((answer) => answer.items, (error) => {
@@ -191,6 +200,8 @@ function showLanguage(code) {
 
 function showItems(answer, all, profile) {
   show(answer);
+  if (answer.question?.item_id) names.set(answer.question.item_id, answer.question.description);
+  interview.show(answer);
   showLanguage(profile?.other_language);
   showMix(profile);
   showNear(profile);
@@ -282,6 +293,7 @@ function showDeeds() {
   const deeds = side === "item" ? [] : [
     ...did.map((one) => [`${DEEDS[one.event_type]}: ${name(one.item_id)}`, () => { did = did.filter((other) => other !== one); }]),
     ...hidden.map((id) => [`Not this: ${name(id)}`, () => { hidden = hidden.filter((other) => other !== id); }]),
+    ...interview.deeds(name),
   ];
   $("did-box").hidden = !deeds.length;
   $("did").replaceChildren(...deeds.map(([text, undo]) => {
@@ -308,6 +320,7 @@ function fresh() {
   did = [];
   hidden = [];
   before = [];
+  interview.reset();
 }
 
 function pick(text, id) {
@@ -324,6 +337,7 @@ function turn(to) {
   clear();
   say("");
   showDeeds();
+  $("interview").hidden = to === "item";
   for (const one of ["user", "item"]) {
     $(`tab-${one}`).setAttribute("aria-selected", one === to);
     $(`tab-${one}`).tabIndex = one === to ? 0 : -1;

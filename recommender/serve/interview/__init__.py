@@ -1,0 +1,1 @@
+"""Interviews: what to ask a new user, and the list after their answers."""
