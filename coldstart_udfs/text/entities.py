@@ -37,7 +37,7 @@ _SIZE = regex.compile(
     rf"(?<![{WORD}.,/])(?!\d{{1,3}}\s?[x×*]\s?(?:{_NUMBER})\s?(?:{_AMOUNTS})(?![{WORD}]))"
     rf"(?:{_NUMBER})(?:\s?(?:{_UNITS}|\"|”|''|′′|″)?\s?(?:x|×|by|\*(?=\s?\d{{2}}))\s?(?:{_NUMBER})){{1,2}}"
     rf"(?:\s?(?:{_UNITS})(?![{WORD}])|\s?(?:\"|”|''|′′|″))?"
-    rf"|(?:(?<![{WORD}.,/£$€])|(?<=\d[x×*]))(?:{_NUMBER})(?:{_TO}(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})(?![{WORD}]){_RATE}(?:\.(?=\s\p{{Ll}}))?|\"|”|''|′′|″)"
+    rf"|(?:(?<![{WORD}.,/£$€])|(?<=\d[x×*]))(?!(?-i:[2-6]G)(?!\w)|\d-in-\d)(?:{_NUMBER})(?:{_TO}(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})(?![{WORD}]){_RATE}(?:\.(?=\s(?-i:\p{{Ll}})))?|\"|”|''|′′|″)"
     rf"|(?<![{WORD}.,第]){_CHINESE_NUMBER}{{1,2}}\s?(?:英寸|英尺|厘米|毫米|公斤|千克|斤|升|毫升)(?![{WORD}])"
     rf"|(?:\b(?:größe|talla|taille|pointure)\s|(?:尺码|サイズ)\s?)(?:xx?s|xs|s|m|l|xl|x{{2,3}}l|\d{{2,3}})(?![\p{{Latin}}\d]|[.,]\d|\s?[x×*]|\s?(?:{_UNITS})(?![{WORD}]))"
     r"|(?<=[\p{L}\d)]\s?[-–,/]\s?)(?-i:XX?S|S|M|L|XL|X{2,3}L)$|(?<=,\s)(?:grande|grand|groß|pequeñ[oa]|petite?|klein|median[oa]|moyen|mittel)$"
@@ -67,7 +67,8 @@ _PIECES = (  # what is counted in packs
 )
 _IN_PACKS = (
     r"set aus|packung(?:en)? (?:mit|zu|à)|juegos? de|packs? de|estuche de|lots? de|coffret(?: de)?|"
-    r"(?:paquete|caja|bolsa|bote)s?(?: de \p{L}+)?(?: de| con)|(?:paquet|boîte|sachet|pochette|étui)s?(?: en \p{L}+)? de"
+    r"(?:paquete|caja|bolsa|bote)s?(?: de \p{L}+)?(?: de| con)|"
+    r"(?:paquet|boîte|sachet|pochette|étui)s?(?: en \p{L}+)? de"
 )
 _QUANTITY = regex.compile(
     # A word before the number.

@@ -132,7 +132,8 @@ _FOOD_COLOURS = frozenset(
 # In Spanish and French the colour comes after the food, often with a word between.
 _FOODS_BEFORE = frozenset(
     "espárrago esparrago judía judia alubia té te vino pan arroz pimiento ajo pimienta azúcar habichuela aceituna cebolla lenteja vinagre "
-    "asperge haricot thé vin pain riz poivron lentille poivre chocolat olive citron navet radis sucre oignon chou".split()
+    "asperge haricot thé vin pain riz poivron lentille poivre chocolat olive citron navet radis sucre oignon chou "
+    "zumo néctar nectar sabor mermelada confitura jus goût saveur confiture marmelade".split()
 )
 _CREAM_OF = frozenset("ice hand face body shaving sour whipped whipping foot sun heavy double clotted cold eye skin of".split())
 # A word does not count before one of these: a candle holder is not made of wax.
@@ -164,7 +165,7 @@ _NO_PLURALS = frozenset(("marbles", "rubbers", "boys", "girls", "ladies", "gents
 _PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass", "pinot_noir", "film_noir", "sauvignon_blanc", "chenin_blanc",
                     "mont_blanc", "vinho_verde", "berliner_weisse", "gingerbread_men", "wise_men", "mother_of_pearl", "reach_of_children",
                     "away_from_children", "juego_de_dama", "hot_dog", "blood_orange", "cristal_líquido", "cristaux_liquide", "fibra_de_vidrio",
-                    "fibre_de_verre", "sur_chenille", "porte_bagage", "chemin_de_fer")
+                    "fibre_de_verre", "sur_chenille", "porte_bagage", "chemin_de_fer", "al_natural", "au_naturel", "de_girasol", "de_tournesol")
 _NEGATIONS = frozenset("not no without non never isn't aren't nor ohne kein keine nicht sans".split())
 _AFTER_NEGATION = 4
 
