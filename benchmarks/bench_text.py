@@ -42,8 +42,8 @@ def main() -> None:
         "test: its counts, but not its failures, were looked at while the patterns of `redact` were built. The texts "
         "by language were made up by the author of those patterns, so that texts of strangers are likely to score "
         "lower. Audiences were labelled by the author of their vocabulary before it was written, both halves alike. "
-        "The product texts in other languages are catalogues of sample shops; `tags` has the encoder `multilingual` there "
-        "and is not told the language. "
+        "The product texts in other languages are catalogues of sample shops; for them `tags` has the encoder "
+        "`multilingual` and is not told the language. "
         "A span counts as found if its kind and its words are the same.", rows,
     )  # fmt: skip
     return None
