@@ -56,7 +56,7 @@ _SPACED: dict[str, dict[str, str]] = {
     },
     "style": {
         "vintage": "nostalgie antiguo antigua nostálgico tradicional rétro ancien ancienne nostalgique traditionnel traditionnelle",
-        "floral": "blume blumen blumenmuster geblümt sonnenblume tulpe flor flores girasol fleur fleurs fleuri fleurie tournesol",
+        "floral": "blume blumen blumenmuster geblümt sonnenblume tulpe flores girasol fleur fleurs fleuri fleurie tournesol",
         "rustic": "landhaus landhausstil rústico rústica rustique champêtre",
         "modern": "moderne moderno moderna minimalista nórdico nórdica minimaliste scandinave",
         "romantic": "herz herzen romántico romántica corazón corazones romantique cœur coeur coeurs",
@@ -94,6 +94,7 @@ ONLY_IN: dict[str, dict[str, dict[str, str]]] = {
     "es": {
         "colour": {"gold": "oro", "silver": "plata", "brown": "camel", "blue": "celeste"},
         "material": {"fabric": "lino tela", "wood": "pino", "stone": "piedra", "wax": "cera"},
+        "style": {"floral": "flor"},
     },
     "fr": {
         "colour": {"gold": "or", "silver": "argent", "pink": "rose", "red": "bordeaux", "brown": "camel"},
@@ -131,8 +132,8 @@ _OTHER_COMPOUNDS = (
 )
 # Last parts that say what a product is made for, not of: Lederpflege, Glasreiniger, Holzbohrer, Papierhalter.
 _NOT_MADE_OF = (
-    "reiniger pflege politur leim kleber lack lasur öl schutz bohrer säge schraube schrauben dübel farbe spray fett creme beize balsam halter "
-    "spender schneider presse verarbeitung optik look imitat design effekt"
+    "reiniger pflege politur leim kleber lack lasur öl schutz bohrer säge schraube schrauben dübel farbe farben spray fett creme beize balsam halter "
+    "spender schneider presse größe verarbeitung optik look imitat design effekt"
 )
 # Last parts of compounds that are made of it: Weinglas, Teakholz, Knochenporzellan.
 _LAST_PARTS: dict[str, dict[str, str]] = {
@@ -141,7 +142,7 @@ _LAST_PARTS: dict[str, dict[str, str]] = {
         "plastic": "kunststoff", "paper": "papier karton", "fabric": "wolle leinen", "rubber": "kautschuk", "stone": "marmor granit",
     }
 }  # fmt: skip
-_OTHER_LAST_PARTS = "diebstahl fernglas ferngläser opernglas vergrößerungsglas brennholz stahlwolle glaswolle edelmetall toilettenpapier backpapier schleifpapier fensterleder douglas fiberglas"
+_OTHER_LAST_PARTS = "diebstahl fernglas ferngläser opernglas vergrößerungsglas brennholz stahlwolle glaswolle edelmetall toilettenpapier backpapier schleifpapier sandpapier fensterleder douglas fiberglas"
 _SHORTEST_COMPOUND = 7
 _MEANINGS = [(group, label) for group, labels in _COMPOUNDS.items() for label in labels]
 _COMPOUND = regex.compile(
