@@ -175,10 +175,10 @@ _KATAKANA = regex.compile(r"\p{Katakana}")
 _LONGEST = 3
 
 
-# A single character counts alone, in a list "(黑, 蓝)", or as the colour of a pattern 绿格.
+# A single character counts alone or in a list, (黑, 蓝), and as one of the colours of a pattern, 灰黄条纹.
 _SINGLE = regex.compile(
-    r"(?<![\p{Han}\p{Hiragana}\p{Katakana}ー])\L<characters>(?:(?![\p{Han}\p{Hiragana}\p{Katakana}ー])|(?=条纹|格))"
-    r"|(?<=条纹\s?)\L<colours>(?=格)",
+    r"(?<![\p{Han}\p{Hiragana}\p{Katakana}ー])\L<characters>(?![\p{Han}\p{Hiragana}\p{Katakana}ー])"
+    r"|\L<colours>(?=\L<colours>{0,2}(?:格|条纹|拼接|相间))",
     characters=list(vocabulary_by_language.SINGLE),
     colours=[character for character, (group, _) in vocabulary_by_language.SINGLE.items() if group == "colour"],
 )

@@ -97,6 +97,7 @@ def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
         ("Espárragos extra blancos, haricots verts, grüne Bohnen", []),
         ("corazones de alcachofa, coeur de laitue", []),
         ("钢笔, 钢琴, 螺钉: 钢, (黑, 蓝)", [("material", "metal"), ("colour", "black"), ("colour", "blue")]),
+        ("灰黄条纹 价格 黄金", [("colour", "grey"), ("colour", "yellow")]),
         ("彩色打印机, 玻璃纤维, 大人用おむつ", []),
         ("婴童水手裙", [
             ("audience", "children"), ("audience", "babies"), ("occasion", "baby"), ("style", "nautical")]),
