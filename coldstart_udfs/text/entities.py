@@ -40,7 +40,7 @@ _SIZE = regex.compile(
     rf"|(?:(?<![{WORD}.,/£$€])|(?<=\d[x×*]))(?!(?-i:[2-6]G)(?!\w)|\d-in-\d)(?:{_NUMBER})(?:{_TO}(?:{_NUMBER}))?[\s-]?(?:(?:{_UNITS})(?![{WORD}]){_RATE}(?:\.(?=\s(?-i:\p{{Ll}})))?|\"|”|''|′′|″)"
     rf"|(?<![{WORD}.,第]){_CHINESE_NUMBER}{{1,2}}\s?(?:英寸|英尺|厘米|毫米|公斤|千克|斤|升|毫升)(?![{WORD}])"
     rf"|(?:\b(?:größe|talla|taille|pointure)\s|(?:尺码|サイズ)\s?)(?:xx?s|xs|s|m|l|xl|x{{2,3}}l|\d{{2,3}})(?![\p{{Latin}}\d]|[.,]\d|\s?[x×*]|\s?(?:{_UNITS})(?![{WORD}]))"
-    r"|(?<=[\p{L}\d)]\s?[-–,/]\s?)(?-i:XX?S|S|M|L|XL|X{2,3}L)$|(?<=,\s)(?:grande|grand|groß|pequeñ[oa]|petite?|klein|median[oa]|moyen|mittel)$"
+    r"|(?<=[\p{L}\d)]\s?[-–,/]\s?)(?-i:XX?S|S|M|L|XL|X{2,3}L)$|(?<=\p{Ll},\s)(?-i:P|G|SG|EG)$|(?<=,\s)(?:grande|grand|groß|pequeñ[oa]|petite?|klein|median[oa]|moyen|mittel)$"
     r"|(?:大|中|小|加大|特大)号(?!\p{Han}{0,2}机)"
     r"|(?<![\p{Latin}\d])(?:xx?s|s|m|l|xl|x{2,3}l)(?=\s?(?:サイズ|码))"
     r"|\bsize\s(?:xx?s|xs|s|m|l|xl|x{2,3}l|\d{1,3})\b|(?<![\w&'])(?:x{1,3}s|x{1,3}l)(?![\w'])"

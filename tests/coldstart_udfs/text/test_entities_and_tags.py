@@ -56,6 +56,7 @@ Connection = duckdb.DuckDBPyConnection
             ("material", "paper"), ("quantity", "750"), ("quantity", "10"), ("quantity", "500")]),
         ("Glas, 230 bis 350 ml, 8 Unzen", [("material", "glass"), ("size", "230 bis 350 ml"), ("size", "8 unzen")]),
         ("Caja de cartón, 400 de contenido, 6 pies", [("material", "paper"), ("quantity", "400"), ("size", "6 pies")]),
+        ("Camiseta de mangas cortas, G", [("size", "g")]),
         ("Caja de 2 docenas de lápices", [("quantity", "24")]),
         ("Boîte en plastique de 500 vis, mémoire 16 Mo", [
             ("quantity", "500"), ("material", "plastic"), ("size", "16 mo")]),

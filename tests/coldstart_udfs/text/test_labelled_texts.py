@@ -77,7 +77,7 @@ def test_words_for_colours_materials_audiences_styles_and_occasions(
 
 @pytest.mark.parametrize(
     ("language", "precision", "recall"),
-    [("de", 0.91, 0.94), ("es", 0.91, 0.82), ("fr", 0.86, 0.87), ("ja", 0.88, 0.78), ("zh", 0.91, 0.79)],
+    [("de", 0.91, 0.94), ("es", 0.92, 0.93), ("fr", 0.86, 0.87), ("ja", 0.88, 0.78), ("zh", 0.91, 0.79)],
 )
 def test_sizes_and_quantities(language: str, precision: float, recall: float) -> None:
     measured = precision_and_recall(language, amounts_found, amounts_labelled)
