@@ -35,6 +35,8 @@ _THRESHOLD, _OWN_THRESHOLD = 0.5, 0.2
 # The mean cosine of a text and all labels is at least this, in the same deviations. Texts in another language than the
 # ordinary ones are far from every label: for Chinese under the encoder `multilingual`, the mean is -2.3.
 _LEAST_MEAN = -1.0
+# Beside a word that matches, a cosine counts at least this, in the same deviations: a word is enough in every language.
+_LEAST_BESIDE_A_WORD = -0.9
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,10 @@ class Tagger:
         """(n texts, labels) scores from 0 to 1; the language as in `tag`."""
         if not texts or not self._labels:
             return np.zeros((len(texts), len(self._labels)))
-        z = self.similarities(texts)
-        logits = self._bias + self._word * self.matches(texts, language) + self._cosine * z
+        z, matches = self.similarities(texts), self.matches(texts, language)
+        if not self._own:
+            z = np.where(matches, np.maximum(z, _LEAST_BESIDE_A_WORD), z)
+        logits = self._bias + self._word * matches + self._cosine * z
         scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
         return scores
 

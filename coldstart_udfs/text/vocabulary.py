@@ -39,14 +39,15 @@ WORDS: dict[str, dict[str, str]] = {
     "material": {
         "wood": "wood wooden timber oak pine bamboo mango_wood driftwood plywood wooden_framed",
         "metal": "metal metallic tin enamel iron zinc steel wire aluminium aluminum brass copper bronze pewter nickel "
-                 "chrome galvanised sterling_silver silver_plated gold_plated foil biscuit_tin cake_tin spice_tin tea_tin",
+                 "chrome alloy galvanised sterling_silver silver_plated gold_plated foil biscuit_tin cake_tin spice_tin tea_tin",
         "glass": "glass crystal wine_glass",
         "ceramic": "ceramic porcelain pottery earthenware stoneware bone_china fine_china terracotta china",
         "plastic": "plastic acrylic resin pvc melamine polypropylene vinyl bakelite oilcloth",
         "paper": "paper card cardboard tissue papier_mache decoupage wrapping_paper playing_card paper_plate paper_cup "
                  "paper_chain napkin doily",
         "fabric": "fabric cotton linen felt wool woollen woolen silk fleece lace canvas velvet jute hessian feltcraft "
-                  "crochet knitted embroidered tweed satin denim corduroy cloth calico fur chenille muslin burlap",
+                  "crochet knitted embroidered tweed satin denim corduroy cloth calico fur chenille muslin burlap polyester nylon microfibre microfiber lycra spandex "
+                  "elastane",
         "leather": "leather suede leatherette",
         "rubber": "rubber silicone latex",
         "stone": "stone marble slate granite soapstone sandstone concrete",
@@ -81,7 +82,7 @@ WORDS: dict[str, dict[str, str]] = {
         "nautical": "nautical seaside anchor sailor boat ship shell beach ocean sea lighthouse mermaid sailing marine "
                     "seashell starfish fish",
         "religious": "religious cross crucifix nativity madonna buddha rosary church bible prayer angel_wing shrine hindu",
-        "sporty": "sporty sport football golf tennis cricket rugby cycling fitness yoga skiing",
+        "sporty": "sporty sport football golf tennis cricket rugby cycling fitness yoga skiing running jogging volleyball basketball gym",
     },
     "occasion": {
         "christmas": "christmas xmas santa advent reindeer snowman snowflake bauble mistletoe stocking_filler nativity "
@@ -123,9 +124,17 @@ _FOODS = frozenset(
     "juice wine tea pepper peppercorn bean rice bread sugar onion grape meat fish tuna chicken lentil olive cabbage currant "
     "mustard squash peel marmalade cheese soup sauce flour flavor flavored flavour flavoured soda egg potato turkey apple "
     "delicious smith mountain label diamond lobster snapper velvet_cake plum tomato seedless leaf bell eye box_wine "
-    "flesh corn oat wheat pea".split()
+    "flesh corn oat wheat pea bohne bohnen spargel linse linsen pfeffer wein zwiebel zwiebeln schokolade kohl traube trauben".split()
 )  # fmt: skip
-_FOOD_COLOURS = frozenset("black white red green brown orange yellow purple blue golden".split())
+_FOOD_COLOURS = frozenset(
+    "black white red green brown orange yellow purple blue golden schwarzer schwarze weißer weiße grüner grüne rote roter".split()
+)
+# In Spanish and French the colour comes after the food, often with a word between.
+_FOODS_BEFORE = frozenset(
+    "espárrago esparrago judía judia alubia té te vino pan arroz pimiento ajo pimienta azúcar habichuela aceituna cebolla lenteja vinagre "
+    "asperge haricot thé vin pain riz poivron lentille poivre chocolat olive citron navet radis sucre oignon chou "
+    "zumo néctar nectar sabor mermelada confitura jus goût saveur confiture marmelade".split()
+)
 _CREAM_OF = frozenset("ice hand face body shaving sour whipped whipping foot sun heavy double clotted cold eye skin of".split())
 # A word does not count before one of these: a candle holder is not made of wax.
 _VOID_BEFORE = {
@@ -142,7 +151,9 @@ _VOID_BEFORE = {
     "mother": frozenset("earth nature board tongue".split()),
     "father": frozenset("time".split()),
     "tealight": frozenset("holder pot lantern".split()),
-    "card": frozenset("holder game wallet".split()),
+    "card": frozenset("holder game wallet organizer organiser".split()),
+    "fish": frozenset("sauce oil finger cake stick fillet".split()),
+    "corazón": frozenset(("de",)), "corazone": frozenset(("de",)), "coeur": frozenset(("de",)), "cœur": frozenset(("de",)),
     "napkin": frozenset("charm ring holder".split()),
     "orange": frozenset("squeezer peeler".split()),
     "silver": frozenset("plated".split()),
@@ -153,13 +164,24 @@ _NO_PLURALS = frozenset(("marbles", "rubbers", "boys", "girls", "ladies", "gents
 # Phrases whose words do not count by themselves.
 _PHRASES_WITHOUT = ("hot_water_bottle", "marble_effect", "wood_effect", "pine_nut", "reading_glass", "pinot_noir", "film_noir", "sauvignon_blanc", "chenin_blanc",
                     "mont_blanc", "vinho_verde", "berliner_weisse", "gingerbread_men", "wise_men", "mother_of_pearl", "reach_of_children",
-                    "away_from_children", "juego_de_dama", "hot_dog")
+                    "away_from_children", "juego_de_dama", "hot_dog", "blood_orange", "cristal_líquido", "cristaux_liquide", "fibra_de_vidrio",
+                    "fibre_de_verre", "sur_chenille", "porte_bagage", "chemin_de_fer", "al_natural", "au_naturel", "de_girasol", "de_tournesol")
 _NEGATIONS = frozenset("not no without non never isn't aren't nor ohne kein keine nicht sans".split())
 _AFTER_NEGATION = 4
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*")
+_ELISION = regex.compile(r"^(?:[ldnsjmtc]|qu)'(?=\p{L}{2})")  # French d'aluminium, l'eau
 _KATAKANA = regex.compile(r"\p{Katakana}")
 _LONGEST = 3
+
+
+# A single character counts alone or in a list, (黑, 蓝), and as one of the colours of a pattern, 灰黄条纹.
+_SINGLE = regex.compile(
+    r"(?<![\p{Han}\p{Hiragana}\p{Katakana}ー])\L<characters>(?![\p{Han}\p{Hiragana}\p{Katakana}ー])"
+    r"|\L<colours>(?=\L<colours>{0,2}(?:格|条纹|拼接|相间))",
+    characters=list(vocabulary_by_language.SINGLE),
+    colours=[character for character, (group, _) in vocabulary_by_language.SINGLE.items() if group == "colour"],
+)
 
 
 @dataclass(frozen=True)
@@ -202,6 +224,8 @@ def _unspaced(text: str) -> Iterator[Mention]:
     for one in pattern.finditer(text):
         for meaning in meanings[one[0]]:
             yield Mention(*meaning, *one.span())
+    for one in _SINGLE.finditer(text):
+        yield Mention(*vocabulary_by_language.SINGLE[one[0]], *one.span())
 
 
 @cache
@@ -223,7 +247,8 @@ def _unspaced_words() -> tuple[regex.Pattern[str], dict[str, list[tuple[str, str
 
 def _spaced(text: str, language: str | None) -> Iterator[Mention]:
     found = list(_WORD.finditer(text))
-    words = [singular(match[0].lower().replace("’", "'")) for match in found]
+    spelled = [match[0].lower().replace("’", "'") for match in found]
+    words = [singular(_ELISION.sub("", word) if "'" in word else word) for word in spelled]
     if language is None and not _words_of_one_language().isdisjoint(words):
         language = _of_english().language(text)
     known = _phrases(language if language in vocabulary_by_language.ONLY_IN else None)
@@ -231,7 +256,7 @@ def _spaced(text: str, language: str | None) -> Iterator[Mention]:
     while place < len(words):
         for length in range(min(_LONGEST, len(words) - place), 0, -1):
             meanings = known.get(tuple(words[place : place + length]))
-            if meanings is None and length == 1 and (meaning := vocabulary_by_language.compound(words[place])):
+            if meanings is None and length == 1 and (meaning := vocabulary_by_language.compound(spelled[place])):
                 meanings = [meaning]
             if meanings is None:
                 continue
@@ -252,6 +277,8 @@ def _is_food(words: list[str], place: int, after: str) -> bool:
     if words[place] in ("cream", "creme"):
         before = words[place - 1] if place else ""
         return before in _CREAM_OF or after in ("cheese", "cake", "cracker", "puff", "soda", "cleanser", "pie")
+    if not _FOODS_BEFORE.isdisjoint(words[max(0, place - 2) : place]):
+        return True
     return after in _FOODS and words[place] in _FOOD_COLOURS
 
 

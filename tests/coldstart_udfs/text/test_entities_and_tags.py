@@ -52,6 +52,25 @@ Connection = duckdb.DuckDBPyConnection
         ("Lot de 6, bois blanc, Prix 1 299,00 €", [
             ("quantity", "6"), ("material", "wood"), ("colour", "white"), ("price", "1299.00 EUR")]),
         ("Pinot Noir, ohne Holz", []),
+        ("Karton, Inhalt 750, zehn Packungen zu 500 Blatt", [
+            ("material", "paper"), ("quantity", "750"), ("quantity", "10"), ("quantity", "500")]),
+        ("Glas, 230 bis 350 ml, 8 Unzen", [("material", "glass"), ("size", "230 bis 350 ml"), ("size", "8 unzen")]),
+        ("Caja de cartón, 400 de contenido, 6 pies", [("material", "paper"), ("quantity", "400"), ("size", "6 pies")]),
+        ("Camiseta de mangas cortas, G", [("size", "g")]),
+        ("Caja de 2 docenas de lápices", [("quantity", "24")]),
+        ("Boîte en plastique de 500 vis, mémoire 16 Mo", [
+            ("quantity", "500"), ("material", "plastic"), ("size", "16 mo")]),
+        ("Lot de trois tee-shirts, taille 28 mm", [("quantity", "3"), ("size", "28 mm")]),
+        ("Jus 6 x 20 cl, Oceamix 13x40g", [
+            ("quantity", "6"), ("size", "20 cl"), ("quantity", "13"), ("size", "40 g")]),
+        ("papier 75 g/m2, 4G", [("material", "paper")]),
+        ("全棉四件套, 椅子（两把）", [("material", "fabric"), ("quantity", "4"), ("quantity", "2")]),
+        ("铅笔两打, 打印机2台", [("quantity", "24")]),
+        ("200克/4枚入 160*230地毯 二英寸", [
+            ("size", "200克"), ("quantity", "4"), ("size", "160*230"), ("size", "二英寸")]),
+        ("鉛筆2ダース 70オンス 25枚用", [("quantity", "24"), ("size", "70オンス")]),
+        ("サイズ21 x 27.5cm, ケーブルPR/S/6", [("size", "21 x 27.5 cm")]),
+        ("Jacke-Blau-Gelb-L", [("colour", "blue"), ("colour", "yellow"), ("size", "l")]),
         ("no idea", []),
         ("", []),
     ],
@@ -72,6 +91,17 @@ def test_what_a_text_states(text: str, found: list[tuple[str, str]]) -> None:
         ("juguetes de Navidad", [("occasion", "toys"), ("occasion", "christmas")]),
         ("théière rétro à fleurs", [("occasion", "tea time"), ("style", "vintage"), ("style", "floral")]),
         ("no cuisine, bad couch, mar 15", []),
+        ("Weingläser, Keramikteller, Teakholz", [("material", "glass"), ("material", "ceramic"), ("material", "wood")]),
+        ("Glasreiniger, Lederpflege, Douglas, Glasgow", []),
+        ("traditioneller Sessel, minimalistischem Tisch", [("style", "vintage"), ("style", "modern")]),
+        ("alliage d'aluminium", [("material", "metal"), ("material", "metal")]),
+        ("Espárragos extra blancos, haricots verts, grüne Bohnen", []),
+        ("corazones de alcachofa, coeur de laitue", []),
+        ("钢笔, 钢琴, 螺钉: 钢, (黑, 蓝)", [("material", "metal"), ("colour", "black"), ("colour", "blue")]),
+        ("灰黄条纹 价格 黄金", [("colour", "grey"), ("colour", "yellow")]),
+        ("彩色打印机, 玻璃纤维, 大人用おむつ", []),
+        ("婴童水手裙", [
+            ("audience", "children"), ("audience", "babies"), ("occasion", "baby"), ("style", "nautical")]),
     ],
 )
 def test_styles_and_occasions_are_known_in_six_languages(text: str, found: list[tuple[str, str]]) -> None:
