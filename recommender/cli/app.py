@@ -14,7 +14,6 @@ from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
 from recommender.cli.evaluate import evaluate
 from recommender.cli.events import events_app, learn
-from recommender.cli.experiments import experiment_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, explain, recommend, train

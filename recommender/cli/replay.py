@@ -12,21 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldstart_udfs.console import console
-from recommender.cli.command import Command, Group
+from recommender.cli.command import Command
 from recommender.cli.events import EVENTS, EventsOption
+from recommender.cli.experiments import experiment_app
 
 if TYPE_CHECKING:
     from recommender.serve.policy.estimates import Estimate
     from recommender.serve.policy.replay import Replay
-
-experiment_app = typer.Typer(
-    name="experiment", cls=Group, no_args_is_help=True, help="Compare policies of the service."
-)
-
-
-@experiment_app.callback()
-def _group() -> None:
-    """Make Typer treat `experiment` as a group although it has one command."""
 
 
 @experiment_app.command(cls=Command)

@@ -32,8 +32,8 @@ class Key:
     Attributes:
         id: the public part.
         name: whose it is.
-        scopes: what it may do: "read" asks, "feedback" sends events, "admin" writes and erases users and items, and runs
-            experiments.
+        scopes: what it may do: "read" asks, "feedback" sends events, "admin" writes and erases users and items, and
+            runs experiments.
         created: ISO 8601, UTC.
         expires: likewise; None is never.
         sha256: of the whole key.
