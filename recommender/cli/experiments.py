@@ -66,8 +66,8 @@ def create(
     The same command again changes nothing.
 
     Examples:
-        coldstart experiment create more-text --arm now --arm more:gamma=1.5 --guard +return
-        coldstart experiment create trained --arm now --arm new:bundle=3f2a9c01d4e5b678 --share 0.2 --days 14
+        coldstart experiment create text --arm now --arm more:gamma=1.5
+        coldstart experiment create new --arm a --arm b:bundle=3f2a9c01d4e5b678
     """  # fmt: skip
     given: dict[str, Any] = {
         "name": name, "kind": kind, "arms": [_arm(one) for one in arm], "layer": layer, "share": share,
