@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-exploration docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -75,6 +75,10 @@ bench-serve: $(VENV)/.installed
 MINUTES := 10
 bench-soak: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_soak.py $(or $(SHOP),$(CURDIR)) $(MINUTES)
+
+# Exploration of new items, simulated on the tables and the bundle of a shop: its section and plot in docs/explanation/exploration.md.
+bench-exploration: $(VENV)/.installed-all
+	@$(BIN)/python -W ignore benchmarks/bench_exploration.py $(or $(SHOP),$(CURDIR))
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 # SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.
