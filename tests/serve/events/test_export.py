@@ -250,7 +250,8 @@ def test_explored_places_are_exported_by_day_and_erased_from_the_export(log: Eve
     exported = tmp_path / "exported"
     assert export(log, exported).explorations == 2
     files = f"'{exported}/explorations/*/explorations.parquet'"
-    assert rows(f"SELECT * EXCLUDE (day) REPLACE (contexts[2][12] AS contexts), day::VARCHAR FROM {files} ORDER BY 1")[0] == (
+    columns = "* EXCLUDE (day) REPLACE (contexts[2][12] AS contexts), day::VARCHAR"
+    assert rows(f"SELECT {columns} FROM {files} ORDER BY 1")[0] == (
         "r0", "ann", DAY, 2, "lamp", ["pot", "lamp"], [0.25, 0.75], 0.0, "t/1", 0.5, "2026-01-01",
     )  # fmt: skip
     assert rows(f"SELECT user_id, reward, contexts[1][1] FROM {files} ORDER BY recommendation_id")[1] == ("", None, 1.0)
