@@ -188,10 +188,10 @@ def section(runs: dict[str, list[Run]], users: int) -> str:
         "make bench-exploration",
         f"Online Retail: {NEW:.0%} of the items are new. Their purchases, and {HIDDEN:.0%} of the others, are hidden "
         f"from the model and are the truth. {len(SEEDS)} seeds; in each {ITEMS} new items, and {VISITS:,} visits of "
-        f"{users:,} users. A visit is a list of {PLACES} places, of which one is explored. A user looks at place k with "
-        "the probability 1/log₂(1+k), and buys what they look at if they bought it in truth, a new item once. Rewards are "
-        f"learned every {BATCH} visits. The lists of known items are the same in all visits. Means over the seeds, "
-        "with 95 % intervals.",
+        f"{users:,} users. A visit is a list of {PLACES} places, of which one is explored. A user looks at place k "
+        "with the probability 1/log₂(1+k), and buys what they look at if they bought it in truth, a new item once. "
+        f"Rewards are learned every {BATCH} visits. The lists of known items are the same in all visits. Means over "
+        "the seeds, with 95 % intervals.",
         ("numpy", "scipy", "lightfm-next"),
     )  # fmt: skip
     model = np.array([run.reached[-1, 1] for run in runs["model"]])
