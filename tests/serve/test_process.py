@@ -33,6 +33,8 @@ def test_an_address_of_the_network_needs_keys(served_shop: Path) -> None:
         ("--events", "sqlite:////dev/null/events.db", "the event log cannot be at sqlite:////dev/null/events.db: "),
         ("--keys", "feature_repo/enrichment.json", "is no file of keys"),
         ("--learn-every", "24h", "--learn-every and --raw go together"),
+        ("--explore", "0.9", "the share of explored places is 0.9; give a number from 0 (none) to 0.5 (half)"),
+        ("--explore-window", "5s", "'5s' is no time; give minutes, hours or days such as 90m, 24h, 7d"),
     ],
 )
 def test_what_cannot_be_opened_is_said_before_the_service_starts(

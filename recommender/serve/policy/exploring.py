@@ -84,6 +84,7 @@ class Exploring:
         resting = time.monotonic() < self._rest_until or policy.bundle != now.bundle
         if share and request.explore and not resting:
             draw = Draw(policy, share, self._rng)
+            answer: schemas.Recommendations
             answer, decisions = await scored(self._answers.explored, now, request, said, draw)
             if not decisions or await self._logged(decisions):
                 self._count(answer, len(decisions))

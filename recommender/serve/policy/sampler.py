@@ -156,12 +156,22 @@ class Posterior:
 
         The posterior of a random intercept for the expected weights (Robinson, Statistical Science 6 (1991), 15-32).
         """
-        variance = (_OF_ITEM * self.mean) ** 2
-        shown = [self.items.get(item) for item in items]
-        n = np.array([one.n if one else 0 for one in shown])
-        rest = np.array([one.reward - float(one.contexts @ self.weights) if one else 0.0 for one in shown])
-        shrunk = 1 / (n + self.noise / variance)
-        return rest * shrunk, np.sqrt(self.noise * shrunk)
+        found = np.array([self._known.get(item, (0.0, self._of_unseen)) for item in items])
+        return found[:, 0], found[:, 1]
+
+    @property
+    def _of_unseen(self) -> float:
+        return _OF_ITEM * self.mean
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[float, float]]:
+        """`_own` of each item that was shown."""
+        n = np.array([one.n for one in self.items.values()])
+        contexts = np.array([one.contexts for one in self.items.values()]).reshape(len(n), len(self.weights))
+        rest = np.array([one.reward for one in self.items.values()]) - contexts @ self.weights
+        shrunk = 1 / (n + self.noise / self._of_unseen**2)
+        own = zip((rest * shrunk).tolist(), np.sqrt(self.noise * shrunk).tolist(), strict=True)
+        return dict(zip(self.items, own, strict=True))
 
     @cached_property
     def _standard(self) -> Floats:

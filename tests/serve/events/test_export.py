@@ -19,9 +19,11 @@ from recommender.data.exported import Held, held_by_tables
 from recommender.data.tables import ingest, load, read_interactions
 from recommender.model.fitting import as_matrix
 from recommender.serve.events.event import Event
-from recommender.serve.events.export import export
+from recommender.serve.events.export import erase_from_export, export
 from recommender.serve.events.log import EventLog
 from recommender.serve.live import Live
+from recommender.serve.policy.decisions import Decision
+from recommender.serve.policy.explorations import Explorations
 from tests.support.made_up_shop import shared
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -245,3 +247,37 @@ def test_a_bundle_that_holds_an_export_replays_only_what_is_newer(log: EventLog,
     with pytest.raises(ColdStartError, match="another one"):  # watermarks of another log say nothing here
         Live(tmp_path / "bundle", other, poll=None)
     other.close()
+
+
+def test_explored_places_are_exported_by_day_and_erased_from_the_export(log: EventLog, tmp_path: Path) -> None:
+    for number, user in enumerate(["ann", "", "bob"]):
+        at = DAY + timedelta(hours=20 * number)
+        contexts = np.full((2, 12), number, np.float32)
+        drawn = Decision(f"r{number}", user, at, 2, "lamp", ("pot", "lamp"), np.array([0.25, 0.75]), contexts, "t/1")
+        Explorations(log).add([drawn])
+    log.append([did("ann", "lamp", "cart", 1, recommendation_id="r0")])
+    Explorations(log).settle(DAY + timedelta(hours=1), 86_400.0, EventWeights())
+    log.erase_user("bob")
+    exported = tmp_path / "exported"
+    assert export(log, exported).explorations == 2
+    files = f"'{exported}/explorations/*/explorations.parquet'"
+    columns = "* EXCLUDE (day) REPLACE (contexts[2][12] AS contexts), day::VARCHAR"
+    assert rows(f"SELECT {columns} FROM {files} ORDER BY 1")[0] == (
+        "r0", "ann", DAY, 2, "lamp", ["pot", "lamp"], [0.25, 0.75], 0.0, "t/1", 0.5, "2026-01-01",
+    )  # fmt: skip
+    assert rows(f"SELECT user_id, reward, contexts[1][1] FROM {files} ORDER BY recommendation_id")[1] == ("", None, 1.0)
+    assert erase_from_export(exported, "ann") == 2  # an event, an explored place
+    assert rows(f"SELECT recommendation_id FROM {files}") == [("r1",)]
+    export(log, exported)
+    assert len(rows(f"FROM {files}")) == 2
+
+
+def test_a_log_without_exploration_exports_none_and_takes_away_an_earlier_export(
+    log: EventLog, tmp_path: Path
+) -> None:
+    stale = tmp_path / "exported" / "explorations" / "day=2020-01-01"
+    stale.mkdir(parents=True)
+    (stale / "explorations.parquet").write_bytes(b"of an earlier export")
+    log.append([did("ann", "lamp", "cart", 1)])
+    assert export(log, tmp_path / "exported").explorations == 0
+    assert [*(tmp_path / "exported" / "explorations").iterdir()] == []
