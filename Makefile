@@ -78,7 +78,7 @@ bench-soak: $(VENV)/.installed
 
 # Questions to new users: writes its section of docs/explanation/interview.md, from the data sets in DATA=, a folder of folders.
 bench-interview: $(VENV)/.installed
-	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA)
+	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
 
 # Writes docs/explanation/quality.md, from Online Retail, and from the data sets in DATA=, a folder of folders, if it is given.
 # SETS="online-retail polis-austria" chooses data sets; SEEDS= and TUNING= are those of `coldstart evaluate`, ONLY= is a section.
