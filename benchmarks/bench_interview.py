@@ -1,9 +1,9 @@
 """Interviews with new users: which question to ask; `make bench-interview DATA=folder`.
 
-Writes its sections of docs/explanation/interview.md. Each draw sets a fifth of the users aside as new ones. Half of what
-each of them voted on or bought, by a stable hash, can be asked about, and the other half is to be found: NDCG@20 of the
-recommender's own list after 1, 3 and 5 answers. All ways of asking have the same update. Users on whom settings were
-chosen (`--validation`) are in no reported draw.
+Writes its sections of docs/explanation/interview.md. Each draw sets a fifth of the users aside as new ones. Half of
+what each of them voted on or bought, by a stable hash, can be asked about, and the other half is to be found: NDCG@20
+of the recommender's own list after 1, 3 and 5 answers. All ways of asking have the same update. Users on whom settings
+were chosen (`--validation`) are in no reported draw.
 """
 
 from __future__ import annotations
