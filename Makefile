@@ -86,7 +86,7 @@ bench-replay: $(VENV)/.installed-all
 
 # Questions to new users: writes its section of docs/explanation/interview.md, from the data sets in DATA=, a folder of folders.
 bench-interview: $(VENV)/.installed
-	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA)
+	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
 
 # Exploration of new items, simulated on the tables and the bundle of a shop: its section and plot in docs/explanation/exploration.md.
 bench-exploration: $(VENV)/.installed-all

@@ -1,9 +1,9 @@
 """Interviews with new users: which question to ask; `make bench-interview DATA=folder`.
 
-Writes its section of docs/explanation/interview.md. Each draw sets a fifth of the users aside as new ones. Half of what
-each of them voted on or bought, by a stable hash, can be asked about, and the other half is to be found: NDCG@20 of the
-recommender's own list after 1, 3 and 5 answers. All ways of asking have the same update. Users on whom settings were
-chosen (`--validation`) are in no reported draw.
+Writes its sections of docs/explanation/interview.md. Each draw sets a fifth of the users aside as new ones. Half of
+what each of them voted on or bought, by a stable hash, can be asked about, and the other half is to be found: NDCG@20
+of the recommender's own list after 1, 3 and 5 answers. All ways of asking have the same update. Users on whom settings
+were chosen (`--validation`) are in no reported draw.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class NewUser:
 
 
 def main() -> None:
-    """Measure the data sets one by one, then write the section."""
+    """Measure the data sets one by one; the section of each is written when it is done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="contains the folders of the raw files")
     parser.add_argument("--sets", nargs="*", default=SETS)
@@ -77,21 +77,25 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="ask the validation users; write nothing")
     given = parser.parse_args()
     names = make_tables(given.data_dir, given.sets)
-    sections = []
     for name in names:
         votes = votes_of(name, given.data_dir, dataset(name))
         runs = [draw(name, dataset(name), votes, seed, given.validation) for seed in range(given.draws)]
-        sections += section(name, runs)
-        print("\n".join(sections), flush=True)
-    if not given.validation:
-        about = (
-            f"{given.draws} draws of new users, at most {MOST_USERS} each, with at least {FEWEST} items to ask about. "
-            "Intervals are 95 %, with draws and users as sources of chance. The recommender is fitted on the other "
-            "users: LightFM with 32 components and 5 epochs; the weights of the score are learned on polis, and the "
-            "defaults on Online Retail."
-        )
-        text = made_by("make bench-interview DATA=folder", about, ("lightfm-next", "numpy", "scikit-learn", "scipy"))
-        write_between(EXPLANATION / "interview.md", "bench-interview", "\n".join([text, *sections]))
+        written(name, section(name, runs), given.draws, given.validation)
+
+
+def written(name: str, lines: list[str], draws: int, validation: bool) -> None:
+    """Print the tables of one data set; write them into the page unless they are of validation users."""
+    print("\n".join(lines), flush=True)
+    if validation:
+        return
+    weights = "learned" if name in TUNED else "the defaults"
+    about = (
+        f"{draws} draws of new users, at most {MOST_USERS} each, with at least {FEWEST} items to ask about. Intervals "
+        "are 95 %, with draws and users as sources of chance. The recommender is fitted on the other users: LightFM "
+        f"with 32 components and 5 epochs; the weights of the score are {weights}."
+    )
+    text = made_by("make bench-interview DATA=folder", about, ("lightfm-next", "numpy", "scikit-learn", "scipy"))
+    write_between(EXPLANATION / "interview.md", f"bench-interview {name}", "\n".join([text, *lines]))
 
 
 def votes_of(name: str, folder: Path, data: Dataset) -> Votes:
@@ -210,7 +214,7 @@ def section(name: str, runs: Sequence[dict[str, NDArray[np.float64]]]) -> list[s
     rankings = [("all items that cannot be asked about", 0)]
     if name.startswith("polis"):
         rankings.append(("the hidden half of what they voted on", 1))
-    lines: list[str] = ["", f"### {name}"]
+    lines: list[str] = []
     for title, place in rankings:
         popular = values["the most popular"][:, -1, place]
         rows = []

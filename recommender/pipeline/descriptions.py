@@ -124,9 +124,10 @@ def _texts(con: duckdb.DuckDBPyConnection, path: Path, text: str, encoding: str 
 def _users(con: duckdb.DuckDBPyConnection, ids: Sequence[str], path: Path, encoding: str | None) -> Numbers:
     """(items,), the users who have each item."""
     _read(con, path, "events_of_file", (USER_ID, ITEM_ID), encoding)
-    found = dict(con.execute(f"""
+    rows = con.execute(f"""
         SELECT {ITEM_ID}::VARCHAR, count(DISTINCT {USER_ID}) FROM events_of_file WHERE {ITEM_ID} IS NOT NULL GROUP BY 1
-    """).fetchall())  # fmt: skip
+    """).fetchall()
+    found: dict[str, int] = dict(rows)
     return np.array([found.get(one, 0) for one in ids], np.float64)
 
 
