@@ -298,7 +298,7 @@ def test_the_description_of_the_service_has_an_example_for_every_body(client: Cl
         method["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for methods in told["paths"].values() for method in methods.values() if "requestBody" in method
     ]  # fmt: skip
-    assert len(bodies) == 8
+    assert len(bodies) == 9
     for name in bodies:
         for example in told["components"]["schemas"][name]["examples"]:
             getattr(coldstart_client, name).model_validate(example)

@@ -54,7 +54,7 @@ def test_erasing_a_user_leaves_the_places_of_others(log: EventLog) -> None:
     table.add([decision("a"), decision("a", position=3)])
     table.add([decision("b", "")])
     assert table.erasures() == 0
-    assert log.erase_user("ann", dry_run=True).explorations == 2
-    assert log.erase_user("ann").explorations == 2
+    assert log.erase_user("ann", dry_run=True).removed["explorations"] == 2
+    assert log.erase_user("ann").removed["explorations"] == 2
     assert [one.recommendation_id for one, _ in table.decisions()] == ["b"]
     assert table.erasures() > 0
