@@ -261,7 +261,7 @@ def failing(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr("recommender.serve.answers.ranked", fail)
+    monkeypatch.setattr("recommender.serve.answers.best_of", fail)
     return client
 
 
