@@ -107,7 +107,7 @@ class ExperimentRequest(_Request):
         default="asymptotic", description="How the intervals are computed. betting is exact for small counts, and "
         "takes the measure `users` alone."
     )  # fmt: skip
-    error: Annotated[float, Field(ge=0.001, le=0.2, strict=True)] = Field(
+    error: Annotated[float, Field(ge=1e-9, le=0.2, strict=True)] = Field(
         default=0.05, description="The probability that the intervals of the metric are ever wrong."
     )
     seed: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = Field(

@@ -30,3 +30,13 @@ def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples" / "chinese_shop", folder / "examples" / "chinese_shop")
     return folder
+
+
+@pytest.fixture(scope="session")
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the event log of a service that nobody has used yet."""
+    from recommender.serve.events.log import EventLog
+
+    folder = tmp_path_factory.mktemp("logs")
+    EventLog.open(f"sqlite:///{folder}/data/events.db").close()
+    return folder
