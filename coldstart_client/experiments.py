@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from coldstart_client.models import EventType
+from coldstart_client.models import EventType, Tier
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -95,6 +95,7 @@ class ExperimentRequest(_Request):
     share: Annotated[float, Field(ge=0.001, le=1, strict=True)] = Field(
         default=1.0, description="The share of the layer's users."
     )
+    tier: Tier | None = Field(None, description="Only users of whom this is known when they ask; null is all users.")
     metric: Metric = Metric()
     guards: Annotated[list[Guard], Field(max_length=10)] = []
     window_days: Annotated[float, Field(gt=0, le=365, strict=True)] = Field(

@@ -25,7 +25,11 @@ adapt_app = typer.Typer(
 
 JOURNAL = Path("data/adapting.jsonl")
 ParameterArgument = Annotated[
-    str, typer.Argument(metavar="PARAMETER", help="alpha, gamma (factors of the trained values) or exploration.")
+    str,
+    typer.Argument(
+        metavar="PARAMETER[:TIER]",
+        help="alpha, gamma (factors of the trained values) or exploration; of warm, cold or unknown users alone.",
+    ),
 ]
 JournalOption = Annotated[Path, typer.Option("--journal", metavar="FILE", help="What was changed, and why.")]
 
@@ -52,16 +56,19 @@ def begin(
 
     Examples:
         coldstart adapt begin gamma --low 0.5 --high 2
-        coldstart adapt begin exploration --low 0.02 --high 0.2 --value 0.1
+        coldstart adapt begin exploration:cold --low 0.02 --high 0.2 --value 0.1
     """
     from typing import cast
 
+    from coldstart_client.models import Tier
     from recommender.serve.policy.adapting import Adaptive, Parameter
 
+    name, _, tier = parameter.partition(":")
     event, _, measure = metric.partition(":")
     adaptive = Adaptive(
-        cast(Parameter, parameter), low, high, step, event=event, measure=measure or "users", days=days, users=users
-    )
+        cast(Parameter, name), low, high, cast(Tier | None, tier or None), step, event=event,
+        measure=measure or "users", days=days, users=users,
+    )  # fmt: skip
     with _adaptation(events, journal) as adaptation:
         move = adaptation.begin(adaptive, value)
     console.print(_sentence(move), markup=False, soft_wrap=True)
@@ -90,7 +97,7 @@ def undo(parameter: ParameterArgument, events: EventsOption = EVENTS, journal: J
 
     Examples:
         coldstart adapt undo gamma
-        coldstart adapt undo gamma --events postgresql+psycopg://db/events
+        coldstart adapt undo gamma:cold
     """
     with _adaptation(events, journal) as adaptation:
         move = adaptation.undo(parameter)
@@ -103,7 +110,7 @@ def end(parameter: ParameterArgument, events: EventsOption = EVENTS, journal: Jo
 
     Examples:
         coldstart adapt end gamma
-        coldstart adapt end gamma --events postgresql+psycopg://db/events
+        coldstart adapt end gamma:cold
     """
     with _adaptation(events, journal) as adaptation:
         move = adaptation.end(parameter)
@@ -122,14 +129,14 @@ def list_moves(journal: JournalOption = JOURNAL, events: EventsOption = EVENTS) 
     with _adaptation(events, journal) as adaptation:
         for move in adaptation.moves():
             table.add_row(
-                move.at[:16], move.adaptive.parameter, str(move.round), move.kind, f"{move.before:g}",
+                move.at[:16], move.adaptive.name, str(move.round), move.kind, f"{move.before:g}",
                 f"{move.after:g}", escape(move.why),
             )  # fmt: skip
     console.print(table)
 
 
 def _sentence(move: Move) -> str:
-    name = move.adaptive.parameter
+    name = move.adaptive.name
     if move.kind == "ended":
         return f"{name} adapts no more; it was {move.after:g}, and is what the service has by itself again"
     arms = ", ".join(f"{value:g}" for value in sorted(move.adaptive.arms(move.after).values()))

@@ -206,7 +206,10 @@ _ONCE: dict[str, Callable[[ExperimentRequest], bool]] = {
 
 def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> None:
     """A user of two layers gets the parameters of both; what cannot be combined is refused."""
-    others = [other for other in running if other.layer != spec.layer]
+    others = [
+        other for other in running
+        if other.layer != spec.layer and (None in (spec.tier, other.tier) or spec.tier == other.tier)
+    ]  # fmt: skip
     for what, changes in _ONCE.items():
         both = [other.name for other in others if changes(spec) and changes(other)]
         if both:

@@ -93,11 +93,19 @@ class Experiments:
         if self._thread:
             self._thread.start()
 
-    def of(self, user_id: str | None) -> Assigned:
-        """The arms of a user; guests without an id are in no experiment."""
+    def of(self, user_id: str | None, tier: Callable[[], str]) -> Assigned:
+        """The arms of a user; guests without an id are in no experiment.
+
+        Args:
+            user_id: who.
+            tier: says what is known of them; called if an experiment is of one tier alone.
+        """
         running = self._now.running
         if not running or not user_id:
             return _NOBODY
+        if any(one.spec.tier is not None for one in running.values()):
+            mine = tier()
+            running = {name: one for name, one in running.items() if one.spec.tier in (None, mine)}
         found = {name: one.arm_of(user_id) for name, one in running.items() if one.spec.kind == "ab"}
         both = next((one for one in running.values() if one.spec.kind == "interleaving" and one.has(user_id)), None)
         return Assigned({name: arm for name, arm in found.items() if arm is not None}, both)
@@ -129,7 +137,7 @@ class Experiments:
         self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None
     ) -> schemas.Recommendations:
         """The best items for a user, as their arms have them; the exposures are noted."""
-        assigned = self.of(request.user_id)
+        assigned = self.of(request.user_id, lambda: answers.tier(now, request, said))
         both = assigned.interleaved
         if both is None:
             answer = answers.recommend(self.moment(now, assigned), request, said)
@@ -142,6 +150,13 @@ class Experiments:
         names = {name: arm.name for name, arm in assigned.arms.items()}
         names |= {} if both is None else {both.spec.name: INTERLEAVED}
         return answer.model_copy(update={"experiments": names})
+
+    def explain(
+        self, answers: Answers, now: Moment, request: schemas.ExplainRequest, said: Encoded | None
+    ) -> schemas.Explanation:
+        """The terms of one score, as the arms of the user have them."""
+        assigned = self.of(request.user_id, lambda: answers.tier(now, request, said))
+        return answers.explain(self.moment(now, assigned), request, said)
 
     def _interleaved(
         self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None,

@@ -49,12 +49,18 @@ class Adaptation:
         """
         adaptive.check(value)
         with self._changing():
-            before = self._of(adaptive.parameter)
+            before = self._of(adaptive.name)
             if before and before[-1].kind != "ended":
                 raise ColdStartError(
-                    f"{adaptive.parameter} adapts already, from {before[-1].after:g} in round {before[-1].round}; "
-                    f"`{_COMMAND} end {adaptive.parameter}` ends it"
+                    f"{adaptive.name} adapts already, from {before[-1].after:g} in round {before[-1].round}; "
+                    f"`{_COMMAND} end {adaptive.name}` ends it"
                 )
+            for other in (move.adaptive for move in self._latest()):
+                if other.parameter == adaptive.parameter and None in (other.tier, adaptive.tier):
+                    raise ColdStartError(
+                        f"{other.name} adapts already, and {adaptive.name} would change it for the same users; "
+                        f"`{_COMMAND} end {other.name}` ends it"
+                    )
             last = before[-1].round if before else 0
             return self._next("begun", adaptive, value, value, last + 1, "by hand", {})
 
@@ -76,27 +82,27 @@ class Adaptation:
                     found.append(move)
         return found
 
-    def undo(self, parameter: str) -> Move:
+    def undo(self, name: str) -> Move:
         """Go back to the value before the last move; again, one further back. It goes on adapting from there.
 
         Raises:
             ColdStartError: the parameter does not adapt, or has not moved.
         """
         with self._changing():
-            last = self._adapting(parameter)
-            values = values_of(self._of(parameter))
+            last = self._adapting(name)
+            values = values_of(self._of(name))
             if len(values) < 2:
-                raise ColdStartError(f"{parameter} has its first value, {values[-1]:g}; there is no move to undo")
+                raise ColdStartError(f"{name} has its first value, {values[-1]:g}; there is no move to undo")
             return self._next("undone", last.adaptive, last.after, values[-2], last.round + 1, "by hand", {})
 
-    def end(self, parameter: str) -> Move:
+    def end(self, name: str) -> Move:
         """Let a parameter adapt no more: the service goes back to its own value.
 
         Raises:
             ColdStartError: the parameter does not adapt.
         """
         with self._changing():
-            last = self._adapting(parameter)
+            last = self._adapting(name)
             move = Move(_now(), "ended", last.round, last.after, last.after, "by hand", {}, last.adaptive)
             self._write([*self.moves(), move])
             self._registry.stop(last.experiment)
@@ -110,7 +116,9 @@ class Adaptation:
             "intervals": {arm: list(both) for arm, both in bounds.items()},
         }  # fmt: skip
         if report.sample_ratio.mismatch:
-            return None
+            why = (f"the arms do not have the users that were planned (p = {report.sample_ratio.p:.1g}), so the round "
+                   "does not count; see what keeps users of an arm away")  # fmt: skip
+            return self._next("stayed", last.adaptive, last.after, last.after, last.round + 1, why, evidence)
         arms = last.adaptive.arms(last.after)
         side = better({arm: both for arm, both in bounds.items() if arm in arms})
         if side is not None:
@@ -143,7 +151,7 @@ class Adaptation:
         """
         spec = _experiment(move)
         if self._registry.create(spec).state == "stopped":
-            name = move.adaptive.parameter
+            name = move.adaptive.name
             raise ColdStartError(
                 f"experiment {spec.name!r}, in which {name} adapts, was stopped; `{_COMMAND} undo {name}` goes on from "
                 f"an earlier value, `{_COMMAND} end {name}` ends it"
@@ -152,22 +160,22 @@ class Adaptation:
                    if one.spec.layer == spec.layer and name != spec.name]  # fmt: skip
         self._registry.start(spec.name, instead_of=earlier[0] if earlier else None)
 
-    def _of(self, parameter: str) -> list[Move]:
-        return [move for move in self.moves() if move.adaptive.parameter == parameter]
+    def _of(self, name: str) -> list[Move]:
+        return [move for move in self.moves() if move.adaptive.name == name]
 
     def _latest(self) -> list[Move]:
         """The last line of each parameter that adapts."""
-        found = {move.adaptive.parameter: move for move in self.moves()}
+        found = {move.adaptive.name: move for move in self.moves()}
         return [move for move in found.values() if move.kind != "ended"]
 
-    def _adapting(self, parameter: str) -> Move:
-        found = {move.adaptive.parameter: move for move in self._latest()}
-        if parameter not in found:
+    def _adapting(self, name: str) -> Move:
+        found = {move.adaptive.name: move for move in self._latest()}
+        if name not in found:
             raise ColdStartError(
-                f"{parameter!r} does not adapt; what does is {', '.join(found) or 'nothing'}; `{_COMMAND} begin` "
+                f"{name!r} does not adapt; what does is {', '.join(found) or 'nothing'}; `{_COMMAND} begin` "
                 "lets a parameter adapt"
             )
-        return found[parameter]
+        return found[name]
 
     def _write(self, moves: Sequence[Move]) -> None:
         lines = [json.dumps(one.as_json(), ensure_ascii=False) + "\n" for one in moves]
@@ -186,7 +194,7 @@ def _experiment(move: Move) -> ExperimentRequest:
     arms = [Arm.model_validate({"name": name, adaptive.parameter: value})
             for name, value in adaptive.arms(move.after).items()]  # fmt: skip
     return ExperimentRequest(
-        name=move.experiment, arms=arms, layer=f"adapt-{adaptive.parameter}",
+        name=move.experiment, arms=arms, layer=move.layer, tier=adaptive.tier,
         metric=Metric.model_validate({"event": adaptive.event, "measure": adaptive.measure}),
         window_days=adaptive.days, planned_users=adaptive.planned, error=adaptive.error_of(move.round),
         seed=move.experiment,

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from coldstart_client.models import Tier
 from coldstart_udfs.errors import ColdStartError
 
 Parameter = Literal["alpha", "gamma", "exploration"]
@@ -34,6 +35,7 @@ class Adaptive:
         parameter: alpha, gamma (factors of what training has chosen) or exploration (the share of places).
         low: the least value.
         high: the greatest value.
+        tier: of which users; None is all.
         step: what a move multiplies or divides the value by.
         event: the event type that counts.
         measure: of the event, for each user: users, events or weight.
@@ -48,6 +50,7 @@ class Adaptive:
     parameter: Parameter
     low: float
     high: float
+    tier: Tier | None = None
     step: float = 1.5
     event: str = "purchase"
     measure: str = "users"
@@ -58,6 +61,12 @@ class Adaptive:
     def __post_init__(self) -> None:
         if self.parameter not in _WIDEST:
             raise ColdStartError(f"{self.parameter!r} does not adapt; possible are {', '.join(_WIDEST)}")
+        if self.tier not in (None, "warm", "cold", "unknown"):
+            raise ColdStartError(f"{self.tier!r} is no tier; possible are warm, cold, unknown")
+        if self.tier == "unknown" and self.parameter != "exploration":
+            raise ColdStartError(
+                f"{self.parameter} makes no difference to users of whom nothing is known; for them, exploration adapts"
+            )
         least, greatest = _WIDEST[self.parameter]
         if not least <= self.low < self.high <= greatest:
             raise ColdStartError(
@@ -71,6 +80,15 @@ class Adaptive:
         if not 0 < self.error <= 0.2:
             raise ColdStartError(f"the error is {self.error:g}; it must be above 0 and at most 0.2")
 
+    @property
+    def name(self) -> str:
+        """The parameter, and the tier if it is one alone.
+
+        >>> Adaptive("gamma", 0.5, 2.0).name, Adaptive("gamma", 0.5, 2.0, "cold").name
+        ('gamma', 'gamma:cold')
+        """
+        return self.parameter if self.tier is None else f"{self.parameter}:{self.tier}"
+
     def check(self, value: float) -> None:
         """See that a value is within the bounds.
 
@@ -78,7 +96,7 @@ class Adaptive:
             ColdStartError: it is not.
         """
         if not self.low <= value <= self.high:
-            raise ColdStartError(f"{self.parameter} {value:g} is not between {self.low:g} and {self.high:g}")
+            raise ColdStartError(f"{self.name} {value:g} is not between {self.low:g} and {self.high:g}")
 
     def arms(self, value: float) -> dict[str, float]:
         """The values of a round, by arm. At a bound there is no arm beyond it.
@@ -143,7 +161,12 @@ class Move:
     def experiment(self) -> str:
         """The name of the experiment that is this round: the same for the same settings and value only."""
         said = json.dumps([asdict(self.adaptive), self.after], sort_keys=True)
-        return f"adapt-{self.adaptive.parameter}-{self.round}-{hashlib.sha256(said.encode()).hexdigest()[:6]}"
+        return f"{self.layer}-{self.round}-{hashlib.sha256(said.encode()).hexdigest()[:6]}"
+
+    @property
+    def layer(self) -> str:
+        """The layer of the rounds of the parameter."""
+        return f"adapt-{self.adaptive.name.replace(':', '-')}"
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""

@@ -41,8 +41,13 @@ def adaptation(log: EventLog, tmp_path: Path) -> Adaptation:
     return Adaptation(log, tmp_path / "adapting.jsonl")
 
 
-def visit(log: EventLog, chance: Callable[[float], float], users: int = 1_500, parameter: str = "gamma") -> None:
-    """Users get the round that runs, and buy with a chance that depends on the value they got; the day is over."""
+def visit(
+    log: EventLog, chance: Callable[[float], float], users: int = 1_500, parameter: str = "gamma", away: str = ""
+) -> None:
+    """Users get the round that runs, and buy with a chance that depends on the value they got; the day is over.
+
+    Half of the users of the arm `away` see nothing of it.
+    """
     ((name, running),) = [(name, one) for name, one in Registry(log).running().items() if parameter in name]
     rng = np.random.default_rng(3)
     exposures, events = [], []
@@ -50,6 +55,8 @@ def visit(log: EventLog, chance: Callable[[float], float], users: int = 1_500, p
         user, at = f"u{number}", EARLIER + timedelta(seconds=number)
         arm = running.arm_of(user)
         assert arm is not None
+        if arm.name == away and number % 2:
+            continue
         exposures.append({
             "experiment": name, "user_id": user, "occasion": "1", "arm": arm.name, "exposed_us": to_us(at),
             "recommendation_id": f"r{number}", "teams": None,
@@ -108,6 +115,15 @@ def test_without_a_difference_nothing_moves_and_a_round_ends_after_its_users(
     assert name in Registry(log).running()
 
 
+def test_a_round_whose_arms_lose_users_does_not_count(log: EventLog, adaptation: Adaptation) -> None:
+    """Whatever keeps users away may keep those away who would not have bought."""
+    adaptation.begin(GAMMA, 1.0)
+    visit(log, lambda gamma: 0.5 * gamma - 0.3, away="more")
+    (move,) = adaptation.step()
+    assert (move.kind, move.round, move.after) == ("stayed", 2, 1.0)
+    assert move.why.startswith("the arms do not have the users that were planned (p = ")
+
+
 def test_moves_are_undone_one_after_the_other(log: EventLog, adaptation: Adaptation) -> None:
     adaptation.begin(GAMMA, 1.0)
     for _ in range(2):
@@ -152,8 +168,10 @@ def test_what_cannot_begin_leaves_no_trace(log: EventLog, adaptation: Adaptation
     adaptation.begin(GAMMA, 1.0)
     with pytest.raises(ColdStartError, match="gamma adapts already, from 1 in round 1"):
         adaptation.begin(GAMMA, 1.0)
-    with pytest.raises(ColdStartError, match=r"gamma 3 is not between 0\.5 and 2"):
-        adaptation.begin(GAMMA, 3.0)
+    with pytest.raises(ColdStartError, match=r"alpha 3 is not between 0\.5 and 2"):
+        adaptation.begin(Adaptive("alpha", 0.5, 2.0), 3.0)
+    with pytest.raises(ColdStartError, match="gamma adapts already, and gamma:cold would change it for the same users"):
+        adaptation.begin(Adaptive("gamma", 0.5, 2.0, "cold"), 1.0)
     registry = Registry(log)
     arms = [Arm(name="a"), Arm(name="b", exploration=0.1)]
     registry.create(ExperimentRequest(name="mine", arms=arms, layer="other"))
@@ -175,6 +193,8 @@ def test_a_round_that_was_stopped_by_hand_is_an_error(log: EventLog, adaptation:
     [
         ({"parameter": "beta"}, "'beta' does not adapt; possible are alpha, gamma, exploration"),
         ({"low": 2.0, "high": 1.0}, "from 2 to 1 is no range"), ({"high": 99.0}, "between 0.05 and 20"),
+        ({"tier": "hot"}, "'hot' is no tier"), ({"tier": "unknown"}, "makes no difference to users of whom nothing"),
+        ({"users": 10}, "a round has at most 10 users; it must be 400 or more"),
         ({"step": 1.0}, "the step is 1; a factor from 1.01 to 4"), ({"error": 0.5}, "the error is 0.5"),
     ],
 )  # fmt: skip
@@ -216,27 +236,59 @@ def test_users_of_the_service_get_the_values_of_their_arms(start: Callable[..., 
     client = start(events=url)
     log = EventLog.open(url)
     adaptation = Adaptation(log, tmp_path / "adapting.jsonl")
-    words = {"description": "a gift for a gardener", "k": 1}
+    words: dict[str, Any] = {"description": "a gift for a gardener", "k": 1}
+    words["among"] = [client.post("/v1/recommend", json=words).json()["items"][0]["item_id"]]
 
     def texts() -> dict[str, float]:
-        """The size of the part `text` of the first item, by the arms that users are in."""
+        """The part `text` of one item's score, by the arms that users are in."""
         found = {}
         for number in range(30):
             answer = client.post("/v1/recommend", json=words | {"user_id": f"new{number}"}).json()
             arms = answer.get("experiments") or {}
-            found[next(iter(arms.values()), "none")] = abs(answer["items"][0]["parts"]["text"])
+            found[next(iter(arms.values()), "none")] = answer["items"][0]["parts"]["text"]
         return found
 
     assert set(texts()) == {"none"}
     adaptation.begin(GAMMA, 1.0)
     shown = _until(texts, lambda found: len(found) == 3)
-    assert shown["less"] < shown["now"] < shown["more"]
+    assert [shown["less"], shown["more"]] == pytest.approx([0.6667 * shown["now"], 1.5 * shown["now"]], rel=1e-4)
     adaptation.end("gamma")
     assert _until(texts, lambda found: set(found) == {"none"})
     log.close()
 
 
-def _until(ask: Callable[[], dict[str, float]], right: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+def test_a_parameter_of_one_tier_changes_nothing_for_others(start: Callable[..., Any], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/served.db"
+    client = start(events=url)
+    log = EventLog.open(url)
+    adaptation = Adaptation(log, tmp_path / "adapting.jsonl")
+    adaptation.begin(Adaptive("gamma", 0.5, 2.0, "cold", step=1.5), 2.0)
+    adaptation.begin(Adaptive("exploration", 0.05, 0.2, "warm"), 0.1)
+    adaptation.begin(Adaptive("exploration", 0.05, 0.2, "cold"), 0.1)
+    (known, *_) = client.get("/v1/users").json()["users"]
+
+    def shown(**asker: Any) -> dict[str, str]:
+        answer = client.post("/v1/recommend", json={"k": 1} | asker).json()
+        return {name.rsplit("-", 2)[0]: arm for name, arm in (answer.get("experiments") or {}).items()}
+
+    def all_tiers() -> dict[str, Any]:
+        return {
+            "cold": shown(user_id="new", description="a gift for a gardener"), "warm": shown(user_id=known["user_id"]),
+            "unknown": shown(user_id="new"), "guest": shown(description="a gift for a gardener"),
+        }  # fmt: skip
+
+    found = _until(all_tiers, lambda found: len(found["cold"]) == 2 and len(found["warm"]) == 1)
+    assert set(found["cold"]) == {"adapt-gamma-cold", "adapt-exploration-cold"}
+    assert set(found["warm"]) == {"adapt-exploration-warm"}
+    assert (found["unknown"], found["guest"]) == ({}, {})
+    asked = {"user_id": "new", "description": "a gift for a gardener"}
+    item = client.post("/v1/recommend", json=asked | {"k": 1}).json()["items"][0]
+    explained = client.post("/v1/explain", json=asked | {"item_id": item["item_id"]}).json()
+    assert explained["score"] == pytest.approx(item["score"])
+    log.close()
+
+
+def _until(ask: Callable[[], dict[str, Any]], right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Ask until workers have noticed; some hundred requests are longer than their poll."""
     for _ in range(60):
         if right(found := ask()):
