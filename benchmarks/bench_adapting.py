@@ -5,6 +5,7 @@ Writes its section of docs/explanation/adapting.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class World:
 
     def chance(self, value: float, seen: int) -> float:
         """That a user buys."""
-        return self.rate * max(1 - self.loss * (np.log2(value / self.best(seen))) ** 2, 0.1)
+        return self.rate * max(1 - self.loss * math.log2(value / self.best(seen)) ** 2, 0.1)
 
 
 WORLDS = {
