@@ -95,7 +95,9 @@ class ExperimentRequest(_Request):
     share: Annotated[float, Field(ge=0.001, le=1, strict=True)] = Field(
         default=1.0, description="The share of the layer's users."
     )
-    tier: Tier | None = Field(None, description="Only users of whom this is known when they ask; null is all users.")
+    tier: Tier | None = Field(
+        default=None, description="Only users of whom this is known when they ask; null is all users."
+    )
     metric: Metric = Metric()
     guards: Annotated[list[Guard], Field(max_length=10)] = []
     window_days: Annotated[float, Field(gt=0, le=365, strict=True)] = Field(
