@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from coldstart_client.models import EventType
+from coldstart_client.models import EventType, Tier
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -95,6 +95,9 @@ class ExperimentRequest(_Request):
     share: Annotated[float, Field(ge=0.001, le=1, strict=True)] = Field(
         default=1.0, description="The share of the layer's users."
     )
+    tier: Tier | None = Field(
+        default=None, description="Only users of whom this is known when they ask; null is all users."
+    )
     metric: Metric = Metric()
     guards: Annotated[list[Guard], Field(max_length=10)] = []
     window_days: Annotated[float, Field(gt=0, le=365, strict=True)] = Field(
@@ -107,7 +110,7 @@ class ExperimentRequest(_Request):
         default="asymptotic", description="How the intervals are computed. betting is exact for small counts, and "
         "takes the measure `users` alone."
     )  # fmt: skip
-    error: Annotated[float, Field(ge=0.001, le=0.2, strict=True)] = Field(
+    error: Annotated[float, Field(ge=1e-9, le=0.2, strict=True)] = Field(
         default=0.05, description="The probability that the intervals of the metric are ever wrong."
     )
     seed: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = Field(

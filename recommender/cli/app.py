@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.cli.adapt import adapt_app
 from recommender.cli.bundles import bundles_app
 from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
@@ -27,7 +28,7 @@ _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app),
-    "Service": (serve, learn, events_app, experiment_app, keys_app),
+    "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }
 

@@ -133,6 +133,11 @@ class Answers:
         ]  # fmt: skip
         return answer, decisions
 
+    def tier(self, now: Moment, request: schemas.Asker, said: Encoded | None) -> schemas.Tier:
+        """What is known of who asks."""
+        users = self._asker(now, request, said)[0].users
+        return _tier(users.entities, users.cold)
+
     def explain(self, now: Moment, request: schemas.ExplainRequest, said: Encoded | None) -> schemas.Explanation:
         """The terms of one score.
 

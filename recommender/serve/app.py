@@ -125,8 +125,8 @@ def _reading(service: Service) -> APIRouter:
     async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
         """The terms of one score."""
         said = await service.said(body.description)
-        now = service.experiments.moment(service.now(), service.experiments.of(body.user_id))
-        return told(request, service, await service.scored(service.answers.explain, now, body, said))
+        shown = service.experiments.explain
+        return told(request, service, await service.scored(shown, service.answers, service.now(), body, said))
 
     @router.post("/enrich", response_model=schemas.Enriched)
     async def enrich(request: Request, body: schemas.EnrichRequest) -> Response:

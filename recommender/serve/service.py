@@ -22,7 +22,7 @@ from recommender.serve.events.log import EventLog
 from recommender.serve.events.opening import open_log
 from recommender.serve.experiments.exposures import ExposureLog
 from recommender.serve.experiments.registry import Registry
-from recommender.serve.experiments.serving import Experiments
+from recommender.serve.experiments.serving import NOBODY, Experiments
 from recommender.serve.keys import KeyFile
 from recommender.serve.live import Live, Receipt
 from recommender.serve.logs import log, place_of
@@ -122,16 +122,16 @@ class Service:
 
         Nothing is explored while the service is degraded, in interleaved lists, and in those of another bundle.
         """
-        now, assigned = self.now(), self.experiments.of(request.user_id)
-        if assigned.interleaved is not None:
-            work = self.experiments.interleaved
-            answer = await self.scored(work, self.answers, now, request, said, assigned, assigned.interleaved)
+        served, work = self.now(), self.experiments
+        assigned, now = NOBODY, served
+        if work.running and request.user_id is not None:
+            assigned, now = await self.scored(work.assign, self.answers, served, request, said)
+        if (both := assigned.interleaved) is not None:
+            answer = await self.scored(work.interleaved, self.answers, served, request, said, assigned, both)
         else:
-            if assigned.arms:
-                now = await self.scored(self.experiments.moment, now, assigned)
             share = 0.0 if self.degraded else assigned.exploration
             answer = await self.exploring.recommend(self.scored, now, request, said, share)
-        return self.experiments.shown(answer, request.user_id, assigned)
+        return work.shown(answer, request.user_id, assigned)
 
     async def scored(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run arithmetic beside the event loop."""

@@ -39,3 +39,13 @@ def exported_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exports")
     write_export(folder / "data" / "exported", drawn(2_000))
     return folder
+
+
+@pytest.fixture(scope="session")
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the event log of a service that nobody has used yet."""
+    from recommender.serve.events.log import EventLog
+
+    folder = tmp_path_factory.mktemp("logs")
+    EventLog.open(f"sqlite:///{folder}/data/events.db").close()
+    return folder

@@ -21,6 +21,7 @@ FIXTURES = {
     "README.md": "trained_shop",
     "docs/tutorial/first-shop.md": "trained_shop",
     "docs/tutorial/chinese-shop.md": "chinese_files",
+    "docs/how-to/adapt.md": "event_log",
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
     "docs/how-to/event-weights.md": "trained_shop",

@@ -71,8 +71,12 @@ class Registry:
 
         return _experiment(self._log.transaction(write))
 
-    def start(self, name: str) -> Experiment:
+    def start(self, name: str, *, instead_of: str | None = None) -> Experiment:
         """Assign users from now on. Workers notice it within about a second.
+
+        Args:
+            name: of the experiment.
+            instead_of: the name of one that is stopped in the same moment.
 
         Raises:
             UnknownExperimentError: there is none of this name.
@@ -89,6 +93,8 @@ class Registry:
                 )
             if found.state == "draft":
                 spec = _experiment(found).spec
+                if instead_of is not None:
+                    _stop(connection, instead_of)
                 running = connection.execute(select(_TABLE).where(_TABLE.c.state == "running")).all()
                 buckets = _room(spec, running)
                 _check_layers(spec, [_experiment(one).spec for one in running])
@@ -107,10 +113,7 @@ class Registry:
         """
 
         def write(connection: Connection) -> Any:
-            found = _found(connection, name)
-            if found.state != "stopped":
-                changes = {"state": "stopped", "stopped_us": to_us(datetime.now(UTC))}
-                connection.execute(update(_TABLE).where(_TABLE.c.name == name).values(**changes))
+            _stop(connection, name)
             return _row(connection, name)
 
         return _experiment(self._log.transaction(write))
@@ -166,6 +169,12 @@ def _found(connection: Connection, name: str) -> Any:
     return _row(connection, name)
 
 
+def _stop(connection: Connection, name: str) -> None:
+    if _found(connection, name).state != "stopped":
+        changes = {"state": "stopped", "stopped_us": to_us(datetime.now(UTC))}
+        connection.execute(update(_TABLE).where(_TABLE.c.name == name).values(**changes))
+
+
 def _row(connection: Connection, name: str) -> Any:
     found = connection.execute(select(_TABLE).where(_TABLE.c.name == name)).first()
     if found is None:
@@ -197,7 +206,10 @@ _ONCE: dict[str, Callable[[ExperimentRequest], bool]] = {
 
 def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> None:
     """A user of two layers gets the parameters of both; what cannot be combined is refused."""
-    others = [other for other in running if other.layer != spec.layer]
+    others = [
+        other for other in running
+        if other.layer != spec.layer and (None in (spec.tier, other.tier) or spec.tier == other.tier)
+    ]  # fmt: skip
     for what, changes in _ONCE.items():
         both = [other.name for other in others if changes(spec) and changes(other)]
         if both:

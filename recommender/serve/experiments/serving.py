@@ -45,7 +45,8 @@ class Assigned:
         return next((arm.exploration for arm in self.arms.values() if arm.exploration is not None), None)
 
 
-_NOBODY = Assigned({})
+# A user who is in no experiment.
+NOBODY = Assigned({})
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,24 @@ class Experiments:
         if self._thread:
             self._thread.start()
 
-    def of(self, user_id: str | None) -> Assigned:
-        """The arms of a user; guests without an id are in no experiment."""
+    @property
+    def running(self) -> bool:
+        """Whether any experiment runs."""
+        return bool(self._now.running)
+
+    def of(self, user_id: str | None, tier: Callable[[], str]) -> Assigned:
+        """The arms of a user; guests without an id are in no experiment.
+
+        Args:
+            user_id: who.
+            tier: says what is known of them; called if an experiment is of one tier alone.
+        """
         running = self._now.running
         if not running or not user_id:
-            return _NOBODY
+            return NOBODY
+        if any(one.spec.tier is not None for one in running.values()):
+            mine = tier()
+            running = {name: one for name, one in running.items() if one.spec.tier in (None, mine)}
         found = {name: one.arm_of(user_id) for name, one in running.items() if one.spec.kind == "ab"}
         both = next((one for one in running.values() if one.spec.kind == "interleaving" and one.has(user_id)), None)
         return Assigned({name: arm for name, arm in found.items() if arm is not None}, both)
@@ -111,6 +125,8 @@ class Experiments:
             also: one arm more.
         """
         arms = [*assigned.arms.values(), *([also] if also else [])]
+        if not arms:
+            return now
         bundle = next((arm.bundle for arm in arms if arm.bundle is not None), now.bundle)
         known = self._now
         if bundle != now.bundle:
@@ -129,13 +145,26 @@ class Experiments:
         self, answer: schemas.Recommendations, user_id: str | None, assigned: Assigned
     ) -> schemas.Recommendations:
         """An answer that says which arms it is of; that the user was exposed to them is noted."""
-        if user_id is None or assigned is _NOBODY:
+        if user_id is None or assigned is NOBODY:
             return answer
         for name, arm in assigned.arms.items():
             self._exposures.add(name, user_id, arm.name, answer.recommendation_id, self._live.watermark)
         names = {name: arm.name for name, arm in assigned.arms.items()}
         names |= {assigned.interleaved.spec.name: INTERLEAVED} if assigned.interleaved else {}
         return answer.model_copy(update={"experiments": names})
+
+    def assign(
+        self, answers: Answers, now: Moment, request: schemas.Asker, said: Encoded | None
+    ) -> tuple[Assigned, Moment]:
+        """The arms of who asks, and what their answers are made from unless two arms are interleaved."""
+        assigned = self.of(request.user_id, lambda: answers.tier(now, request, said))
+        return assigned, self.moment(now, assigned)
+
+    def explain(
+        self, answers: Answers, now: Moment, request: schemas.ExplainRequest, said: Encoded | None
+    ) -> schemas.Explanation:
+        """The terms of one score, as the arms of the user have them."""
+        return answers.explain(self.assign(answers, now, request, said)[1], request, said)
 
     def interleaved(
         self, answers: Answers, now: Moment, request: schemas.RecommendRequest, said: Encoded | None,
