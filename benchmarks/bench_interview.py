@@ -9,7 +9,6 @@ were chosen (`--validation`) are in no reported draw.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,7 +147,9 @@ def new_users(name: str, data: Dataset, votes: Votes, rows: Rows, seed: int, fit
     users = []
     for row in sorted(rows.tolist(), key=lambda one: stable_share(ids[one], f"order {seed}")):
         known = np.flatnonzero(~np.isnan(votes[row]))
-        pool = np.array([stable_share(f"{ids[row]}\0{items[item]}", f"pool {seed}") < 0.5 for item in known], bool)
+        pool = np.array(
+            [stable_share(f"{ids[row]}\0{items[item]}", f"pool {seed}") < 0.5 for item in known.tolist()], np.bool_
+        )
         hidden = known[~pool]
         wanted = hidden[votes[row, hidden] > 0]
         if pool.sum() < FEWEST or not len(wanted):
@@ -182,7 +183,8 @@ def ways(fitted: Fitted, rng: np.random.Generator) -> dict[str, Ask]:
 
 def asked(fitted: Fitted, topics: Topics, user: NewUser, ask: Ask) -> NDArray[np.float64]:
     """(1 + rounds, 3): NDCG@20 among all items not asked about, and among the hidden half; answers of yes or no."""
-    interview, rows, answers = Interview.begin(topics), user.open, []
+    interview, rows = Interview.begin(topics), user.open
+    answers: list[tuple[int, Reply]] = []
     values = [_measured(fitted, user, answers)]
     for number in range(1, max(ROUNDS) + 1):
         row = ask(interview, rows)
@@ -233,4 +235,4 @@ def section(name: str, runs: Sequence[dict[str, NDArray[np.float64]]]) -> list[s
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

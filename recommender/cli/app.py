@@ -15,10 +15,11 @@ from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
 from recommender.cli.evaluate import evaluate
 from recommender.cli.events import events_app, learn
+from recommender.cli.experiments import experiment_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, explain, recommend, train
-from recommender.cli.replay import experiment_app
+from recommender.cli.replay import replay
 from recommender.cli.serve import keys_app, serve
 from recommender.cli.shop import ingest, init, profiles, put, weigh
 from recommender.cli.sql import sql
@@ -36,6 +37,7 @@ app = typer.Typer(
     cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Features and recommendations from text, for users and items without history.",
 )  # fmt: skip
+experiment_app.command(cls=Command)(replay)
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         if isinstance(_command, typer.Typer):

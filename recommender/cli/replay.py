@@ -12,16 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldstart_udfs.console import console
-from recommender.cli.command import Command
 from recommender.cli.events import EVENTS, EventsOption
-from recommender.cli.experiments import experiment_app
 
 if TYPE_CHECKING:
     from recommender.serve.policy.estimates import Estimate
     from recommender.serve.policy.replay import Replay
 
 
-@experiment_app.command(cls=Command)
 def replay(
     folder: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="An export of the event log, in place of --events.")

@@ -101,7 +101,7 @@ def to_describe(
         uncertainty[~vectors.any(axis=1)] = 1.0
     reach = np.ones(len(ids)) if users is None else _reach(vectors, users)
     gain = reach * uncertainty
-    found = []
+    found: list[Asked] = []
     for row in np.argsort(-gain, kind="stable").tolist():
         why = reasons[row] or ("unlike the others" if uncertainty[row] >= _UNLIKE else "")
         if why and len(found) < k:

@@ -90,18 +90,20 @@ def _question(interview: Interview, fitted: Fitted, rows: NDArray[np.int64]) -> 
     gains, items = interview.gains(rows), interview.topics.items
     for place in np.argsort(-gains, kind="stable").tolist():
         row = rows[place : place + 1]
-        numbers = {"gain": float(gains[place]), "answerable": float(interview.answerable(row)[0])}
+        gain, answerable = float(gains[place]), float(interview.answerable(row)[0])
         if row[0] >= items:
             name = interview.topics.prior.attributes[int(row[0]) - items]
             column, _, value = name.partition("=")
             value = _spelled(value)
             sentence = f"Are you interested in items whose {column.replace('_', ' ')} is {value}?"
-            return schemas.InterviewQuestion(attribute=name, description=value, sentence=sentence, **numbers)
+            return schemas.InterviewQuestion(
+                item_id=None, attribute=name, description=value, sentence=sentence, answerable=answerable, gain=gain
+            )
         (description,) = fitted.items.descriptions(row)
         if description:
             return schemas.InterviewQuestion(
-                item_id=fitted.items.ids(row)[0], description=description, sentence=f"Do you like “{description}”?",
-                **numbers,
+                item_id=fitted.items.ids(row)[0], attribute=None, description=description,
+                sentence=f"Do you like “{description}”?", answerable=answerable, gain=gain,
             )  # fmt: skip
     return None
 
