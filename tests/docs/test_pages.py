@@ -26,7 +26,6 @@ FIXTURES = {
     "docs/how-to/evaluate-your-data.md": "trained_shop",
     "docs/how-to/event-weights.md": "trained_shop",
     "docs/how-to/explore.md": "trained_shop",
-    "docs/how-to/experiment.md": "trained_shop",
     "docs/how-to/replay.md": "exported_shop",
     "docs/how-to/interview.md": "trained_shop",
     "docs/how-to/serve.md": "trained_shop",
