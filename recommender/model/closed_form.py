@@ -19,25 +19,30 @@ from recommender.model.feature_matrix import FeatureMatrix
 MOST_ITEMS = 4_096
 # B keeps this many partners of an item, those with the largest weights.
 _PARTNERS = 400
+# Of the embeddings of an encoder that spreads texts over all directions, the variance is above it (about 0.75 for
+# sentence-transformers' English models); those of e5 lie in a narrow cone, and have 0.1 to 0.15.
+_SPREAD = 0.5
 
 
 def item_metric(features: FeatureMatrix, ridge: float) -> Vectors:
-    """A = (XᵀX + λI)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item features.
+    """A = (XᵀX + Λ)⁻¹, (w, w) float32: P_uᵀ A x is the ridge regression of a user's history on item features.
 
-    Where items are much fewer than columns, by the matrix inversion lemma: A = (I - Xᵀ(XXᵀ + λI)⁻¹X)/λ.
+    Λ is diagonal: λ for words and attributes, and less for embeddings that differ little (see `penalties`). Where items
+    are much fewer than columns, by the matrix inversion lemma: A = Λ⁻¹ - Λ⁻¹Xᵀ(XΛ⁻¹Xᵀ + I)⁻¹XΛ⁻¹.
 
     Args:
         features: X, the feature matrix of the items that have history.
         ridge: λ, positive.
     """
+    penalty = penalties(features, ridge)
     if 2 * len(features) >= features.width:
         gram = features.gram()
-        gram[np.diag_indices_from(gram)] += ridge
+        gram[np.diag_indices_from(gram)] += penalty
         return _inverse(gram).astype(np.float32)
     X = features.toarray().astype(np.float64)
-    inverse = _inverse(X @ X.T + ridge * np.eye(len(X)))
-    metric = X.T @ (inverse @ X) / -ridge
-    metric[np.diag_indices_from(metric)] += 1 / ridge
+    Z = X / penalty
+    metric = -(Z.T @ (_inverse(X @ Z.T + np.eye(len(X))) @ Z))
+    metric[np.diag_indices_from(metric)] += 1 / penalty
     return np.asarray((metric + metric.T) / 2, dtype=np.float32)
 
 
@@ -49,27 +54,43 @@ def in_item_metric(features: FeatureMatrix, profiles: Vectors, ridge: float) -> 
         profiles: P, (k, w).
         ridge: λ, positive.
     """
-    right = profiles.T.astype(np.float64)
+    penalty, right = penalties(features, ridge), profiles.T.astype(np.float64)
     if 2 * len(features) >= features.width:
-        return np.asarray(_solved(features.gram(), right, ridge).T, dtype=np.float32)
+        return np.asarray(_solved(features.gram(), right, penalty).T, dtype=np.float32)
     X = features.toarray().astype(np.float64)
-    return np.asarray((right - X.T @ _solved(X @ X.T, X @ right, ridge)).T / ridge, dtype=np.float32)
+    Z = X / penalty
+    return np.asarray(right.T / penalty - _solved(X @ Z.T, Z @ right, 1.0).T @ Z, dtype=np.float32)
 
 
 def regressed(features: FeatureMatrix, targets: NDArray[np.float32], ridge: float) -> NDArray[np.float32]:
-    """(XᵀX + λI)⁻¹Xᵀ·targets, (w, k) float32: what the features of an item predict.
+    """(XᵀX + Λ)⁻¹Xᵀ·targets, (w, k) float32: what the features of an item predict; Λ is that of `item_metric`.
 
     Args:
         features: X, the feature matrix of n items.
         targets: (n, k), centred.
         ridge: λ, positive.
     """
-    y = targets.astype(np.float64)
+    penalty, y = penalties(features, ridge), targets.astype(np.float64)
     if 2 * len(features) < features.width:
         X = features.toarray().astype(np.float64)
-        return np.asarray(X.T @ _solved(X @ X.T, y, ridge), dtype=np.float32)
+        Z = X / penalty
+        return np.asarray(Z.T @ _solved(X @ Z.T, y, 1.0), dtype=np.float32)
     right = np.vstack([features.dense.T.astype(np.float64) @ y, features.sparse.T @ y])
-    return _solved(features.gram(), right, ridge).astype(np.float32)
+    return _solved(features.gram(), right, penalty).astype(np.float32)
+
+
+def penalties(features: FeatureMatrix, ridge: float) -> NDArray[np.float64]:
+    """The diagonal of Λ, (w,): λ, and for embeddings whose variance v (summed over columns) is below 0.5 λ·v/0.5.
+
+    It is the same as to stretch the embeddings until they differ as those of other encoders do: what an encoder's
+    vectors have in common says nothing of an item, and their differences are to count as words do. A tenth of λ is the
+    least, because embeddings that hardly differ hold little but noise.
+    """
+    known = features.dense[features.dense.any(axis=1)].astype(np.float64)
+    spread = float(known.var(axis=0).sum()) if len(known) > 1 else _SPREAD
+    penalty = np.full(features.width, ridge)
+    penalty[: features.dense.shape[1]] *= min(1.0, max(spread / _SPREAD, 0.1))
+    return penalty
 
 
 def item_item_weights(history: sp.csr_matrix, ridge: float) -> sp.csr_matrix:
@@ -112,6 +133,8 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((inverse + inverse.T) / 2)
 
 
-def _solved(gram: NDArray[np.float64], right: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-    gram[np.diag_indices_from(gram)] += ridge
+def _solved(
+    gram: NDArray[np.float64], right: NDArray[np.float64], penalty: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    gram[np.diag_indices_from(gram)] += penalty
     return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))

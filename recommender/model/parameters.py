@@ -32,7 +32,7 @@ class Parameters:
             enough to choose the other parameters by.
         seed: of the first; the same seed gives identical fits.
         item_identity_weight: value of an item's identity feature in LightFM, see `FeatureSpace`.
-        metric_ridge: λ of the item metric A = (XᵀX + λI)⁻¹.
+        metric_ridge: λ of the item metric A = (XᵀX + Λ)⁻¹, see `recommender.model.closed_form`.
         item_item_ridge: λ of the item–item weights B, see `recommender.model.closed_form`.
         alpha: α, the weight of a user's description, in interactions.
         evidence_scale: a of α(n) = α·a/(a+n), in interactions; `inf` keeps α constant.

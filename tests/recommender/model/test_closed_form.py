@@ -63,6 +63,36 @@ def test_a_map_predicts_the_mean_of_what_has_no_features_and_leans_to_it_the_mor
     np.testing.assert_allclose(far, np.tile(targets.mean(axis=0), (300, 1)), atol=0.1)
 
 
+def in_a_cone(given: FeatureMatrix, width: float) -> tuple[FeatureMatrix, FeatureMatrix]:
+    """The items with embeddings of a small variance around a large mean, and with these stretched to a variance of 0.5."""
+    close = (1 + width * given.dense).astype(np.float32)
+    stretch = np.sqrt(0.5 / close.astype(np.float64).var(axis=0).sum())
+    return FeatureMatrix(close, given.sparse), FeatureMatrix((stretch * close).astype(np.float32), given.sparse)
+
+
+@pytest.mark.parametrize("n", [9, 200])
+def test_embeddings_in_a_narrow_cone_count_as_if_they_were_stretched(n: int) -> None:
+    close, stretched = in_a_cone(features(n), 0.15)
+    S = np.ones(20)
+    S[:6] = (stretched.dense / close.dense).mean()
+    X = stretched.toarray().astype(np.float64)
+    plain = np.linalg.inv(X.T @ X + 8.0 * np.eye(20))
+    np.testing.assert_allclose(item_metric(close, 8.0), S[:, None] * plain * S, atol=1e-4)
+    profiles = np.random.default_rng(1).normal(size=(3, 20)).astype(np.float32)
+    np.testing.assert_allclose(in_item_metric(close, profiles, 8.0), (profiles * S) @ plain * S, atol=1e-3)
+    targets = np.random.default_rng(2).normal(size=(n, 4)).astype(np.float32)
+    learned = regressed(close, targets, 8.0)
+    np.testing.assert_allclose(close.toarray() @ learned, X @ plain @ X.T @ targets, atol=1e-3)
+
+
+def test_embeddings_that_hardly_differ_are_stretched_no_further() -> None:
+    given = features(40)
+    same = FeatureMatrix(np.ones((40, 6), np.float32), given.sparse)
+    X = same.toarray().astype(np.float64)
+    expected = np.linalg.inv(X.T @ X + np.diag([0.8] * 6 + [8.0] * 14))
+    np.testing.assert_allclose(item_metric(same, 8.0), expected, atol=1e-5)
+
+
 def test_item_item_weights_are_each_items_regression_on_the_others() -> None:
     # EASE by its definition: column j is the ridge regression of item j on all other items.
     rng = np.random.default_rng(3)

@@ -65,7 +65,7 @@ def test_a_sentence_is_understood_however_much_all_texts_have_in_common(common: 
     kinds = np.eye(6) + common
     kinds /= np.linalg.norm(kinds, axis=1, keepdims=True)
     of_item = np.repeat(np.arange(6), 8)
-    vectors = kinds[of_item] + rng.normal(scale=0.02, size=(48, 6))
+    vectors = kinds[of_item] + rng.normal(scale=0.01, size=(48, 6))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     # Items of the first kind are unlike the others in their attributes.
     labels = [[f"shelf={n // 2}" if n < 8 else "shelf=top"] for n in range(48)]
