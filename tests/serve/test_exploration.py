@@ -338,6 +338,34 @@ def test_who_is_erased_is_unlearned(live: Live, log: EventLog) -> None:
     assert made.policy.posterior.items[COLD_ITEMS[0]].n == 5
 
 
+@pytest.mark.parametrize("reads", [0, 1])
+def test_after_a_read_that_failed_nothing_is_missing_and_nothing_counts_twice(
+    live: Live, log: EventLog, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    for number in range(10):
+        show(log, number, user="u03" if number % 2 else "")
+    made = learner(live, log)
+    live.forget_user("u03")
+    for number in range(10, 13):
+        show(log, number)
+    settled, done = Explorations.settled, []
+
+    def failing(explorations: Explorations, after: int) -> Any:
+        done.append(after)
+        if len(done) > reads:
+            raise EventLogError("stub: the database is gone")
+        return settled(explorations, after)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Explorations, "settled", failing)
+        with pytest.raises(EventLogError, match="stub"):
+            made.step()
+    made.step()
+    again = learner(live, log).policy.posterior
+    assert made.policy.posterior.items[COLD_ITEMS[0]].n == again.items[COLD_ITEMS[0]].n == 8
+    np.testing.assert_allclose(made.policy.posterior.weights, again.weights)
+
+
 def test_items_leave_exploration_when_they_are_decided(live: Live, log: EventLog) -> None:
     for number in range(400):
         show(log, number, item=COLD_ITEMS[number % 2], hours=48 - number / 1e4)
