@@ -40,8 +40,10 @@ def serve(served_shop: Path, tmp_path: Path) -> Serve:
     from recommender.serve.settings import Settings
 
     @contextmanager
-    def served(shop: Path = served_shop) -> Iterator[Client]:
-        settings = Settings(shop / "feature_repo", shop / "data" / "bundle", None, url_of(tmp_path))
+    def served(shop: Path = served_shop, explore: float = 0.0) -> Iterator[Client]:
+        settings = Settings(
+            shop / "feature_repo", shop / "data" / "bundle", None, url_of(tmp_path), explore=explore
+        )  # fmt: skip
         with TestClient(create_app(settings), "http://127.0.0.1") as client:
             yield client
 
@@ -179,6 +181,19 @@ def test_a_bundle_of_an_arm_is_loaded_follows_the_log_and_stays(serve: Serve, sh
         client.post("/v1/experiments/one/stop")
         until(lambda: ask(client, "ann")["bundle"] == serving_id)
         until(lambda: not (kept / "in-experiment").exists())
+
+
+def test_where_bundles_are_compared_no_arm_pays_for_exploration(serve: Serve, shop: tuple[Path, str]) -> None:
+    folder, name = shop
+    with serve(folder, explore=0.5) as client:
+        for number in range(8):
+            client.put(f"/v1/items/new {number}", json={"description": "a new lamp"})
+        reasons = lambda user: {one["reason"] for one in ask(client, user, k=6, exclude_seen=False)["items"]}  # noqa: E731
+        assert "exploration" in reasons("user 0")
+        run(client, {"name": "new", "bundle": name})
+        assert {ask(client, one)["experiments"]["one"] for one in NAMES} == {"now", "new"}
+        assert set.union(*map(reasons, NAMES)) == {"model"}
+        assert "exploration" in reasons(None)
 
 
 def test_a_bundle_that_an_experiment_shows_is_not_removed(shop: tuple[Path, str]) -> None:
