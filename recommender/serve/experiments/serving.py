@@ -34,12 +34,13 @@ class _Now:
     Attributes:
         running: what this worker can show, by name.
         bundles: what arms with bundles of their own know, by id.
-        changed: states with the parameters of arms, and the state that each was made from.
+        changed: states with the parameters of arms, and the state that each was made from; by the bundle that an arm
+            names, None for the serving one, so that no state of an earlier serving bundle is kept.
     """
 
     running: Mapping[str, Running]
     bundles: Mapping[str, Live]
-    changed: dict[tuple[str, Variant], tuple[Fitted, Fitted]] = field(default_factory=dict)
+    changed: dict[tuple[str | None, Variant], tuple[Fitted, Fitted]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ class Experiments:
         arms = [*assigned.arms.values(), *([also] if also else [])]
         if not arms:
             return now
-        bundle = next((arm.bundle for arm in arms if arm.bundle is not None), now.bundle)
+        bundle = next((arm.bundle for arm in arms if arm.bundle is not None), None)
         known = assigned.known
-        if bundle != now.bundle:
+        if bundle is not None and bundle != now.bundle:
             live = known.bundles.get(bundle)
             if live is None:  # another bundle was promoted a moment ago
                 return now
