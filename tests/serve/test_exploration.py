@@ -273,8 +273,9 @@ def show(log: EventLog, number: int, user: str = "u03", item: str = COLD_ITEMS[0
     at = datetime.now(UTC) - timedelta(hours=hours)
     contexts = np.random.default_rng(number).normal(size=(2, 12)).astype(np.float32)
     contexts[:, 0] = 1
+    items = COLD_ITEMS if item in COLD_ITEMS else (item, COLD_ITEMS[0])
     Explorations(log).add([
-        Decision(f"r{number}", user, at, 3, item, tuple(COLD_ITEMS), np.array([0.5, 0.5]), contexts, "thompson/1")
+        Decision(f"r{number}", user, at, 3, item, tuple(items), np.array([0.5, 0.5]), contexts, "thompson/1")
     ])  # fmt: skip
 
 
@@ -374,6 +375,17 @@ def test_items_leave_exploration_when_they_are_decided(live: Live, log: EventLog
     posterior = learner(live, log).policy.posterior
     assert posterior.verdicts == {COLD_ITEMS[0]: "above", COLD_ITEMS[1]: "below"}
     assert posterior.decided == set(COLD_ITEMS)
+
+
+def test_an_item_that_was_decided_is_left_out_when_it_comes_back(live: Live, log: EventLog) -> None:
+    for number in range(6):
+        show(log, number, item="later")
+        buy(log, number, item="later")
+    policy = learner(live, log).policy
+    assert policy.decided_among(live.model.fitted.items).tolist() == []
+    live.put_item("later", "a lamp")
+    items = live.model.fitted.items
+    assert items.ids(policy.decided_among(items)) == ["later"]
 
 
 def test_another_bundle_begins_in_its_own_scale(live: Live, log: EventLog, tmp_path: Path) -> None:
