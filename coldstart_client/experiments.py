@@ -14,7 +14,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Name = Annotated[str, Field(pattern=NAME, description="Letters, digits, dots, hyphens and underscores.")]
 State = Literal["draft", "running", "stopped"]
 Factor = Annotated[float, Field(ge=0, le=100, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Share = Annotated[float, Field(ge=0, le=0.5, strict=True)]
 
 
 class _Request(BaseModel):
@@ -117,6 +117,11 @@ class ExperimentRequest(_Request):
         default=None, description="Of the assignment; null is a random one."
     )
 
+    @property
+    def explores(self) -> bool:
+        """Whether its users get explored places. A bundle is compared without them, so that no arm pays for them."""
+        return self.kind == "ab" and all(arm.bundle is None for arm in self.arms)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         names = [arm.name for arm in self.arms]
@@ -126,6 +131,8 @@ class ExperimentRequest(_Request):
             raise ValueError("interleaving takes two arms")
         if self.kind == "interleaving" and (self.guards or self.metric.per):
             raise ValueError("interleaving takes neither guards nor per: users see both arms at once")
+        if any(arm.exploration is not None for arm in self.arms) and not self.explores:
+            raise ValueError("exploration fits neither interleaving nor arms with bundles: their lists explore nothing")
         if self.method == "betting" and any(one.measure != "users" or one.per for one in [self.metric, *self.guards]):
             raise ValueError("betting needs numbers between 0 and 1: give metric and guards the measure users")
         return self

@@ -120,7 +120,7 @@ class Service:
     async def recommended(self, request: schemas.RecommendRequest, said: Encoded | None) -> schemas.Recommendations:
         """The best items for a user, as their arms of experiments have them, and new items in reserved places.
 
-        Nothing is explored while the service is degraded, in interleaved lists, and in those of another bundle.
+        Nothing is explored while the service is degraded, in interleaved lists, and where bundles are compared.
         """
         served, work = self.now(), self.experiments
         assigned, now = NOBODY, served

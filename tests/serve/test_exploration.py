@@ -273,8 +273,9 @@ def show(log: EventLog, number: int, user: str = "u03", item: str = COLD_ITEMS[0
     at = datetime.now(UTC) - timedelta(hours=hours)
     contexts = np.random.default_rng(number).normal(size=(2, 12)).astype(np.float32)
     contexts[:, 0] = 1
+    items = COLD_ITEMS if item in COLD_ITEMS else (item, COLD_ITEMS[0])
     Explorations(log).add([
-        Decision(f"r{number}", user, at, 3, item, tuple(COLD_ITEMS), np.array([0.5, 0.5]), contexts, "thompson/1")
+        Decision(f"r{number}", user, at, 3, item, tuple(items), np.array([0.5, 0.5]), contexts, "thompson/1")
     ])  # fmt: skip
 
 
@@ -338,6 +339,34 @@ def test_who_is_erased_is_unlearned(live: Live, log: EventLog) -> None:
     assert made.policy.posterior.items[COLD_ITEMS[0]].n == 5
 
 
+@pytest.mark.parametrize("reads", [0, 1])
+def test_after_a_read_that_failed_nothing_is_missing_and_nothing_counts_twice(
+    live: Live, log: EventLog, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    for number in range(10):
+        show(log, number, user="u03" if number % 2 else "")
+    made = learner(live, log)
+    live.forget_user("u03")
+    for number in range(10, 13):
+        show(log, number)
+    settled, done = Explorations.settled, []
+
+    def failing(explorations: Explorations, after: int) -> Any:
+        done.append(after)
+        if len(done) > reads:
+            raise EventLogError("stub: the database is gone")
+        return settled(explorations, after)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Explorations, "settled", failing)
+        with pytest.raises(EventLogError, match="stub"):
+            made.step()
+    made.step()
+    again = learner(live, log).policy.posterior
+    assert made.policy.posterior.items[COLD_ITEMS[0]].n == again.items[COLD_ITEMS[0]].n == 8
+    np.testing.assert_allclose(made.policy.posterior.weights, again.weights)
+
+
 def test_items_leave_exploration_when_they_are_decided(live: Live, log: EventLog) -> None:
     for number in range(400):
         show(log, number, item=COLD_ITEMS[number % 2], hours=48 - number / 1e4)
@@ -346,6 +375,17 @@ def test_items_leave_exploration_when_they_are_decided(live: Live, log: EventLog
     posterior = learner(live, log).policy.posterior
     assert posterior.verdicts == {COLD_ITEMS[0]: "above", COLD_ITEMS[1]: "below"}
     assert posterior.decided == set(COLD_ITEMS)
+
+
+def test_an_item_that_was_decided_is_left_out_when_it_comes_back(live: Live, log: EventLog) -> None:
+    for number in range(6):
+        show(log, number, item="later")
+        buy(log, number, item="later")
+    policy = learner(live, log).policy
+    assert policy.decided_among(live.model.fitted.items).tolist() == []
+    live.put_item("later", "a lamp")
+    items = live.model.fitted.items
+    assert items.ids(policy.decided_among(items)) == ["later"]
 
 
 def test_another_bundle_begins_in_its_own_scale(live: Live, log: EventLog, tmp_path: Path) -> None:

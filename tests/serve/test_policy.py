@@ -50,6 +50,15 @@ def test_the_order_and_the_pieces_in_which_places_are_counted_make_no_difference
     np.testing.assert_allclose(a.probabilities(contexts(5), NAMES), b.probabilities(contexts(5), NAMES), atol=0.002)
 
 
+def test_a_posterior_stays_as_it_is_while_more_is_counted() -> None:
+    evidence = Evidence.nothing(WIDTH)
+    evidence.add(contexts(10), np.zeros(10), ["i0"] * 10)
+    before = evidence.posterior()
+    evidence.add(contexts(90), np.ones(90), ["i0"] * 90)
+    assert (before.items["i0"].n, before.items["i0"].reward, before.verdicts) == (10, 0.0, {"i0": "open"})
+    assert evidence.posterior().verdicts == {"i0": "above"}
+
+
 def test_probabilities_are_shares_of_wins_mixed_with_a_uniform_share() -> None:
     posterior = learned(2_000, [0.3, 0.0, 0.1, 0.0]).posterior()
     asked = contexts(5, seed=9)

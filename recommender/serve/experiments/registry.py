@@ -197,11 +197,14 @@ def _room(spec: ExperimentRequest, running: Sequence[Any]) -> list[int]:
     return buckets
 
 
-_ONCE: dict[str, Callable[[ExperimentRequest], bool]] = {
-    "the bundle": lambda spec: any(arm.bundle is not None for arm in spec.arms),
-    "the share of exploration": lambda spec: any(arm.exploration is not None for arm in spec.arms),
-    "the list by interleaving": lambda spec: spec.kind == "interleaving",
+_BUNDLE, _SHARE, _LIST = "the bundle", "the share of exploration", "the list by interleaving"
+_CHANGES: dict[str, Callable[[ExperimentRequest], bool]] = {
+    _BUNDLE: lambda spec: any(arm.bundle is not None for arm in spec.arms),
+    _SHARE: lambda spec: any(arm.exploration is not None for arm in spec.arms),
+    _LIST: lambda spec: spec.kind == "interleaving",
 }
+# Nothing is explored in interleaved lists, and where bundles are compared.
+_APART = [*((what, what) for what in _CHANGES), (_SHARE, _BUNDLE), (_SHARE, _LIST), (_BUNDLE, _SHARE), (_LIST, _SHARE)]
 
 
 def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> None:
@@ -210,13 +213,16 @@ def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> 
         other for other in running
         if other.layer != spec.layer and (None in (spec.tier, other.tier) or spec.tier == other.tier)
     ]  # fmt: skip
-    for what, changes in _ONCE.items():
-        both = [other.name for other in others if changes(spec) and changes(other)]
+    for mine, of_other in _APART:
+        both = [other.name for other in others if _CHANGES[mine](spec) and _CHANGES[of_other](other)]
         if both:
-            raise ExperimentStateError(
-                f"experiment {spec.name!r} changes {what}, as {both[0]!r} of another layer does; create it in that "
-                "layer"
-            )
+            also = f"as {both[0]!r} of another layer does"
+            if mine != of_other:
+                also = (
+                    f"and {both[0]!r} of another layer {of_other}; nothing is explored where bundles are compared or "
+                    "lists interleaved"
+                )
+            raise ExperimentStateError(f"experiment {spec.name!r} changes {mine}, {also}; create it in that layer")
 
 
 def _experiment(row: Any) -> Experiment:

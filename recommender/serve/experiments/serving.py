@@ -28,40 +28,46 @@ INTERLEAVED = "interleaved"
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """The experiments that a user is in.
-
-    Attributes:
-        arms: by the name of the experiment.
-        interleaved: the experiment whose two arms fill their lists; None if there is none.
-    """
-
-    arms: Mapping[str, Arm]
-    interleaved: Running | None = None
-
-    @property
-    def exploration(self) -> float | None:
-        """The share of a list's places for exploration; None is that of the service."""
-        return next((arm.exploration for arm in self.arms.values() if arm.exploration is not None), None)
-
-
-# A user who is in no experiment.
-NOBODY = Assigned({})
-
-
-@dataclass(frozen=True)
 class _Now:
     """What runs, and the bundles of arms; replaced as a whole.
 
     Attributes:
         running: what this worker can show, by name.
         bundles: what arms with bundles of their own know, by id.
-        changed: states with the parameters of arms, and the state that each was made from.
+        changed: states with the parameters of arms, and the state that each was made from; by the bundle that an arm
+            names, None for the serving one, so that no state of an earlier serving bundle is kept.
     """
 
     running: Mapping[str, Running]
     bundles: Mapping[str, Live]
-    changed: dict[tuple[str, Variant], tuple[Fitted, Fitted]] = field(default_factory=dict)
+    changed: dict[tuple[str | None, Variant], tuple[Fitted, Fitted]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The experiments that a user is in.
+
+    Attributes:
+        arms: by the name of the experiment.
+        known: what ran when the user was assigned, so that an arm that is stopped meanwhile can still be answered.
+        explores: whether their lists have explored places.
+        interleaved: the experiment whose two arms fill their lists; None if there is none.
+    """
+
+    arms: Mapping[str, Arm]
+    known: _Now
+    explores: bool = True
+    interleaved: Running | None = None
+
+    @property
+    def exploration(self) -> float | None:
+        """The share of a list's places for exploration; None is that of the service."""
+        shares = (arm.exploration for arm in self.arms.values() if arm.exploration is not None)
+        return next(shares, None) if self.explores else 0.0
+
+
+# A user who is in no experiment.
+NOBODY = Assigned({}, _Now({}, {}))
 
 
 class Experiments:
@@ -106,15 +112,18 @@ class Experiments:
             user_id: who.
             tier: says what is known of them; called if an experiment is of one tier alone.
         """
-        running = self._now.running
+        known = self._now
+        running = known.running
         if not running or not user_id:
             return NOBODY
         if any(one.spec.tier is not None for one in running.values()):
             mine = tier()
             running = {name: one for name, one in running.items() if one.spec.tier in (None, mine)}
-        found = {name: one.arm_of(user_id) for name, one in running.items() if one.spec.kind == "ab"}
-        both = next((one for one in running.values() if one.spec.kind == "interleaving" and one.has(user_id)), None)
-        return Assigned({name: arm for name, arm in found.items() if arm is not None}, both)
+        theirs = {name: one for name, one in running.items() if one.has(user_id)}
+        arms = {name: one.arm_of(user_id) for name, one in theirs.items() if one.spec.kind == "ab"}
+        both = next((one for one in theirs.values() if one.spec.kind == "interleaving"), None)
+        explores = all(one.spec.explores for one in theirs.values())
+        return Assigned({name: arm for name, arm in arms.items() if arm is not None}, known, explores, both)
 
     def moment(self, now: Moment, assigned: Assigned, also: Arm | None = None) -> Moment:
         """What the answers of a user with these arms are made from.
@@ -127,11 +136,11 @@ class Experiments:
         arms = [*assigned.arms.values(), *([also] if also else [])]
         if not arms:
             return now
-        bundle = next((arm.bundle for arm in arms if arm.bundle is not None), now.bundle)
-        known = self._now
-        if bundle != now.bundle:
+        bundle = next((arm.bundle for arm in arms if arm.bundle is not None), None)
+        known = assigned.known
+        if bundle is not None and bundle != now.bundle:
             live = known.bundles.get(bundle)
-            if live is None:  # stopped a moment ago
+            if live is None:  # another bundle was promoted a moment ago
                 return now
             now = Moment(live.model.fitted, live.base, live.bundle_id)
         variant = Variant.of(arms)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.model.known import KnownEntities
 from recommender.model.ranking import Rules
 from recommender.model.scoring import Block
 from recommender.model.single import best_of
@@ -37,6 +38,23 @@ class Policy:
     contexts: Contexts
     bundle: str
     settled: int
+    _decided: dict[int, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+
+    def decided_among(self, items: KnownEntities) -> NDArray[np.int64]:
+        """The rows of the items that are not explored any more.
+
+        They may be many, so they are looked up once, and again when new items have come.
+
+        Args:
+            items: of the bundle; new ones come at their end.
+        """
+        found = self._decided.get(len(items))
+        if found is None:
+            rows = items.rows(self.posterior.decided)
+            found = rows[rows >= 0]
+            self._decided.clear()
+            self._decided[len(items)] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -111,13 +129,11 @@ class Draw:
         self, block: Block, total: NDArray[np.floating[Any]], rules: Rules, seen: Sequence[int] | None,
         rows: NDArray[np.int64],
     ) -> NDArray[np.int64]:  # fmt: skip
-        items = block.users.fitted.items
         allowed = block.users.fitted.all_items.cold.copy()
         if rules.allowed is not None:
             allowed &= rules.allowed
         allowed[rows] = False
-        decided = items.rows(self.policy.posterior.decided)
-        allowed[decided[decided >= 0]] = False
+        allowed[self.policy.decided_among(block.users.fitted.items)] = False
         if not allowed.any():
             return np.zeros(0, np.int64)
         others = replace(rules, k=CANDIDATES, allowed=allowed, pinned=[], diversity=0.0)

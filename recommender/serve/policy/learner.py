@@ -38,7 +38,7 @@ class Learner:
         self._explorations = Explorations(log)
         self._lease = Lease(log, "exploration")
         self._explored = False
-        self.policy = self._begun()
+        self._begin()
         self._follow()
 
     def step(self) -> None:
@@ -63,22 +63,19 @@ class Learner:
         if self._explored:
             self._lease.release()
 
-    def _begun(self) -> Policy:
-        """The policy before anything was shown, in the scale of the bundle that serves."""
+    def _begin(self) -> None:
+        """Forget what was shown, and go on in the scale of the bundle that serves."""
         # A copy, which takes what is derived from it along when it goes: 100 MB.
         bundle, base = self._live.bundle_id, replace(self._live.base)
         self._evidence, self._erasures = Evidence.nothing(WIDTH), self._explorations.erasures()
-        return Policy(self._evidence.posterior(), Contexts.of(base), bundle, 0)
+        self.policy = Policy(self._evidence.posterior(), Contexts.of(base), bundle, 0)
 
     def _follow(self) -> None:
-        policy = self.policy
-        if self._live.bundle_id != policy.bundle or self._explorations.erasures() != self._erasures:
-            policy = self._begun()
-        last = policy.settled
-        while (found := self._explorations.settled(last)).items:
+        if self._live.bundle_id != self.policy.bundle or self._explorations.erasures() != self._erasures:
+            self._begin()
+        # Evidence and policy go on together: if the database cannot be read in between, nothing counts twice.
+        while (found := self._explorations.settled(self.policy.settled)).items:
+            policy = self.policy
             contexts = policy.contexts.refreshed(found.contexts, self._live.model.fitted, found.items)
             self._evidence.add(contexts, found.rewards, found.items)
-            last = found.last
-        if last != policy.settled:
-            policy = Policy(self._evidence.posterior(), policy.contexts, policy.bundle, last)
-        self.policy = policy
+            self.policy = Policy(self._evidence.posterior(), policy.contexts, policy.bundle, found.last)

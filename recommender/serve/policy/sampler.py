@@ -34,7 +34,7 @@ _SURE = 0.95
 _ENOUGH, _LONGEST = 5.0, 10.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shown:
     """Sums over the places in which an item was shown.
 
@@ -80,8 +80,8 @@ class Evidence:
         self.gram = self.gram + exact.T @ exact
         self.moment = self.moment + exact.T @ rewards
         for item, context, reward in zip(items, exact, rewards.tolist(), strict=True):
-            shown = self.items.setdefault(item, Shown(0, 0.0, np.zeros(len(context))))
-            shown.n, shown.reward, shown.contexts = shown.n + 1, shown.reward + reward, shown.contexts + context
+            shown = self.items.get(item, Shown(0, 0.0, np.zeros(len(context))))
+            self.items[item] = Shown(shown.n + 1, shown.reward + reward, shown.contexts + context)
 
     def posterior(self, prior: Prior = "text", draws: int = _DRAWS) -> Posterior:
         """What is believed of rewards now.

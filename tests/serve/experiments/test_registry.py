@@ -16,6 +16,8 @@ from recommender.serve.experiments.registry import ExperimentStateError, Registr
 from tests.support.made_up_shop import shared
 
 ARMS = [Arm(name="now"), Arm(name="more", gamma=2.0)]
+OF_BUNDLES = [Arm(name="now"), Arm(name="new", bundle="0123456789abcdef")]
+OF_SHARES = [Arm(name="now"), Arm(name="new", exploration=0.1)]
 
 
 def spec(name: str = "one", **given: Any) -> ExperimentRequest:
@@ -72,8 +74,8 @@ def test_a_layer_is_given_away_once(log: EventLog) -> None:
 @pytest.mark.parametrize(
     ("what", "arms", "given"),
     [
-        ("the bundle", [Arm(name="now"), Arm(name="new", bundle="0123456789abcdef")], {}),
-        ("the share of exploration", [Arm(name="now"), Arm(name="new", exploration=0.1)], {}),
+        ("the bundle", OF_BUNDLES, {}),
+        ("the share of exploration", OF_SHARES, {}),
         ("the list by interleaving", ARMS, {"kind": "interleaving"}),
     ],
 )
@@ -86,6 +88,19 @@ def test_layers_change_different_things(log: EventLog, what: str, arms: list[Arm
     registry.start("three")
     with pytest.raises(ExperimentStateError, match=f"'two' changes {what}, as 'one' of another layer does"):
         registry.start("two")
+
+
+@pytest.mark.parametrize(("first", "second"), [("one", "two"), ("two", "one")])
+@pytest.mark.parametrize(("arms", "given"), [(OF_BUNDLES, {}), (ARMS, {"kind": "interleaving"})])
+def test_a_share_of_exploration_is_not_tried_where_nothing_is_explored(
+    log: EventLog, arms: list[Arm], given: dict[str, Any], first: str, second: str
+) -> None:
+    registry = Registry(log)
+    registry.create(spec(arms=arms, layer="a", **given))
+    registry.create(spec("two", arms=OF_SHARES, layer="b"))
+    registry.start(first)
+    with pytest.raises(ExperimentStateError, match=rf"'{second}' changes .+ and '{first}' .+ nothing is explored"):
+        registry.start(second)
 
 
 def test_a_bundle_that_is_not_kept_is_no_arm(sqlite_log: EventLog, tmp_path: Path) -> None:
@@ -108,6 +123,9 @@ def test_a_bundle_that_is_not_kept_is_no_arm(sqlite_log: EventLog, tmp_path: Pat
         ({"share": 0}, "greater than or equal to 0.001"),
         ({"share": "1"}, "should be a valid number"),
         ({"arms": [{"name": "a"}, {"name": "b", "text": "no"}]}, "valid boolean"),
+        ({"arms": [{"name": "a"}, {"name": "b", "exploration": 0.6}]}, "less than or equal to 0.5"),
+        ({"arms": [{"name": "a"}, {"name": "b", "exploration": 0.1}], "kind": "interleaving"}, "explore nothing"),
+        ({"arms": [{"name": "a", "bundle": "0" * 16}, {"name": "b", "exploration": 0.1}]}, "explore nothing"),
     ],
 )
 def test_what_is_no_experiment_is_refused(given: dict[str, Any], why: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,14 +17,19 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from coldstart_client.experiments import Arm, ExperimentRequest
 from recommender.model.bundle import bundle_id, read_manifest
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline import bundles
+from recommender.serve.answers import Moment
 from recommender.serve.events import schema
 from recommender.serve.events.log import EventLog
 from recommender.serve.experiments import serving
+from recommender.serve.experiments.exposures import ExposureLog
+from recommender.serve.experiments.registry import Registry
 from recommender.serve.experiments.variants import OF_TEXT
-from tests.support.made_up_shop import events
+from recommender.serve.live import Live
+from tests.support.made_up_shop import events, shared
 from tests.support.services import until
 
 Client = Any
@@ -40,8 +47,10 @@ def serve(served_shop: Path, tmp_path: Path) -> Serve:
     from recommender.serve.settings import Settings
 
     @contextmanager
-    def served(shop: Path = served_shop) -> Iterator[Client]:
-        settings = Settings(shop / "feature_repo", shop / "data" / "bundle", None, url_of(tmp_path))
+    def served(shop: Path = served_shop, explore: float = 0.0) -> Iterator[Client]:
+        settings = Settings(
+            shop / "feature_repo", shop / "data" / "bundle", None, url_of(tmp_path), explore=explore
+        )  # fmt: skip
         with TestClient(create_app(settings), "http://127.0.0.1") as client:
             yield client
 
@@ -179,6 +188,62 @@ def test_a_bundle_of_an_arm_is_loaded_follows_the_log_and_stays(serve: Serve, sh
         client.post("/v1/experiments/one/stop")
         until(lambda: ask(client, "ann")["bundle"] == serving_id)
         until(lambda: not (kept / "in-experiment").exists())
+
+
+def test_where_bundles_are_compared_no_arm_pays_for_exploration(serve: Serve, shop: tuple[Path, str]) -> None:
+    folder, name = shop
+    with serve(folder, explore=0.5) as client:
+        for number in range(8):
+            client.put(f"/v1/items/new {number}", json={"description": "a new lamp"})
+        reasons = lambda user: {one["reason"] for one in ask(client, user, k=6, exclude_seen=False)["items"]}  # noqa: E731
+        assert "exploration" in reasons("user 0")
+        run(client, {"name": "new", "bundle": name})
+        assert {ask(client, one)["experiments"]["one"] for one in NAMES} == {"now", "new"}
+        assert set.union(*map(reasons, NAMES)) == {"model"}
+        assert "exploration" in reasons(None)
+
+
+def test_states_of_bundles_that_served_before_are_let_go(tmp_path: Path, sqlite_log: EventLog) -> None:
+    model = shared()
+    model.save(tmp_path / "bundle")
+    registry = Registry(sqlite_log)
+    registry.create(ExperimentRequest(name="one", arms=[Arm(name="now", gamma=1.5), Arm(name="more", gamma=2.0)]))
+    registry.start("one")
+    earlier = []
+    with Live(tmp_path / "bundle", sqlite_log, poll=None) as live:
+        shown = serving.Experiments(registry, ExposureLog(sqlite_log), live, lambda _: live, poll=None)
+        for number in range(3):
+            state = model.with_parameters(alpha=float(number)).fitted
+            earlier.append(weakref.ref(state))
+            for name in NAMES:
+                answered = shown.moment(Moment(state, state, f"bundle {number}"), shown.of(name, lambda: "warm"))
+                assert answered.fitted is not state
+                assert answered.bundle == f"bundle {number}"
+        del state, answered
+        gc.collect()
+        assert [one() is None for one in earlier] == [True, True, False]
+        shown.close()
+
+
+def test_who_was_assigned_before_an_experiment_stopped_gets_the_list_of_the_arm(
+    tmp_path: Path, sqlite_log: EventLog, shop: tuple[Path, str]
+) -> None:
+    folder, name = shop
+    registry = Registry(sqlite_log)
+    registry.create(ExperimentRequest(name="one", arms=[Arm(name="now"), Arm(name="new", bundle=name, share=1_000)]))
+    registry.start("one")
+    kept = bundles.kept_folder(folder / "data" / "bundle") / name
+    with Live(folder / "data" / "bundle", sqlite_log, poll=None) as live:
+        shown = serving.Experiments(
+            registry, ExposureLog(sqlite_log), live, lambda _: Live(kept, sqlite_log, poll=None), poll=None
+        )
+        now, assigned = Moment(live.model.fitted, live.base, live.bundle_id), shown.of("ann", lambda: "warm")
+        assert assigned.arms["one"].name == "new"
+        registry.stop("one")
+        shown.refresh()
+        assert shown.of("ann", lambda: "warm").arms == {}
+        assert shown.moment(now, assigned).bundle == name
+        shown.close()
 
 
 def test_a_bundle_that_an_experiment_shows_is_not_removed(shop: tuple[Path, str]) -> None:
