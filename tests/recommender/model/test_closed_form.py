@@ -64,7 +64,7 @@ def test_a_map_predicts_the_mean_of_what_has_no_features_and_leans_to_it_the_mor
 
 
 def in_a_cone(given: FeatureMatrix, width: float) -> tuple[FeatureMatrix, FeatureMatrix]:
-    """The items with embeddings of a small variance around a large mean, and with these stretched to a variance of 0.5."""
+    """The items with embeddings of a small variance around a large mean; and with these stretched until it is 0.5."""
     close = (1 + width * given.dense).astype(np.float32)
     stretch = np.sqrt(0.5 / close.astype(np.float64).var(axis=0).sum())
     return FeatureMatrix(close, given.sparse), FeatureMatrix((stretch * close).astype(np.float32), given.sparse)
