@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select, update
 
 from coldstart_client.experiments import Experiment, ExperimentRequest, State
@@ -18,6 +19,7 @@ from recommender.serve.events import schema
 from recommender.serve.events.log import EventLog
 from recommender.serve.events.rows import from_us, to_us
 from recommender.serve.experiments.assignment import BUCKETS, Running, free_buckets
+from recommender.serve.logs import log as lines
 
 _TABLE = schema.experiments
 
@@ -40,6 +42,7 @@ class Registry:
 
     def __init__(self, log: EventLog, bundle: Path | None = None) -> None:
         self._log, self._bundle = log, bundle
+        self._told: set[str] = set()
 
     def create(self, spec: ExperimentRequest) -> Experiment:
         """Keep an experiment as a draft. The same request again changes nothing.
@@ -135,7 +138,8 @@ class Registry:
         return [_experiment(row) for row in rows]
 
     def running(self) -> dict[str, Running]:
-        """What assigns users now, by name.
+        """What assigns users now, by name. An experiment that another version has written may be unreadable, and
+        assigns nobody here; the log of the process says so.
 
         Raises:
             EventLogError: the database cannot be read.
@@ -144,7 +148,15 @@ class Registry:
             rows = connection.execute(
                 select(_TABLE).where(_TABLE.c.state == "running").order_by(_TABLE.c.started_us, _TABLE.c.name)
             ).all()
-        return {row.name: _running(row) for row in rows}
+        found = {}
+        for row in rows:
+            try:
+                found[row.name] = _running(row)
+            except ExperimentStateError as error:
+                if row.name not in self._told:
+                    lines.warning("experiments", unreadable=row.name, why=str(error))
+                self._told.add(row.name)
+        return found
 
     def _check_bundles(self, spec: ExperimentRequest) -> None:
         if self._bundle is None:
@@ -227,7 +239,13 @@ def _check_layers(spec: ExperimentRequest, running: list[ExperimentRequest]) -> 
 
 def _experiment(row: Any) -> Experiment:
     state: State = row.state
-    spec = ExperimentRequest.model_validate_json(row.spec)
+    try:
+        spec = ExperimentRequest.model_validate_json(row.spec)
+    except ValidationError as error:
+        raise ExperimentStateError(
+            f"this version cannot read the experiment {row.name!r}, which another version has written: "
+            f"{error.errors()[0]['msg']}; use that version, or a newer one"
+        ) from None
     return Experiment(
         name=row.name, state=state, spec=spec, created=from_us(row.created_us),
         started=None if row.started_us is None else from_us(row.started_us),

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from coldstart_client.experiments import Arm, ExperimentRequest
 from coldstart_udfs.errors import ColdStartError
+from recommender.serve.events import schema
 from recommender.serve.events.log import EventLog
 from recommender.serve.experiments.assignment import BUCKETS
 from recommender.serve.experiments.registry import ExperimentStateError, Registry, UnknownExperimentError
@@ -101,6 +104,24 @@ def test_a_share_of_exploration_is_not_tried_where_nothing_is_explored(
     registry.start(first)
     with pytest.raises(ExperimentStateError, match=rf"'{second}' changes .+ and '{first}' .+ nothing is explored"):
         registry.start(second)
+
+
+def test_an_experiment_of_another_version_assigns_nobody_and_the_others_go_on(log: EventLog) -> None:
+    registry = Registry(log)
+    for name in ("one", "two"):
+        registry.create(spec(name, share=0.5))
+        registry.start(name)
+    table = schema.experiments
+    newer = registry.get("two").spec.model_dump_json().replace('"kind":"ab"', '"kind":"ab","of_tomorrow":1')
+    log.transaction(lambda connection: connection.execute(
+        update(table).where(table.c.name == "two").values(spec=newer)
+    ))  # fmt: skip
+    with capture_logs() as lines:
+        assert [*registry.running()] == [*registry.running()] == ["one"]
+    assert [line["unreadable"] for line in lines] == ["two"]
+    with pytest.raises(ColdStartError, match="this version cannot read the experiment 'two'"):
+        registry.get("two")
+    assert registry.stop("one").state == "stopped"
 
 
 def test_a_bundle_that_is_not_kept_is_no_arm(sqlite_log: EventLog, tmp_path: Path) -> None:
