@@ -21,7 +21,7 @@ from recommender.tuning.event_weights import Choice
 from recommender.tuning.weights import FITTED, KEPT
 from tests.support.word_model import BACKEND, word_model
 
-KINDS, DEPTH, USERS = 10, 20, 80
+KINDS, DEPTH, USERS = 10, 20, 160
 START = datetime(2024, 1, 1)
 Event = tuple[str, int, int, float]  # type, user, item, days after the start
 DEFAULTS = dict.fromkeys(("alpha", "beta", "evidence_scale", "event_weights", "half_life_days"), "default")
