@@ -28,7 +28,7 @@ class TopicsOfNow:
         self._topics: tuple[str, ItemSide, Topics] | None = None
 
     async def of(self, service: Service, now: Moment) -> Topics:
-        """Those of one moment; whoever asks while they are made waits beside the event loop."""
+        """Those of one moment. Requests that come while they are made wait beside the event loop."""
         async with self._making:
             if self._prior is None or self._prior[0] != now.bundle:
                 self._prior = now.bundle, await service.written(ProfilePrior.of, now.base)

@@ -31,7 +31,7 @@ def test_arms_get_their_shares_of_users() -> None:
 
 def test_the_arm_of_a_user_is_always_the_same() -> None:
     assert arms(running()) == arms(running("another"))
-    # Known values: whoever changes the hash gives running experiments other users.
+    # Known values: another hash would give running experiments other users.
     assert [bucket_of("default", user) for user in ("ann", "bob", "ü")] == [375, 623, 863]
 
 
