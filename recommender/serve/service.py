@@ -122,16 +122,16 @@ class Service:
 
         Nothing is explored while the service is degraded, in interleaved lists, and where bundles are compared.
         """
-        served, work = self.now(), self.experiments
+        served, experiments = self.now(), self.experiments
         assigned, now = NOBODY, served
-        if work.running and request.user_id is not None:
-            assigned, now = await self.scored(work.assign, self.answers, served, request, said)
+        if experiments.running and request.user_id is not None:
+            assigned, now = await self.scored(experiments.assign, self.answers, served, request, said)
         if (both := assigned.interleaved) is not None:
-            answer = await self.scored(work.interleaved, self.answers, served, request, said, assigned, both)
+            answer = await self.scored(experiments.interleaved, self.answers, served, request, said, assigned, both)
         else:
             share = 0.0 if self.degraded else assigned.exploration
             answer = await self.exploring.recommend(self.scored, now, request, said, share)
-        return work.shown(answer, request.user_id, assigned)
+        return experiments.shown(answer, request.user_id, assigned)
 
     async def scored(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run arithmetic beside the event loop."""
