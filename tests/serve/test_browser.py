@@ -222,6 +222,12 @@ def test_an_address_with_nonsense_is_an_empty_page(open_page: Callable[..., Page
     assert page.wrong == []
 
 
+def test_an_address_may_hide_an_item_that_is_no_longer_offered(open_page: Callable[..., Page]) -> None:
+    page = open_page("#side=user&text=a+red+lamp&not=gone&not=mug")
+    listed(page)
+    assert page.locator("#did button:has-text('Not this')").count() == 1
+
+
 def test_where_keys_are_asked_for_the_page_asks_too(
     open_page: Callable[..., Page], service: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -86,9 +86,10 @@ _ADDRESSES: tuple[tuple[tuple[str, ...] | regex.Pattern[str], regex.Pattern[str]
     )),
     (("rue", "r.", "av", "boulevard", "bd", "impasse", "allée", "place", "chemin", "quai", "cours", "route", "square",
       "faubourg", "passage"), _FRENCH),
-    # rue Neuve 45, 1000 Bruxelles
-    (("rue", "avenue", "chaussée", "place"), regex.compile(
-        rf"(?<!\w)(?i:rue|avenue|chaussée|place)\s{_OF}\p{{Lu}}[\p{{L}}'’-]{{1,30}}\s{_HOUSE},?\s(?:B-)?\d{{4}}{_LONG_TOWN}"
+    # rue Neuve 45, 1000 Bruxelles; Rue de la Paix 12, 75002 Paris
+    (("rue", "avenue", "boulevard", "chaussée", "place"), regex.compile(
+        rf"(?<!\w)(?i:rue|avenue|boulevard|chaussée|place)\s{_OF}\p{{Lu}}[\p{{L}}'’-]{{1,30}}(?:\s{_OF}\p{{Lu}}[\p{{L}}'’-]{{0,30}}){{0,3}}"
+        rf",?\s{_HOUSE},?\s(?:[BFL]-)?\d{{4,5}}{_LONG_TOWN}"
     )),
     # Calle Mayor 5, Via Roma 12, ul. Długa 3; C/ Almendro 12, 3º B, 41003 Sevilla
     (_SPANISH_HINTS, regex.compile(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OURS, SECOND, THIRD, QUIET, GRID = "#0072B2", "#D55E00", "#009E73", "#555555", "#E3E3E3"
 _SERIES = ((OURS, "o"), (SECOND, "s"), (THIRD, "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), (QUIET, "X"))
 _GROUPS = {"colour": (OURS, "o"), "material": (SECOND, "s"), "style": (THIRD, "^"), "occasion": ("#CC79A7", "D"),
-           "price": ("#E69F00", "v")}  # fmt: skip
+           "price": ("#E69F00", "v"), "audience": ("#56B4E9", "P")}  # fmt: skip
 _WIDTH, _REM_PER_INCH = 9.4, 6.4
 _MOST_DECADES = 2.7
 _STYLE: dict[str, Any] = {

@@ -99,7 +99,7 @@ function share() {
 }
 
 // What the address says; what is not of this form in it is left out.
-function restore() {
+async function restore() {
   const given = new URLSearchParams(location.hash.slice(1));
   turn(given.get("side") === "item" ? "item" : "user");
   $("text").value = (given.get("text") || "").slice(0, $("text").maxLength);
@@ -109,6 +109,8 @@ function restore() {
     .slice(0, MOST_DEEDS).map(([, event_type, item_id]) => ({ item_id, event_type }));
   hidden = given.getAll("not").filter(known).slice(0, MOST_DEEDS);
   interview.read(given, known);
+  // An item that is no longer offered needs no hiding, and asking without it is an error.
+  if (hidden.length) await nameDeeds().then(() => { hidden = hidden.filter((id) => names.has(id)); }, () => {});
   if ($("text").value || $("id").value || did.length || hidden.length || interview.active) ask();
 }
 

@@ -72,6 +72,7 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
         ("I live at 12 Baker Street, London NW1 6XE please", "I live at <ADDRESS> please"),
         ("Wohne Hauptstraße 5, 10115 Berlin", "Wohne <ADDRESS>"),
         ("12 rue de la Paix, 75002 Paris", "<ADDRESS>"),
+        ("Habite rue de la Paix 12, 75002 Paris", "Habite <ADDRESS>"),
         # pragma: allowlist nextline secret
         ("https://bob:pw1@example.org/a?token=abc123&x=1", "https://<SECRET>@example.org/a?token=<SECRET>&x=1"),
         ("my password is hunter2.", "my password is <SECRET>."),
