@@ -74,7 +74,7 @@ def test_two_runs_are_compared_by_what_differs(shown: Print) -> None:
     assert "5 parameters are the same" in lines
     assert not any("cutoff 2011" in line for line in lines)
     assert "validation/ndcg@20 0.2500 0.5000 +0.2500" in lines
-    assert "cutoff_fit/auc 0.8000 0.8000 +0.0000" in lines
+    assert "cutoff_fit/auc 0.8000 0.8000 0" in lines
     assert len(shown("compare")) == len(lines)  # the two latest
 
 
