@@ -34,6 +34,7 @@ LAYERS = (
     ("coldstart_udfs.text",),
     ("coldstart_udfs.sql", "coldstart_udfs"),
     ("coldstart_udfs.feast", "coldstart_udfs.dbt"),
+    ("recommender.tracking",),
     ("recommender.data",),
     ("recommender.measure", "recommender.model"),
     ("recommender.tuning", "recommender.sql", "recommender"),
@@ -60,8 +61,10 @@ LATE: dict[str, set[str]] = {
     "ray": set(),
     "sentence_transformers": set(),
     "sklearn": set(),
+    "tensorboard": set(),
     "torch": set(),
     "transformers": set(),
+    "wandb": set(),
 }
 
 # Of the extra `serve`: nothing else needs them, so that all the rest works without it.

@@ -134,3 +134,11 @@ EngineOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Number of Ray actors. Default: one for each processor.")
 ]
+TrackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--track", metavar="TRACKER",
+        help="Tell a tracker about the run too (needs the extra `track`): tensorboard:DIR, or wandb:offline, which "
+        "`wandb sync` uploads later. No network call is made.",
+    ),
+]
