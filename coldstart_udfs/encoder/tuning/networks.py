@@ -16,7 +16,7 @@ from coldstart_udfs.encoder.manifests import MANIFEST, models_folder
 from coldstart_udfs.encoder.model_files import ModelFiles
 from coldstart_udfs.encoder.tuning.adapters import add_adapters, merge_adapters
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.profile import Vectors
+from coldstart_udfs.profile import Vectors, has_text
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 # Tokens of the texts whose states are kept in memory: 1 GB at 384 numbers of two bytes each. Those of further texts are
 # computed each time.
 _KEPT_TOKENS = 1_400_000
-# Tokens that pass the layers at once, padding included: with the gradients, about 1 GB.
+# Tokens whose gradients are kept at once, padding included: about 1 GB.
 CHUNK_TOKENS = 12_000
+# Tokens that pass the layers at once: little padding, and activations stay in the processor's cache.
+_PASS_TOKENS = 1_024
 # The mean cosine of the divided network's vectors to those of the whole one, under which it is not tuned.
 _LEAST_COSINE = 0.999
 
@@ -36,7 +38,7 @@ class Tunable(Protocol):
     """A model whose parameters are learned, with the texts that it encodes.
 
     Attributes:
-        lengths: (n,), number of tokens of each text.
+        lengths: (n,), number of tokens of each text; 0 for a blank one.
     """
 
     lengths: Rows
@@ -68,9 +70,10 @@ def open_tunable(files: ModelFiles, texts: Sequence[str], *, static: bool, layer
         ColdStartError: the model is of a kind that cannot be tuned, or has fewer layers.
     """
     prompted = [files.prompts["document"] + text for text in texts]
+    blank = np.array([not has_text(text) for text in texts], dtype=bool)
     if static or files.is_static:
-        return TokenTable(files, prompted)
-    return TopLayers(files, prompted, layers, adapters)
+        return TokenTable(files, prompted, blank)
+    return TopLayers(files, prompted, blank, layers, adapters)
 
 
 class TopLayers:
@@ -79,11 +82,14 @@ class TopLayers:
     Args:
         files: of the model.
         texts: n texts with their prompts.
+        blank: (n,), which are nothing but a prompt.
         layers: number of layers that learn.
         adapters: see `add_adapters`; 0: none.
     """
 
-    def __init__(self, files: ModelFiles, texts: Sequence[str], layers: int, adapters: int) -> None:
+    def __init__(
+        self, files: ModelFiles, texts: Sequence[str], blank: NDArray[np.bool_], layers: int, adapters: int
+    ) -> None:
         import torch
 
         if files.modules[0].kind != "Transformer":
@@ -101,6 +107,7 @@ class TopLayers:
             tokenizer([text], truncation=True, max_length=files.max_tokens or 2**31 - 1) for text in texts
         ]
         self.lengths = np.array([len(one["input_ids"][0]) for one in self._inputs], dtype=np.int64)
+        self.lengths[blank] = 0
         for parameter in self._network.parameters():
             parameter.requires_grad_(False)
         self._states: dict[int, torch.Tensor] = {}
@@ -121,12 +128,18 @@ class TopLayers:
         """As `Tunable.vectors`."""
         import torch
 
+        parts = list(pack(self.lengths[rows], _PASS_TOKENS))
+        places = torch.from_numpy(np.argsort(np.concatenate(parts)))
+        return torch.cat([self._pass(rows[part]) for part in parts])[places]
+
+    def _pass(self, rows: Rows) -> torch.Tensor:
+        import torch
+
         known = [self._states.get(int(row)) for row in rows]
         lost = rows[[state is None for state in known]]
         computed = iter(self._below(lost) if len(lost) else [])
         states = [next(computed) if state is None else state for state in known]
-        width = int(self.lengths[rows].max())
-        padded = torch.zeros(len(rows), width, states[0].shape[1])
+        padded = torch.zeros(len(rows), int(self.lengths[rows].max()), states[0].shape[1])
         for place, state in enumerate(states):
             padded[place, : len(state)] = state
         with self._only_the_top(padded):
@@ -136,13 +149,15 @@ class TopLayers:
     def save(self, folder: Path) -> None:
         """As `Tunable.save`."""
         merge_adapters(self._layers)
+        # Prompts that the family's name tells are not in the parent's folder, and the new folder has another name.
+        self._network.prompts = {str(name): text for name, text in self._files.prompts.items()}
         self._network.save_pretrained(str(folder), create_model_card=False)
 
     def _remember(self) -> None:
         """Compute the states that enter the top layers, of as many texts as memory is meant for."""
         order = np.argsort(self.lengths, kind="stable")
         kept = order[np.cumsum(self.lengths[order]) <= _KEPT_TOKENS]
-        for batch in pack(self.lengths[kept], CHUNK_TOKENS // 4):
+        for batch in pack(self.lengths[kept], _PASS_TOKENS):
             for row, state in zip(kept[batch], self._below(kept[batch]), strict=True):
                 self._states[int(row)] = state.half()
 
@@ -192,7 +207,8 @@ class TopLayers:
         """Compare with the whole network on a few texts of different lengths."""
         import torch
 
-        rows = np.unique(np.linspace(0, len(self.lengths) - 1, 16).astype(np.int64))
+        rows = np.flatnonzero(self.lengths)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, 16).astype(np.int64))]
         with torch.no_grad():
             whole = _unit(self._network(self._padded(rows))["sentence_embedding"], self._files.dimensions)
             try:
@@ -209,9 +225,10 @@ class TokenTable:
     Args:
         files: of a model that is a table, or of one from which the backend `static` is derived, and then built.
         texts: n texts with their prompts.
+        blank: (n,), which are nothing but a prompt.
     """
 
-    def __init__(self, files: ModelFiles, texts: Sequence[str]) -> None:
+    def __init__(self, files: ModelFiles, texts: Sequence[str], blank: NDArray[np.bool_]) -> None:
         import torch
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
@@ -236,7 +253,7 @@ class TokenTable:
         if unknown is not None:
             with torch.no_grad():
                 self._table[unknown] = 0
-        self.lengths = np.array([len(one) for one in self._ids], dtype=np.int64)
+        self.lengths = np.where(blank, 0, [len(one) for one in self._ids]).astype(np.int64)
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """As `Tunable.parameters`."""

@@ -184,8 +184,6 @@ class _Run:
         with torch.no_grad():
             for name, value in self._learned.items():
                 value.copy_(self._best[name])
-        if self._unfinished:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def resume(self) -> None:
         """Take the state of an earlier run with the same data and settings, if there is one."""
