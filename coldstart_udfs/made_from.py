@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,21 @@ def data_hash(folder: Path) -> str:
     A folder with an `ingest.sql` can make the tables of files with any name: then all count, except reports, hidden
     files and the journals of searches.
     """
-    digest = hashlib.sha256()
     scripted = (folder / "ingest.sql").is_file()
     found = folder.iterdir() if scripted else (path for table in _TABLES for path in folder.glob(f"{table}.*"))
-    for path in sorted(found):
-        if path.is_file() and not path.name.startswith(".") and not (scripted and path.name.endswith(_WRITTEN)):
-            with path.open("rb") as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
+    return files_hash(
+        path for path in found
+        if path.is_file() and not path.name.startswith(".") and not (scripted and path.name.endswith(_WRITTEN))
+    )  # fmt: skip
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """The sha256 over some files, in the order of their paths, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import shutil
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.table import Table
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import writing
+from coldstart_udfs.made_from import files_hash
 from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.cli.failures import INTERRUPTED
 from recommender.cli.options import (
@@ -23,12 +24,12 @@ from recommender.cli.options import (
     DateOrderOption,
     EncodingOption,
     ModelOption,
+    TrackOption,
     parse_date,
     settings_of_shop,
 )
-
-if TYPE_CHECKING:
-    from recommender.data.dataset import Dataset
+from recommender.cli.tracking import tell_evaluation
+from recommender.tracking import tracked
 
 # Headings of the columns on a terminal.
 _HEADINGS = {"ndcg@20": "NDCG@20", "recall@20": "recall@20", "precision@10": "prec@10", "auc": "AUC",
@@ -111,17 +112,18 @@ def evaluate(
     html_file: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with figures to this file.")
     ] = None,
+    track: TrackOption = None,
 ) -> None:
     """Compare the recommender with other methods on your data.
 
     Searches of a user before the first held-out interaction count as words of that user. With --json, an interrupted
-    evaluation continues when the same command runs again.
+    evaluation continues when the same command runs again. `coldstart runs` shows the record of the run, in data/runs.
 
     Examples:
         coldstart evaluate --split temporal --cutoff 2011-09-01
         coldstart evaluate --data data --seeds 1 --html report.html
     """
-    from recommender.data.dataset import settings_of
+    from recommender.data.dataset import read_dataset, settings_of
     from recommender.evaluation.comparison import evaluate as run
 
     chosen = _shots(shots)
@@ -135,13 +137,24 @@ def evaluate(
 
         require_matplotlib()  # an evaluation takes hours; fail before it
     unfinished = json_file.with_name(f"{json_file.name}.unfinished") if json_file else None
-    with writing(*(path for path in (json_file, html_file) if path), command="coldstart evaluate"):
+    with (
+        writing(*(path for path in (json_file, html_file) if path), command="coldstart evaluate"),
+        tracked("evaluate", track) as tracker,
+    ):
         try:
             with progress() as report:
                 encoder = (model, None) if model or not settings else (settings.model, settings.backend)
                 weights = settings.event_weights if settings else EVENT_WEIGHTS
-                how = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
-                tables = _read(items, users, interactions, data, encoder, report, how)
+                how: dict[str, Any] = {
+                    "group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order
+                }
+                files = _files(items, users, interactions, data)
+                tables = read_dataset(*files, model=encoder[0], backend=encoder[1], report=report, **how)
+                tracker.parameters({
+                    "split": split.value, "seeds": seeds, "shots": chosen, "group_column": group_column,
+                    "cutoff": cutoff, "tuning": tuning, "data": files[0].parent, "repo": repo, "event_weights": weights,
+                    "data_sha256": files_hash(path for path in files if path),
+                })
                 found = run(
                     tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, tuning=tuning,
                     unfinished=unfinished, report=report, settings=settings,
@@ -159,6 +172,10 @@ def evaluate(
             from recommender.evaluation.report import write_report
 
             write_report(found, html_file)
+        tell_evaluation(tracker, found)
+        for path, name in ((html_file, "report.html"), (json_file, "result.json")):
+            if path:
+                tracker.artifact(path, name)
         if unfinished:
             shutil.rmtree(unfinished, ignore_errors=True)
     show_evaluation(found.result)
@@ -192,23 +209,19 @@ def _bold(cell: str, best: bool) -> str:
     return f"[bold]{cell}[/]" if best else cell
 
 
-def _read(
-    items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
-    encoder: tuple[str | None, str | None], report: Any, settings: dict[str, Any],
-) -> Dataset:
-    from recommender.data.dataset import files_in, read_dataset
+def _files(
+    items: Path | None, users: Path | None, interactions: Path | None, data: Path | None
+) -> tuple[Path, Path | None, Path]:
+    from recommender.data.dataset import files_in
 
     given = [name for name, path in (("--items", items), ("--users", users), ("--interactions", interactions)) if path]
     if given and data:
         raise ColdStartError(f"--data stands for all three files, {given[0]} for one of them; give either")
     if items and interactions:
-        files = items, users, interactions
-    elif given:
+        return items, users, interactions
+    if given:
         raise ColdStartError(f"{' and '.join(given)} alone is not enough; give --items and --interactions, or --data")
-    else:
-        files = files_in(data or DATA)
-    model, backend = encoder
-    return read_dataset(*files, model=model, backend=backend, report=report, **settings)
+    return files_in(data or DATA)
 
 
 def _shots(text: str) -> list[int]:

@@ -13,8 +13,10 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
-from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
+from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, TrackOption, parse_date
 from recommender.cli.parameters import told, weights_table
+from recommender.cli.tracking import tell_training
+from recommender.tracking import RUNS, tracked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,11 +49,12 @@ def train(
             "continues an earlier search.",
         ),
     ] = None,
+    track: TrackOption = None,
 ) -> None:
     """Train the recommender and save it as a bundle.
 
     Features are read through Feast. Parameters are chosen on held-out interactions, and alpha is written to
-    enrichment.json.
+    enrichment.json. `coldstart runs` shows the record of the run, in the folder `runs` beside the bundle.
 
     Examples:
         coldstart train
@@ -60,16 +63,20 @@ def train(
     from recommender.model.bundle import read_manifest
     from recommender.pipeline.training import train as run
 
-    with progress() as report:
-        model = run(
-            data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report
-        )
+    with tracked("train", track, bundle.parent / RUNS.name) as tracker:
+        tracker.parameters({"data": data, "repo": repo, "bundle": bundle, "cutoff": cutoff, "search": search})
+        with progress() as report:
+            model = run(
+                data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report,
+                on_step=lambda step, values: tracker.metrics(values, step),
+            )  # fmt: skip
+        manifest = read_manifest(bundle)
+        tell_training(tracker, manifest)
     chosen = model.parameters
     for name, value, how in told(chosen):
         if name in chosen.source:
             console.print(f"{name:<22}{value:<10}{how}", markup=False, soft_wrap=True)
     console.print(weights_table(chosen.weights))
-    manifest = read_manifest(bundle)
     if manifest["cutoff"] is None:
         count = manifest["held_out"]
         console.print(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
@@ -14,6 +16,7 @@ from recommender.model.closed_form import item_item_weights, item_metric
 from recommender.model.fitted import Fitted, Maps
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import FeatureSpace, fit_lightfm
+from recommender.model.pair_order import OnStep, PairOrder
 from recommender.model.parameters import Parameters
 from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.requests import same_encoder
@@ -27,8 +30,20 @@ _MAP_RIDGE = 30.0
 def fit(
     parameters: Parameters, interactions: Interactions, users: Entities, items: Entities, *,
     seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    on_epoch: OnStep | None = None, held_out: Interactions | None = None,
 ) -> Fitted:
-    """Learn a state with these parameters; arguments and errors as for `HybridRecommender.fit`."""
+    """Learn a state with these parameters; other arguments and errors as for `HybridRecommender.fit`.
+
+    Args:
+        parameters: of the fit.
+        interactions: see `HybridRecommender.fit`.
+        users: likewise.
+        items: likewise.
+        seen: likewise.
+        progress: likewise.
+        on_epoch: likewise; with `held_out` it is told `held_out_auc` too, of pairs of users and items with history.
+        held_out: what is wanted, of the same users and items.
+    """
     if not len(interactions):
         raise ColdStartError(
             "there are no interactions to learn from; give some from before the moment of the fit and, if all were "
@@ -41,12 +56,21 @@ def fit(
     learned_users, learned_items = users.take(warm_users), items.take(warm_items)
     user_space = FeatureSpace.fit(learned_users, 1.0)
     item_space = FeatureSpace.fit(learned_items, parameters.item_identity_weight)
-    factors = fit_lightfm(
-        history[warm_users][:, warm_items], user_space.matrix(learned_users), item_space.matrix(learned_items),
-        parameters, progress,
-    )  # fmt: skip
+    taken, user_features, hybrid = (
+        history[warm_users][:, warm_items], user_space.matrix(learned_users), item_space.matrix(learned_items)
+    )
+    watch = None
+    if on_epoch is not None:
+        pairs = {"auc": taken.nonzero()}
+        if held_out is not None:
+            pairs["held_out_auc"] = _among(held_out, warm_users, warm_items)
+        orders = {
+            name: PairOrder.of(rows, columns, taken, user_features, hybrid) for name, (rows, columns) in pairs.items()
+        }
+        watch = _told(on_epoch, orders)
+    factors = fit_lightfm(taken, user_features, hybrid, parameters, progress, watch)
     popularity, trends = AttributePopularity.fit(history, users), Trends.fit(interactions)
-    features, hybrid = item_space.vocabulary.feature_matrix(learned_items), item_space.matrix(learned_items)
+    features = item_space.vocabulary.feature_matrix(learned_items)
     buyers = np.log1p(np.bincount(history.indices, minlength=len(items))[warm_items])
     targets = np.column_stack(
         [hybrid @ factors.items, hybrid @ factors.biases, buyers, trends.popularity[:, warm_items].T]
@@ -67,6 +91,26 @@ def fit(
         predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),
         attribute_popularity=popularity,
     )
+
+
+def _told(on_epoch: OnStep, orders: dict[str, PairOrder]) -> Callable[[int, Sequence[Any]], None]:
+    """What tells `on_epoch` how the fits order pairs, by name; names without pairs are left out."""
+    known = {name: order for name, order in orders.items() if order.users.shape[0]}
+    return lambda epoch, fits: on_epoch(epoch, {name: order.share(fits) for name, order in known.items()})
+
+
+def _among(
+    interactions: Interactions, users: NDArray[np.int64], items: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of interactions among some users and items; interactions of others are left out."""
+    places = []
+    for rows, kept, total in ((interactions.users, users, interactions.user_ids),
+                              (interactions.items, items, interactions.item_ids)):  # fmt: skip
+        place = np.full(len(total), -1)
+        place[kept] = np.arange(len(kept))
+        places.append(place[rows])
+    inside = (places[0] >= 0) & (places[1] >= 0)
+    return places[0][inside], places[1][inside]
 
 
 def with_history(fitted: Fitted, interactions: Interactions, users: Entities) -> Fitted:

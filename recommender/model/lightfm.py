@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -107,6 +108,7 @@ class Factors:
 def fit_lightfm(
     seen: sp.csr_matrix, user_features: sp.csr_matrix, item_features: sp.csr_matrix, settings: Parameters,
     progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    watch: Callable[[int, Sequence[Any]], None] | None = None,
 ) -> Factors:
     """LightFM with WARP, averaged over several seeds; each has a thread of its own, which makes it repeatable.
 
@@ -115,6 +117,7 @@ def fit_lightfm(
         user_features: (users, f).
         item_features: (items, g).
         progress: told of each finished epoch of all fits.
+        watch: called after each epoch, with its number from 1 on and the fits as they are; it must not change them.
 
     Raises:
         DivergedError: LightFM diverged.
@@ -143,6 +146,8 @@ def fit_lightfm(
                     raise
                 raise _diverged(settings) from None
             progress((epoch + 1) * seeds, settings.epochs * seeds)
+            if watch is not None:
+                watch(epoch + 1, fits)
     # Side by side, the products of several fits add up: a mean of scores is one product of longer vectors.
     share = np.float32(1 / len(fits))
     factors = Factors(

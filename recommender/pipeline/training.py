@@ -24,6 +24,7 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.tables import load, read_interactions
 from recommender.measure.latest import SMALLEST_PART, cold_share_of, latest
+from recommender.model.pair_order import OnStep
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
@@ -38,7 +39,7 @@ _SHARE_AFTER_CUTOFF = 0.1
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    search: int | None = None, settle: bool = True, report: Report = no_report,
+    search: int | None = None, settle: bool = True, report: Report = no_report, on_step: OnStep | None = None,
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
@@ -57,6 +58,8 @@ def train(
             file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
         settle: whether α is written to the repository, see `settle_alpha`.
         report: called with (stage, done, total).
+        on_step: called after each epoch of LightFM, and each trial of a search, with its number and what was measured,
+            named "cutoff_fit/…" (the fit before the cut-off), "final_fit/…" and "search/…".
 
     Raises:
         ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
@@ -66,7 +69,7 @@ def train(
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
     with writing(whole(repo / "data"), bundle, command="coldstart train"):
-        model = _train(data, repo, bundle, cutoff, parameters, search, report)
+        model = _train(data, repo, bundle, cutoff, parameters, search, report, on_step)
         if settle:
             settle_alpha(repo, model.parameters)
     return model
@@ -81,7 +84,7 @@ def settle_alpha(repo: Path, chosen: Parameters) -> None:
 
 def _train(
     data: Path, repo: Path, bundle: Path, cutoff: datetime | None, parameters: Parameters | None, search: int | None,
-    report: Report,
+    report: Report, on_step: OnStep | None,
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
     with duckdb.connect() as con:
@@ -113,6 +116,7 @@ def _train(
         best = run_search(
             parameters, divisions[-1], trials=search, storage=bundle.with_name(f"{bundle.name}.search.jsonl"),
             progress=lambda done, total: report("trials before the cut-off", done, total),
+            on_trial=_named("search", on_step),
         )  # fmt: skip
         # What was learned beside LightFM's settings is learned again, on all divisions, from the same defaults.
         again = {name: getattr(parameters, name) for name in ("weights", "metric_ridge", "alpha")}
@@ -120,6 +124,7 @@ def _train(
     tuned = tune(
         parameters, divisions, cold_share=cold_share_of(interactions),
         progress=lambda done, total: report("LightFM before the cut-off", done, total),
+        on_epoch=_named("cutoff_fit", on_step),
     )  # fmt: skip
     source = parameters.source | tuned.parameters.source
     chosen, values = replace(tuned.parameters, source=source), quality(tuned.fitted, divisions[-1].wanted)
@@ -133,9 +138,17 @@ def _train(
     model = HybridRecommender(chosen).fit(
         interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
         progress=lambda epoch, epochs: report("LightFM on all interactions", epoch, epochs),
+        on_epoch=_named("final_fit", on_step),
     )  # fmt: skip
     model.save(bundle, about=about)
     return model
+
+
+def _named(group: str, on_step: OnStep | None) -> OnStep | None:
+    """Tell metrics under names that begin with a group."""
+    if on_step is None:
+        return None
+    return lambda step, values: on_step(step, {f"{group}/{name}": value for name, value in values.items()})
 
 
 def _divisions(

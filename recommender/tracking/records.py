@@ -13,7 +13,8 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -85,14 +86,14 @@ class RunRecord:
 
 
 class RecordTracker:
-    """Writes the record of a run: at its beginning, as one that runs, and whole at its end.
+    """Writes the record of a run: with its first metric or figure, as one that runs, and whole at its end.
+
+    A run that is refused for its input leaves no record. Where the record cannot be written (a read-only folder, a full
+    disk) the run goes on without it, with a warning.
 
     Args:
         folder: the folder of all runs; made where it is missing.
         command: such as "train".
-
-    Raises:
-        OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, command: str) -> None:
@@ -100,8 +101,7 @@ class RecordTracker:
         name = f"{began:%Y%m%d-%H%M%S}-{command.replace(' ', '-')}-{secrets.token_hex(2)}"
         self.folder = folder / name
         self._record = RunRecord(name, command, began.isoformat(timespec="seconds"), versions=_versions())
-        self._write()
-        _prune(folder)
+        self._begun = self._lost = False
 
     @property
     def id(self) -> str:
@@ -114,6 +114,7 @@ class RecordTracker:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
+        self._begin()
         for name, value in values.items():
             points = self._record.metrics.setdefault(name, [])
             points.append((step, _finite(value)))
@@ -122,30 +123,46 @@ class RecordTracker:
 
     def figures(self, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
+        self._begin()
         self._record.figures.update({name: _finite(value) for name, value in values.items()})
 
     def artifact(self, path: Path, name: str) -> None:
         """See `Tracker`."""
+        self._begin()
         size = path.stat().st_size
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if size <= LARGEST:
-            with staged(self.folder) as scratch:
+        copied = size <= LARGEST and not self._lost
+        if copied:
+            with self._warned(), staged(self.folder) as scratch:
                 shutil.copyfile(path, scratch / name)
-        self._record.artifacts.append(Artifact(name, size, digest, size <= LARGEST))
+        self._record.artifacts.append(Artifact(name, size, digest, copied and not self._lost))
 
     def close(self, failed: bool) -> None:
-        """End the record; if it cannot be written (a full disk), what the run made stays, and a warning says so."""
-        ended = datetime.now(UTC).isoformat(timespec="seconds")
-        values = asdict(self._record) | {"ended": ended, "status": "failed" if failed else "finished"}
-        try:
-            self._write(values)
-        except OSError as error:
-            warnings.warn(f"the record of this run is not complete: {error}", ColdStartWarning, stacklevel=2)
+        """See `Tracker`."""
+        if self._begun:
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            self._write(asdict(self._record) | {"ended": ended, "status": "failed" if failed else "finished"})
 
-    def _write(self, values: dict[str, Any] | None = None) -> None:
-        text = json.dumps(values or asdict(self._record), ensure_ascii=False, allow_nan=False)
-        write_text(self.folder / _FILE, text + "\n")
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._write(asdict(self._record))
+            _prune(self.folder.parent)
+
+    def _write(self, values: dict[str, Any]) -> None:
+        if not self._lost:
+            with self._warned():
+                write_text(self.folder / _FILE, json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
+        """Warn once if a file of the record cannot be written, and write no more."""
+        try:
+            yield
+        except OSError as error:
+            self._lost = True
+            warnings.warn(f"the record of this run is not written: {error}", ColdStartWarning, stacklevel=2)
 
 
 def runs(folder: Path) -> list[RunRecord]:

@@ -10,14 +10,6 @@ from pathlib import Path
 from coldstart_udfs.errors import ColdStartError
 
 
-def require_tensorboard() -> None:
-    """Raise a ColdStartError unless TensorBoard is installed."""
-    if find_spec("tensorboard") is None:
-        raise ColdStartError(
-            "--track tensorboard:DIR needs TensorBoard, which is not installed: pip install 'feast-coldstart[track]'"
-        )
-
-
 class TensorBoardTracker:
     """Writes the event files of one run: metrics as curves, parameters and figures for the page HPARAMS, and as text.
 
@@ -25,9 +17,16 @@ class TensorBoardTracker:
 
     Args:
         folder: of this run; made where it is missing.
+
+    Raises:
+        ColdStartError: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
+        if find_spec("tensorboard") is None:
+            raise ColdStartError(
+                "--track tensorboard:DIR needs TensorBoard, which is missing: pip install 'feast-coldstart[track]'"
+            )
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
@@ -55,8 +54,6 @@ class TensorBoardTracker:
 
     def close(self, failed: bool) -> None:
         """See `Tracker`."""
-        from torch.utils.tensorboard.summary import hparams
-
         for title, values in (("parameters", self._parameters), ("figures", self._figures)):
             if values:
                 rows = "".join(f"| {name} | {value} |\n" for name, value in values.items())
@@ -65,8 +62,6 @@ class TensorBoardTracker:
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in self._parameters.items()
         }
-        for summary in hparams(told | {"failed": failed}, self._figures):
-            self._writer._get_file_writer().add_summary(summary)
-        for name, value in self._figures.items():
-            self._writer.add_scalar(name, value, 0)
+        # Into this folder, and with the figures as curves of one point, which the page HPARAMS reads.
+        self._writer.add_hparams(told | {"failed": failed}, self._figures, run_name=".")
         self._writer.close()

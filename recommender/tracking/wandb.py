@@ -13,14 +13,6 @@ from coldstart_udfs.errors import ColdStartError
 _PROJECT = "coldstart"
 
 
-def require_wandb() -> None:
-    """Raise a ColdStartError unless wandb is installed."""
-    if find_spec("wandb") is None:
-        raise ColdStartError(
-            "--track wandb:offline needs wandb, which is not installed: pip install 'feast-coldstart[track]'"
-        )
-
-
 class WandbTracker:
     """Writes an offline run into the folder `wandb`, or where `WANDB_DIR` says; `wandb sync` uploads it.
 
@@ -29,9 +21,16 @@ class WandbTracker:
 
     Args:
         name: of the run.
+
+    Raises:
+        ColdStartError: wandb is not installed.
     """
 
     def __init__(self, name: str) -> None:
+        if find_spec("wandb") is None:
+            raise ColdStartError(
+                "--track wandb:offline needs wandb, which is missing: pip install 'feast-coldstart[track]'"
+            )
         os.environ["WANDB_ERROR_REPORTING"] = "false"  # read when wandb is imported
         import wandb
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.lightfm import DivergedError
+from recommender.model.pair_order import OnStep
 from recommender.model.parameters import Parameters
 from recommender.tuning.divisions import Division
 from recommender.tuning.held_out_rankings import quality
@@ -25,7 +26,7 @@ _NO_OPTUNA = "--search needs Optuna: pip install 'feast-coldstart[search]'"
 
 def search(
     parameters: Parameters, division: Division, *, trials: int, storage: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None, on_trial: OnStep | None = None,
 ) -> Parameters:
     """Try `trials` settings of LightFM, each with all weights learned; the best by NDCG@20 of what is held out.
 
@@ -38,6 +39,8 @@ def search(
         trials: how many in all, those of earlier runs on the same data counted.
         storage: a journal file of Optuna's; made where it is missing.
         progress: told (finished, all) trials.
+        on_trial: called after each trial of this run that could be fitted, with its number from 1 on, counted with
+            those of earlier runs, and {"ndcg@20": its quality}.
 
     Raises:
         ColdStartError: Optuna is not installed, or the file is no journal.
@@ -84,6 +87,9 @@ def search(
     progress(count(states.COMPLETE), trials)
     while count(states.COMPLETE) < trials and count(states.COMPLETE, states.PRUNED) < 2 * trials:
         study.optimize(objective, n_trials=1)
+        trial = study.trials[-1]
+        if on_trial is not None and trial.state == states.COMPLETE:
+            on_trial(trial.number + 1, {"ndcg@20": trial.value})
         progress(count(states.COMPLETE), trials)
     finished = count(states.COMPLETE)
     if not finished:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recommender.measure.latest import COLD_SHARE
 from recommender.model.fitted import Fitted
 from recommender.model.fitting import fit
+from recommender.model.pair_order import OnStep
 from recommender.model.parameters import Parameters
 from recommender.model.weights import ALWAYS, LEAST, MOST, OF_WARM_ITEMS, PARTS, Weights
 from recommender.tuning.climbing import Ranked
@@ -55,7 +56,7 @@ class Tuned:
 
 def tune(
     parameters: Parameters, divisions: Sequence[Division], *, cold_share: float = COLD_SHARE,
-    progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    progress: Callable[[int, int], None] = lambda epoch, epochs: None, on_epoch: OnStep | None = None,
 ) -> Tuned:
     """Fit on what each division learns from, then learn the weights and choose α by what it wants.
 
@@ -78,11 +79,13 @@ def tune(
         cold_share: the share of cold items among the wanted ones when all items are ranked. A division in time shows
             it itself.
         progress: called with the finished epochs of all fits and their number.
+        on_epoch: called after each epoch of the fit of the last division, see `recommender.model.fitting.fit`; from a
+            thread of its own.
 
     Returns:
         `source` of the parameters says how each was chosen; what has fewer than ten held-out rankings keeps its value.
     """
-    fits = _fits(parameters, divisions, progress)
+    fits = _fits(parameters, divisions, progress, on_epoch)
     source = {"metric_ridge": DEFAULT, "alpha": DEFAULT, "weights": DEFAULT, "cold_offset": DEFAULT}
     sets = [
         Rankings.of(fitted, division, np.random.default_rng([parameters.seed, place]))
@@ -112,7 +115,8 @@ def tune(
 
 
 def _fits(
-    parameters: Parameters, divisions: Sequence[Division], progress: Callable[[int, int], None]
+    parameters: Parameters, divisions: Sequence[Division], progress: Callable[[int, int], None],
+    on_epoch: OnStep | None,
 ) -> list[Fitted]:
     """One fit for each division, two at a time; LightFM lets other threads go on."""
     # The mean over several seeds is for the last fit: here it costs more time than it tells.
@@ -125,9 +129,11 @@ def _fits(
             progress(sum(done), epochs * len(divisions))
 
         division = divisions[place]
+        last = place == len(divisions) - 1
         return fit(
-            settings, division.learned, division.users, division.items, seen=division.seen, progress=told
-        )
+            settings, division.learned, division.users, division.items, seen=division.seen, progress=told,
+            on_epoch=on_epoch if last else None, held_out=division.wanted,
+        )  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(one, range(len(divisions))))
