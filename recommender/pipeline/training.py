@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
+from coldstart_udfs.encoder.tuning.manifests import check_recommends
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.made_from import MadeFrom, data_hash
@@ -63,7 +64,7 @@ def train(
 
     Raises:
         ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
-            after the cut-off, or a search is requested without Optuna.
+            after the cut-off, a search is requested without Optuna, or the encoder was tuned and is refused.
         InUseError: another process changes the repository or writes the bundle.
     """
     if search is not None and find_spec("optuna") is None:
@@ -87,6 +88,7 @@ def _train(
     report: Report, on_step: OnStep | None,
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
+    check_recommends(settings.model)
     with duckdb.connect() as con:
         held = load(con, data, settings.event_weights).held
         data_sha256 = data_hash(data)

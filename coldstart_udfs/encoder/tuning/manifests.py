@@ -98,8 +98,8 @@ def check_recommends(model: str | None) -> None:
     parent = "null" if manifest.parent is None else json.dumps(manifest.parent)
     raise ColdStartError(
         f"the tuned encoder {model} is refused for recommending: {manifest.verdict}. Set \"model\" to {parent} in "
-        f"enrichment.json, as before it was tuned; or decide otherwise with `coldstart encoder accept {model}`. SQL and "
-        "search can use it as it is"
+        f"enrichment.json, as before it was tuned; or decide otherwise with `coldstart encoder accept {model}`. SQL "
+        "and search can use it as it is"
     )
 
 

@@ -90,7 +90,6 @@ class TopLayers:
     def __init__(
         self, files: ModelFiles, texts: Sequence[str], blank: NDArray[np.bool_], layers: int, adapters: int
     ) -> None:
-        import torch
 
         if files.modules[0].kind != "Transformer":
             raise ColdStartError(
@@ -169,13 +168,13 @@ class TopLayers:
 
         def take(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             found.append(_hidden(given, named))
-            raise _Reached
+            raise _ReachedError
 
         handle = self._layers[self._top].register_forward_pre_hook(take, with_kwargs=True)
         try:
             with torch.no_grad():
                 self._network(self._padded(rows))
-        except _Reached:
+        except _ReachedError:
             pass
         finally:
             handle.remove()
@@ -295,7 +294,7 @@ def encoded(model: Tunable) -> Vectors:
     return out
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """The forward pass has reached the layer whose input is wanted."""
 
 

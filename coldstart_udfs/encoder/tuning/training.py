@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -190,10 +189,11 @@ class _Run:
         import torch
         from safetensors.torch import load_file
 
-        told = read_json(self._unfinished / "state.json") if self._unfinished else {}
+        if self._unfinished is None:
+            return
+        told = read_json(self._unfinished / "state.json")
         if not told or told["identity"] != self._identity:
             return
-        assert self._unfinished is not None
         tensors = load_file(self._unfinished / f"state-{told['step']}.safetensors")
         self._step, self.best_step, self.arithmetic = told["step"], told["best_step"], told["arithmetic"]
         self.qualities = {int(step): value for step, value in told["qualities"].items()}
@@ -258,12 +258,9 @@ class _Run:
             whole = torch.cat([self._vectors(rows[part]) for part in parts])
         whole.requires_grad_(True)
         loss = elsa_loss(whole, taken)
-        loss.backward()  # type: ignore[no-untyped-call]
-        start = 0
-        for part in parts:
-            assert whole.grad is not None
-            self._vectors(rows[part]).backward(whole.grad[start : start + len(part)])  # type: ignore[no-untyped-call]
-            start += len(part)
+        (gradient,) = torch.autograd.grad(loss, whole)
+        for part, own in zip(parts, gradient.split([len(part) for part in parts]), strict=True):
+            self._vectors(rows[part]).backward(own)  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _vectors(self, rows: Rows) -> torch.Tensor:
