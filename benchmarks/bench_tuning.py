@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class _Measured:
             searchers=data.searchers,
         )  # fmt: skip
         groups = list(data.items.ids) if data.groups is None else data.groups
-        parts = parts_of(split.train, groups, EventWeights(), seed=self._seed, cutoff=None)
+        parts = parts_of(split.train, groups, EventWeights(), seed=self._seed, in_time=False)
         base = Encoder(
             ENCODERS.get(self._name), backend="static" if self._kind == "static" else "torch", cache=False
         )
@@ -101,9 +102,9 @@ class _Measured:
                   for name, value in (("cosine", ridge.cosine(one)), ("ridge", ridge(one)))}  # fmt: skip
         before, after = (described(data, encoder, vectors[when])
                          for encoder, when in ((base, "before"), (tuned, "after")))  # fmt: skip
-        for when, one in (("before", before), ("after", after)):
+        for when, one, unseen in (("before", before, None), ("after", after, ~parts.learned)):
             told(f"{self._name} {self._kind} {self._seed}: the recommender {when}")
-            finished.get(f"full {when}", lambda one=one: _ranked(one, self._seed))
+            finished.get(f"full {when}", partial(_ranked, one, self._seed, unseen))
         result = {
             "seconds": float(vectors["seconds"]), "steps": int(vectors["steps"]), "items": len(data.items),
             "learned": int(parts.learned.sum()), "kept of 10 nearest": _kept(vectors["before"], vectors["after"]),
@@ -113,8 +114,9 @@ class _Measured:
         if guard:
             told(f"{self._name} {self._kind} {self._seed}: guard")
             inner = [replace(one, interactions=split.train) for one in (before, after)]
-            verdict = judge(inner[0], inner[1], parts.guard & ~split.cold, parts.later, seed=self._seed,
-                            finished=finished)  # fmt: skip
+            verdict = judge(
+                inner[0], inner[1], parts.guard & ~split.cold, None, ~parts.learned, seed=self._seed, finished=finished
+            )
             self._write({**result, "recommends": verdict.recommends, "verdict": str(verdict)})
 
     def _tuned(self, data: Dataset, parts: Parts, base: Encoder, finished: Finished) -> dict[str, NDArray[Any]]:
@@ -135,12 +137,12 @@ class _Measured:
         write_text(self._folder / "result.json", json.dumps(result, indent=1) + "\n")
 
 
-def _ranked(data: Dataset, seed: int) -> dict[str, NDArray[Any]]:
+def _ranked(data: Dataset, seed: int, unseen: NDArray[np.bool_] | None) -> dict[str, NDArray[Any]]:
     (split,) = make_splits(
         data.interactions, data.users, data.items, "item_cold", seed=seed, groups=data.groups, searchers=data.searchers
     )
     began = time.process_time()
-    metrics = measure(split, scorer_of(fit_ours(split, seed)))["cold"]
+    metrics = measure(split, scorer_of(fit_ours(split, seed, unseen=unseen)))["cold"]
     return {"ndcg": metrics.ndcg, "credit": metrics.credit, "seconds": np.array(time.process_time() - began),
             **_asked(split)}  # fmt: skip
 

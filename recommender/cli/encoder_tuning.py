@@ -120,7 +120,7 @@ def accept(
 
     Examples:
         coldstart encoder accept models/shop
-        coldstart encoder accept models/shop && coldstart profiles
+        coldstart encoder accept models/static
     """
     from coldstart_udfs.encoder.tuning.manifests import accept as run
 

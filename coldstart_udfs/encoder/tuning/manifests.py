@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 
 TUNED = "tuned.json"
+_LEARNED = "learned_items.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,22 @@ def read_tuned(folder: Path) -> TunedManifest | None:
         raise ColdStartError(
             f"{folder / TUNED} is damaged ({error}); `coldstart encoder tune` makes the encoder again"
         ) from None
+
+
+def write_learned(folder: Path, items: Sequence[str]) -> None:
+    """Write the ids of the items that a tuned encoder has learned from into its folder."""
+    write_text(folder / _LEARNED, json.dumps(list(items), ensure_ascii=False) + "\n")
+
+
+def read_learned(model: str | None) -> frozenset[str]:
+    """The ids of the items that an encoder has learned from; none if it is not tuned.
+
+    Args:
+        model: as in `enrichment.json`. Only a folder can hold a tuned encoder.
+    """
+    if model is None or not os.path.isdir(model):
+        return frozenset()
+    return frozenset(map(str, read_json(Path(model) / _LEARNED) or ()))
 
 
 def tuned_from(files: ModelFiles) -> TunedManifest | None:

@@ -95,8 +95,8 @@ def described(data: Dataset, encoder: Encoder, vectors: Vectors) -> Dataset:
 
 
 def judge(
-    before: Dataset, after: Dataset, guard: NDArray[np.bool_], later: NDArray[np.bool_] | None, *, seed: int,
-    finished: Finished, report: Report = no_report,
+    before: Dataset, after: Dataset, guard: NDArray[np.bool_], later: NDArray[np.bool_] | None,
+    unseen: NDArray[np.bool_], *, seed: int, finished: Finished, report: Report = no_report,
 ) -> Verdict:
     """Fit the recommender with both encoders, and compare its rankings user by user.
 
@@ -105,6 +105,7 @@ def judge(
         after: the same data under the tuned encoder.
         guard: (items,), items that the tuned encoder has not learned from; all their interactions are held out.
         later: (interactions,), those after all that it has learned from; None: the data have no time.
+        unseen: (items,), those that the tuned encoder has not learned from: parameters are chosen on these.
         seed: of the fits.
         finished: keeps the results of an interrupted run.
         report: called with (stage, done, total).
@@ -117,7 +118,7 @@ def judge(
         results = []
         for which, data in (("parent", before), ("tuned encoder", after)):
             report(f"guard: {name}, {which}", done, 2 * len(held))
-            make = _measuring(data, name, rows, guard, seed)
+            make = _measuring(data, name, rows, guard, seed, unseen if data is after else None)
             results.append(finished.get(f"{name} {which}", make))
             done += 1
         found.append(_compared(name, results[0], results[1]))
@@ -126,7 +127,8 @@ def judge(
 
 
 def _measuring(
-    data: Dataset, name: str, rows: NDArray[np.bool_], guard: NDArray[np.bool_], seed: int
+    data: Dataset, name: str, rows: NDArray[np.bool_], guard: NDArray[np.bool_], seed: int,
+    unseen: NDArray[np.bool_] | None,
 ) -> Callable[[], Arrays]:
     def run() -> Arrays:
         groups = list(data.items.ids) if data.groups is None else data.groups
@@ -136,7 +138,7 @@ def _measuring(
             searchers=data.searchers,
         )  # fmt: skip
         asked = "cold" if name == NEW_ITEMS else "overall"
-        metrics = measure(split, scorer_of(fit_ours(split, seed)))[asked]
+        metrics = measure(split, scorer_of(fit_ours(split, seed, unseen=unseen)))[asked]
         return {"ndcg": metrics.ndcg, "credit": metrics.credit, **_asked(split, split.candidates(asked))}
 
     return run

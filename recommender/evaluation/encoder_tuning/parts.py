@@ -57,7 +57,8 @@ class Parts:
 
 
 def parts_of(
-    interactions: Interactions, groups: Sequence[str], weights: EventWeights, *, seed: int, cutoff: datetime | None
+    interactions: Interactions, groups: Sequence[str], weights: EventWeights, *, seed: int,
+    cutoff: datetime | None = None, in_time: bool = True,
 ) -> Parts:
     """Divide the items by group, and the interactions at the cut-off.
 
@@ -67,13 +68,14 @@ def parts_of(
         weights: of events; one whose weight is 0 does not count as taken.
         seed: of the hash that draws the items.
         cutoff: interactions from it on are not learned from, UTC if it has no time zone; None: about the latest 15 %.
+        in_time: False: all interactions are learned from, whatever their time.
 
     Raises:
         ColdStartError: a cut-off outside the data, or no item in one of the parts.
     """
     shares = np.array([stable_share(group, f"tuning items {seed}") for group in groups])
     guard, stopping = shares < GUARD, (shares >= GUARD) & (shares < GUARD + STOPPING)
-    later = _later(interactions, cutoff)
+    later = _later(interactions, cutoff) if in_time else None
     counted = interactions.select(np.isnat(interactions.returned) & (True if later is None else ~later))
     if len(counted):
         counted = counted.weighted(weights, counted.timestamps.max() + np.timedelta64(1, "us"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
-from coldstart_udfs.encoder.tuning.manifests import TunedManifest
+from coldstart_udfs.encoder.tuning.manifests import TunedManifest, write_learned
 from coldstart_udfs.encoder.tuning.settings import TuningSettings
 from coldstart_udfs.encoder.tuning.training import OnStep, TunedVectors, tune_encoder
 from coldstart_udfs.errors import ColdStartError
@@ -101,10 +101,11 @@ def tune_for_shop(
     key.update(repr((settings, cutoff, tuned.fingerprint, len(data.interactions))).encode())
     verdict = judge(
         described(data, base, vectors.before), described(data, tuned, vectors.after), parts.guard, parts.later,
-        seed=settings.seed, finished=Finished(unfinished / "guard", key.hexdigest()), report=report,
+        ~parts.learned, seed=settings.seed, finished=Finished(unfinished / "guard", key.hexdigest()), report=report,
     )  # fmt: skip
     manifest = _manifest(base, tuned, parts, settings, vectors, verdict, ranking, data_sha256, cutoff)
     manifest.write(folder)
+    write_learned(folder, [data.items.ids[row] for row in np.flatnonzero(parts.learned).tolist()])
     folder.chmod(0o755)
     os.replace(folder, out)
     shutil.rmtree(unfinished)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coldstart_udfs import Encoder
+from coldstart_udfs.encoder.tuning.manifests import read_learned
 from coldstart_udfs.encoder.tuning.settings import TuningSettings
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import Enrichment
@@ -25,6 +26,7 @@ from recommender.evaluation.resume import Finished
 from recommender.measure.splits import pair_matrix
 from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.training import train
+from recommender.tuning.divisions import by_chance
 from tests.support.bought_together import KINDS, texts, write_tables
 from tests.support.word_model import BACKEND, word_model
 
@@ -119,6 +121,16 @@ def test_the_ridge_is_that_of_the_recommender(data: Dataset) -> None:
     assert found == pytest.approx(float(expected), abs=1e-3)
 
 
+def test_only_items_that_the_encoder_has_not_learned_from_play_new_items(data: Dataset) -> None:
+    unseen = np.arange(len(data.items)) % 3 == 0
+    held = by_chance(data.interactions, data.items.ids, 0, 0, unseen)
+    whole = np.array([held[data.interactions.items == item].all() for item in range(len(data.items))])
+    # A fifth of the items is new, as without it; of the others some interactions are held out, hardly ever all.
+    assert 0.1 < whole[unseen].sum() / len(unseen) < 0.3
+    assert whole[~unseen].mean() < 0.02
+    assert not np.array_equal(held, by_chance(data.interactions, data.items.ids, 0, 0))
+
+
 def compared(name: str, before: float, after: float, low: float, high: float) -> Compared:
     return Compared(name, before, after, low, high, users=100)
 
@@ -151,9 +163,9 @@ def test_the_guard_tells_a_better_encoder_from_a_worse_one(data: Dataset, shop: 
     blind = np.random.default_rng(0).normal(size=(len(data.items), 32)).astype(np.float32)
     blind /= np.linalg.norm(blind, axis=1, keepdims=True)
     sides = described(data, encoder, blind), described(data, encoder, knowing(data))
-    better = judge(*sides, parts.guard, None, seed=0, finished=Finished(None, ""))
+    better = judge(*sides, parts.guard, None, ~parts.learned, seed=0, finished=Finished(None, ""))
     assert better.recommends
-    worse = judge(*sides[::-1], parts.guard, parts.later, seed=0, finished=Finished(None, ""))
+    worse = judge(*sides[::-1], parts.guard, parts.later, ~parts.learned, seed=0, finished=Finished(None, ""))
     assert not worse.recommends
     assert [one.name for one in worse.compared] == [NEW_ITEMS, LATER]
     assert better.compared[0].before == pytest.approx(worse.compared[0].after)
@@ -194,6 +206,7 @@ def test_the_command_writes_an_encoder_that_a_shop_can_take(
     assert manifest["figures"]["stopping: cosine after"] > manifest["figures"]["stopping: cosine before"]
     assert manifest["verdict"].split(":")[0] in done.output
     assert [path.name for path in Path("models").iterdir()] == ["shop"]
+    assert len(read_learned("models/shop")) == manifest["split"]["items learned from"]
     (record,) = Path("data/runs").glob("*/run.json")
     told = json.loads(record.read_text(encoding="utf-8"))
     assert len(told["metrics"]["tuning/loss"]) == 10
