@@ -30,7 +30,7 @@ test: $(VENV)/.installed
 test-services: $(VENV)/.installed $(VENV)/dbt/.installed
 	@$(BIN)/python -m pytest -m "service and not slow"
 
-test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed test-duckdb-oldest test-duckdb-before
+test-all: $(VENV)/.installed-all $(VENV)/dbt/.installed $(VENV)/mlflow/.installed test-duckdb-oldest test-duckdb-before
 	@$(BIN)/python -m pytest
 
 test-matrix: $(VENV)/.installed test-duckdb-oldest test-duckdb-before
@@ -143,6 +143,12 @@ $(VENV)/dbt/.installed: $(VENV)/.installed examples/dbt_shop/requirements.txt
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r examples/dbt_shop/requirements.txt
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# What copies records of runs to MLflow runs beside MLflow alone.
+$(VENV)/mlflow/.installed: $(VENV)/.installed examples/mlflow/requirements.txt
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r examples/mlflow/requirements.txt
 	@touch $@
 
 # Feast's tests pin another pytest.

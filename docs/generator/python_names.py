@@ -34,6 +34,8 @@ _NAMES = {
     "recommender.pipeline.profiles": ("build_profiles",),
     "recommender.pipeline.training": ("train",),
     "recommender.pipeline.online": ("online_user", "online_item"),
+    "recommender.tracking": ("tracked", "Tracker"),
+    "recommender.tracking.records": ("runs", "RunRecord"),
     "coldstart_udfs.settings": ("Enrichment",),
     "coldstart_udfs.profile": (
         "enrich", "evidence_weight", "user_profiles", "item_profiles", "sum_profiles", "similarity", "has_text",

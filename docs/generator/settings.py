@@ -51,6 +51,7 @@ _ENVIRONMENT = {
     "AWS_SESSION_TOKEN": ("", "session token of temporary credentials"),
     "AWS_DEFAULT_REGION": ("", "region of the bucket"),
     "RAY_ADDRESS": ("", "a running Ray cluster for `coldstart embed --engine ray`; without it Ray starts locally"),
+    "WANDB_PROJECT": ("`coldstart`", "project of runs that `--track wandb:offline` writes"),
     "DISPLAY": ("", "with it, or with `WAYLAND_DISPLAY`, `coldstart demo --serve` opens a browser on Linux"),
     "WAYLAND_DISPLAY": ("", "as `DISPLAY`"),
     "TOKENIZERS_PARALLELISM": ("`false`", "threads of the tokenizer; set by this package unless it is set"),

@@ -152,7 +152,8 @@ def evaluate(
                 tables = read_dataset(*files, model=encoder[0], backend=encoder[1], report=report, **how)
                 tracker.parameters({
                     "split": split.value, "seeds": seeds, "shots": chosen, "group_column": group_column,
-                    "cutoff": cutoff, "tuning": tuning, "data": files[0].parent, "repo": repo, "event_weights": weights,
+                    "cutoff": cutoff, "tuning": tuning, "data": files[0].parent, "repo": repo,
+                    **{f"event_weights.{name}": weight for name, weight in weights.items()},
                     "data_sha256": files_hash(path for path in files if path),
                 })
                 found = run(

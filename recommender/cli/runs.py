@@ -145,9 +145,15 @@ def _side_by_side(heading: str, chosen: Sequence[RunRecord], rows: Sequence[tupl
     if numbers:
         table.add_column("difference", justify="right")
     for name, values in rows:
-        apart = [f"{values[1] - values[0]:+.4f}" if None not in values else ""] if numbers else []
+        apart = [_apart(*values)] if numbers else []
         table.add_row(escape(name), *map(_text, values), *apart)
     console.print(table)
+
+
+def _apart(first: float | None, second: float | None) -> str:
+    if first is None or second is None:
+        return ""
+    return ("+" if second > first else "") + _text(float(second - first))
 
 
 def _print(heading: str, rows: Sequence[tuple[str, Any]]) -> None:

@@ -48,8 +48,10 @@ class PairOrder:
             user_features: (users, f).
             item_features: (items, g).
         """
+        if not len(users):
+            return cls(user_features[:0], item_features[:0], item_features[:0])
         rng = np.random.default_rng(0)
-        drawn = rng.integers(len(users), size=_PAIRS) if len(users) else np.zeros(0, np.int64)
+        drawn = rng.integers(len(users), size=_PAIRS)
         users, items = users[drawn], items[drawn]
         others = rng.integers(item_features.shape[0], size=len(drawn))
         free = np.asarray(taken[users, others]).ravel() == 0

@@ -17,15 +17,17 @@ RUNS = Path("data/runs")
 def tracked(command: str, spec: str | None = None, folder: Path = RUNS) -> Iterator[Tracker]:
     """The tracker of a run for as long as the block runs; if the block raises, the run has failed.
 
-    The record in `folder` is written without being asked for (`recommender.tracking.records.RecordTracker`).
+    A record of the run is always written, with its first metric or figure. Where it cannot be written, the run goes on
+    without it, with a warning.
 
     Args:
         command: what runs, such as "train".
-        spec: see `tracker_of`.
+        spec: what else is told about the run: "tensorboard:DIR" writes event files into a folder in DIR;
+            "wandb:offline" a run that `wandb sync` can upload, into the folder wandb. Neither makes a network call.
         folder: where the records of all runs are.
 
     Raises:
-        ColdStartError: see `tracker_of`.
+        ColdStartError: another `spec`, or the extra `track` is not installed.
     """
     record = RecordTracker(folder, command)
     asked = tracker_of(spec, name=record.id)
@@ -42,12 +44,11 @@ def tracker_of(spec: str | None, *, name: str) -> Tracker | None:
     """The tracker that `--track` names; None for None.
 
     Args:
-        spec: "tensorboard:DIR" writes event files into the folder DIR/name; "wandb:offline" writes a run that
-            `wandb sync` can upload into the folder wandb. Neither makes a network call.
+        spec: see `tracked`; event files go to DIR/name.
         name: of the run.
 
     Raises:
-        ColdStartError: another text, or the extra `track` is not installed.
+        ColdStartError: another `spec`, or the extra `track` is not installed.
     """
     if spec is None:
         return None

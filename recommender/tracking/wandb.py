@@ -35,7 +35,7 @@ class WandbTracker:
         import wandb
 
         settings = wandb.Settings(
-            console="off", disable_code=True, disable_git=True, save_code=False, silent=True,
+            console="off", disable_code=True, disable_git=True, host="", save_code=False, silent=True,
             x_disable_machine_info=True, x_disable_meta=True, x_disable_stats=True, x_save_requirements=False,
         )  # fmt: skip
         self._wandb: Any = wandb

@@ -29,6 +29,7 @@ FIXTURES = {
     "docs/how-to/replay.md": "exported_shop",
     "docs/how-to/interview.md": "trained_shop",
     "docs/how-to/serve.md": "trained_shop",
+    "docs/how-to/track-runs.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
     "docs/how-to/update-between-trainings.md": "trained_shop",
     "docs/how-to/upgrade.md": "trained_shop",

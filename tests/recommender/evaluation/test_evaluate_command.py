@@ -11,6 +11,7 @@ import pytest
 
 from recommender.evaluation.baselines import METHODS, OURS, missing
 from recommender.measure.splits import SPLITS
+from recommender.tracking.records import runs
 from tests.support.commands import must
 
 # The candidates of whom somebody wants one. An item is cold if nobody has it in the training part: under user_cold,
@@ -62,3 +63,19 @@ def test_a_split_is_evaluated_from_the_command_line(split: str, shop: Path, tmp_
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
     assert all(method in printed for method in methods)
     assert not list(tmp_path.glob("*.unfinished"))
+    recorded(tmp_path, result, out)
+
+
+def recorded(folder: Path, result: dict[str, Any], out: Path) -> None:
+    """The record of the run says the same as its result."""
+    (run,) = runs(folder / "data" / "runs")
+    assert (run.command, run.status, run.parameters["split"]) == ("evaluate", "finished", result["split"])
+    assert len(run.parameters["data_sha256"]) == 64
+    for row in result["rows"]:
+        shots = f"/{row['shots']} shots" if "shots" in row else ""
+        assert run.figures[f"{row['candidates']}{shots}/{row['method']}/ndcg@20"] == row["ndcg@20"]
+        if not shots:  # of one seed
+            ((seed, value),) = run.metrics[f"by_seed/{row['candidates']}/{row['method']}"]
+            assert (seed, value) == (0, pytest.approx(row["ndcg@20"]))
+    assert next(iter(run.figures)).endswith(f"/{OURS}/ndcg@20")
+    assert (folder / "data" / "runs" / run.id / "result.json").read_bytes() == out.read_bytes()

@@ -23,6 +23,7 @@ from recommender.model.recommender import HybridRecommender
 from recommender.pipeline import training
 from recommender.pipeline.profiles import build_profiles
 from recommender.pipeline.training import train
+from recommender.tracking.records import runs
 from recommender.tuning.divisions import Division
 from tests.support.small_shop import apply
 from tests.support.word_model import BACKEND, word_model
@@ -137,12 +138,31 @@ def test_a_shop_without_time_runs_through_on_the_command_line(shop: Shop, monkey
     monkeypatch.chdir(folder)
     result = CliRunner().invoke(app, ["train"])
     assert result.exit_code == 0, result.output
+    assert_recorded(folder)
     assert "the interactions have no time, so parameters are chosen on" in " ".join(result.output.split())
     apply(folder / "feature_repo").materialize(datetime(2010, 1, 1, tzinfo=UTC), datetime.now(UTC))
     result = CliRunner().invoke(app, ["recommend", "--user-id", "u3", "-k", "3"])
     assert (result.exit_code, "user u3 (warm)" in result.output) == (0, True), result.output
     kinds = [kind for kind in range(5) if f"kind{kind}" in result.output]
     assert 3 in kinds
+
+
+def assert_recorded(folder: Path) -> None:
+    """The run's record says what its bundle says, and what LightFM did in each epoch."""
+    manifest = read_manifest(folder / "data" / "bundle")
+    (run,) = runs(folder / "data" / "runs")
+    assert (run.command, run.status) == ("train", "finished")
+    for name in ("data_sha256", "embedding_fingerprint", "cutoff"):
+        assert run.parameters[name] == manifest[name]
+    assert run.parameters["bundle_id"] == manifest["id"]
+    assert run.parameters["alpha"] == manifest["parameters"]["alpha"]
+    assert run.figures["validation/ndcg@20"] == manifest["metrics"]["validation"]["ndcg@20"]
+    assert run.figures["data/users"] == USERS
+    epochs = list(range(1, manifest["parameters"]["epochs"] + 1))
+    # Users buy one kind of things each, which LightFM learns.
+    for name in ("cutoff_fit/auc", "cutoff_fit/held_out_auc", "final_fit/auc"):
+        assert [step for step, _ in run.metrics[name]] == epochs
+        assert 0.6 < run.metrics[name][-1][1] <= 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +31,16 @@ def data() -> Division:
 
 def test_the_first_trial_is_the_defaults_and_one_trial_changes_nothing(data: Division, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
+    measured: list[tuple[int, Mapping[str, float]]] = []
     found = search(
         PARAMETERS, data, trials=1, storage=tmp_path / "new" / "s.jsonl",
         progress=lambda done, total: told.append((done, total)),
+        on_trial=lambda trial, values: measured.append((trial, values)),
     )  # fmt: skip
     assert told == [(0, 1), (1, 1)]
-    tuned = tune(PARAMETERS, [data]).parameters
+    best = tune(PARAMETERS, [data])
+    tuned = best.parameters
+    assert measured == [(1, {"ndcg@20": pytest.approx(quality(best.fitted, data.wanted).mean())})]
     assert replace(found, source={}) == replace(tuned, source={})
     assert found.source["components"] == "searched: the best of 1 settings on held-out interactions"
     assert found.source["metric_ridge"] == tuned.source["metric_ridge"]
