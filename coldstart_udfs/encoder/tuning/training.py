@@ -92,9 +92,10 @@ def tune_encoder(
 
     settings = settings or TuningSettings()
     counts = np.bincount(taken.indices, minlength=len(texts))
-    torch.manual_seed(settings.seed)
     report("texts below the layers that learn", 0, 1)
-    model = open_tunable(files, texts, static=static, layers=settings.layers, adapters=settings.adapters)
+    with torch.random.fork_rng(devices=[]):  # adapters begin with random numbers
+        torch.manual_seed(settings.seed)
+        model = open_tunable(files, texts, static=static, layers=settings.layers, adapters=settings.adapters)
     report("texts below the layers that learn", 1, 1)
     items = np.flatnonzero((counts > 0) & (model.lengths > 0))
     pairs = (taken[:, items] > 0).astype(np.float32).tocsr()

@@ -15,6 +15,7 @@ import numpy as np
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.encoder.multilingual import model_files
 from coldstart_udfs.encoder.tuning.manifests import TunedManifest, write_learned
 from coldstart_udfs.encoder.tuning.settings import TuningSettings
 from coldstart_udfs.encoder.tuning.training import OnStep, TunedVectors, tune_encoder
@@ -78,6 +79,7 @@ def tune_for_shop(
         raise ColdStartError(f"{out} exists; give another --out, or delete it: shops may use it by its fingerprint")
     groups = list(data.items.ids) if data.groups is None else data.groups
     parts = parts_of(data.interactions, groups, weights, seed=settings.seed, cutoff=cutoff)
+    static = static and not model_files(parent).is_static  # a static model is its own table
     base = Encoder(parent, backend="static" if static else "torch", cache=False)
     unfinished = out.absolute().with_name(f".{out.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
