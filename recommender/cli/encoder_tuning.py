@@ -148,8 +148,8 @@ def _show(found: Tuned, out: Path) -> None:
     )  # fmt: skip
     if manifest.recommends:
         console.print(
-            f"the recommender ranks better with it; next: set \"model\" to \"{out.absolute()}\" and \"backend\" to null in "
-            "enrichment.json, then coldstart profiles", markup=False, soft_wrap=True,
+            f"the recommender ranks better with it; next: set \"model\" to \"{out.absolute()}\" and \"backend\" to "
+            "null in enrichment.json, then coldstart profiles", markup=False, soft_wrap=True,
         )  # fmt: skip
     else:
         console.print(f"refused for recommending: {manifest.verdict}", markup=False, soft_wrap=True)
