@@ -29,7 +29,7 @@ SCRATCH = ROOT / "data" / "bench-recommender"
 UNFINISHED = SCRATCH / "unfinished"
 ONLINE_RETAIL = NAMES[0]
 # Chinese and German texts; the default encoder knows English.
-_ENCODERS = dict.fromkeys(("polis-vtaiwan", "polis-austria"), "multilingual")
+ENCODERS = dict.fromkeys(("polis-vtaiwan", "polis-austria"), "multilingual")
 _BLOCK = 512
 
 
@@ -58,7 +58,7 @@ def make_tables(data_dir: Path | None, sets: Sequence[str] | None = None) -> lis
 def dataset(name: str) -> Dataset:
     """Read a data set and encode its texts; variants of one product of Online Retail are a group."""
     return read_dataset(
-        *files_in(_tables(name)), group_column="stem" if name == ONLINE_RETAIL else None, model=_ENCODERS.get(name)
+        *files_in(_tables(name)), group_column="stem" if name == ONLINE_RETAIL else None, model=ENCODERS.get(name)
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.encoder.derived import sample_descriptions
 from coldstart_udfs.encoder.encoder import Encoder
+from coldstart_udfs.encoder.tuning.parents import base_of
 from coldstart_udfs.profile import band, has_text
 from coldstart_udfs.text.entities import stated_price
 from coldstart_udfs.text.vocabulary import WORDS, mentions, singular
@@ -58,13 +59,14 @@ class Tagger:
     """Tags texts with one set of labels.
 
     Args:
-        encoder: the encoder for texts, labels, and a sample of ordinary product texts to compare with.
+        encoder: the encoder for texts, labels, and a sample of ordinary product texts to compare with. Of a tuned one,
+            whose similarities are not those of meanings, the encoder that it was tuned from.
         labels: labels of one or a few words; None for colour, material, audience, style, occasion and price
             band.
     """
 
     def __init__(self, encoder: Encoder, labels: Sequence[str] | None = None) -> None:
-        self._encoder = encoder
+        self._encoder = base_of(encoder)
         if labels is None:
             self._labels: list[tuple[str | None, str]] = [(group, label) for group in WORDS for label in WORDS[group]]
         else:

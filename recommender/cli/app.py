@@ -13,6 +13,7 @@ from recommender.cli.bundles import bundles_app
 from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
+from recommender.cli.encoder_tuning import accept, tune
 from recommender.cli.evaluate import evaluate
 from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
@@ -39,6 +40,8 @@ app = typer.Typer(
     help="Features and recommendations from text, for users and items without history.",
 )  # fmt: skip
 experiment_app.command(cls=Command)(replay)
+for _tuning in (tune, accept):
+    encoder_app.command(cls=Command)(_tuning)
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         if isinstance(_command, typer.Typer):

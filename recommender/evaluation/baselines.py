@@ -204,9 +204,12 @@ def missing() -> dict[str, str]:
 
 def fit_ours(
     split: Split, seed: int, progress: Report = no_report,
-    settings: Enrichment | None = None,
+    settings: Enrichment | None = None, unseen: NDArray[np.bool_] | None = None,
 ) -> HybridRecommender:
-    """Fit the recommender; parameters are chosen within the training part, except those in a repository's settings."""
+    """Fit the recommender; parameters are chosen within the training part, except those in a repository's settings.
+
+    `unseen`, (items,), are those that a tuned encoder has not learned from; None: the encoder is not tuned.
+    """
     from recommender.data.events import EventWeights
     from recommender.model.parameters import Parameters
     from recommender.tuning.validation import fit_tuned
@@ -215,7 +218,7 @@ def fit_ours(
         split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
         parameters=Parameters(evidence_scale=settings.evidence_scale) if settings else None,
         weights=EventWeights.of_settings(settings) if settings else None,
-        searchers=split.searchers, progress=progress,
+        searchers=split.searchers, unseen=unseen, progress=progress,
     )  # fmt: skip
     return model
 

@@ -16,6 +16,7 @@ from coldstart_udfs import connect
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.encoder.progress import EncoderStats
+from coldstart_udfs.encoder.tuning.manifests import check_recommends
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
@@ -70,7 +71,8 @@ def build_profiles(
         The number of rows by source, and the number of newer pushed rows beside them.
 
     Raises:
-        ColdStartError: the data break the contract, or a SQL file is missing or fails.
+        ColdStartError: the data break the contract, a SQL file is missing or fails, or the encoder was tuned and is
+            refused for recommending.
         InUseError: another process changes the repository.
     """
     with writing(whole(repo / "data"), command="coldstart profiles"):
@@ -86,6 +88,7 @@ def _build_profiles(data: Path, repo: Path, ray_workers: int | None, report: Rep
             "repeat your own changes in it"
         )
     settings = Enrichment.of_repo(repo)
+    check_recommends(settings.model)
     encoder = shared_encoder(settings.model, backend=settings.backend)
     # Every reader of these vectors uses the backend that "auto" chose here.
     settings = replace(settings, backend=encoder.backend)

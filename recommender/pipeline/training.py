@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coldstart_udfs.console import Report, no_report
+from coldstart_udfs.encoder.tuning.manifests import check_recommends, read_learned
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.made_from import MadeFrom, data_hash
@@ -63,7 +64,7 @@ def train(
 
     Raises:
         ColdStartError: the data break the contract, the repository is not applied, there are no interactions before or
-            after the cut-off, or a search is requested without Optuna.
+            after the cut-off, a search is requested without Optuna, or the encoder was tuned and is refused.
         InUseError: another process changes the repository or writes the bundle.
     """
     if search is not None and find_spec("optuna") is None:
@@ -87,6 +88,7 @@ def _train(
     report: Report, on_step: OnStep | None,
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
+    check_recommends(settings.model)
     with duckdb.connect() as con:
         held = load(con, data, settings.event_weights).held
         data_sha256 = data_hash(data)
@@ -108,7 +110,9 @@ def _train(
     }
 
     report("features at the cut-off", 0, 1)
-    divisions = _divisions(store, interactions, division, weights, came, moments, parameters.seed)
+    learned = read_learned(settings.model)
+    unseen = np.array([name not in learned for name in interactions.item_ids]) if learned else None
+    divisions = _divisions(store, interactions, division, weights, came, moments, parameters.seed, unseen)
     report("features at the cut-off", 1, 1)
     if search is not None:
         from recommender.tuning.search import search as run_search
@@ -153,7 +157,7 @@ def _named(group: str, on_step: OnStep | None) -> OnStep | None:
 
 def _divisions(
     store: Any, interactions: Interactions, division: _Division, weights: EventWeights,
-    came: dict[str, NDArray[np.datetime64]], moments: list[datetime], seed: int,
+    came: dict[str, NDArray[np.datetime64]], moments: list[datetime], seed: int, unseen: NDArray[np.bool_] | None,
 ) -> list[Division]:
     """Some by chance, of the interactions before the cut-off; then the one in time, if there is a cut-off.
 
@@ -170,7 +174,7 @@ def _divisions(
     before = interactions if division.by_chance else interactions.select(division.known)
     users, items = features(_as_datetime(interactions.timestamps.min()))
     for draw in range(draws(before)):
-        held = by_chance(before, interactions.item_ids, seed, draw)
+        held = by_chance(before, interactions.item_ids, seed, draw, unseen)
         if held.all():
             held = np.zeros_like(held)  # of so little nothing can be held out
         # Returned interactions are not relevant.

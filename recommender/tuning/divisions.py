@@ -41,7 +41,9 @@ class Division:
     in_time: bool = False
 
 
-def by_chance(train: Interactions, groups: Sequence[str], seed: int, draw: int = 0) -> NDArray[np.bool_]:
+def by_chance(
+    train: Interactions, groups: Sequence[str], seed: int, draw: int = 0, unseen: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Draw interactions: all of some items, all or all but the first few items of some users, and some pairs.
 
     Args:
@@ -49,12 +51,19 @@ def by_chance(train: Interactions, groups: Sequence[str], seed: int, draw: int =
         groups: the group of each item; items of one group are drawn together.
         seed: of the hash that decides.
         draw: the number of the draw; each draws others.
+        unseen: (items,), those that a tuned encoder has not learned from. Only they play new items, because vectors
+            of the others look better than those of items that are really new. None: all.
 
     Returns:
         (n,) mask of the interactions that are set aside.
     """
     salt = f"{seed}.{draw}"
-    cold = np.array([stable_share(name, f"validation items {salt}") < _COLD_ITEMS for name in groups], dtype=bool)
+    share = _COLD_ITEMS
+    if unseen is not None and (of_pairs := unseen[np.unique(train.items)]).any():
+        share /= float(of_pairs.mean())
+    cold = np.array([stable_share(name, f"validation items {salt}") < share for name in groups], dtype=bool)
+    if unseen is not None:
+        cold &= unseen
     shares = np.array([stable_share(name, f"validation users {salt}") for name in train.user_ids])
     width = max(len(train.item_ids), 1)
     keys, pairs = np.unique(train.users * width + train.items, return_inverse=True)

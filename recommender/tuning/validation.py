@@ -27,7 +27,7 @@ _HALF_LIVES = (180.0, 60.0)
 def fit_tuned(
     train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
     seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
-    searchers: Searchers | None = None, progress: Report = no_report,
+    searchers: Searchers | None = None, unseen: NDArray[np.bool_] | None = None, progress: Report = no_report,
 ) -> HybridRecommender:
     """Choose all parameters on parts of `train` that are set aside, then fit on all of it.
 
@@ -44,12 +44,13 @@ def fit_tuned(
         searchers: `users` without their searches, and these. While parameters are chosen, of each user those count
             that come before what is set aside of them: what they looked for later would speak too well for their words.
             None: they said what `users` has, at any time.
+        unseen: see `by_chance`.
         progress: told (stage, done, total).
     """
     settings = replace(parameters or Parameters(), seed=seed)
     given, weights = weights is not None, weights or EventWeights()
     groups = groups or items.ids
-    parts = [by_chance(train, groups, seed, draw) for draw in range(draws(train))]
+    parts = [by_chance(train, groups, seed, draw, unseen) for draw in range(draws(train))]
     if kind == "temporal" and (rows := latest(train.timestamps, LATEST)) is not None:
         parts.append(rows)
     divisions = []
