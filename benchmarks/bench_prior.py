@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from recommender.model.fitting import as_matrix, fit
 from recommender.model.parameters import Parameters
 from recommender.model.scoring import Block
 from recommender.model.weights import Weights
+from recommender.pipeline.priors import versions
 from recommender.tuning.prior import Level, Prior
 from recommender.tuning.prior_learning import SIZES, Episodes, learn_level
 from recommender.tuning.small_shops import Episode, Shop, draw_shop, episode
@@ -42,7 +42,8 @@ PUBLIC = ROOT / "recommender" / "tuning" / "public_prior.json"
 COMPLETE_JOURNEY = "complete-journey"
 # Departments of Complete Journey are domains of their own if they have so many items, and users with two of them.
 ITEMS, USERS = 300, 150
-DRAWS = 4
+# Draws of small shops, by their users: most where a prior can help most.
+DRAWS = {5: 4, 20: 6, 100: 2}
 _ARRAYS = ("parts", "wanted", "open", "cold", "evidence", "rows")
 # Tried beside the defaults, in small shops of 20 users.
 RIDGES = {"metric_ridge": (2.0, 30.0), "item_item_ridge": (20.0, 2_000.0)}
@@ -68,27 +69,19 @@ def main() -> None:
     """Draw, learn, and write the sections."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="contains the folders of the raw files")
-    parser.add_argument("--draws", type=int, default=DRAWS)
-    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--draw-only", action="store_true", help="draw small shops and write nothing")
     parser.add_argument("--again", action="store_true", help="forget the small shops of earlier runs")
     given = parser.parse_args()
     if given.again:
         shutil.rmtree(EPISODES, ignore_errors=True)
     names = domains(make_tables(given.data_dir, NAMES))
-    for draw in range(given.draws):
-        for name in names:
-            for size in given.sizes:
-                drawn(name, size, draw)
-    if given.draw_only:
-        return
-    by_size = {size: Episodes(size, episodes_of(names, size, given.draws)) for size in given.sizes}
-    figures = {size: left_out(by_size[size], given.draws) for size in given.sizes}
-    lines = [*summary(figures), *(line for size in given.sizes for line in section(size, figures[size]))]
-    write("bench-prior", [*lines, *quantities(names, min(given.draws, 2))], given.draws)
-    levels = [learn_level(by_size[size], told=told) for size in given.sizes]
-    public(names, levels, given.draws).write(PUBLIC)
-    write("bench-prior-public", public_table(levels), given.draws)
+    by_size = {size: Episodes(size, episodes_of(names, size, DRAWS[size])) for size in SIZES}
+    figures = {size: left_out(by_size[size]) for size in SIZES}
+    lines = [*summary(figures), *(line for size in SIZES for line in section(size, figures[size]))]
+    write("bench-prior", lines)
+    levels = [learn_level(by_size[size], told=told) for size in SIZES]
+    public(names, levels).write(PUBLIC)
+    write("bench-prior-public", public_table(levels))
+    write("bench-prior-quantities", quantities(names, 2))
 
 
 def domains(names: Sequence[str]) -> list[str]:
@@ -162,7 +155,7 @@ def episodes_of(names: Sequence[str], size: int, draws: int) -> dict[str, list[E
     return found
 
 
-def left_out(episodes: Episodes, draws: int) -> dict[str, Figures]:
+def left_out(episodes: Episodes) -> dict[str, Figures]:
     """The figures of each domain under a prior that was learned from others."""
     found = {}
     for name, own in episodes.by_shop.items():
@@ -182,7 +175,7 @@ def left_out(episodes: Episodes, draws: int) -> dict[str, Figures]:
 
 def quality(episodes: Sequence[Episode], level: Level) -> NDArray[np.float64]:
     """NDCG@20 of each user of each episode."""
-    return np.concatenate([one.quality(level.mixed(one.learned, one.placed)) for one in episodes])
+    return np.concatenate([one.quality(level.mixed(one.learned)) for one in episodes])
 
 
 def source_of(name: str) -> str:
@@ -248,7 +241,7 @@ def quantities(names: Sequence[str], draws: int) -> list[str]:
             f"{int((values < 0).sum())}",
         ])  # fmt: skip
     head = ["changed, in shops of 20 users with the default weights", "mean", "median", "better", "worse"]
-    return ["**Other quantities**", "", *table(head, rows), ""]
+    return [*table(head, rows), ""]
 
 
 def changed(shop: Shop, draw: int, names: Sequence[str]) -> dict[str, float]:
@@ -265,9 +258,11 @@ def changed(shop: Shop, draw: int, names: Sequence[str]) -> dict[str, float]:
 
     found = {"default": of(fitted)}
     for ridge in RIDGES["metric_ridge"]:
-        found[f"`metric_ridge` {ridge:g}"] = of(fitted.changed(item_metric=item_metric(fitted.warm_items.features, ridge)))
+        other = item_metric(fitted.warm_items.features, ridge)
+        found[f"`metric_ridge` {ridge:g}"] = of(fitted.changed(item_metric=other))
     for ridge in RIDGES["item_item_ridge"]:
-        found[f"`item_item_ridge` {ridge:g}"] = of(fitted.changed(item_item=item_item_weights(as_matrix(counted), ridge)))
+        weights = item_item_weights(as_matrix(counted), ridge)
+        found[f"`item_item_ridge` {ridge:g}"] = of(fitted.changed(item_item=weights))
     W0 = demand_map(tuple(one for one in names if one != shop.name and fingerprint(one) == fingerprint(shop.name)))
     if W0 is not None:
         cold = fitted.all_items.cold
@@ -313,11 +308,10 @@ def moments(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return X.T @ X / len(X), X.T @ y / len(X)
 
 
-def public(names: Sequence[str], levels: Sequence[Level], draws: int) -> Prior:
+def public(names: Sequence[str], levels: Sequence[Level]) -> Prior:
     """The prior that ships with the package, learned from all domains."""
     return Prior(levels, list(described(names)), {
-        "by": "make bench-prior, which learns as `coldstart prior learn` does", "draws": draws,
-        "feast-coldstart": version("feast-coldstart"), "lightfm-next": version("lightfm-next"),
+        "by": "make bench-prior, which learns as `coldstart prior learn` does", "draws": DRAWS, **versions(),
     })  # fmt: skip
 
 
@@ -351,12 +345,12 @@ def _pair(pair: tuple[float, float]) -> str:
     return f"{pair[0]:g}, {pair[1]:g}"
 
 
-def write(name: str, lines: Sequence[str], draws: int) -> None:
+def write(name: str, lines: Sequence[str]) -> None:
     """Print a section, and write it into the page."""
     print("\n".join(lines), flush=True)
     about = (
-        f"{draws} draws of small shops from each domain, one seed of everything for each draw. NDCG@20 with known and "
-        "new items in one list. Intervals are 95 %, with draws and users as sources of chance."
+        f"{', '.join(f'{draws} draws of shops with {size} users' for size, draws in DRAWS.items())} from each domain. "
+        "NDCG@20 with known and new items in one list. Intervals are 95 %, with draws and users as sources of chance."
     )
     text = made_by("make bench-prior DATA=folder", about, ("lightfm-next", "numpy", "scipy"))
     write_between(EXPLANATION / "priors.md", name, "\n".join([text, "", *lines]))

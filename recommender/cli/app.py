@@ -18,6 +18,7 @@ from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
+from recommender.cli.prior import prior_app
 from recommender.cli.recommendations import audience, explain, recommend, train
 from recommender.cli.replay import replay
 from recommender.cli.serve import keys_app, serve
@@ -28,7 +29,7 @@ from recommender.cli.sql import sql
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
-    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app),
+    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }

@@ -23,6 +23,7 @@ from recommender.cli.options import (
     DateOrderOption,
     EncodingOption,
     ModelOption,
+    PriorOption,
     parse_date,
     settings_of_shop,
 )
@@ -105,6 +106,7 @@ def evaluate(
             "given, the encoder. Default: feature_repo, if it has one.",
         ),
     ] = None,
+    prior: PriorOption = "public",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the table to this file too, as JSON.")
     ] = None,
@@ -123,8 +125,9 @@ def evaluate(
     """
     from recommender.data.dataset import settings_of
     from recommender.evaluation.comparison import evaluate as run
+    from recommender.tuning.prior import Prior
 
-    chosen = _shots(shots)
+    chosen, chosen_prior = _shots(shots), Prior.named(prior)
     repo = repo or (REPO if settings_of_shop() else None)
     settings = settings_of(repo) if repo else None
     for path in (json_file, html_file):
@@ -144,7 +147,7 @@ def evaluate(
                 tables = _read(items, users, interactions, data, encoder, report, how)
                 found = run(
                     tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, tuning=tuning,
-                    unfinished=unfinished, report=report, settings=settings,
+                    prior=chosen_prior, unfinished=unfinished, report=report, settings=settings,
                 )  # fmt: skip
         except KeyboardInterrupt:
             kept = f"finished parts are in {unfinished}, and the same command continues from there"

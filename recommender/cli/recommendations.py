@@ -13,7 +13,7 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
-from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, parse_date
+from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, PriorOption, RepoOption, parse_date
 from recommender.cli.parameters import told, weights_table
 
 if TYPE_CHECKING:
@@ -47,23 +47,27 @@ def train(
             "continues an earlier search.",
         ),
     ] = None,
+    prior: PriorOption = "public",
 ) -> None:
     """Train the recommender and save it as a bundle.
 
     Features are read through Feast. Parameters are chosen on held-out interactions, and alpha is written to
-    enrichment.json.
+    enrichment.json. In a shop with few users, the prior decides most of what the parts of a score weigh.
 
     Examples:
         coldstart train
-        coldstart train --cutoff 2011-08-01 --search 20
+        coldstart train --cutoff 2011-08-01 --search 20 --prior none
     """
     from recommender.model.bundle import read_manifest
     from recommender.pipeline.training import train as run
+    from recommender.tuning.prior import Prior
 
+    chosen_prior = Prior.named(prior)
     with progress() as report:
         model = run(
-            data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report
-        )
+            data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, prior=chosen_prior,
+            report=report,
+        )  # fmt: skip
     chosen = model.parameters
     for name, value, how in told(chosen):
         if name in chosen.source:

@@ -30,6 +30,7 @@ from recommender.pipeline.online import as_vectors, labels_of, open_store, text_
 from recommender.pipeline.profiles import SOURCES, snapshots
 from recommender.tuning.divisions import Division, by_chance, draws
 from recommender.tuning.held_out_rankings import quality
+from recommender.tuning.prior import Prior
 from recommender.tuning.weights import tune
 
 _SERVICE = "coldstart_training"
@@ -38,7 +39,7 @@ _SHARE_AFTER_CUTOFF = 0.1
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    search: int | None = None, settle: bool = True, report: Report = no_report,
+    search: int | None = None, settle: bool = True, prior: Prior | None = None, report: Report = no_report,
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
@@ -56,6 +57,8 @@ def train(
         search: number of trials of LightFM's settings; all weights are chosen in each trial. The trials are kept in the
             file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
         settle: whether α is written to the repository, see `settle_alpha`.
+        prior: what small shops have in common (`recommender.tuning.prior`); it counts in a shop with few users. None:
+            the data alone decide.
         report: called with (stage, done, total).
 
     Raises:
@@ -66,7 +69,7 @@ def train(
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
     with writing(whole(repo / "data"), bundle, command="coldstart train"):
-        model = _train(data, repo, bundle, cutoff, parameters, search, report)
+        model = _train(data, repo, bundle, cutoff, parameters, search, prior, report)
         if settle:
             settle_alpha(repo, model.parameters)
     return model
@@ -81,7 +84,7 @@ def settle_alpha(repo: Path, chosen: Parameters) -> None:
 
 def _train(
     data: Path, repo: Path, bundle: Path, cutoff: datetime | None, parameters: Parameters | None, search: int | None,
-    report: Report,
+    prior: Prior | None, report: Report,
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
     with duckdb.connect() as con:
@@ -119,6 +122,7 @@ def _train(
         parameters = replace(best, **again)
     tuned = tune(
         parameters, divisions, cold_share=cold_share_of(interactions),
+        prior=prior.at(len(np.unique(interactions.users))) if prior else None,
         progress=lambda done, total: report("LightFM before the cut-off", done, total),
     )  # fmt: skip
     source = parameters.source | tuned.parameters.source

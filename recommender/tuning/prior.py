@@ -50,9 +50,21 @@ class Level:
     @property
     def told(self) -> str:
         """Where the weights come from, for people."""
-        return f"prior for {self.users:.0f} users, with {self.own:.0%} of what held-out interactions say"
+        known = f"; {self.own:.0%} learned on held-out interactions" if self.own else ""
+        return f"prior for {self.users:.0f} users{known}"
 
-    def mixed(self, learned: Weights, placed: Weights) -> Weights:
+    def changes(self) -> list[str]:
+        """The weights that are not the defaults, for people: part, side, and the pair for new and known users."""
+        start, found = Weights(), list[str]()
+        for side in ("warm", "cold"):
+            before, after = getattr(start, side), getattr(self.weights, side)
+            pairs = [(part, before.get(part, (0.0, 0.0)), after.get(part, (0.0, 0.0))) for part in PARTS]
+            found += [f"{part} of {side} items {new[0]:g}, {new[1]:g}" for part, old, new in pairs if old != new]
+        if self.weights.cold_offset:
+            found.append(f"cold_offset {self.weights.cold_offset:g}")
+        return found
+
+    def mixed(self, learned: Weights) -> Weights:
         """Mix the weights of the prior with those that a shop learned.
 
         The learned weights of warm and of cold items are first scaled, each to the sum of the prior's: it is the order
@@ -61,10 +73,9 @@ class Level:
 
         Args:
             learned: by the shop, before items without history are placed.
-            placed: the same afterwards; this is the result if the shop's own weights count fully.
         """
-        if self.own >= 1:
-            return placed
+        if not self.own:
+            return self.weights
         warm, cold = (
             _mixed(getattr(self.weights, side), _scaled(getattr(learned, side), getattr(self.weights, side)), self.own)
             for side in ("warm", "cold")
@@ -98,7 +109,7 @@ class Prior:
         """The level of a shop with this many users, between the two nearest ones.
 
         Between two levels, weights and the share of a shop's own change in proportion to log(users). Below the first it
-        is the first. Above the last, at the ratio of the last two, the prior ends.
+        is the first. At twice the users of the last, the prior ends.
 
         Args:
             users: with interactions.
@@ -123,9 +134,8 @@ class Prior:
 
     @property
     def end(self) -> float:
-        """The number of users from which on there is no prior."""
-        users = [level.users for level in self.levels]
-        return users[-1] * (users[-1] / users[-2] if len(users) > 1 else 2)
+        """The number of users from which on there is no prior: nothing was measured so far beyond the last level."""
+        return 2 * self.levels[-1].users
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""

@@ -101,9 +101,29 @@ class Episode:
     learned: Weights
     placed: Weights
 
-    def quality(self, weights: Weights) -> NDArray[np.float64]:
+    def scores(self, weights: Weights) -> NDArray[np.float32]:
+        """(n, candidates): the weighed sum of all parts."""
+        return scores(self.parts, self.cold, self.evidence, weights)
+
+    def rescored(self, total: NDArray[np.float32], before: Weights, after: Weights) -> NDArray[np.float32]:
+        """(n, candidates): the scores under other weights, from those under the ones before."""
+        changed = total + np.where(self.cold, np.float32(after.cold_offset - before.cold_offset), np.float32(0))
+        for part, values in zip(PARTS, self.parts, strict=True):
+            steps = [
+                _between(new.get(part, (0.0, 0.0)), self.evidence) - _between(old.get(part, (0.0, 0.0)), self.evidence)
+                for old, new in ((before.warm, after.warm), (before.cold, after.cold))
+            ]
+            if any(step.any() for step in steps):
+                changed += values.astype(np.float32) * np.where(self.cold, steps[1], steps[0])
+        return changed
+
+    def ndcg(self, total: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,): NDCG@20 of each user, with known and new items in one list."""
-        return ndcg(scores(self.parts, self.cold, self.evidence, weights), self.wanted, self.open)
+        return ndcg(total, self.wanted, self.open)
+
+    def quality(self, weights: Weights) -> NDArray[np.float64]:
+        """(n,): NDCG@20 of each user under some weights."""
+        return self.ndcg(self.scores(weights))
 
 
 def scores(

@@ -109,7 +109,7 @@ def tune(
     weights, told = _placed(weights, sets, cold_share, parameters.seed)
     source["cold_offset"] = FITTED if told else DEFAULT
     if prior is not None:
-        weights = prior.mixed(learned, weights)
+        weights = prior.mixed(learned)
         weights = replace(weights, words=_words(parameters.weights, weights, sets))
         source |= dict.fromkeys(("weights", "cold_offset"), prior.told)
     fitted = fits[-1].with_parameters(weights=weights)
