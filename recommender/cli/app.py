@@ -19,6 +19,7 @@ from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
+from recommender.cli.prior import prior_app
 from recommender.cli.recommendations import audience, explain, recommend, train
 from recommender.cli.replay import replay
 from recommender.cli.runs import runs_app
@@ -30,7 +31,7 @@ from recommender.cli.sql import sql
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, weigh, profiles, put),
-    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, runs_app),
+    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app, runs_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }

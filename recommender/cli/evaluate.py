@@ -24,6 +24,7 @@ from recommender.cli.options import (
     DateOrderOption,
     EncodingOption,
     ModelOption,
+    PriorOption,
     TrackOption,
     parse_date,
     settings_of_shop,
@@ -106,6 +107,7 @@ def evaluate(
             "given, the encoder. Default: feature_repo, if it has one.",
         ),
     ] = None,
+    prior: PriorOption = "public",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the table to this file too, as JSON.")
     ] = None,
@@ -125,8 +127,9 @@ def evaluate(
     """
     from recommender.data.dataset import read_dataset, settings_of
     from recommender.evaluation.comparison import evaluate as run
+    from recommender.tuning.prior import Prior
 
-    chosen = _shots(shots)
+    chosen, chosen_prior = _shots(shots), Prior.named(prior)
     repo = repo or (REPO if settings_of_shop() else None)
     settings = settings_of(repo) if repo else None
     for path in (json_file, html_file):
@@ -152,13 +155,13 @@ def evaluate(
                 tables = read_dataset(*files, model=encoder[0], backend=encoder[1], report=report, **how)
                 tracker.parameters({
                     "split": split.value, "seeds": seeds, "shots": chosen, "group_column": group_column,
-                    "cutoff": cutoff, "tuning": tuning, "data": files[0].parent, "repo": repo,
+                    "cutoff": cutoff, "tuning": tuning, "prior": prior, "data": files[0].parent, "repo": repo,
                     **{f"event_weights.{name}": weight for name, weight in weights.items()},
                     "data_sha256": files_hash(path for path in files if path),
                 })
                 found = run(
                     tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, tuning=tuning,
-                    unfinished=unfinished, report=report, settings=settings,
+                    prior=chosen_prior, unfinished=unfinished, report=report, settings=settings,
                 )  # fmt: skip
         except KeyboardInterrupt:
             kept = f"finished parts are in {unfinished}, and the same command continues from there"

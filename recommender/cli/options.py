@@ -111,6 +111,14 @@ ModelOption = Annotated[
         "feature_repo/enrichment.json, or the built-in English model.",
     ),
 ]
+PriorOption = Annotated[
+    str,
+    typer.Option(
+        "--prior", metavar="FILE|public|none",
+        help="What small shops have in common, for a shop with few users: a file of `coldstart prior learn`, the prior "
+        "that ships with the package, or none.",
+    ),
+]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use this machine's vector cache.")]
 EncodingOption = Annotated[
     str | None,

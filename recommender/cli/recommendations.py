@@ -13,7 +13,17 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
-from recommender.cli.options import BUNDLE, DATA, REPO, BundleOption, DataOption, RepoOption, TrackOption, parse_date
+from recommender.cli.options import (
+    BUNDLE,
+    DATA,
+    REPO,
+    BundleOption,
+    DataOption,
+    PriorOption,
+    RepoOption,
+    TrackOption,
+    parse_date,
+)
 from recommender.cli.parameters import told, weights_table
 from recommender.cli.tracking import tell_training
 from recommender.tracking import RUNS, tracked
@@ -49,26 +59,32 @@ def train(
             "continues an earlier search.",
         ),
     ] = None,
+    prior: PriorOption = "public",
     track: TrackOption = None,
 ) -> None:
     """Train the recommender and save it as a bundle.
 
     Features are read through Feast. Parameters are chosen on held-out interactions, and alpha is written to
-    enrichment.json. `coldstart runs` shows the record of the run, in the folder `runs` beside the bundle.
+    enrichment.json. In a shop with few users, the prior decides most of what the parts of a score weigh.
+    `coldstart runs` shows the record of the run, in the folder `runs` beside the bundle.
 
     Examples:
         coldstart train
-        coldstart train --cutoff 2011-08-01 --search 20
+        coldstart train --cutoff 2011-08-01 --search 20 --prior none
     """
     from recommender.model.bundle import read_manifest
     from recommender.pipeline.training import train as run
+    from recommender.tuning.prior import Prior
 
+    chosen_prior = Prior.named(prior)
     with tracked("train", track, bundle.parent / RUNS.name) as tracker:
-        tracker.parameters({"data": data, "repo": repo, "bundle": bundle, "cutoff": cutoff, "search": search})
+        tracker.parameters({
+            "data": data, "repo": repo, "bundle": bundle, "cutoff": cutoff, "search": search, "prior": prior
+        })  # fmt: skip
         with progress() as report:
             model = run(
-                data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, report=report,
-                on_step=lambda step, values: tracker.metrics(values, step),
+                data, repo, bundle, cutoff=cutoff and cutoff.replace(tzinfo=UTC), search=search, prior=chosen_prior,
+                report=report, on_step=lambda step, values: tracker.metrics(values, step),
             )  # fmt: skip
         manifest = read_manifest(bundle)
         tell_training(tracker, manifest)

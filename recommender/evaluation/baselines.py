@@ -32,6 +32,7 @@ from recommender.measure.splits import Split, pair_matrix
 if TYPE_CHECKING:
     from coldstart_udfs.settings import Enrichment
     from recommender.model.recommender import HybridRecommender
+    from recommender.tuning.prior import Prior
 
 Rows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -204,7 +205,7 @@ def missing() -> dict[str, str]:
 
 def fit_ours(
     split: Split, seed: int, progress: Report = no_report,
-    settings: Enrichment | None = None, unseen: NDArray[np.bool_] | None = None,
+    settings: Enrichment | None = None, prior: Prior | None = None, unseen: NDArray[np.bool_] | None = None,
 ) -> HybridRecommender:
     """Fit the recommender; parameters are chosen within the training part, except those in a repository's settings.
 
@@ -218,7 +219,7 @@ def fit_ours(
         split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
         parameters=Parameters(evidence_scale=settings.evidence_scale) if settings else None,
         weights=EventWeights.of_settings(settings) if settings else None,
-        searchers=split.searchers, unseen=unseen, progress=progress,
+        searchers=split.searchers, unseen=unseen, prior=prior, progress=progress,
     )  # fmt: skip
     return model
 

@@ -33,6 +33,7 @@ from recommender.measure.splits import CANDIDATES, SHOTS, Candidates, Split, mak
 if TYPE_CHECKING:
     from coldstart_udfs.settings import Enrichment
     from recommender.model.recommender import HybridRecommender
+    from recommender.tuning.prior import Prior
 
 # One block of scores, over all items, is about 32 MB of float32; larger ones are slower to copy and to sort.
 _BLOCK = 8_000_000
@@ -84,7 +85,7 @@ class Evaluation:
 def evaluate(
     data: Dataset, split: str, *, seeds: int = 5, cutoff: datetime | None = None, shots: Sequence[int] = SHOTS,
     methods: Sequence[str] | None = None, tuning: float = TUNING, settings: Enrichment | None = None,
-    unfinished: Path | None = None, report: Report = no_report,
+    prior: Prior | None = None, unfinished: Path | None = None, report: Report = no_report,
 ) -> Evaluation:
     """Fit every method on the training part of every seed's split, and compare their rankings of the test part.
 
@@ -99,6 +100,7 @@ def evaluate(
             recommender takes to choose and to fit, which therefore runs first; 0: their defaults.
         settings: settings of a repository for the recommender: event weights, half-life and `evidence_scale`. None: the
             defaults, and a half-life chosen by `fit_tuned`. The test part does not depend on them.
+        prior: of the recommender, for few users (`recommender.tuning.prior`); None: the data alone decide.
         unfinished: a folder for intermediate results, so that the same call resumes an interrupted evaluation; remove
             it when the evaluation is written. Results for other data, arguments, versions or code are deleted.
         report: called with (stage, done, total).
@@ -117,7 +119,7 @@ def evaluate(
         if name not in METHODS or name in left_out:
             raise ColdStartError(left_out.get(name) or f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     versions = _versions(data)
-    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, tuning, versions, settings))
+    finished = Finished(unfinished, _key(data, split, cutoff, list(shots), seeds, tuning, versions, settings, prior))
     compared = [*others, OURS]
     asked = _Asked(compared)
     for seed in range(seeds):
@@ -129,7 +131,7 @@ def evaluate(
             stage = f"seed {seed + 1} of {seeds}" + (f", shots {part.shots}" if part.shots else "")
             asked.ask(part, seed)
             kept = finished.folder("model") if not seed and not number else None
-            ours = _Ours(part, seed, settings, report, kept)
+            ours = _Ours(part, seed, settings, prior, report, kept)
             report(stage, 0, len(compared))
             found = finished.get(f"{stage} {OURS}", ours.run)
             asked.add(OURS, part, seed, found)
@@ -204,9 +206,11 @@ class _Ours:
     """The recommender on one split, fitted when it is first needed, and saved if a resumed evaluation needs it."""
 
     def __init__(
-        self, split: Split, seed: int, settings: Enrichment | None, report: Report, kept: Path | None
-    ) -> None:
+        self, split: Split, seed: int, settings: Enrichment | None, prior: Prior | None, report: Report,
+        kept: Path | None,
+    ) -> None:  # fmt: skip
         self._split, self._seed, self._settings, self._report, self._kept = split, seed, settings, report, kept
+        self._prior = prior
         self._model: HybridRecommender | None = None
 
     def run(self) -> Arrays:
@@ -223,7 +227,7 @@ class _Ours:
 
             self._model = HybridRecommender.load(self._kept)
         if self._model is None:
-            self._model = fit_ours(self._split, self._seed, self._report, self._settings)
+            self._model = fit_ours(self._split, self._seed, self._report, self._settings, self._prior)
         return self._model
 
 

@@ -32,6 +32,7 @@ from recommender.pipeline.online import as_vectors, labels_of, open_store, text_
 from recommender.pipeline.profiles import SOURCES, snapshots
 from recommender.tuning.divisions import Division, by_chance, draws
 from recommender.tuning.held_out_rankings import quality
+from recommender.tuning.prior import Prior
 from recommender.tuning.weights import tune
 
 _SERVICE = "coldstart_training"
@@ -40,7 +41,8 @@ _SHARE_AFTER_CUTOFF = 0.1
 
 def train(
     data: Path, repo: Path, bundle: Path, *, cutoff: datetime | None = None, parameters: Parameters | None = None,
-    search: int | None = None, settle: bool = True, report: Report = no_report, on_step: OnStep | None = None,
+    search: int | None = None, settle: bool = True, prior: Prior | None = None, report: Report = no_report,
+    on_step: OnStep | None = None,
 ) -> HybridRecommender:
     """Fit on interactions before the cut-off, choose the parameters on later ones, and fit again on all.
 
@@ -58,6 +60,8 @@ def train(
         search: number of trials of LightFM's settings; all weights are chosen in each trial. The trials are kept in the
             file {bundle}.search.jsonl, so an interrupted search resumes, and a larger number adds trials.
         settle: whether α is written to the repository, see `settle_alpha`.
+        prior: what small shops have in common (`recommender.tuning.prior`); it counts in a shop with few users. None:
+            the data alone decide.
         report: called with (stage, done, total).
         on_step: called after each epoch of LightFM, and each trial of a search, with its number and what was measured,
             named "cutoff_fit/…" (the fit before the cut-off), "final_fit/…" and "search/…".
@@ -70,7 +74,7 @@ def train(
     if search is not None and find_spec("optuna") is None:
         raise ColdStartError("--search needs Optuna, which is not installed: pip install 'feast-coldstart[search]'")
     with writing(whole(repo / "data"), bundle, command="coldstart train"):
-        model = _train(data, repo, bundle, cutoff, parameters, search, report, on_step)
+        model = _train(data, repo, bundle, cutoff, parameters, search, prior, report, on_step)
         if settle:
             settle_alpha(repo, model.parameters)
     return model
@@ -85,7 +89,7 @@ def settle_alpha(repo: Path, chosen: Parameters) -> None:
 
 def _train(
     data: Path, repo: Path, bundle: Path, cutoff: datetime | None, parameters: Parameters | None, search: int | None,
-    report: Report, on_step: OnStep | None,
+    prior: Prior | None, report: Report, on_step: OnStep | None,
 ) -> HybridRecommender:  # fmt: skip
     settings = Enrichment.of_repo(repo)
     check_recommends(settings.model)
@@ -127,6 +131,7 @@ def _train(
         parameters = replace(best, **again)
     tuned = tune(
         parameters, divisions, cold_share=cold_share_of(interactions),
+        prior=prior.at(len(np.unique(interactions.users))) if prior else None,
         progress=lambda done, total: report("LightFM before the cut-off", done, total),
         on_epoch=_named("cutoff_fit", on_step),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.tuning.divisions import Division, by_chance, draws
 from recommender.tuning.event_weights import HALF_LIFE, EventTrials, as_of
+from recommender.tuning.prior import Prior
 from recommender.tuning.weights import tune
 
 # Tried beside histories that do not fade, where nobody has said how they do; in days.
@@ -27,7 +28,8 @@ _HALF_LIVES = (180.0, 60.0)
 def fit_tuned(
     train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
     seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
-    searchers: Searchers | None = None, unseen: NDArray[np.bool_] | None = None, progress: Report = no_report,
+    searchers: Searchers | None = None, unseen: NDArray[np.bool_] | None = None, prior: Prior | None = None,
+    progress: Report = no_report,
 ) -> HybridRecommender:
     """Choose all parameters on parts of `train` that are set aside, then fit on all of it.
 
@@ -45,6 +47,7 @@ def fit_tuned(
             that come before what is set aside of them: what they looked for later would speak too well for their words.
             None: they said what `users` has, at any time.
         unseen: see `by_chance`.
+        prior: what small shops have in common; None: the data alone decide.
         progress: told (stage, done, total).
     """
     settings = replace(parameters or Parameters(), seed=seed)
@@ -65,6 +68,7 @@ def fit_tuned(
         divisions.append(Division(counted, wanted, known_users, known_items, learned, in_time))
     tuned = tune(
         settings, divisions, cold_share=cold_share_of(train),
+        prior=prior.at(len(np.unique(train.users))) if prior else None,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
     )  # fmt: skip
     if not given:

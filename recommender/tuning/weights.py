@@ -19,6 +19,7 @@ from recommender.tuning.climbing import Ranked
 from recommender.tuning.divisions import SHARE_OF_PAIRS, Division
 from recommender.tuning.held_out_rankings import HeldOutRankings, Mask, all_scores, known_before, ndcg_per_user
 from recommender.tuning.learning import draw_lists
+from recommender.tuning.prior import Level
 from recommender.tuning.rankings import FEWEST, Rankings, weights_of
 from recommender.tuning.recipes import RecipeSelection
 from recommender.tuning.ridge import choose_ridge, with_ridge
@@ -48,15 +49,18 @@ class Tuned:
     Attributes:
         parameters: for the next fit.
         fitted: what was learned in the last division, with these parameters and one seed of LightFM.
+        learned: the weights that the data alone tell, before a prior and before items without history are placed.
     """
 
     parameters: Parameters
     fitted: Fitted
+    learned: Weights
 
 
 def tune(
     parameters: Parameters, divisions: Sequence[Division], *, cold_share: float = COLD_SHARE,
-    progress: Callable[[int, int], None] = lambda epoch, epochs: None, on_epoch: OnStep | None = None,
+    prior: Level | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    on_epoch: OnStep | None = None,
 ) -> Tuned:
     """Fit on what each division learns from, then learn the weights and choose α by what it wants.
 
@@ -71,6 +75,9 @@ def tune(
     - `alpha`, on users with words. Where no user has a description, the text of each user's first held-out interaction
       replaces it, and is not wanted.
 
+    With a prior, the weights of parts and `cold_offset` are then those of the prior, mixed with the learned ones
+    (`recommender.tuning.prior.Level.mixed`).
+
     Items that nobody has, neither in what is learned nor in what is wanted, are no candidates.
 
     Args:
@@ -78,6 +85,7 @@ def tune(
         divisions: of the training data, at least one.
         cold_share: the share of cold items among the wanted ones when all items are ranked. A division in time shows
             it itself.
+        prior: what shops of this size have in common; None: the data alone decide.
         progress: called with the finished epochs of all fits and their number.
         on_epoch: called after each epoch of the fit of the last division, see `recommender.model.fitting.fit`; from a
             thread of its own.
@@ -101,9 +109,13 @@ def tune(
     for side in ("warm", "cold"):
         weights, told = _learned(weights, sets, side, parameters.seed)
         source["weights"] = FITTED if told else source["weights"]
-    weights = replace(weights, words=_words(parameters.weights, weights, sets))
+    weights = learned = replace(weights, words=_words(parameters.weights, weights, sets))
     weights, told = _placed(weights, sets, cold_share, parameters.seed)
     source["cold_offset"] = FITTED if told else DEFAULT
+    if prior is not None:
+        weights = prior.mixed(learned)
+        weights = replace(weights, words=_words(parameters.weights, weights, sets))
+        source |= dict.fromkeys(("weights", "cold_offset"), prior.told)
     fitted = fits[-1].with_parameters(weights=weights)
     alpha, source["alpha"] = _alpha(fitted, divisions[-1], parameters)
     fitted = fitted.with_parameters(alpha=alpha, lightfm_seeds=parameters.lightfm_seeds)
@@ -111,7 +123,7 @@ def tune(
         if source[name] != DEFAULT and getattr(fitted.parameters, name) == getattr(parameters, name):
             source[name] = KEPT
     fitted = fitted.with_parameters(source=source)
-    return Tuned(fitted.parameters, fitted)
+    return Tuned(fitted.parameters, fitted, learned)
 
 
 def _fits(
