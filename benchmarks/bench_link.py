@@ -43,7 +43,7 @@ PAIRS = (("GROCERY", "DRUG GM"), ("GROCERY", "PRODUCE"), ("PRODUCE", "DRUG GM"),
 PARAMETERS = Parameters(components=32, epochs=5, lightfm_seeds=1)
 WEIGHTS, RIDGES = (0.03, 0.1, 0.3, 1.0), (10.0, 30.0, 100.0)
 # Draws of the first pair and of the others; how links are made was chosen on draws 100 to 104 of the first pair.
-DRAWS, OTHER_DRAWS = 5, 3
+DRAWS, OTHER_DRAWS = 10, 3
 _BLOCK = 200
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -211,7 +211,7 @@ METHODS: dict[str, Callable[[Draw], Score]] = {
 
 def _with_link(one: Draw, pairs: Pairs, base: Score, method: str = SHARED_USERS, scale: float = 1.0) -> Score:
     about = LinkAbout("", method, "", "", len(pairs.ids), 0.0, 0.0)
-    link = fit_link(about, one.source.profiles, pairs, one.target.embeddings, one.popularity)
+    link = fit_link(about, one.source.embeddings, pairs, one.target.embeddings, one.popularity)
     topics_of = link.topics_of(one.target.embeddings)
     told(f"  {method}: λ {link.about.ridge:g}, strength {link.about.strength:g}")
     return lambda rows: base(rows) + scale * link.about.strength * link.lifts(one.source.profiles[rows], topics_of)
@@ -329,10 +329,10 @@ def main() -> None:
             lines += section(ours, asked, f"With the recommender of the second shop, trained on it ({names[1]})")
         print("\n".join(lines[-24:]), flush=True)
     about = (
-        f"{given.draws} draws of new customers of the first pair, {OTHER_DRAWS} of the others; for each new customer all "
-        "items of the second shop are ranked. Intervals "
-        "are 95 %, with draws and users as sources of chance. Settings of all methods are chosen on the other shared "
-        "households; which kind of map a link is was chosen on other draws of the first pair."
+        f"{given.draws} draws of new customers of the first pair, {OTHER_DRAWS} of the others; for each new customer "
+        "all items of the second shop are ranked. Intervals are 95 %, with draws and users as sources of chance. "
+        "Settings of all methods are chosen on the other shared households; which kind of map a link is was chosen on "
+        "other draws of the first pair."
     )
     text = made_by("make bench-link DATA=folder", about, ("numpy", "scikit-learn", "scipy"))
     write_between(EXPLANATION / "linking.md", "bench-link", "\n".join([text, "", *lines]))

@@ -23,7 +23,8 @@ from coldstart_udfs.profile import Vectors
 
 MANIFEST = "link.json"
 _FORMAT = 1
-# What is added to both rates of a topic: a lift of few buyers is small. And the least rate that counts, as a share.
+# What is added to both rates of a topic: a lift of few buyers is small. And the least share that a rate, or the part of
+# a profile along the centre, counts as.
 _PRIOR, _LEAST = 0.1, 0.05
 _ARRAYS: dict[str, tuple[str, ...]] = {
     "centre": ("d",), "whitening": ("d", "d"), "profile_bias": ("e",), "profile_map": ("d", "e"), "rates": ("c",),
@@ -62,7 +63,7 @@ class Link:
 
     Attributes:
         about: what it says about itself.
-        centre: (d,), the mean of the source's unit profiles.
+        centre: (d,), the mean embedding of the source's items.
         whitening: (d, d), makes all directions in which they differ count.
         profile_bias: (e,), with `profile_map` the expected unit profile in the target.
         profile_map: (d, e).
@@ -151,14 +152,21 @@ class Link:
 
 
 def directions(profiles: Vectors, centre: NDArray[np.floating[Any]], whitening: Vectors) -> Vectors:
-    """(n, d) float32: what a profile says beyond the mean of all, as unit vectors: U((U(P) - centre)·whitening).
+    """(n, d) float32: in which direction profiles lie from the mean item, as unit vectors: U((P·s - centre)·whitening).
+
+    s makes P·s as long along the centre as the centre is: how many items a profile sums up, and their weights, do not
+    count. A zero profile is a zero vector.
 
     Args:
         profiles: (n, d) float32.
-        centre: (d,), the mean of unit profiles.
+        centre: (d,), the mean embedding of the items that profiles sum up.
         whitening: (d, d).
     """
-    return unit((unit(profiles) - centre) @ whitening)
+    along, length = profiles @ centre, np.linalg.norm(centre)
+    least = _LEAST * np.linalg.norm(profiles, axis=1) * length
+    scale = length**2 / np.maximum(np.maximum(along, least), 1e-12)
+    found = unit((profiles * scale[:, None] - centre) @ whitening)
+    return np.asarray(found * profiles.any(axis=1)[:, None], dtype=np.float32)
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -72,7 +72,10 @@ class Erased:
 
 @dataclass(frozen=True)
 class _Source:
-    """All snapshots of the profiles of the users who agreed; `latest` are the rows of the last one of each user."""
+    """All snapshots of the profiles of the users who agreed; `latest` are the rows of the last one of each user.
+
+    `items` are the embeddings of the shop's items.
+    """
 
     ids: list[str]
     moments: pa.Array
@@ -81,6 +84,7 @@ class _Source:
     fingerprint: str
     latest: NDArray[np.int64]
     users: int
+    items: Vectors
 
 
 def link(source: Path, target: Path, *, assume_consent: bool = False, report: Report = no_report) -> Linked:
@@ -199,12 +203,18 @@ def _read(source: Path, assume_consent: bool) -> _Source:
         con.execute("SET TimeZone = 'UTC'")
         con.execute(f"CREATE TABLE agreed AS {_agreed(con, users, assume_consent, file)}")
         counted = con.execute("SELECT count(DISTINCT user_id) FROM read_parquet($1)", [str(file)]).fetchall()[0][0]
-        rows = con.execute(
+        rows = con.sql(
             "SELECT user_id, event_timestamp, user_profile, user_evidence, embedding_fingerprint, "
             "event_timestamp = max(event_timestamp) OVER (PARTITION BY user_id) AS latest "
             f"FROM read_parquet({quote_text(str(file))}) SEMI JOIN agreed USING (user_id) "
             "ORDER BY event_timestamp, user_id"
-        ).to_arrow_table()  # fmt: skip
+        ).to_arrow_table()
+        described = con.execute(
+            "SELECT arg_max(item_embedding, event_timestamp) FROM read_parquet($1, union_by_name = true) "
+            "WHERE item_embedding IS NOT NULL AND embedding_fingerprint IN (SELECT embedding_fingerprint FROM "
+            "read_parquet($2)) GROUP BY item_id ORDER BY item_id",
+            [str(source / "feature_repo" / "data" / "item_descriptions" / "*.parquet"), str(file)],
+        ).fetchall()
     if not rows.num_rows:
         how = "nobody has a profile" if assume_consent else f"nobody has a profile and {SHARE} = true"
         raise ColdStartError(f"{source}: of {counted:,} users with history {how}; there is nothing to link")
@@ -215,6 +225,7 @@ def _read(source: Path, assume_consent: bool) -> _Source:
     return _Source(
         rows["user_id"].to_pylist(), rows["event_timestamp"], profiles, rows["user_evidence"], fingerprints[0],
         np.flatnonzero(np.array(rows["latest"].to_pylist(), bool)), int(counted),
+        np.array([row[0] for row in described], dtype=np.float32),
     )  # fmt: skip
 
 
@@ -253,7 +264,7 @@ def _fitted(source: Path, read: _Source, fitted: Fitted) -> Link:
         about = LinkAbout(
             str(source.resolve()), method, read.fingerprint, fingerprint, len(both), ridge=0.0, strength=0.0
         )
-        return fit_link(about, profiles, pairs, embeddings, counts)
+        return fit_link(about, read.items, pairs, embeddings, counts)
 
     if len(both) >= FEWEST:
         return made(SHARED_USERS, Pairs.shared([ids[row] for row in both.tolist()], profiles[both], taken[both]))
@@ -278,14 +289,18 @@ def _fitted(source: Path, read: _Source, fitted: Fitted) -> Link:
 def _write_profiles(repo: Path, read: _Source, found: Link) -> None:
     table = pa.table({
         USER_ID: pa.array(read.ids, pa.string()),
-        "user_source_profile": embeddings_to_arrow(read.profiles),
+        "user_source_profile": _lists(read.profiles),
         "user_source_evidence": read.evidence,
         "user_source_fingerprint": pa.array([read.fingerprint] * len(read.ids), pa.string()),
-        "user_linked_profile": embeddings_to_arrow(found.mapped(read.profiles)),
+        "user_linked_profile": _lists(found.mapped(read.profiles)),
         "event_timestamp": read.moments,
     })  # fmt: skip
     with staged(repo / "data") as scratch:
         pq.write_table(table, scratch / LINKED_FILE, compression="zstd")
+
+
+def _lists(vectors: Vectors) -> pa.Array:
+    return embeddings_to_arrow(vectors, np.ones(len(vectors), np.bool_))
 
 
 def _note(source: Path, target: Path) -> None:

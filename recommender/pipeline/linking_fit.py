@@ -22,7 +22,7 @@ from recommender.measure.splits import stable_share
 SHARED_USERS, SHARED_SPACE = "shared users", "shared space"
 # Numbers of topics: of items whose texts are alike, coarse to fine. A topic has at least three items on average.
 _LEVELS, _ITEMS_OF_A_TOPIC, _MOST_ITEMS = (30, 100, 300), 3, 50_000
-# Directions in which profiles differ least are stretched at most as if they had this share of the largest variance.
+# This share of the largest variance of items is added to the variances of all directions.
 _LEAST_VARIANCE = 0.1
 # λ of the ridge regression, in mean squares of what it regresses on; and factors of the lift. Tried on held-out users.
 RIDGES, STRENGTHS = (10.0, 20.0, 40.0), (0.0, 0.5, 1.0, 1.5)
@@ -79,20 +79,20 @@ def halves(ids: list[str], taken: sp.csr_matrix, embeddings: Vectors) -> Pairs:
 
 
 def fit_link(
-    about: LinkAbout, everybody: Vectors, pairs: Pairs, embeddings: Vectors, counts: NDArray[np.floating]
+    about: LinkAbout, source_items: Vectors, pairs: Pairs, embeddings: Vectors, counts: NDArray[np.floating]
 ) -> Link:
     """Learn a link; its λ and its strength are chosen on held-out users among the pairs.
 
     Args:
         about: what the link says about itself; ridge, strength and figures are filled in.
-        everybody: (k, d) float32, profiles of all users of the source.
+        source_items: (k, d) float32, embeddings of the source's items.
         pairs: of the users that it is learned from; with the method "shared space" those of `halves`.
         embeddings: (items, e) float32, of the target's items.
         counts: (items,), how many users of the target took each item, those of the pairs included.
     """
-    # Without shared users the map is learned in the target alone; there the source's profiles only lack their centre.
+    # Without shared users the map is learned in the target alone; only the centre is the source's.
     alone = about.method == SHARED_SPACE
-    centre, whitening = _whitening(pairs.profiles if alone else everybody)
+    centre, whitening = _whitening(embeddings if alone else source_items)
     topics, levels = _topics(embeddings)
     empty = Link(
         about, centre, whitening, *_nothing(whitening, embeddings, len(topics)), topics, levels
@@ -105,7 +105,7 @@ def fit_link(
     )  # fmt: skip
     about = _chosen(empty, data, replace(pairs, taken=taken), topics_of, counts)
     found = replace(_fitted(empty, data, about.ridge), about=about)
-    return replace(found, centre=_whitening(everybody)[0]) if alone else found
+    return replace(found, centre=_whitening(source_items)[0]) if alone else found
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def _chosen(
     return replace(link.about, ridge=ridge, strength=strength, figures=figures)
 
 
-def _whitening(profiles: Vectors) -> tuple[NDArray[np.float32], Vectors]:
-    """(d,) the mean of unit profiles, and (d, d) the inverse root of their covariance, of its largest part at least."""
-    known = unit(profiles[profiles.any(axis=1)]).astype(np.float64)
+def _whitening(embeddings: Vectors) -> tuple[NDArray[np.float32], Vectors]:
+    """(d,) the mean of items, and (d, d) the inverse root of their covariance, some added to all variances."""
+    known = embeddings[embeddings.any(axis=1)].astype(np.float64)
     centre = known.mean(axis=0)
     variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(known.T, bias=True)))
     scale = 1 / np.sqrt(np.maximum(variances, 0) + max(_LEAST_VARIANCE * variances.max(), 1e-12))
