@@ -13,7 +13,8 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.types import Array, Float32, Int64, String
 
-from coldstart_udfs.feast import enriched_views
+from coldstart_udfs.feast import enriched_views, linked_views
+from coldstart_udfs.link import is_linked
 from coldstart_udfs.made_from import warn_of_changed_data
 from coldstart_udfs.settings import Enrichment
 
@@ -123,6 +124,14 @@ coldstart_training = FeatureService(
 coldstart_request = FeatureService(
     name="coldstart_request", features=[user_profiles, user_enriched_request]
 )
+
+# Profiles of another shop, if `coldstart link` has linked it to this one.
+if is_linked(HERE):
+    linked_profiles, user_linked, user_linked_training = linked_views(HERE, user)
+    coldstart_linked = FeatureService(name="coldstart_linked", features=[linked_profiles, user_linked])
+    coldstart_linked_training = FeatureService(
+        name="coldstart_linked_training", features=[linked_profiles, user_linked_training]
+    )
 
 # Scalars about data quality, for `feast monitor`; README.md shows how to log them.
 QUALITY = ("is_cold", "has_description", "embedding_norm", "enriched_cosine")

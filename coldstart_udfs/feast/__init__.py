@@ -6,6 +6,7 @@ import atexit
 import sys
 from typing import TYPE_CHECKING, Any
 
+from coldstart_udfs.feast.linked import LinkedViews, Linker, linked_views
 from coldstart_udfs.feast.transform import REQUEST_DESCRIPTION, Enricher
 from coldstart_udfs.feast.views import EnrichedViews, enriched_views
 
@@ -18,7 +19,10 @@ __all__ = [
     "ColdStartDuckDBOfflineStoreConfig",
     "EnrichedViews",
     "Enricher",
+    "LinkedViews",
+    "Linker",
     "enriched_views",
+    "linked_views",
 ]
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.link import is_linked
 from coldstart_udfs.locks import writing
 from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
@@ -118,6 +119,7 @@ def forget(
     from coldstart_udfs.feast.operations.forget import Removed
     from coldstart_udfs.feast.operations.forget import forget as run
     from recommender.pipeline.forget import bundles_with
+    from recommender.pipeline.linking import erase_from_targets
 
     logged, remains = _from_log(events, entity, name, dry_run) if events else ([], [])
     with console.status("through Feast …"):
@@ -125,6 +127,11 @@ def forget(
             repo, entity, name, data=data if tables else None, cache=cache,
             recommenders=partial(bundles_with, data / "bundle") if tables else None, dry_run=dry_run,
         )  # fmt: skip
+    if entity == "user":
+        linked = erase_from_targets(data, name, dry_run=dry_run)
+        logged, remains = [*logged, *linked.removed], [*linked.remains, *remains]
+        if is_linked(repo):
+            remains.append("the next `coldstart link` from another shop brings the profile there back while they agree")
     if not done.total and not logged:
         console.print(f"nothing is left of {entity} {name}", markup=False)
         return

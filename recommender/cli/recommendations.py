@@ -121,6 +121,7 @@ def recommend(
     if not description and not user_id:
         raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
     from recommender.model.recommender import HybridRecommender
+    from recommender.pipeline.linked import LinkedRecommender
     from recommender.pipeline.online import NEW, online_user, open_store
 
     model = HybridRecommender.load(bundle)
@@ -128,7 +129,7 @@ def recommend(
         store = open_store(repo)
         user = online_user(store, model, user_id or NEW, description)
     warn_of_repo(repo, bundle, store)
-    ranking = model.recommend(user, k, explain=explain)
+    ranking = (LinkedRecommender.of(model, repo) or model).recommend(user, k, explain=explain)
     _show_ranking(ranking, f"for user {user_id or NEW}", "user_id", description)
 
 

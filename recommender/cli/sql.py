@@ -16,6 +16,7 @@ from rich.text import Text
 
 from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.link import is_linked
 from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
@@ -111,6 +112,10 @@ def sql(
         from coldstart_udfs.sql.shell.query import Runner
 
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
+        if enrichment and is_linked(enrichment.absolute().parent):
+            from recommender.pipeline.linked import show_linked_profiles
+
+            show_linked_profiles(con, enrichment.absolute().parent)
         if bundle:
             register_bundle(con, bundle)
             if enrichment:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.pipeline.linking import erase_from_targets
 from recommender.serve.events.export import erase_from_export
 from recommender.serve.live import Live, Receipt
 
@@ -45,6 +46,14 @@ def erase_user(
             removed[f"rows, {exported}"] = erase_from_export(exported, user_id)
         except ColdStartError as error:
             remains.append(f"the export still has the user: {error}. `coldstart events export {exported}` removes them")
+    if data is not None:
+        try:
+            linked = erase_from_targets(data, user_id)
+        except ColdStartError as error:
+            remains.append(f"linked shops still have the user: {error}. Then run `coldstart forget`")
+        else:
+            removed |= {f"{what}, {place}": count for place, what, count in linked.removed}
+            remains += linked.remains
     try:
         done = forget(store, "user", user_id, data=data, cache=cache, patience=patience)
     except ColdStartError as error:
