@@ -60,6 +60,7 @@ LATE: dict[str, set[str]] = {
     "ray": set(),
     "sentence_transformers": set(),
     "sklearn": set(),
+    "PIL": set(),
     "torch": set(),
     "transformers": set(),
 }
