@@ -75,8 +75,8 @@ class PictureMap:
         text_fingerprint: of the encoder of the texts.
         ridge: λ.
         share: w, the weight of the regression beside the names of classes; 1 without a classifier.
-        items: the number of items that it was fitted on.
-        quality: on held-out items.
+        items: the number of items that it was fitted on; 0 of a map of names of classes alone.
+        quality: on held-out items; None of a map of names of classes alone.
         weights: (picture dimensions, text dimensions) W.
         picture_mean: (picture dimensions,) v̄.
         classes: (1000, text dimensions) M(name_c); empty without a classifier.
@@ -89,7 +89,7 @@ class PictureMap:
     ridge: float
     share: float
     items: int
-    quality: MapQuality
+    quality: MapQuality | None
     weights: Vectors = field(repr=False)
     picture_mean: Vectors = field(repr=False)
     classes: Vectors = field(repr=False)
@@ -152,6 +152,29 @@ class PictureMap:
             fitted.shown_mean.astype(np.float32), classifier,
         )  # fmt: skip
 
+    @classmethod
+    def of_classes(cls, image_encoder: ImageEncoder, encoder: Encoder) -> PictureMap:
+        """The map of the names of classes alone, which needs no items: w is 0.
+
+        Args:
+            image_encoder: one with a classifier, as the default.
+            encoder: of the texts.
+
+        Raises:
+            ColdStartError: the image encoder has no classes with names.
+        """
+        classifier = image_encoder.classifier
+        if classifier is None:
+            raise ColdStartError(
+                f"{image_encoder.name} knows no classes by name; fit a map on items that have picture and text"
+            )
+        classes = encoder.encode(classifier.names)
+        return cls(
+            image_encoder.fingerprint, encoder.fingerprint, RIDGES[-1], 0.0, 0, None,
+            np.zeros((image_encoder.dimensions, encoder.dimensions), np.float32),
+            np.zeros(image_encoder.dimensions, np.float32), classes, classes.mean(axis=0), classifier,
+        )  # fmt: skip
+
     def predict(self, pictures: Vectors) -> Vectors:
         """M̂(p), in the space of the texts.
 
@@ -183,7 +206,8 @@ class PictureMap:
             arrays |= {"class_weights": self.classifier.weights, "class_bias": self.classifier.bias}
         with staged(Path(folder)) as scratch:
             save_file(arrays, scratch / ARRAYS)
-            about = {name: getattr(self, name) for name in _NUMBERS} | {"quality": asdict(self.quality)}
+            quality = None if self.quality is None else asdict(self.quality)
+            about = {name: getattr(self, name) for name in _NUMBERS} | {"quality": quality}
             write_text(scratch / MANIFEST, json.dumps({"format": _FORMAT, **about}, indent=2) + "\n")
 
     @classmethod
@@ -217,12 +241,15 @@ class PictureMap:
                 from coldstart_udfs.encoder.images.lite0 import class_names
 
                 classifier = Classifier(class_names(), arrays.pop("class_weights"), arrays.pop("class_bias"))
-            found = cls(**(about | {"quality": MapQuality(**about["quality"])}), **arrays, classifier=classifier)
+            measured = about.pop("quality")
+            quality = None if measured is None else MapQuality(**measured)
+            found = cls(**about, quality=quality, **arrays, classifier=classifier)
         except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise ColdStartError(f"the map in {place} is damaged ({error}); fit it again") from None
         for what, wanted, own in (
-            ("pictures", image_fingerprint, found.image_fingerprint), ("texts", text_fingerprint, found.text_fingerprint),
-        ):  # fmt: skip
+            ("pictures", image_fingerprint, found.image_fingerprint),
+            ("texts", text_fingerprint, found.text_fingerprint),
+        ):
             if wanted is not None and wanted != own:
                 raise FingerprintError(
                     found=own, found_in=str(place), expected=wanted, expected_by=f"the encoder of the {what}",
