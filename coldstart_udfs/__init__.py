@@ -1,6 +1,7 @@
 """Cold-start features from text: a sentence encoder, the profile kernel, and DuckDB functions on them.
 
-`Encoder` turns descriptions into vectors. `register(con)` and `connect(path)` give DuckDB `embed()`, `enrich()` and the
+`Encoder` turns descriptions into vectors, `ImageEncoder` pictures; a `PictureMap` takes pictures into the space of
+descriptions. `register(con)` and `connect(path)` give DuckDB `embed()`, `enrich()` and the
 other SQL functions. `install_stubs(con)` makes views over them fail with a useful message where they are not
 registered. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing this
 package loads neither the encoder nor DuckDB nor Feast.
@@ -12,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coldstart_udfs.encoder.encoder import Encoder
+    from coldstart_udfs.encoder.images.encoder import ImageEncoder
+    from coldstart_udfs.encoder.images.mapping import PictureMap
     from coldstart_udfs.sql.connection import connect, install_stubs, register
 
-__all__ = ["Encoder", "connect", "install_stubs", "register"]
+__all__ = ["Encoder", "ImageEncoder", "PictureMap", "connect", "install_stubs", "register"]
 
 _HOMES = {
     "Encoder": "coldstart_udfs.encoder.encoder",
+    "ImageEncoder": "coldstart_udfs.encoder.images.encoder",
+    "PictureMap": "coldstart_udfs.encoder.images.mapping",
     "connect": "coldstart_udfs.sql.connection",
     "install_stubs": "coldstart_udfs.sql.connection",
     "register": "coldstart_udfs.sql.connection",

@@ -61,6 +61,7 @@ LATE: dict[str, set[str]] = {
     "ray": set(),
     "sentence_transformers": set(),
     "sklearn": set(),
+    "PIL": set(),
     "tensorboard": set(),
     "torch": set(),
     "transformers": set(),

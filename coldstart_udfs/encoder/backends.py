@@ -151,7 +151,7 @@ class TorchBackend:
         """As `Backend.encode`."""
         lengths = np.minimum(self._files.token_counts(texts), self._files.max_tokens or 2**31)
         out = np.zeros((len(texts), self._files.dimensions), dtype=np.float32)
-        with _torch_threads(self._threads):
+        with torch_threads(self._threads):
             if self._half:
                 for rows in _same_shape(lengths, 1 if self._on_cpu else _HALF_ROWS):
                     out[rows] = self._run_padded([texts[row] for row in rows], int(lengths[rows].max()))
@@ -226,7 +226,7 @@ def open_network(files: ModelFiles, device: str, **model_settings: Any) -> Any:
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     """Let torch use this many threads inside the block, and restore the number afterwards: it is a global setting."""
     import torch
 

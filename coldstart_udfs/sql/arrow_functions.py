@@ -262,7 +262,7 @@ def _tags(
         result: list[list[dict[str, Any]]] = [[] for _ in texts]
         rows = [row for row, text in enumerate(texts) if has_text(text)]
         with encoder_for(model, backend, cache, connection) as encoder:
-            tagger = _tagger(find_registration(connection[0].as_py()), encoder, wanted)
+            tagger = tagger_for(find_registration(connection[0].as_py()), encoder, wanted)
             for row, tags in zip(rows, tagger.tag([texts[row] for row in rows], code), strict=True):
                 result[row] = [vars(tag) for tag in tags]
         return result
@@ -270,7 +270,7 @@ def _tags(
     return by_setting(text, (labels, language), find, pa.list_(fields))
 
 
-def _tagger(registration: Registration | None, encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
+def tagger_for(registration: Registration | None, encoder: Encoder, labels: tuple[str, ...] | None) -> Tagger:
     """The connection's tagger for these labels, which are encoded once."""
     if registration is None:
         return Tagger(encoder, labels)

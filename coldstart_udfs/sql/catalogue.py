@@ -81,6 +81,20 @@ SETTINGS_VARIABLE = "coldstart_settings"
 
 _ENCODER = "coalesce(CAST(model AS VARCHAR), {model}), {backend}, {cache}, {connection}"
 
+# A macro's parameter has the type of its argument: text, or a vector.
+_IS_VECTOR = "regexp_full_match(typeof(text), '[^][]+[[][0-9]*[]]')"
+
+# A picture is a path or a BLOB. A path is read only where DuckDB may read files itself.
+_PICTURE = """CASE WHEN typeof(picture) IN ('BLOB', '"NULL"') THEN NULL
+    WHEN current_setting('enable_external_access') THEN CAST(picture AS VARCHAR)
+    ELSE CAST(error('embed_image(): enable_external_access is off, so no file is read; give the picture as a BLOB')
+        AS VARCHAR) END, CASE WHEN typeof(picture) = 'BLOB' THEN TRY_CAST(picture AS BLOB) END,
+    CAST(model AS VARCHAR), {cache}, {connection}"""
+# 8 × 8 pixels, one half red and the other blue.
+_EXAMPLE_PICTURE = (
+    "from_base64('R0lGODdhCAAIAIEAAP8AAAAA/wAAAAAAACwAAAAACAAIAAAIGwABCAQQoGCAgQQNIjR4cCDDhQodRhT4UGLBgAA7')"
+)
+
 # query_table() makes the user's columns visible here, so our names have a prefix. Columns called similarity or rank, as
 # in a table made by an earlier nearest(), are replaced.
 _NEAREST = """
@@ -118,11 +132,13 @@ FROM (
                     FROM (FROM query_table(table_name) UNION ALL BY NAME SELECT NULL AS embedding WHERE false)
                         AS _coldstart_row,
                         (
-                            SELECT _coldstart_embed_query(
-                                CASE WHEN CAST(k AS BIGINT) > 0 THEN {text}
-                                    ELSE CAST(error('nearest(): k is ' || coalesce(CAST(k AS VARCHAR), 'NULL')
-                                        || '; it is the number of rows, at least 1') AS VARCHAR) END,
-                                {model}, {backend}, {cache}, {connection}) AS _coldstart_query
+                            SELECT CASE
+                                WHEN NOT coalesce(CAST(k AS BIGINT) > 0, false)
+                                    THEN CAST(error('nearest(): k is ' || coalesce(CAST(k AS VARCHAR), 'NULL')
+                                        || '; it is the number of rows, at least 1') AS FLOAT[])
+                                WHEN regexp_full_match(typeof(text), '[^][]+[[][0-9]*[]]') THEN TRY_CAST(text AS FLOAT[])
+                                ELSE _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
+                            END AS _coldstart_query
                         )
                     WHERE _coldstart_query IS NOT NULL
                 )
@@ -154,6 +170,30 @@ FUNCTIONS = (
         "As embed(), but a row that fails gives its error as text and costs no other row.",
         "SELECT (try_embed('a red lamp')).embedding",
         f"_coldstart_try_embed({{text}}, {_ENCODER})",
+    ),
+    SqlFunction(
+        "embed_image", ("picture", "model := NULL"), "FLOAT[]",
+        "The unit-length vector of a picture: a path, which if relative starts from the working directory, or a BLOB "
+        "with its content. JPEG, PNG, WebP, GIF, BMP and TIFF. NULL and the empty path give NULL. The model is "
+        "EfficientNet-Lite0 (extra `image`), or a CLIP-like one by name or folder. It is not the encoder of texts, and "
+        "its vectors cannot be compared with those of embed(): see image_to_text().",
+        f"SELECT embed_image({_EXAMPLE_PICTURE})",
+        f"_coldstart_embed_image({_PICTURE})",
+    ),
+    SqlFunction(
+        "try_embed_image", ("picture", "model := NULL"), "STRUCT(embedding FLOAT[], error VARCHAR)",
+        "As embed_image(), but a picture that cannot be used gives its error as text and costs no other row.",
+        f"SELECT (try_embed_image({_EXAMPLE_PICTURE})).embedding",
+        f"_coldstart_try_embed_image({_PICTURE})",
+    ),
+    SqlFunction(
+        "image_to_text", ("vector", "map := NULL"), "FLOAT[]",
+        "The vector of a picture in the space of embed(): it points from the mean text to what the picture shows. The "
+        "map is a folder written by `coldstart embed --image … --map`; by default the names of the 1,000 classes that "
+        "EfficientNet-Lite0 was trained on. NULL and a zero vector give NULL.",
+        f"SELECT image_to_text(embed_image({_EXAMPLE_PICTURE}))",
+        "_coldstart_image_to_text(CAST(vector AS FLOAT[]), CAST(map AS VARCHAR), {model}, {backend}, {cache}, "
+        "{connection})",
     ),
     SqlFunction(
         "embed_info", ("model := NULL",),
@@ -188,8 +228,8 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "nearest", ("table_name", "text", "k := 10"), "TABLE",
-        "The k rows of a table, view or CTE whose column `embedding` is most similar to a text: all columns, then "
-        "similarity and rank, in place of columns so called. Rows without a usable vector (NULL, zero, with NaN or "
+        "The k rows of a table, view or CTE whose column `embedding` is most similar to a text, or to a vector such "
+        "as that of a picture: all columns, then similarity and rank, in place of columns so called. Rows without a usable vector (NULL, zero, with NaN or "
         "infinity) never appear; NULL or blank text gives no rows. A table without lists of numbers in `embedding`, or "
         "a k below 1, is an error.",
         "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
@@ -241,10 +281,13 @@ FUNCTIONS = (
         "Labels that a product text deserves, likeliest first: colour, material, audience, style, occasion and the "
         "band of a stated price, or the caller's labels; from the encoder joined with word matches. Words of colours, "
         "materials, audiences, styles and occasions are known in the languages of `entities`, and language := … means "
-        "the same.",
+        "the same. In place of a text, a vector of image_to_text(): then only the encoder speaks.",
         "SELECT tags('SET OF 6 VINTAGE CHRISTMAS TINS, now £12.50')",
+        f"CASE WHEN {_IS_VECTOR} THEN "
+        "_coldstart_tags_of_vector(TRY_CAST(text AS FLOAT[]), CAST(labels AS VARCHAR[]), {redact}, {model}, {backend}, "
+        "{cache}, {connection}) ELSE "
         "_coldstart_tags({text}, CAST(labels AS VARCHAR[]), CAST(language AS VARCHAR), {redact}, {model}, {backend}, "
-        "{cache}, {connection})",
+        "{cache}, {connection}) END",
     ),
     SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",
@@ -278,8 +321,9 @@ FUNCTIONS = (
 
 def _python_functions() -> tuple[PythonFunction, ...]:
     from coldstart_udfs.sql.arrow_functions import PYTHON_FUNCTIONS
+    from coldstart_udfs.sql.picture_functions import PICTURE_FUNCTIONS
 
-    return PYTHON_FUNCTIONS
+    return PYTHON_FUNCTIONS + PICTURE_FUNCTIONS
 
 
 KERNEL = Catalogue(FUNCTIONS, _python_functions, "coldstart_udfs.register(con)")

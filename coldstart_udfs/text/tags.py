@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder.derived import sample_descriptions
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.encoder.tuning.parents import base_of
-from coldstart_udfs.profile import band, has_text
+from coldstart_udfs.profile import Vectors, band, has_text
 from coldstart_udfs.text.entities import stated_price
 from coldstart_udfs.text.vocabulary import WORDS, mentions, singular
 from coldstart_udfs.text.words import tokens
@@ -89,16 +89,41 @@ class Tagger:
         Raises:
             ColdStartError: the language is not known.
         """
-        scores = self.scores(texts, language)
-        result: list[list[Tag]] = [[] for _ in texts]
+        result = self._chosen(self.scores(texts, language))
+        for text, tags in zip(texts, result, strict=True):
+            if not self._own and (price := stated_price(text)):
+                tags.append(Tag(band(price), PRICE, 1.0))
+            tags.sort(key=_order)
+        return result
+
+    def tag_vectors(self, vectors: Vectors) -> list[list[Tag]]:
+        """The tags of vectors in the space of texts, such as those of pictures, likeliest first.
+
+        There are no words that could match, so that only what is clearly near a label gets it.
+
+        Args:
+            vectors: (n, dimensions) float32; a zero vector has no tags.
+        """
+        (prototypes, _, _), ordinary = self._prototypes, self._ordinary
+        mean = ordinary.mean(axis=0)
+        # Both are directions from the mean text.
+        centred = ordinary - mean
+        centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        usual = centred @ prototypes.T
+        z = (vectors @ prototypes.T - usual.mean(axis=0)) / np.maximum(usual.std(axis=0), 1e-6)
+        scores = 1 / (1 + np.exp(-(self._bias + self._cosine * z)))
+        scores[~vectors.any(axis=1)] = 0
+        result = self._chosen(scores)
+        for tags in result:
+            tags.sort(key=_order)
+        return result
+
+    def _chosen(self, scores: NDArray[np.float64]) -> list[list[Tag]]:
+        result: list[list[Tag]] = [[] for _ in scores]
         rows, columns = np.nonzero(scores >= (_OWN_THRESHOLD if self._own else _THRESHOLD))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             group, label = self._labels[column]
             result[row].append(Tag(label, group, round(float(scores[row, column]), 3)))
-        for text, tags in zip(texts, result, strict=True):
-            if not self._own and (price := stated_price(text)):
-                tags.append(Tag(band(price), PRICE, 1.0))
-            tags.sort(key=lambda tag: (-tag.score, tag.group or "", tag.label))
         return result
 
     def scores(self, texts: Sequence[str], language: str | None = None) -> NDArray[np.float64]:
@@ -142,8 +167,17 @@ class Tagger:
     def _prototypes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         phrases = [label if group is None else _phrase(group, label) for group, label in self._labels]
         prototypes = self._encoder.encode(phrases, prompt="query").astype(np.float64)
-        ordinary = self._encoder.encode(sample_descriptions()).astype(np.float64) @ prototypes.T
+        ordinary = self._ordinary @ prototypes.T
         return prototypes, ordinary.mean(axis=0), np.maximum(ordinary.std(axis=0), 1e-6)
+
+    @cached_property
+    def _ordinary(self) -> NDArray[np.float64]:
+        """The vectors of ordinary product texts."""
+        return self._encoder.encode(sample_descriptions()).astype(np.float64)
+
+
+def _order(tag: Tag) -> tuple[float, str, str]:
+    return -tag.score, tag.group or "", tag.label
 
 
 def _phrase(group: str, label: str) -> str:

@@ -9,8 +9,7 @@ import pytest
 
 from coldstart_udfs import connect, install_stubs, register
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.sql.arrow_functions import PYTHON_FUNCTIONS
-from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
+from coldstart_udfs.sql.catalogue import FUNCTIONS, KERNEL, SqlFunction
 from tests.support.encoders import StubEncoder
 
 Connection = duckdb.DuckDBPyConnection
@@ -41,7 +40,7 @@ def test_the_python_halves_are_registered_as_declared(con: Connection) -> None:
             [str(con.type(kind)) for kind in function.parameters], str(con.type(function.returns)),
             "CONSISTENT" if function.deterministic else "VOLATILE",
         )
-        for function in PYTHON_FUNCTIONS
+        for function in KERNEL.python_functions()
     }  # fmt: skip
     assert {name: (list(types), returns, stability) for name, types, returns, stability in rows} == declared
 
