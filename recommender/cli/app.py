@@ -16,6 +16,7 @@ from recommender.cli.embedding import embed, encoder_app
 from recommender.cli.evaluate import evaluate
 from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
+from recommender.cli.facts import facts
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.recommendations import audience, explain, recommend, train
@@ -27,7 +28,7 @@ from recommender.cli.sql import sql
 # Panels of `coldstart --help`, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
-    "Shop": (init, ingest, weigh, profiles, put),
+    "Shop": (init, ingest, facts, weigh, profiles, put),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
