@@ -47,6 +47,7 @@ LAYERS = (
 # Each of these costs from a tenth of a second to seven seconds. They are imported inside the functions that need them,
 # except here: the offline store inherits from Feast's classes, and nothing but Feast imports these files.
 LATE: dict[str, set[str]] = {
+    "PIL": set(),
     "feast": {
         "coldstart_udfs/feast/offline/historical.py",
         "coldstart_udfs/feast/offline/monitoring.py",
@@ -61,7 +62,6 @@ LATE: dict[str, set[str]] = {
     "ray": set(),
     "sentence_transformers": set(),
     "sklearn": set(),
-    "PIL": set(),
     "tensorboard": set(),
     "torch": set(),
     "transformers": set(),

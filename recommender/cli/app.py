@@ -17,6 +17,7 @@ from recommender.cli.encoder_tuning import accept, tune
 from recommender.cli.evaluate import evaluate
 from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
+from recommender.cli.facts import facts
 from recommender.cli.failures import REFUSED, tell
 from recommender.cli.link import link
 from recommender.cli.maintenance import cache_app, demo, forget, skew
@@ -31,7 +32,7 @@ from recommender.cli.sql import sql
 # Panels of `coldstart --help`, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
-    "Shop": (init, ingest, weigh, profiles, put, link),
+    "Shop": (init, ingest, weigh, profiles, put, facts, link),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app, runs_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),

@@ -53,6 +53,7 @@ def init(
         coldstart init shops/books --language zh
     """
     from coldstart_udfs.encoder.multilingual import model_for
+    from recommender.pipeline.template import template
 
     model = model_for(language)
     target = directory / "feature_repo"
@@ -62,7 +63,7 @@ def init(
         "data", "feast_monitoring", "__pycache__", ".unfinished-*", ".*.lock", ENRICHMENT_FILE
     )
     with writing(target, command="coldstart init"), staged(directory) as scratch:
-        shutil.copytree(_template(), scratch / target.name, ignore=left_out)
+        shutil.copytree(template(), scratch / target.name, ignore=left_out)
         settings = Enrichment.of_repo(scratch / target.name)
         replace(settings, model=model).write(scratch / target.name / ENRICHMENT_FILE)
     console.print(
@@ -94,8 +95,8 @@ def ingest(
 ) -> None:
     """Check raw files and write items, users and interactions.
 
-    Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. An ingest.sql in the folder can make the three
-    tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
+    Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. A table facts is optional, and may be RDF. An
+    ingest.sql in the folder can make the tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
     contract is rejected: the error names the file, the column, the number of rows and the first three, and nothing is
     written. Event types that the enrichment.json of the repository gives a weight are known. A note says so if its
     encoder does not know the language of more than a tenth of the descriptions.
@@ -208,12 +209,3 @@ def put(
     console.print(f"encoder {done.fingerprint}, {done.seconds:.2f} s")
     if not done.retrievable[0]:
         raise typer.Exit(1)
-
-
-def _template() -> Path:
-    """The Feast repository: beside the packages in a clone, inside the wheel otherwise."""
-    import coldstart_udfs
-
-    package = Path(coldstart_udfs.__file__).parent
-    installed = package / "feature_repo_template"
-    return installed if installed.is_dir() else package.parent / "feature_repo"

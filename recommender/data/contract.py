@@ -1,7 +1,8 @@
-"""The data contract: requirements on the tables items, users and interactions, and their normalised form.
+"""The data contract: requirements on the tables items, users, interactions and facts, and their normalised form.
 
 This module defines the names of the contract's columns. In validated tables, ids are unique, non-empty strings;
-interactions refer to known ids; timestamps are UTC; weights are positive; event types are in lower case.
+interactions refer to known ids; timestamps are UTC; weights are positive; event types are in lower case; no fact is
+there twice.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TIMESTAMP = "event_timestamp"
 EVENT_TYPE = "event_type"
 WEIGHT = "weight"
 QUERY = "query"
+SUBJECT, PREDICATE, OBJECT = "subject", "predicate", "object"
 ATTRIBUTES = "attributes"
 RETURNED = "returned"
 
@@ -61,6 +63,8 @@ TABLES = (
     Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP,)),
     Table("interactions", None, (USER_ID, ITEM_ID), (TIMESTAMP, EVENT_TYPE, WEIGHT, QUERY)),
 )
+# Optional, see `recommender.data.facts`.
+FACTS = Table("facts", None, (SUBJECT, PREDICATE, OBJECT), ())
 
 
 @dataclass
@@ -110,7 +114,7 @@ def prepare(
         ContractError: ids are fractions, or too large to be exact.
     """
     for name, sql_type in _columns(con, table.name):
-        if name in (USER_ID, ITEM_ID) and sql_type in ("FLOAT", "DOUBLE"):
+        if name in (USER_ID, ITEM_ID, *FACTS.required[: table is FACTS]) and sql_type in ("FLOAT", "DOUBLE"):
             _whole_ids(con, table, origin, name, sql_type)
         if name == DESCRIPTION and sql_type in ("JSON", "VARCHAR[]"):
             as_plain_text(con, table.name, name)
@@ -137,7 +141,7 @@ def _whole_ids(con: duckdb.DuckDBPyConnection, table: Table, origin: str, name: 
 
 
 def check(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared], found: Sequence[str] = ()) -> None:
-    """Validate the three tables of a connection.
+    """Validate the tables of a connection.
 
     Args:
         con: a connection that has the tables.
@@ -179,6 +183,11 @@ def _breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> Iterator[st
     unions = [name for name, sql_type in columns.items() if sql_type.startswith("UNION")]
     if unions:
         yield f"{origin}: column {', '.join(map(repr, unions))} is a UNION, which Parquet cannot hold; cast it"
+        return
+    if table is FACTS:
+        for name in table.required:
+            blank = f"{name} IS NULL OR trim({name}::VARCHAR) = ''"
+            yield from _wrong(con, prepared, name, blank, f"no {name}")
         return
     searched = f"({_TYPE} = '{SEARCH}')" if EVENT_TYPE in columns and table.key is None else "false"
     for name in (USER_ID, ITEM_ID):
@@ -254,6 +263,9 @@ def normalise(con: duckdb.DuckDBPyConnection, tables: dict[str, Prepared]) -> di
         The attributes of items and of users.
     """
     _normalise_interactions(con, tables["interactions"])
+    if FACTS.name in tables:
+        fields = ", ".join(f"trim({name}::VARCHAR) AS {name}" for name in FACTS.required)
+        _replace(con, tables[FACTS.name], f"SELECT DISTINCT {fields} FROM {FACTS.name}")
     return {name: _normalise(con, tables[name]) for name in ("items", "users")}
 
 

@@ -8,11 +8,12 @@ import duckdb
 
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.tabular import FileError, kind_of, read_file, sheets_of, table_name
-from recommender.data.contract import TABLES, ContractError
+from recommender.data.contract import FACTS, TABLES, ContractError
+from recommender.data.rdf import is_rdf, read_rdf
 
 
 def read_contract_files(con: duckdb.DuckDBPyConnection, source: Path, encoding: str | None) -> dict[str, str]:
-    """Read the files items, users and interactions of a folder.
+    """Read the files items, users, interactions and, if there is one, facts of a folder.
 
     Returns:
         The file of each table that there is.
@@ -22,7 +23,7 @@ def read_contract_files(con: duckdb.DuckDBPyConnection, source: Path, encoding: 
     """
     files = tables_of(source)
     origins = {}
-    for table in TABLES:
+    for table in (*TABLES, FACTS):
         if table.name in files:
             read_table(con, files[table.name], table.name, encoding)
             origins[table.name] = str(files[table.name])
@@ -65,7 +66,7 @@ def run_script(con: duckdb.DuckDBPyConnection, source: Path, script: Path, encod
     con.execute("RESET file_search_path; SET TimeZone = 'UTC'")
     if unread and not left >= {table.name for table in TABLES}:
         raise ContractError("\n".join(unread))
-    return {table.name: f"{script} (table {table.name})" for table in TABLES if table.name in left}
+    return {table.name: f"{script} (table {table.name})" for table in (*TABLES, FACTS) if table.name in left}
 
 
 def _keep_contract_tables(con: duckdb.DuckDBPyConnection, own: str) -> set[str]:
@@ -77,7 +78,7 @@ def _keep_contract_tables(con: duckdb.DuckDBPyConnection, own: str) -> set[str]:
     con.execute(f"USE {quote_name(own)}.main")
     query = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables"
     ours = [entry for entry in con.execute(query).fetchall() if entry[0] in (own, "temp")]
-    wanted = {table.name for table in TABLES}
+    wanted = {table.name for table in (*TABLES, FACTS)}
     for catalog, schema, name, _ in ours:
         if name.lower() in wanted and schema == "main":
             copied = quote_name(f"{name.lower()} of the script")
@@ -98,11 +99,14 @@ def _keep_contract_tables(con: duckdb.DuckDBPyConnection, own: str) -> set[str]:
 
 
 def read_table(con: duckdb.DuckDBPyConnection, path: Path, name: str, encoding: str | None) -> None:
-    """Read one file, see `coldstart_udfs.tabular.read_file`.
+    """Read one file, see `coldstart_udfs.tabular.read_file`; RDF becomes subject, predicate and object.
 
     Raises:
         ContractError: it cannot be read.
     """
+    if is_rdf(path):
+        read_rdf(con, path, name)
+        return
     try:
         read_file(con, path, name, encoding=encoding)
     except FileError as error:
@@ -116,7 +120,7 @@ def tables_of(folder: Path) -> dict[str, Path]:
         ContractError: two files are the same table of the contract, or a workbook cannot be opened.
     """
     found, problems = _files(folder)
-    contract = {table.name for table in TABLES}
+    contract = {table.name for table in (*TABLES, FACTS)}
     serious = [problem for name, problem in problems if name in contract]
     if serious:
         raise ContractError("\n".join(serious))
@@ -131,7 +135,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     found: dict[str, Path] = {}
     problems = []
     for path in sorted(folder.iterdir()):
-        kind = kind_of(path)
+        kind = kind_of(path) or (path.suffix.lower() if is_rdf(path) else None)
         if kind is None or not path.is_file() or path.name.startswith((".", "~$")):
             continue
         names = [table_name(path)]

@@ -20,6 +20,7 @@ from recommender.data.contract import (
     ATTRIBUTES,
     DESCRIPTION,
     EVENT_TYPE,
+    FACTS,
     IMPRESSION,
     ITEM_ID,
     QUERY,
@@ -110,13 +111,13 @@ def ingest(
     source: Path, out: Path, weights: Mapping[str, float] = EVENT_WEIGHTS, *, encoding: str | None = None,
     date_order: str | None = None, dry_run: bool = False, model: str | None = None, events: Path | None = None,
 ) -> Understood:
-    """Validate and normalise raw files, and write items, users and interactions as Parquet.
+    """Validate and normalise raw files, and write items, users, interactions and, if given, facts as Parquet.
 
     Args:
-        source: a folder. Without an `ingest.sql` in it, the files items, users and interactions are read, each with one
-            of the endings of `coldstart_udfs.tabular.read_file`. With one, every such file is a table with the name of
-            the file, and the script creates the tables items, users and interactions from them.
-        out: the output folder of items.parquet, users.parquet and interactions.parquet.
+        source: a folder. Without an `ingest.sql` in it, the files items, users, interactions and, if there is one,
+            facts are read, each with one of the endings of `coldstart_udfs.tabular.read_file` (facts also as RDF). With
+            one, every such file is a table with the name of the file, and the script creates the tables from them.
+        out: the output folder of items.parquet, users.parquet, interactions.parquet and facts.parquet.
         weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: "dmy", "mdy" or "ymd" for dates such as 03/04/24, see `read_moments`.
@@ -137,18 +138,20 @@ def ingest(
     with writing(*([] if dry_run else [whole(out)]), command="coldstart ingest"), duckdb.connect() as con:
         loaded = load(con, source, weights, encoding=encoding, date_order=date_order, events=events)
         if not dry_run:
-            _write(con, out, loaded.held)
+            _write(con, out, loaded.held, facts=FACTS.name in loaded.tables)
         event_types = told(loaded.event_types, weights)
         return understand(con, loaded.tables, loaded.attributes, event_types, loaded.notes, model)
 
 
-def _write(con: duckdb.DuckDBPyConnection, out: Path, held: Held | None) -> None:
+def _write(con: duckdb.DuckDBPyConnection, out: Path, held: Held | None, *, facts: bool) -> None:
     # The output has a column for searches only if there are searches.
     derived = [RETURNED] if count(con, f"SELECT count({QUERY}) FROM interactions") else [RETURNED, QUERY]
     with staged(out) as scratch:
-        for table in TABLES:
+        for table in (*TABLES, FACTS) if facts else TABLES:
             order, left_out = table.key, [ATTRIBUTES]
-            if table.key is None:
+            if table is FACTS:
+                order = ", ".join(FACTS.required)
+            elif table.key is None:
                 order, left_out = f"{TIMESTAMP}, {USER_ID}, {ITEM_ID}, {EVENT_TYPE}", [ATTRIBUTES, *derived]
                 order += "" if QUERY in derived else f", {QUERY}"
             columns = con.table(table.name).columns
@@ -156,11 +159,13 @@ def _write(con: duckdb.DuckDBPyConnection, out: Path, held: Held | None) -> None
                 f"{quote_name(name)} AS {quote_name(given_name(name))}"
                 for name in columns if name not in left_out
             )  # fmt: skip
-            about = f", {held.metadata()}" if held and table.key is None else ""
+            about = f", {held.metadata()}" if held and table.name == "interactions" else ""
             con.execute(
                 f"COPY (SELECT {shown} FROM {table.name} ORDER BY {order}) "
                 f"TO {quote_text(str(scratch / f'{table.name}.parquet'))} (FORMAT parquet, COMPRESSION zstd{about})"
             )
+    if not facts:
+        (out / f"{FACTS.name}.parquet").unlink(missing_ok=True)
 
 
 def load(
@@ -251,12 +256,13 @@ def _understand(
     con: duckdb.DuckDBPyConnection, origins: Mapping[str, str], weights: Mapping[str, float],
     date_order: str | None, as_text: str | None = None, *, events: Path | None = None, held: Held | None = None,
 ) -> Loaded:
-    for table in TABLES:
+    given = [table for table in (*TABLES, FACTS) if table.name in origins]
+    for table in given:
         name_columns(con, table)
     tables: dict[str, Prepared] = {}
     notes: list[str] = []
-    for table in TABLES:
-        without_time = table.key is None and TIMESTAMP not in con.table(table.name).columns
+    for table in given:
+        without_time = table.key is None and table is not FACTS and TIMESTAMP not in con.table(table.name).columns
         if without_time:
             moment = moment_without_time(con, {name: one.moments for name, one in tables.items()})
             con.execute(f"ALTER TABLE {table.name} ADD COLUMN {TIMESTAMP} TIMESTAMPTZ")

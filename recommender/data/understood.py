@@ -18,6 +18,7 @@ from recommender.data.contract import (
     ATTRIBUTES,
     DESCRIPTION,
     EVENT_TYPE,
+    FACTS,
     QUERY,
     TIMESTAMP,
     Prepared,
@@ -35,7 +36,7 @@ class Column:
     """A column, and what is made of it.
 
     Attributes:
-        table: items, users or interactions.
+        table: items, users, interactions or facts.
         name: the column; of a struct's field, "column.field".
         meaning: in words: "number, 8 bands", "date, not used" …
         note: what to look at, such as values that are not numbers; "" for nothing.
@@ -127,6 +128,9 @@ def _columns(con: duckdb.DuckDBPyConnection, prepared: Prepared, attributes: lis
         elif name in (DESCRIPTION, QUERY):
             given = count(con, f"SELECT count(*) FROM {table.name} WHERE trim({name}) <> ''")
             said.append(Column(table.name, name, f"text, {given:,} given"))
+        elif table is FACTS:
+            values = count(con, f"SELECT count(DISTINCT {name}) FROM {table.name}")
+            said.append(Column(table.name, name, f"text, {values:,} different"))
         elif name == EVENT_TYPE:
             said.append(Column(table.name, name, "event type"))
         else:
