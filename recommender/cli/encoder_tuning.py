@@ -83,14 +83,14 @@ def tune(
         arithmetic=arithmetic, seed=seed,
     )  # fmt: skip
     shop = settings_of(REPO) if settings_of_shop() else Enrichment()
-    parent, backend = encoder_of_shop(model)
+    parent, _ = encoder_of_shop(model)
     sha256 = data_hash(data) if data.is_dir() else ""
     with writing(out, command="coldstart encoder tune"), tracked("encoder tune", track) as tracker:
         try:
             with progress(remaining=True) as report:
                 tables = read_dataset(
-                    *files_in(data), model=parent, backend=backend, group_column=group_column,
-                    weights=shop.event_weights, report=report,
+                    *files_in(data), model=parent, group_column=group_column, weights=shop.event_weights, embed=False,
+                    report=report,
                 )  # fmt: skip
                 told = settings.as_json() | {"parent": parent, "static": static, "data_sha256": sha256, "data": data}
                 tracker.parameters(told)

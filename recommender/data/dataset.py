@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -12,6 +12,7 @@ from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder, shared_encoder
 from coldstart_udfs.encoder.progress import encoding_progress
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.profile import has_text
 from coldstart_udfs.quoting import quote_name
 from coldstart_udfs.settings import EVENT_WEIGHTS, Enrichment
 from recommender.data.contract import ATTRIBUTES, DESCRIPTION, ITEM_ID, ContractError
@@ -77,7 +78,7 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
     group_column: str | None = None, weights: Mapping[str, float] = EVENT_WEIGHTS, encoding: str | None = None,
-    date_order: str | None = None, report: Report = no_report,
+    date_order: str | None = None, embed: bool = True, report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -92,6 +93,7 @@ def read_dataset(
         weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: of dates such as 03/04/24, see `recommender.data.timestamps.read_moments`.
+        embed: False leaves the embeddings zero, for callers who compute their own.
         report: called with (stage, done, total).
 
     Raises:
@@ -107,7 +109,8 @@ def read_dataset(
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con, weights)
         searches = read_searches(con)
-        known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
+        known = [_described(con, encoder if embed else None, side, column, report)
+                 for side, column in (("user", None), ("item", group_column))]  # fmt: skip
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
     renamed = any(one.raw and one.name != one.raw for one in loaded.event_types)
     types = [f"event types: {told(loaded.event_types, weights)}"] if renamed else []
@@ -126,12 +129,15 @@ def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[st
 
 
 def _described(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, group_column: str | None, report: Report
+    con: duckdb.DuckDBPyConnection, encoder: Encoder | None, side: str, group_column: str | None, report: Report
 ) -> Entities:
     rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
     ids, descriptions, labels = zip(*rows, strict=True)
     own = f"{group_column}="
     attributes = [[label for label in row if not (group_column and label.startswith(own))] for row in labels]
+    if encoder is None:
+        given = [text if text and has_text(text) else "" for text in descriptions]
+        return replace(Entities.nothing(list(ids), 1, ""), descriptions=given, attributes=attributes)
     texts = len({text for text in descriptions if text})
     with encoding_progress(lambda stats: report(f"texts of {side}s", stats.hits + stats.encoded, texts)):
         return describe(encoder, list(ids), list(descriptions), attributes)

@@ -27,7 +27,8 @@ def add_adapters(layers: Any, rank: int) -> None:
         def forward(self, weight: torch.Tensor) -> torch.Tensor:
             return weight + self.up @ self.down
 
-    for module in [one for one in layers.modules() if isinstance(one, torch.nn.Linear)]:
+    linear: list[Any] = [one for one in layers.modules() if isinstance(one, torch.nn.Linear)]
+    for module in linear:
         parametrize.register_parametrization(module, "weight", Adapter(*module.weight.shape))
         module.parametrizations.weight.original.requires_grad_(False)
 

@@ -155,6 +155,13 @@ def test_the_verdict_needs_a_certain_gain_and_no_loss_in_time(
     assert "0.3000 before" in str(verdict)
 
 
+def test_the_data_of_a_tuning_are_not_encoded_before(shop: tuple[Path, Path], data: Dataset) -> None:
+    bare = read_dataset(*files_in(shop[0]), model=str(shop[1]), embed=False)
+    assert bare.items.descriptions == data.items.descriptions
+    assert bare.items.attributes == data.items.attributes
+    assert not bare.items.embeddings.any()
+
+
 @pytest.mark.slow
 def test_the_guard_tells_a_better_encoder_from_a_worse_one(data: Dataset, shop: tuple[Path, Path]) -> None:
     """The whole recommender, fitted with vectors that know the kinds, and with random ones."""
