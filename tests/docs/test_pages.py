@@ -37,8 +37,8 @@ FIXTURES = {
 }
 # Their blocks take minutes.
 SLOW = (
-    "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
-    "docs/tutorial/own-csv-files.md",
+    "docs/how-to/evaluate-your-data.md", "docs/how-to/new-domain.md", "docs/how-to/update-between-trainings.md",
+    "docs/tutorial/chinese-shop.md", "docs/tutorial/own-csv-files.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
