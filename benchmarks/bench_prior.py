@@ -43,7 +43,7 @@ COMPLETE_JOURNEY = "complete-journey"
 # Departments of Complete Journey are domains of their own if they have so many items, and users with two of them.
 ITEMS, USERS = 300, 150
 # Draws of small shops, by their users: most where a prior can help most.
-DRAWS = {5: 4, 20: 6, 100: 2}
+DRAWS = {5: 4, 20: 8, 100: 3}
 _ARRAYS = ("parts", "wanted", "open", "cold", "evidence", "rows")
 # Tried beside the defaults, in small shops of 20 users.
 RIDGES = {"metric_ridge": (2.0, 30.0), "item_item_ridge": (20.0, 2_000.0)}

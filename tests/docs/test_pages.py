@@ -39,7 +39,7 @@ FIXTURES = {
 # Their blocks take minutes.
 SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
-    "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md",
+    "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
