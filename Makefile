@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -100,6 +100,10 @@ bench-tuning: $(VENV)/.installed-all
 # sets in DATA=, a folder of folders. About an hour; an interrupted run continues.
 bench-prior: $(VENV)/.installed-all
 	@$(BIN)/python -W ignore benchmarks/bench_prior.py --data-dir $(DATA)
+
+# Links between two shops: writes its section of docs/explanation/linking.md, from complete-journey and grocery-store in DATA=.
+bench-link: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_link.py --data-dir $(DATA)
 
 # Exploration of new items, simulated on the tables and the bundle of a shop: its section and plot in docs/explanation/exploration.md.
 bench-exploration: $(VENV)/.installed-all

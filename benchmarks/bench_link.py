@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
+from bench_link_languages import across_languages
 from bench_recommender_setup import dataset, make_tables, told
 from common import EXPLANATION, made_by, table, write_between
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from recommender.model.lightfm import FeatureSpace
 from recommender.model.parameters import Parameters
 from recommender.model.scoring import blocks
 from recommender.pipeline.linked import lift_scale
-from recommender.pipeline.linking_fit import SHARED_SPACE, SHARED_USERS, SMALLEST, Pairs, fit_link, halves
+from recommender.pipeline.linking_fit import RIDGE, SHARED_SPACE, SHARED_USERS, SMALLEST, Pairs, fit_link, halves
 from recommender.tuning.validation import fit_tuned
 
 SET = "complete-journey"
@@ -42,8 +43,8 @@ PAIRS = (("GROCERY", "DRUG GM"), ("GROCERY", "PRODUCE"), ("PRODUCE", "DRUG GM"),
 # LightFM with fewer numbers than by default, so that the benchmark takes minutes.
 PARAMETERS = Parameters(components=32, epochs=5, lightfm_seeds=1)
 WEIGHTS, RIDGES = (0.03, 0.1, 0.3, 1.0), (10.0, 30.0, 100.0)
-# Draws of the first pair and of the others; how links are made was chosen on draws 100 to 104 of the first pair.
-DRAWS, OTHER_DRAWS = 10, 3
+# Draws of the first pair and of the others. How links are made was chosen on earlier draws of the first pair.
+DRAWS, OTHER_DRAWS, FIRST_DRAW = 6, 2, 20
 _BLOCK = 200
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -210,10 +211,10 @@ METHODS: dict[str, Callable[[Draw], Score]] = {
 
 
 def _with_link(one: Draw, pairs: Pairs, base: Score, method: str = SHARED_USERS, scale: float = 1.0) -> Score:
-    about = LinkAbout("", method, "", "", len(pairs.ids), 0.0, 0.0)
+    about = LinkAbout("", method, "", "", len(pairs.ids), RIDGE, 0.0)
     link = fit_link(about, one.source.embeddings, pairs, one.target.embeddings, one.popularity)
     topics_of = link.topics_of(one.target.embeddings)
-    told(f"  {method}: λ {link.about.ridge:g}, strength {link.about.strength:g}")
+    told(f"  {method}: strength {link.about.strength:g}")
     return lambda rows: base(rows) + scale * link.about.strength * link.lifts(one.source.profiles[rows], topics_of)
 
 
@@ -270,7 +271,9 @@ def with_recommender(data: Dataset, one: Draw, seed: int) -> dict[str, Numbers]:
     return {
         "recommender": one.ndcg(base, one.new),
         "recommender, copied profile": one.ndcg(score(unit(one.source.profiles)), one.new),
-        "recommender, link": one.ndcg(_with_link(one, one.pairs(one.learned), base, scale=lift_scale(fitted)), one.new),
+        "recommender, lifts added": one.ndcg(
+            _with_link(one, one.pairs(one.learned), base, scale=lift_scale(fitted)), one.new
+        ),
     }
 
 
@@ -300,7 +303,7 @@ def section(runs: Sequence[dict[str, Numbers]], rows: Sequence[Rows], chosen: st
 def main() -> None:
     """Measure all pairs, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, required=True, help="contains the folder complete-journey")
+    parser.add_argument("--data-dir", type=Path, required=True, help="contains complete-journey, and grocery-store")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="how many of the pairs")
     parser.add_argument("--recommender", type=int, default=2, help="draws of the first pair with the recommender")
@@ -311,13 +314,14 @@ def main() -> None:
     for number, names in enumerate(PAIRS[: given.pairs]):
         source, target = (Shop.of(data, name) for name in names)
         runs, rows, ours, asked = [], [], [], []
-        for seed in range(given.draws if not number else min(given.draws, OTHER_DRAWS)):
+        count = min(given.draws, OTHER_DRAWS) if number else given.draws
+        for seed in range(FIRST_DRAW, FIRST_DRAW + count):
             told(f"{' → '.join(names)}, draw {seed}")
             one = draw(data, source, target, seed)
             runs.append({name: one.ndcg(method(one), one.new) for name, method in METHODS.items()})
             rows.append(one.new)
             told(f"  {({name: round(float(found.mean()), 4) for name, found in runs[-1].items()})}")
-            if not number and seed < given.recommender:
+            if not number and seed < FIRST_DRAW + given.recommender:
                 base = {name: runs[-1][name] for name in ("popularity", "copied profile")}
                 ours.append(base | with_recommender(data, one, seed))
                 asked.append(one.new)
@@ -328,11 +332,13 @@ def main() -> None:
         if ours:
             lines += section(ours, asked, f"With the recommender of the second shop, trained on it ({names[1]})")
         print("\n".join(lines[-24:]), flush=True)
+    if (products := given.data_dir / "grocery-store" / "products.parquet").is_file():
+        lines += across_languages(products)
     about = (
         f"{given.draws} draws of new customers of the first pair, {OTHER_DRAWS} of the others; for each new customer "
         "all items of the second shop are ranked. Intervals are 95 %, with draws and users as sources of chance. "
-        "Settings of all methods are chosen on the other shared households; which kind of map a link is was chosen on "
-        "other draws of the first pair."
+        "Settings of all methods are chosen on the other shared households; which kind of map a link is, and its λ, "
+        "were chosen on earlier draws of the first pair, which has the same households."
     )
     text = made_by("make bench-link DATA=folder", about, ("numpy", "scikit-learn", "scipy"))
     write_between(EXPLANATION / "linking.md", "bench-link", "\n".join([text, "", *lines]))

@@ -91,7 +91,7 @@ class Link:
         Args:
             profiles: (n, d) float32, of the source.
         """
-        known = profiles.any(axis=1)
+        known = np.asarray(profiles.any(axis=1))
         found = self.profile_bias + self._directions(profiles) @ self.profile_map
         return np.asarray(found * known[:, None], dtype=np.float32)
 
@@ -166,7 +166,7 @@ def directions(profiles: Vectors, centre: NDArray[np.floating[Any]], whitening: 
     least = _LEAST * np.linalg.norm(profiles, axis=1) * length
     scale = length**2 / np.maximum(np.maximum(along, least), 1e-12)
     found = unit((profiles * scale[:, None] - centre) @ whitening)
-    return np.asarray(found * profiles.any(axis=1)[:, None], dtype=np.float32)
+    return np.asarray(found * np.asarray(profiles.any(axis=1))[:, None], dtype=np.float32)
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -59,7 +59,7 @@ def link(
     console.print(f"the map is learned from {_learned_from(about.method)}; {_told(about.figures)}", soft_wrap=True)
     if not about.strength:
         console.print(
-            "popularity alone ranks better than with the map, so rankings stay as they are; the profiles can be read",
+            "the map ranks no better than popularity, so rankings stay as they are; the profiles can be read",
             soft_wrap=True,
         )
     console.print(f"next: feast -c {repo} apply && feast -c {repo} materialize …", markup=False, soft_wrap=True)

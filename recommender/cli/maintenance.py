@@ -11,7 +11,6 @@ from rich.table import Table
 
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.link import is_linked
 from coldstart_udfs.locks import writing
 from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
@@ -118,6 +117,7 @@ def forget(
     entity, name = one_entity(user_id, item_id)
     from coldstart_udfs.feast.operations.forget import Removed
     from coldstart_udfs.feast.operations.forget import forget as run
+    from coldstart_udfs.link import is_linked
     from recommender.pipeline.forget import bundles_with
     from recommender.pipeline.linking import erase_from_targets
 

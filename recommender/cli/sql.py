@@ -16,7 +16,6 @@ from rich.text import Text
 
 from coldstart_udfs.console import console
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.link import is_linked
 from coldstart_udfs.locks import writing
 from coldstart_udfs.sql.catalogue import FUNCTIONS, SqlFunction
 from coldstart_udfs.sql.shell.dot_commands import obey, print_functions
@@ -108,6 +107,7 @@ def sql(
     if model is None:
         enrichment = enrichment or settings_of_shop()
     with contextlib.closing(_open(database, read_only)) as con:
+        from coldstart_udfs.link import is_linked
         from coldstart_udfs.sql.connection import register
         from coldstart_udfs.sql.shell.query import Runner
 

@@ -22,6 +22,8 @@ from recommender.model.fitted import Fitted
 from recommender.model.ranking import Rules
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import resolve
+from recommender.model.scoring import Block
+from recommender.pipeline.linking_fit import SMALLEST
 
 # The parts of a score that are logarithms of numbers of buyers.
 _DEMAND = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d")
@@ -78,7 +80,9 @@ class LinkedRecommender:
         self._model, self._file = model, repo / "data" / LINKED_FILE
         fitted = model.fitted
         self._topics_of = self.link.topics_of(fitted.items.embeddings.whole)
-        self._scale = self.link.about.strength * lift_scale(fitted)
+        self._scale = lift_scale(fitted)
+        buyers = np.expm1(np.maximum(fitted.demand.astype(np.float64), 0))
+        self._popularity = np.log(buyers + SMALLEST).astype(np.float32)
 
     @classmethod
     def of(cls, model: HybridRecommender, repo: Path) -> LinkedRecommender | None:
@@ -104,30 +108,48 @@ class LinkedRecommender:
             found[place[name]] = profile
         return found
 
-    def added(self, profiles: Vectors) -> NDArray[np.float32]:
-        """(n, items): what profiles in the source shop add to the scores of all items of the recommender.
+    def scores(self, profiles: Vectors) -> NDArray[np.float32]:
+        """(n, items): popularity times lift of all items, on the scale of the recommender's scores.
+
+        Of an item without buyers, the popularity is what its words predict.
 
         Args:
             profiles: (n, d) float32, of the source.
         """
-        return np.asarray(np.float32(self._scale) * self.link.lifts(profiles, self._topics_of))
+        return np.asarray(np.float32(self._scale) * self._popularity + self.added(profiles))
+
+    def added(self, profiles: Vectors) -> NDArray[np.float32]:
+        """(n, items): what profiles in the source shop add to scores of all items.
+
+        Args:
+            profiles: (n, d) float32, of the source.
+        """
+        factor = np.float32(self._scale * self.link.about.strength)
+        return np.asarray(factor * self.link.lifts(profiles, self._topics_of))
 
     def recommend(self, users: str | list[str] | Entities, k: int = 10, *, explain: bool = False) -> pd.DataFrame:
         """The k best items of each user, as `HybridRecommender.recommend`.
 
-        For users without history here, what their profile in the linked shop says is added to the scores, and their
-        tier is "linked". All others are ranked as without a link.
+        Users without history here are "linked", which is their tier. If they have no description either, items are
+        ranked by popularity times lift, which is what the link was measured by; otherwise the lift is added to the
+        recommender's scores. The parts of the scores are those without the link. All others are ranked as without a
+        link, and so is everybody if the map does not help (strength 0).
         """
         fitted = self._model.fitted
         asked = resolve(fitted, users, USER_ID, "popularity", None)
         profiles = self.source_profiles(list(asked.ids))
-        new = profiles.any(axis=1) & ~asked.profiles.any(axis=1) & (np.diff(fitted.history_of(asked.ids).indptr) == 0)
+        cold = ~asked.profiles.any(axis=1) & (np.diff(fitted.history_of(asked.ids).indptr) == 0)
+        new = cold & profiles.any(axis=1) & (self.link.about.strength > 0)
         frames = []
         for row in range(len(asked)):
             rules = Rules.of(fitted, k, None, (), None, None, (), 0.0)
-            if new[row]:
+            one = asked.take(np.array([row]))
+            if new[row] and one.descriptions[0]:
                 rules = replace(rules, added=self.added(profiles[[row]])[0])
-            frame = tables.recommend(fitted, asked.take(np.array([row])), rules, True, explain)
+            elif new[row]:
+                plain = Block.of(fitted, one).total(fitted.all_items)[0]
+                rules = replace(rules, added=self.scores(profiles[[row]])[0] - plain)
+            frame = tables.recommend(fitted, one, rules, True, explain)
             frames.append(frame.assign(tier="linked") if new[row] else frame)
         if not frames:
             raise ColdStartError("no user is given; give at least one id")

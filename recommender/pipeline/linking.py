@@ -31,7 +31,7 @@ from coldstart_udfs.quoting import quote_name, quote_text
 from recommender.data.contract import USER_ID
 from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.linking_fit import SHARED_SPACE, SHARED_USERS, Pairs, fit_link, halves
+from recommender.pipeline.linking_fit import RIDGE, SHARED_SPACE, SHARED_USERS, Pairs, fit_link, halves
 from recommender.pipeline.profiles import SOURCES
 
 LINKS = "links.json"
@@ -262,7 +262,7 @@ def _fitted(source: Path, read: _Source, fitted: Fitted) -> Link:
 
     def made(method: str, pairs: Pairs) -> Link:
         about = LinkAbout(
-            str(source.resolve()), method, read.fingerprint, fingerprint, len(both), ridge=0.0, strength=0.0
+            str(source.resolve()), method, read.fingerprint, fingerprint, len(both), RIDGE, strength=0.0
         )
         return fit_link(about, read.items, pairs, embeddings, counts)
 

@@ -24,8 +24,10 @@ SHARED_USERS, SHARED_SPACE = "shared users", "shared space"
 _LEVELS, _ITEMS_OF_A_TOPIC, _MOST_ITEMS = (30, 100, 300), 3, 50_000
 # This share of the largest variance of items is added to the variances of all directions.
 _LEAST_VARIANCE = 0.1
-# λ of the ridge regression, in mean squares of what it regresses on; and factors of the lift. Tried on held-out users.
-RIDGES, STRENGTHS = (10.0, 20.0, 40.0), (0.0, 0.5, 1.0, 1.5)
+# λ of the ridge regression, in mean squares of what it regresses on. Chosen for each link it was chosen too small.
+RIDGE = 40.0
+# Factors of the lift, tried on held-out users.
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _FOLDS = 5
 # What is added to the number of an item's buyers before its logarithm is taken.
 SMALLEST = 0.1
@@ -81,10 +83,10 @@ def halves(ids: list[str], taken: sp.csr_matrix, embeddings: Vectors) -> Pairs:
 def fit_link(
     about: LinkAbout, source_items: Vectors, pairs: Pairs, embeddings: Vectors, counts: NDArray[np.floating]
 ) -> Link:
-    """Learn a link; its λ and its strength are chosen on held-out users among the pairs.
+    """Learn a link; its strength is chosen on held-out users among the pairs.
 
     Args:
-        about: what the link says about itself; ridge, strength and figures are filled in.
+        about: what the link says about itself; strength and figures are filled in.
         source_items: (k, d) float32, embeddings of the source's items.
         pairs: of the users that it is learned from; with the method "shared space" those of `halves`.
         embeddings: (items, e) float32, of the target's items.
@@ -139,13 +141,13 @@ def _fitted(link: Link, data: _Data, ridge: float) -> Link:
 def _chosen(
     link: Link, data: _Data, pairs: Pairs, topics_of: NDArray[np.int64], counts: NDArray[np.floating]
 ) -> LinkAbout:
-    """λ and strength with the largest mean NDCG@20 of users that the map was not learned from.
+    """The strength with the largest mean NDCG@20 of users that the map was not learned from.
 
     What is ranked by is popularity times the lift. A user's own purchases are not counted in the popularity: among rare
     items they would be known by it.
     """
     folds = np.array([int(stable_share(name, "link") * _FOLDS) for name in pairs.ids])
-    values: dict[tuple[float, float], list[NDArray[np.float64]]] = {}
+    values: dict[float, list[NDArray[np.float64]]] = {}
     asked: list[int] = []
     order = np.argsort([stable_share(name, "validated") for name in pairs.ids], kind="stable")
     validated = np.zeros(len(folds), bool)
@@ -156,27 +158,26 @@ def _chosen(
         if not len(rows) or learned.sum() < 2:
             continue
         asked += rows.tolist()
-        maps = {ridge: _fitted(link, data.take(learned), ridge) for ridge in RIDGES}
+        one = _fitted(link, data.take(learned), link.about.ridge)
         for start in range(0, len(rows), _BLOCK):
             some = rows[start : start + _BLOCK]
             wanted, known = pairs.taken[some].toarray() > 0, pairs.known[some].toarray() > 0
             base = np.log(np.maximum(counts - wanted - known, 0) + SMALLEST)
             plain = rank_metrics(base, wanted, known).ndcg
-            for ridge, one in maps.items():
-                lifts = one.lifts(pairs.profiles[some], topics_of)
-                for strength in STRENGTHS:
-                    found = rank_metrics(base + strength * lifts, wanted, known).ndcg if strength else plain
-                    values.setdefault((ridge, strength), []).append(found)
+            lifts = one.lifts(pairs.profiles[some], topics_of)
+            for strength in STRENGTHS:
+                found = rank_metrics(base + strength * lifts, wanted, known).ndcg if strength else plain
+                values.setdefault(strength, []).append(found)
     if not values:
-        return replace(link.about, ridge=RIDGES[-1], strength=1.0)
+        return replace(link.about, strength=1.0)
     joined = {key: np.concatenate(found) for key, found in values.items()}
-    ridge, strength = max(joined, key=lambda key: (joined[key].mean(), key[0], -key[1]))
-    without, found = joined[ridge, 0.0], joined[ridge, strength]
+    strength = max(joined, key=lambda key: (joined[key].mean(), -key))
+    without, found = joined[0.0], joined[strength]
     low, high = intervals((found - without)[:, None], np.array(asked), np.zeros(len(asked), np.int64))[0]
     figures = {"without": float(without.mean()), "with": float(found.mean()), "users": float(len(asked))}
     if np.isfinite([low, high]).all():
         figures |= {"low": float(low), "high": float(high)}
-    return replace(link.about, ridge=ridge, strength=strength, figures=figures)
+    return replace(link.about, strength=strength, figures=figures)
 
 
 def _whitening(embeddings: Vectors) -> tuple[NDArray[np.float32], Vectors]:

@@ -34,6 +34,14 @@ def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/two_shops, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "two_shops", folder / "examples" / "two_shops")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def exported_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export of an event log that has explored places."""
     folder = tmp_path_factory.mktemp("exports")
