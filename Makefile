@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -79,6 +79,10 @@ bench-soak: $(VENV)/.installed
 # Simulates shops whose parameters adapt; a few minutes. Writes docs/explanation/adapting.md.
 bench-adapting: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench_adapting.py
+
+# Pictures of products; DATA= names the folder that holds grocery-store. Writes its section of docs/explanation/pictures.md; minutes.
+bench-pictures: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_pictures.py $(DATA)
 
 # Simulates experiments: false positives and the users that they need; minutes.
 bench-experiments: $(VENV)/.installed

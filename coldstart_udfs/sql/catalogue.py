@@ -136,7 +136,8 @@ FROM (
                                 WHEN NOT coalesce(CAST(k AS BIGINT) > 0, false)
                                     THEN CAST(error('nearest(): k is ' || coalesce(CAST(k AS VARCHAR), 'NULL')
                                         || '; it is the number of rows, at least 1') AS FLOAT[])
-                                WHEN regexp_full_match(typeof(text), '[^][]+[[][0-9]*[]]') THEN TRY_CAST(text AS FLOAT[])
+                                WHEN regexp_full_match(typeof(text), '[^][]+[[][0-9]*[]]')
+                                    THEN TRY_CAST(text AS FLOAT[])
                                 ELSE _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
                             END AS _coldstart_query
                         )
@@ -228,10 +229,10 @@ FUNCTIONS = (
     ),
     SqlFunction(
         "nearest", ("table_name", "text", "k := 10"), "TABLE",
-        "The k rows of a table, view or CTE whose column `embedding` is most similar to a text, or to a vector such "
-        "as that of a picture: all columns, then similarity and rank, in place of columns so called. Rows without a usable vector (NULL, zero, with NaN or "
-        "infinity) never appear; NULL or blank text gives no rows. A table without lists of numbers in `embedding`, or "
-        "a k below 1, is an error.",
+        "The k rows of a table, view or CTE whose column `embedding` is most similar to a text, or to a vector such as "
+        "that of a picture: all columns, then similarity and rank, in place of columns so called. Rows without a "
+        "usable vector (NULL, zero, with NaN or infinity) never appear; NULL or blank text gives no rows. A table "
+        "without lists of numbers in `embedding`, or a k below 1, is an error.",
         "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
         _NEAREST,
         stub="SELECT *, 0::DOUBLE AS similarity, 0::BIGINT AS rank FROM query_table(table_name) "

