@@ -46,6 +46,12 @@ class Kind(StrEnum):
     k_shot = "k_shot"
 
 
+class Without(StrEnum):
+    """What the recommender does not see, to learn what it is worth."""
+
+    facts = "facts"
+
+
 def evaluate(
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The items: Parquet, CSV, JSON lines or Excel.")
@@ -94,6 +100,10 @@ def evaluate(
             "recommender takes to choose and to fit. 0: their defaults.",
         ),
     ] = 3.0,
+    without: Annotated[
+        Without | None,
+        typer.Option(metavar="PART", help="Leave out a part of what is known of items: facts (their columns)."),
+    ] = None,
     encoding: EncodingOption = None,
     date_order: DateOrderOption = None,
     model: ModelOption = None,
@@ -141,7 +151,7 @@ def evaluate(
                 encoder = (model, None) if model or not settings else (settings.model, settings.backend)
                 weights = settings.event_weights if settings else EVENT_WEIGHTS
                 how = {"group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order}
-                tables = _read(items, users, interactions, data, encoder, report, how)
+                tables = _read(items, users, interactions, data, encoder, report, how, without)
                 found = run(
                     tables, split.value, seeds=seeds, cutoff=cutoff, shots=chosen, tuning=tuning,
                     unfinished=unfinished, report=report, settings=settings,
@@ -194,9 +204,10 @@ def _bold(cell: str, best: bool) -> str:
 
 def _read(
     items: Path | None, users: Path | None, interactions: Path | None, data: Path | None,
-    encoder: tuple[str | None, str | None], report: Any, settings: dict[str, Any],
+    encoder: tuple[str | None, str | None], report: Any, settings: dict[str, Any], without: Without | None,
 ) -> Dataset:
     from recommender.data.dataset import files_in, read_dataset
+    from recommender.data.facts import fact_columns
 
     given = [name for name, path in (("--items", items), ("--users", users), ("--interactions", interactions)) if path]
     if given and data:
@@ -207,8 +218,11 @@ def _read(
         raise ColdStartError(f"{' and '.join(given)} alone is not enough; give --items and --interactions, or --data")
     else:
         files = files_in(data or DATA)
+    left_out = fact_columns(files[0]) if without is Without.facts else []
+    if without is Without.facts and not left_out:
+        raise ColdStartError(f"{files[0]} has no columns of facts to leave out; `coldstart facts` adds them")
     model, backend = encoder
-    return read_dataset(*files, model=model, backend=backend, report=report, **settings)
+    return read_dataset(*files, model=model, backend=backend, left_out=left_out, report=report, **settings)
 
 
 def _shots(text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
     group_column: str | None = None, weights: Mapping[str, float] = EVENT_WEIGHTS, encoding: str | None = None,
-    date_order: str | None = None, report: Report = no_report,
+    date_order: str | None = None, left_out: Collection[str] = (), report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -92,6 +92,7 @@ def read_dataset(
         weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: of dates such as 03/04/24, see `recommender.data.timestamps.read_moments`.
+        left_out: columns of items that are not used as attributes.
         report: called with (stage, done, total).
 
     Raises:
@@ -107,7 +108,8 @@ def read_dataset(
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con, weights)
         searches = read_searches(con)
-        known = _described(con, encoder, "user", None, report), _described(con, encoder, "item", group_column, report)
+        hidden = [*left_out, *([group_column] if group_column else [])]
+        known = _described(con, encoder, "user", [], report), _described(con, encoder, "item", hidden, report)
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
     renamed = any(one.raw and one.name != one.raw for one in loaded.event_types)
     types = [f"event types: {told(loaded.event_types, weights)}"] if renamed else []
@@ -126,12 +128,12 @@ def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[st
 
 
 def _described(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, group_column: str | None, report: Report
+    con: duckdb.DuckDBPyConnection, encoder: Encoder, side: str, left_out: Sequence[str], report: Report
 ) -> Entities:
     rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
     ids, descriptions, labels = zip(*rows, strict=True)
-    own = f"{group_column}="
-    attributes = [[label for label in row if not (group_column and label.startswith(own))] for row in labels]
+    own = tuple(f"{column}=" for column in left_out)
+    attributes = [[label for label in row if not label.startswith(own)] for row in labels]
     texts = len({text for text in descriptions if text})
     with encoding_progress(lambda stats: report(f"texts of {side}s", stats.hits + stats.encoded, texts)):
         return describe(encoder, list(ids), list(descriptions), attributes)
