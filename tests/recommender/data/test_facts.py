@@ -14,6 +14,7 @@ from recommender.data.dataset import files_in, read_dataset
 from recommender.data.facts import exclusions, fact_columns
 from recommender.data.tables import ingest
 from recommender.pipeline.facts import FactColumn, add_facts
+from tests.support.word_model import BACKEND, word_model
 
 TEMPLATE = Path(__file__).resolve().parents[3] / "feature_repo"
 Fact = tuple[str, str, str]
@@ -21,10 +22,10 @@ Fact = tuple[str, str, str]
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Eight films without genre but for two."""
+    """Eight films, two of which have a genre."""
     folder = tmp_path / "raw"
     folder.mkdir()
-    films = "\n".join(f"f{n},film {n},{'Slasher' if n < 2 else ''}" for n in range(8))
+    films = "\n".join(f"f{n},,{'Slasher' if n < 2 else ''}" for n in range(8))
     (folder / "items.csv").write_text(f"item_id,description,genre\n{films}\n", encoding="utf-8")
     (folder / "users.csv").write_text("user_id,description\nu1,\n", encoding="utf-8")
     (folder / "interactions.csv").write_text("user_id,item_id\nu1,f0\n", encoding="utf-8")
@@ -229,7 +230,7 @@ def test_what_a_rule_excludes_is_kept_on_one_item_alone(raw: Path) -> None:
 
 def test_levels_of_columns_become_paths(raw: Path) -> None:
     rows = ["a,x,1", "a,x,1", "a,y,1", "b,x,1", "b,x,", "b,,1", ",x,1", "a,y,2"]
-    lines = "".join(f"f{n},film,{row}\n" for n, row in enumerate(rows))
+    lines = "".join(f"f{n},,{row}\n" for n, row in enumerate(rows))
     (raw / "items.csv").write_text(f"item_id,description,one,two,three\n{lines}", encoding="utf-8")
     out = raw.parent / "data"
     ingest(raw, out)
@@ -260,9 +261,10 @@ def test_a_script_that_fails_is_named(raw: Path, tmp_path: Path) -> None:
         add_facts(raw.parent / "data", tmp_path / "repo")
 
 
-def test_an_evaluation_reads_the_columns_and_can_leave_them_out(raw: Path) -> None:
+def test_an_evaluation_reads_the_columns_and_can_leave_them_out(raw: Path, tmp_path: Path) -> None:
+    model = word_model(tmp_path / "words", ("lamp",))
     added(raw, [("f2", "director", "Kubrick"), ("f3", "director", "Kubrick")])
     files = files_in(raw.parent / "data")
-    assert read_dataset(*files).items.attributes[2] == ["director=Kubrick"]
-    left = read_dataset(*files, left_out=fact_columns(files[0])).items.attributes
+    assert read_dataset(*files, model=model, backend=BACKEND).items.attributes[2] == ["director=Kubrick"]
+    left = read_dataset(*files, model=model, backend=BACKEND, left_out=fact_columns(files[0])).items.attributes
     assert [list(labels) for labels in left] == [["genre=Slasher"]] * 2 + [[]] * 6
