@@ -1,8 +1,7 @@
 """Facts beside ordinary attributes, on new items; `make bench-facts DATA=folder`.
 
 Writes its sections of docs/explanation/facts.md. The same splits are fitted three times in turn: with the attributes of
-the items alone, with what `coldstart facts` adds, and with the added values of another item, drawn by chance. All
-parameters are chosen within the training part each time.
+the items alone, with what `coldstart facts` adds, and with the added values of another item, drawn by chance.
 
 DATA contains the raw files of Complete Journey. Every other folder in it that has a table facts is measured too: its
 files are those of the data contract.
@@ -11,13 +10,15 @@ files are those of the data contract.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
-from bench_recommender_setup import SCRATCH, told
+from bench_recommender_setup import SCRATCH, forget, kept, told
 from common import EXPLANATION, made_by, table, write_between
 from numpy.typing import NDArray
 from real_data import prepare
@@ -33,9 +34,10 @@ from recommender.data.tables import ingest
 from recommender.evaluation.baselines import scorer_of
 from recommender.evaluation.comparison import measure
 from recommender.measure.intervals import ByItem, intervals
-from recommender.measure.metrics import Metrics
-from recommender.measure.splits import Split, make_splits
+from recommender.measure.splits import make_splits
+from recommender.model.fitting import fit
 from recommender.model.parameters import Parameters
+from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.facts import add_facts
 from recommender.tuning.validation import fit_tuned
 
@@ -44,6 +46,8 @@ LEVELS = ("department", "product_category", "product_type", "package_size")
 FLAT, FACTS, SHUFFLED = "attributes alone", "with facts", "with shuffled facts"
 # LightFM with fewer numbers than by default, so that the benchmark takes minutes.
 PARAMETERS = Parameters(components=32, epochs=5, lightfm_seeds=1)
+# Where all parameters are chosen within the training part; in a large set the defaults stay.
+TUNED = ("movielens",)
 
 
 def main() -> None:
@@ -57,15 +61,17 @@ def main() -> None:
     found = [path for path in folders if path.name == JOURNEY or "facts" in tables_of(path)]
     for folder in [path for path in found if given.sets is None or path.name in given.sets]:
         data, columns = with_facts(folder)
-        runs = [draw(data, columns, seed) for seed in range(given.seeds)]
+        runs = [kept_draw(data, columns, seed) for seed in range(given.seeds)]
         lines = section(runs, data, columns)
         print("\n".join([folder.name, *lines]), flush=True)
         about = (
             f"{given.seeds} seeds; NDCG@20 among the new items. Intervals are 95 %, with draws, users and items as "
-            "sources of chance. LightFM has 32 components and 5 epochs."
+            "sources of chance. LightFM has 32 components and 5 epochs; the other parameters are "
+            f"{'chosen within the training part' if folder.name in TUNED else 'the defaults'}."
         )
         head = made_by("make bench-facts DATA=folder", about, ("lightfm-next", "numpy", "scikit-learn", "scipy"))
         write_between(EXPLANATION / "facts.md", f"bench-facts {folder.name}", "\n".join([head, "", *lines]))
+        forget(f"facts-{folder.name}")
 
 
 def with_facts(folder: Path) -> tuple[Dataset, list[str]]:
@@ -100,55 +106,76 @@ def variants(items: Entities, columns: Sequence[str], seed: int) -> dict[str, En
     return {FLAT: replace(items, attributes=own), FACTS: items, SHUFFLED: replace(items, attributes=shuffled)}
 
 
-def draw(data: Dataset, columns: Sequence[str], seed: int) -> tuple[Split, dict[str, Metrics]]:
-    """The split of one seed, and what each variant reaches on its cold items."""
-    found = {}
+def kept_draw(data: Dataset, columns: Sequence[str], seed: int) -> dict[str, Any]:
+    """`draw`, or what an interrupted run has found."""
+    tables = hashlib.sha256()
+    for path in sorted((SCRATCH / "facts" / data.name).glob("*.parquet")):
+        tables.update(path.read_bytes())
+    found: dict[str, Any] = kept(
+        f"facts-{data.name}-{seed}", lambda: draw(data, columns, seed), [PARAMETERS, tables.hexdigest()]
+    )
+    return found
+
+
+def draw(data: Dataset, columns: Sequence[str], seed: int) -> dict[str, Any]:
+    """One seed: users, cold items with their expected shares, and NDCG@20 by user and by item of each variant."""
+    found: dict[str, Any] = {}
     for name, items in variants(data.items, columns, seed).items():
         (split,) = make_splits(data.interactions, data.users, items, "item_cold", seed=seed)
-        model = fit_tuned(
-            split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
-            parameters=PARAMETERS, weights=EventWeights(),
-        )  # fmt: skip
-        found[name] = measure(split, scorer_of(model))["cold"]
-        told(f"{data.name}, seed {seed}, {name}: {found[name].ndcg.mean():.4f}")
-    return split, found
+        if data.name in TUNED:
+            model = fit_tuned(
+                split.train, split.users, split.items, kind=split.kind, groups=split.groups, seed=seed,
+                parameters=PARAMETERS, weights=EventWeights(),
+            )  # fmt: skip
+        else:
+            fitted = fit(replace(PARAMETERS, seed=seed), split.train, split.users, split.items)
+            model = HybridRecommender.of(fitted)
+        metrics = measure(split, scorer_of(model))["cold"]
+        told(f"{data.name}, seed {seed}, {name}: {metrics.ndcg.mean():.4f}")
+        cold = split.candidates("cold")
+        wanted = cold.wanted[cold.users][:, np.flatnonzero(cold.items)]
+        counts = np.diff(wanted.indptr)
+        shares = np.bincount(wanted.indices, np.repeat(1 / counts, counts), minlength=wanted.shape[1])
+        found |= {"users": cold.users.tolist(), "items": np.flatnonzero(cold.items).tolist(), "shares": shares.tolist()}
+        found[name] = {"ndcg": metrics.ndcg.tolist(), "credit": metrics.credit.tolist()}
+    return found
 
 
-def section(runs: Sequence[tuple[Split, dict[str, Metrics]]], data: Dataset, columns: Sequence[str]) -> list[str]:
+def section(runs: Sequence[dict[str, Any]], data: Dataset, columns: Sequence[str]) -> list[str]:
     """The tables of one data set."""
-    means = {name: float(np.mean([found[name].ndcg.mean() for _, found in runs])) for name in (FLAT, FACTS, SHUFFLED)}
-    rows = [(FLAT, f"{means[FLAT]:.4f}", "")]
+    means = {name: [float(np.mean(run[name]["ndcg"])) for run in runs] for name in (FLAT, FACTS, SHUFFLED)}
+    plain = float(np.mean(means[FLAT]))
+    rows = [(FLAT, f"{plain:.4f}", "", "")]
     for name in (FACTS, SHUFFLED):
-        low, high = bounds(runs, name) / means[FLAT] * 100
-        change = (means[name] / means[FLAT] - 1) * 100
-        rows.append((name, f"{means[name]:.4f}", f"{change:+.1f} % ({low:+.1f} to {high:+.1f})"))
+        low, high = bounds(runs, name) / plain * 100
+        change = (np.mean(means[name]) / plain - 1) * 100
+        each = ", ".join(f"{(own / flat - 1) * 100:+.1f} %" for own, flat in zip(means[name], means[FLAT], strict=True))
+        rows.append((name, f"{np.mean(means[name]):.4f}", f"{change:+.1f} % ({low:+.1f} to {high:+.1f})", each))
     size = f"{len(data.items):,} items, {len(data.users):,} users, {len(data.interactions):,} interactions"
     return [
         f"{size}; columns of facts: {', '.join(f'`{name}`' for name in columns)}.", "",
-        *table(("attributes of items", "NDCG@20", "change"), rows),
+        *table(("attributes of items", "NDCG@20", "change", "by seed"), rows),
     ]  # fmt: skip
 
 
-def bounds(runs: Sequence[tuple[Split, dict[str, Metrics]]], name: str) -> NDArray[np.float64]:
+def bounds(runs: Sequence[dict[str, Any]], name: str) -> NDArray[np.float64]:
     """(2,), the interval of the difference to attributes alone."""
-    values, users, draws, credits, shares, items = [], [], [], [], [], []
-    for split, found in runs:
-        cold = split.candidates("cold")
-        wanted = cold.wanted[cold.users][:, np.flatnonzero(cold.items)]
-        values.append(found[name].ndcg - found[FLAT].ndcg)
-        users.append(cold.users)
-        credits.append(found[name].credit - found[FLAT].credit)
-        counts = np.diff(wanted.indptr)
-        shares.append(np.bincount(wanted.indices, np.repeat(1 / counts, counts), minlength=wanted.shape[1]))
-        items.append(np.flatnonzero(cold.items))
-    for seed, each in enumerate(users):
-        draws.append(np.full(len(each), seed))
-    by_item = ByItem(
-        np.concatenate(credits)[:, None], np.concatenate(shares), np.concatenate(items),
-        np.concatenate([np.full(len(each), seed) for seed, each in enumerate(items)]),
-    )  # fmt: skip
-    found_bounds = intervals(np.concatenate(values)[:, None], np.concatenate(users), np.concatenate(draws), by_item)
-    return np.asarray(found_bounds[0])
+
+    def pooled(values: Sequence[Any]) -> NDArray[Any]:
+        return np.concatenate([np.asarray(value) for value in values])
+
+    def difference(kind: str) -> NDArray[np.float64]:
+        return pooled([np.subtract(run[name][kind], run[FLAT][kind]) for run in runs])
+
+    def draws(kind: str) -> NDArray[np.int64]:
+        return pooled([np.full(len(run[kind]), seed) for seed, run in enumerate(runs)])
+
+    def of(kind: str) -> NDArray[Any]:
+        return pooled([run[kind] for run in runs])
+
+    by_item = ByItem(difference("credit")[:, None], of("shares"), of("items"), draws("items"))
+    found = intervals(difference("ndcg")[:, None], of("users"), draws("users"), by_item)
+    return np.asarray(found[0])
 
 
 if __name__ == "__main__":
