@@ -60,6 +60,7 @@ LATE: dict[str, set[str]] = {
     "onnxruntime": set(),
     "optuna": set(),
     "ray": set(),
+    "rdflib": set(),
     "sentence_transformers": set(),
     "sklearn": set(),
     "tensorboard": set(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coldstart_udfs.settings import EVENT_WEIGHTS
-from recommender.data.contract import INTERACTION, TABLES, Table
+from recommender.data.contract import FACTS, INTERACTION, TABLES, Table
 from recommender.data.searches import MAX_SEARCHES
 
 from .markdown import table
@@ -23,13 +23,17 @@ _COLUMNS = {
     ("interactions", "event_type"): f"one of the [types](#events); NULL or blank counts as `{INTERACTION}`",
     ("interactions", "weight"): "positive number, a factor on the weight of the event type; default: 1",
     ("interactions", "query"): "text that the user searched for; lower case and single spaces are made",
+    ("facts", "subject"): "text: an `item_id`, or the object of another fact",
+    ("facts", "predicate"): "text: how subject and object belong together; `implies` and `excludes` make a "
+    "[rule](../how-to/facts.md#write-rules)",
+    ("facts", "object"): "text: a value, or the subject of other facts",
 }
 _INTRODUCTION = """\
 # Data contract
 
-Three tables, items, users and interactions, as files named after them. `coldstart ingest FOLDER` reads them, checks
-them, and writes them as Parquet. Files of other names or shapes can be turned into the tables by a script `ingest.sql`
-in the same folder: each file is a DuckDB table named after it, and the script creates the three. What to do about
+Three tables, items, users and interactions, and facts if there are any, as files named after them.
+`coldstart ingest FOLDER` reads them, checks them, and writes them as Parquet. Files of other names or shapes can be turned into the tables by a script `ingest.sql`
+in the same folder: each file is a DuckDB table named after it, and the script creates the tables. What to do about
 encodings, dates and other formats: [Import your files](../how-to/import-your-files.md).
 """
 _FILES = """\
@@ -40,6 +44,7 @@ _FILES = """\
 | `.parquet` | its own types; a binary column of UTF-8 is text |
 | `.csv`, `.tsv` | text. The separator is that of the header: comma, semicolon, tab or bar. Empty fields are NULL |
 | `.jsonl`, `.ndjson`, `.json` | text, numbers, booleans, lists and objects; one object on each line, or one list |
+| `.ttl`, `.nt`, `.rdf`, `.owl` | facts: RDF as Turtle, N-Triples or RDF/XML (needs the extra `rdf`). An IRI becomes what stands after its last `#` or `/`; IRIs that would become one name stay whole |
 | `.xlsx` | text. The only sheet is the table of the file; of several sheets each is a table of its own name |
 
 CSV and JSON may be compressed (`.csv.gz`). They are UTF-8, or UTF-16 and UTF-32 with a byte order mark, unless
@@ -58,6 +63,7 @@ _RULES = """\
 - Timestamps before 1990 or after tomorrow are counted in the report; years below 1000 are an error.
 - The ids in interactions stand in users and items.
 - A table has at least one row.
+- Facts have no blank field. A fact that is there twice counts once.
 - Input that breaks a rule is rejected. The error has one line for each breach: file, column, number of rows and the
   first three. Nothing is written.
 """
@@ -137,7 +143,7 @@ def page() -> str:
     parts = [
         _INTRODUCTION,
         _FILES,
-        *(_table(one) for one in TABLES),
+        *(_table(one) for one in (*TABLES, FACTS)),
         _RULES, _ATTRIBUTES, _EVENTS,
         table(("event type", "weight"), weights),
         _NAMES, _RETURNS, _SEARCHES,

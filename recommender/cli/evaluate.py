@@ -48,6 +48,12 @@ class Kind(StrEnum):
     k_shot = "k_shot"
 
 
+class Without(StrEnum):
+    """What the recommender does not see, to learn what it is worth."""
+
+    facts = "facts"
+
+
 def evaluate(
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The items: Parquet, CSV, JSON lines or Excel.")
@@ -96,6 +102,10 @@ def evaluate(
             "recommender takes to choose and to fit. 0: their defaults.",
         ),
     ] = 3.0,
+    without: Annotated[
+        Without | None,
+        typer.Option(metavar="PART", help="Leave out a part of what is known of items: facts (their columns)."),
+    ] = None,
     encoding: EncodingOption = None,
     date_order: DateOrderOption = None,
     model: ModelOption = None,
@@ -152,10 +162,14 @@ def evaluate(
                     "group_column": group_column, "weights": weights, "encoding": encoding, "date_order": date_order
                 }
                 files = _files(items, users, interactions, data)
-                tables = read_dataset(*files, model=encoder[0], backend=encoder[1], report=report, **how)
+                left_out = _left_out(files[0], without)
+                tables = read_dataset(
+                    *files, model=encoder[0], backend=encoder[1], left_out=left_out, report=report, **how
+                )
                 tracker.parameters({
                     "split": split.value, "seeds": seeds, "shots": chosen, "group_column": group_column,
-                    "cutoff": cutoff, "tuning": tuning, "prior": prior, "data": files[0].parent, "repo": repo,
+                    "cutoff": cutoff, "tuning": tuning, "prior": prior, "without": without and without.value,
+                    "data": files[0].parent, "repo": repo,
                     **{f"event_weights.{name}": weight for name, weight in weights.items()},
                     "data_sha256": files_hash(path for path in files if path),
                 })
@@ -226,6 +240,18 @@ def _files(
     if given:
         raise ColdStartError(f"{' and '.join(given)} alone is not enough; give --items and --interactions, or --data")
     return files_in(data or DATA)
+
+
+def _left_out(items: Path, without: Without | None) -> list[str]:
+    """The columns of items that are not used as attributes."""
+    if without is None:
+        return []
+    from recommender.data.facts import fact_columns
+
+    found = fact_columns(items)
+    if not found:
+        raise ColdStartError(f"{items} has no columns of facts to leave out; `coldstart facts` adds them")
+    return found
 
 
 def _shots(text: str) -> list[int]:

@@ -19,8 +19,8 @@ def facts(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="A column of the items; repeat the option from the general to the special, such as department, category, "
-            "type. The paths of their values become facts.",
+            help="A column of the items; repeat the option from the general to the special, such as department, "
+            "category, type. The paths of their values become facts.",
         ),
     ] = None,
     hops: Annotated[
@@ -50,5 +50,5 @@ def facts(
         console.print(table)
     else:
         console.print("no value of a fact is shared by two items and by at most half of them; there is no new column")
-    where = "nothing written (--dry-run)" if dry_run else f"{data / 'items.parquet'}; next: coldstart evaluate, profiles"
+    where = "nothing written (--dry-run)" if dry_run else f"{data / 'items.parquet'}; next: coldstart profiles"
     console.print(f"{len(found)} column{'' if len(found) == 1 else 's'} → {where}", markup=False, soft_wrap=True)

@@ -96,10 +96,10 @@ def ingest(
     """Check raw files and write items, users and interactions.
 
     Reads Parquet, CSV (.csv, .tsv, .csv.gz), JSON lines and Excel files. A table facts is optional, and may be RDF. An
-    ingest.sql in the folder can make the tables from other files. The report has one line for each column: what it is taken for. Input that breaks the data
-    contract is rejected: the error names the file, the column, the number of rows and the first three, and nothing is
-    written. Event types that the enrichment.json of the repository gives a weight are known. A note says so if its
-    encoder does not know the language of more than a tenth of the descriptions.
+    ingest.sql in the folder can make the tables from other files. The report has one line for each column: what it is
+    taken for. Input that breaks the data contract is rejected: the error names the file, the column, the number of rows
+    and the first three, and nothing is written. Event types that the enrichment.json of the repository gives a weight
+    are known. A note says so if its encoder does not know the language of more than a tenth of the descriptions.
 
     Examples:
         coldstart ingest raw --dry-run --encoding latin-1

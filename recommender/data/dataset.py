@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def files_in(folder: Path) -> tuple[Path, Path | None, Path]:
 def read_dataset(
     items: Path, users: Path | None, interactions: Path, *, model: str | None = None, backend: str | None = None,
     group_column: str | None = None, weights: Mapping[str, float] = EVENT_WEIGHTS, encoding: str | None = None,
-    date_order: str | None = None, embed: bool = True, report: Report = no_report,
+    date_order: str | None = None, left_out: Collection[str] = (), embed: bool = True, report: Report = no_report,
 ) -> Dataset:
     """Read and validate the tables, and encode the descriptions. `make_splits` adds the searches.
 
@@ -93,6 +93,7 @@ def read_dataset(
         weights: `event_weights` of the settings; its types are known.
         encoding: of CSV and JSON files, see `read_file`.
         date_order: of dates such as 03/04/24, see `recommender.data.timestamps.read_moments`.
+        left_out: columns of items that are not used as attributes.
         embed: False leaves the embeddings zero, for callers who compute their own.
         report: called with (stage, done, total).
 
@@ -109,8 +110,9 @@ def read_dataset(
         groups = _groups(con, group_column, items) if group_column else None
         events = read_interactions(con, weights)
         searches = read_searches(con)
-        known = [_described(con, encoder if embed else None, side, column, report)
-                 for side, column in (("user", None), ("item", group_column))]  # fmt: skip
+        hidden = [*left_out, *([group_column] if group_column else [])]
+        known = [_described(con, encoder if embed else None, side, names, report)
+                 for side, names in (("user", []), ("item", hidden))]  # fmt: skip
     searchers = Searchers(known[0], searches, encoder) if len(searches) else None
     renamed = any(one.raw and one.name != one.raw for one in loaded.event_types)
     types = [f"event types: {told(loaded.event_types, weights)}"] if renamed else []
@@ -129,12 +131,12 @@ def _groups(con: duckdb.DuckDBPyConnection, column: str, shown: Path) -> list[st
 
 
 def _described(
-    con: duckdb.DuckDBPyConnection, encoder: Encoder | None, side: str, group_column: str | None, report: Report
+    con: duckdb.DuckDBPyConnection, encoder: Encoder | None, side: str, left_out: Sequence[str], report: Report
 ) -> Entities:
     rows = con.execute(f"SELECT {side}_id, {DESCRIPTION}, {ATTRIBUTES} FROM {side}s ORDER BY 1").fetchall()
     ids, descriptions, labels = zip(*rows, strict=True)
-    own = f"{group_column}="
-    attributes = [[label for label in row if not (group_column and label.startswith(own))] for row in labels]
+    own = tuple(f"{column}=" for column in left_out)
+    attributes = [[label for label in row if not label.startswith(own)] for row in labels]
     if encoder is None:
         given = [text if text and has_text(text) else "" for text in descriptions]
         return replace(Entities.nothing(list(ids), 1, ""), descriptions=given, attributes=attributes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,9 @@ from recommender.model.user_side import UserSide
 
 # Below this share of a deviation a term is rounding, not a reason.
 _NOISE = 1e-7
+# A label of more than this share of the items says nothing of two that have it.
+_MOST_SHARED = 0.1
+_BAND = re.compile(r"2\^-?\d+")
 # Parts that are one term each.
 _SINGLE = {
     "lightfm_map": ("its words and attributes", "lightfm map"),
@@ -41,7 +45,8 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
         encoder: to split a description by its words.
 
     Returns:
-        term, kind, value; the values add up to `block.total(item)`.
+        term, kind, value; the values add up to `block.total(item)`. A rule that keeps the item from the user's lists
+        has the value 0: it does not change the score.
     """
     side, fitted = block.users, block.users.fitted
     weights = fitted.parameters.weights
@@ -60,7 +65,8 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
     history, rest = _history(block, item, x, factors)
     found += [*history, ("history since training", "history", rest)]
     found += _described(side, x, factors.get("text", 0.0), encoder)
-    kept = [one for one in found if abs(one[2]) > _NOISE or one[1] == "constant"]
+    found += _rules(side, fitted.entities_of(item).attributes[0])
+    kept = [one for one in found if abs(one[2]) > _NOISE or one[1] in ("constant", "rule")]
     rest = float(block.total(item)[0, 0]) - sum(value for _, _, value in kept)
     kept = [(term, kind, value + rest if kind == "constant" else value) for term, kind, value in kept]
     frame = pd.DataFrame(kept, columns=["term", "kind", "value"]).astype({"value": np.float64})
@@ -118,6 +124,12 @@ def sentence(table: pd.DataFrame, new: bool) -> str:
     return "; ".join(dict.fromkeys(said)) or "nothing speaks for it but that the others are less likely"
 
 
+def _rules(side: UserSide, labels: Iterable[str]) -> list[tuple[str, str, float]]:
+    own, given = set(side.entities.attributes[0]), set(labels)
+    pairs = side.fitted.parameters.exclusions
+    return [(f"{user} excludes {item}", "rule", 0.0) for user, item in pairs if user in own and item in given]
+
+
 def _lightfm(side: UserSide, item: ItemSide, factor: float) -> list[tuple[str, str, float]]:
     if not factor or not side.latent.any():
         return []
@@ -138,7 +150,7 @@ def _lightfm(side: UserSide, item: ItemSide, factor: float) -> list[tuple[str, s
 def _history(
     block: Block, item: ItemSide, x: Vectors, factors: dict[str, float]
 ) -> tuple[list[tuple[str, str, float]], float]:
-    """A term for each item in the history; and what the profile says beyond these items."""
+    """A term for each item in the history, with what it shares with the item; and what the profile says beyond them."""
     side, fitted = block.users, block.users.fitted
     done, counts = side.history.indices, side.history.data
     of_text, of_neighbours = factors.get("text", 0.0), factors.get("neighbour_text", 0.0)
@@ -163,7 +175,27 @@ def _history(
         values = values + factors["item_item"] * weight * counts
     known = zip(fitted.items.descriptions(done), fitted.items.ids(done), strict=True)
     names = [description or name for description, name in known]
+    shared = _shared(fitted, fitted.entities_of(item).attributes[0], done.tolist())
+    names = [f"{name} ({why})" if why else name for name, why in zip(names, shared, strict=True)]
     return [(name, "bought", float(value)) for name, value in zip(names, values, strict=True)], of_text * rest
+
+
+def _shared(fitted: Fitted, labels: Iterable[str], rows: Sequence[int]) -> list[str]:
+    """For each of these items what it shares with an item that has these labels: "same director: Kubrick", or "".
+
+    It is the label of the fewest items. Bands of numbers, and labels of more than a tenth of the items, tell nothing.
+    """
+    found: dict[int, str] = {}
+    if not rows:
+        return []
+    wanted = set(rows)
+    having = {label: fitted.rows_with.get(label, []) for label in dict.fromkeys(labels)}
+    for label in sorted(having, key=lambda one: (len(having[one]), one)):
+        name, _, value = label.partition("=")
+        if value and not _BAND.fullmatch(value) and len(having[label]) <= _MOST_SHARED * len(fitted.items):
+            for row in wanted.intersection(having[label]):
+                found.setdefault(row, f"same {name}: {value}")
+    return [found.get(row, "") for row in rows]
 
 
 def _described(side: UserSide, x: Vectors, weight: float, encoder: Any) -> list[tuple[str, str, float]]:

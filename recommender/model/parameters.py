@@ -16,6 +16,7 @@ from recommender.model.weights import Weights
 
 _AT_LEAST_ONE = ("components", "epochs", "lightfm_seeds")
 _MAY_BE_INFINITE = ("evidence_scale",)
+_NO_NUMBERS = ("exclusions", "source", "seed", "weights")
 _POSITIVE = ("learning_rate", "metric_ridge", "item_item_ridge", "evidence_scale")
 
 
@@ -37,6 +38,8 @@ class Parameters:
         alpha: α, the weight of a user's description, in interactions.
         evidence_scale: a of α(n) = α·a/(a+n), in interactions; `inf` keeps α constant.
         weights: of the parts of a score.
+        exclusions: pairs of a label of users and a label of items, such as ("age=child", "audience=adult"): items with
+            the one are not recommended to users with the other.
         source: how the value of a parameter was chosen, by name.
 
     Raises:
@@ -55,10 +58,11 @@ class Parameters:
     alpha: float = 1.0
     evidence_scale: float = math.inf
     weights: Weights = field(default_factory=Weights)
+    exclusions: tuple[tuple[str, str], ...] = ()
     source: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (one.name for one in fields(self) if one.name not in ("source", "seed", "weights")):
+        for name in (one.name for one in fields(self) if one.name not in _NO_NUMBERS):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
                 raise ColdStartError(f"{name} is {value!r}; it must be a number")
@@ -69,6 +73,8 @@ class Parameters:
                 raise ColdStartError(f"{name} is {value!r}; it must be {bound}")
         if not isinstance(self.weights, Weights):
             raise ColdStartError(f"weights are {self.weights!r}; give `Weights`")
+        if not isinstance(self.exclusions, tuple) or not all(map(_is_pair, self.exclusions)):
+            raise ColdStartError(f"exclusions are {self.exclusions!r}; give pairs of a label of users and one of items")
         texts = (*self.source, *self.source.values()) if isinstance(self.source, dict) else (None,)
         if not all(isinstance(text, str) for text in texts):
             raise ColdStartError("source must be a text for each name of a parameter")
@@ -99,5 +105,11 @@ class Parameters:
         given = dict(values)
         if "weights" in given:
             given["weights"] = Weights.of_json(given["weights"])
+        if isinstance(given.get("exclusions"), list):
+            given["exclusions"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in given["exclusions"])
         infinite = {name: math.inf for name in _MAY_BE_INFINITE if given.get(name, 0) is None}
         return cls(**given | infinite)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(label, str) for label in value)

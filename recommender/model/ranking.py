@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
+from recommender.data.entities import Entities
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted
 from recommender.model.requests import UnknownIdError, ids_of
@@ -74,6 +75,41 @@ class Rules:
                 row = fitted.items.row(name)
                 added[[row] if row >= 0 else _having(fitted, name)] += value
         return cls(k, allowed, added, _rows(fitted, pin, "pin") if len(pin) else [], diversity)
+
+
+def excluded(
+    exclusions: Sequence[tuple[str, str]], users: Sequence[Sequence[str]], items: Mapping[str, Sequence[int]],
+    width: int,
+) -> sp.csr_matrix | None:
+    """The items that rules keep from users.
+
+    Args:
+        exclusions: pairs of a label of users and a label of items.
+        users: n lists of labels.
+        items: the rows of the items with each label.
+        width: the number of items.
+
+    Returns:
+        (n, width) float32, 1 for each of these items; None if there is none.
+    """
+    rows, columns = [], []
+    for row, labels in enumerate(users if exclusions else ()):
+        own = set(labels)
+        found = sorted({column for user, item in exclusions if user in own for column in items.get(item, ())})
+        rows += [row] * len(found)
+        columns += found
+    if not rows:
+        return None
+    return sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(users), width))
+
+
+def left_out(fitted: Fitted, users: Entities, seen: sp.csr_matrix | None) -> sp.csr_matrix | None:
+    """(n, items): what users have seen and what rules keep from them; None for nothing."""
+    exclusions = fitted.parameters.exclusions
+    found = excluded(exclusions, users.attributes, fitted.rows_with, len(fitted.items)) if exclusions else None
+    if seen is None or found is None:
+        return found if seen is None else seen
+    return sp.csr_matrix(seen + found)
 
 
 def best(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recommender.data.entities import Entities
 from recommender.model.explain import sentence, terms
 from recommender.model.fitted import Fitted
-from recommender.model.ranking import Rules, Scores, best
+from recommender.model.ranking import Rules, Scores, best, left_out
 from recommender.model.requests import same_encoder
 from recommender.model.scoring import Block
 from recommender.model.tables import tiers
@@ -92,7 +92,7 @@ def best_of(block: Block, total: Scores, rules: Rules, *, seen: Sequence[int] | 
         out = fitted.seen_by(side.entities.ids)
         if len(seen):
             out = sp.csr_matrix(out + _row(fitted, np.array(seen, np.int64), np.ones(len(seen), np.float32)))
-    return best(total, rules, out, fitted.all_items.features)[1]
+    return best(total, rules, left_out(fitted, side.entities, out), fitted.all_items.features)[1]
 
 
 def described(

@@ -14,7 +14,7 @@ from recommender.data.contract import ITEM_ID, USER_ID
 from recommender.data.entities import Entities
 from recommender.model.explain import sentences
 from recommender.model.fitted import Fitted, ItemSide
-from recommender.model.ranking import Rules, best
+from recommender.model.ranking import Rules, best, excluded, left_out
 from recommender.model.scoring import Block, blocks
 from recommender.model.user_side import Scores
 
@@ -28,7 +28,8 @@ def recommend(fitted: Fitted, users: Entities, rules: Rules, exclude_seen: bool,
     for start, block in blocks(fitted, users):
         total = block.total(items)
         seen = fitted.seen_by(users.ids[start : start + len(total)]) if exclude_seen else None
-        rows, columns, scores = best(total, rules, seen, items.features)
+        out = left_out(fitted, block.users.entities, seen)
+        rows, columns, scores = best(total, rules, out, items.features)
         frame = _frame(block, items, rows, columns, total[rows, columns]).assign(score=scores)
         frame.insert(0, USER_ID, _objects(block.users.entities.ids)[rows])
         frame.insert(2, ITEM_ID, _objects(fitted.items.ids(columns)))
@@ -58,13 +59,17 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
             (np.ones(len(known), np.float32), (known, side.rows[known])), shape=(len(side), len(fitted.items))
         )
         seen = sp.csr_matrix(choose @ fitted.seen.take(warm).T)
+    entities = fitted.entities_of(side)
+    if exclusions := fitted.parameters.exclusions:
+        turned = [(item, user) for user, item in exclusions]
+        kept = excluded(turned, entities.attributes, _rows_with(fitted.users.take(warm).attributes), len(warm))
+        seen = seen if kept is None else kept if seen is None else sp.csr_matrix(seen + kept)
     rows, columns, values = best(scores, Rules(k), seen, None)
     parts = [
         _frame(block, side, columns[at] - start, rows[at], values[at]).assign(order=at)
         for start, block in zip(starts, parts_of, strict=True)
         for at in [np.flatnonzero((columns >= start) & (columns < start + len(block.users.n)))]
     ]
-    entities = fitted.entities_of(side)
     frame = pd.concat(parts).sort_values("order", ignore_index=True).drop(columns="order")
     frame["rank"] = _ranks(rows)
     frame.insert(0, ITEM_ID, _objects(entities.ids)[rows])
@@ -105,6 +110,14 @@ def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     first = np.concatenate([[True], rows[1:] != rows[:-1]]) if len(rows) else np.zeros(0, bool)
     starts = np.flatnonzero(first)
     return np.arange(len(rows)) - np.repeat(starts, np.diff([*starts, len(rows)])) + 1
+
+
+def _rows_with(labels: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, names in enumerate(labels):
+        for name in dict.fromkeys(names):
+            found.setdefault(name, []).append(row)
+    return found
 
 
 def _objects(values: Sequence[str]) -> NDArray[np.object_]:

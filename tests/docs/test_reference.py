@@ -11,7 +11,7 @@ import pytest
 
 from docs.generator import PAGES
 from docs.generator.markdown import docstring, prose, table
-from recommender.data.contract import TABLES
+from recommender.data.contract import FACTS, TABLES
 from tests.support.commands import ROOT, every_command
 from tests.support.made_up_shop import shared
 
@@ -81,7 +81,7 @@ def test_every_environment_variable_stands_in_the_reference() -> None:
 
 def test_every_column_of_the_contract_stands_in_the_reference() -> None:
     sections = dict(part.split("\n", 1) for part in page("data-contract.md").split("\n## ")[1:])
-    for one in TABLES:
+    for one in (*TABLES, FACTS):
         assert first_cells(sections[one.name]) == {*one.required, *one.optional}
 
 
