@@ -33,6 +33,8 @@ class Rankings:
         ranked: of all of them.
         cold: (items,).
         in_time: whether what is wanted is later.
+        crowding: how many items that nobody ever took come on each known one, beside how many new ones that somebody
+            took: 1 if what was not taken yet is as much as what was new in this division.
     """
 
     users: Entities
@@ -40,6 +42,7 @@ class Rankings:
     ranked: Ranked
     cold: Mask
     in_time: bool
+    crowding: float = 1.0
 
     @classmethod
     def of(cls, fitted: Fitted, division: Division, rng: np.random.Generator) -> Rankings:
@@ -52,6 +55,9 @@ class Rankings:
         rankings = HeldOutRankings.of_users(division.wanted, fitted, users)
         had = np.asarray(fitted.seen.whole.astype(bool).sum(axis=0)).ravel() > 0
         had[division.wanted.items] = True
+        cold = fitted.all_items.cold
+        known, new, never = (int(some.sum()) for some in (had & ~cold, had & cold, ~had))
+        crowding = never / (known + new) / (new / known) if known and new else 1.0
         wanted = rankings.wanted.any(axis=0)
         others = rng.permutation(np.flatnonzero(had & ~wanted))
         most = max(_MOST_SCORES // max(len(users), 1) - int(wanted.sum()), 100)
@@ -65,7 +71,7 @@ class Rankings:
         ranked = Ranked(
             parts, rankings.wanted[block], ~rankings.known[block], weights.evidence(n).astype(np.float64), 1.0
         )
-        return cls(some, columns, ranked, fitted.all_items.cold[columns], division.in_time)
+        return cls(some, columns, ranked, cold[columns], division.in_time, crowding)
 
     def side(self, name: str, importance: float) -> Ranked:
         """Those users that want an item of a side, among its items."""

@@ -32,6 +32,8 @@ _ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 # Of the weights of cold items, and in deviations of the scores of warm ones.
 _SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 _OFFSETS = tuple(np.arange(-3.0, 3.25, 0.25).tolist())
+# How much more crowded with items that nobody ever took a shop may be than its divisions, before they are placed lower.
+_CROWDED = 4.0
 # How much of the loss of a list asks for all wanted items; of cold items any is good.
 _EACH = {"warm": 0.5, "cold": 0.0}
 # All users of a draw share its few cold items: their lists tell less than their number says.
@@ -71,7 +73,9 @@ def tune(
       items, lists in time count more than lists by chance.
     - `words`, the least weight of a description: none where users have descriptions; otherwise 1.5, times the change of
       what popularity weighs.
-    - The scale of the weights of cold items, and `cold_offset`, with all items in one list.
+    - The scale of the weights of cold items, and `cold_offset`, with all items in one list. In a shop with very many
+      items that nobody ever took, each of them is less likely to be wanted than a new item of a division: the offset is
+      lower by the logarithm of how many times as many they are, beyond four times.
     - `alpha`, on users with words. Where no user has a description, the text of each user's first held-out interaction
       replaces it, and is not wanted.
 
@@ -191,9 +195,11 @@ def _placed(
     weights: Weights, sets: Sequence[Rankings], cold_share: float, seed: int
 ) -> tuple[Weights, bool]:
     """The scale of the weights of cold items, and the offset, by NDCG@20 of users with history among all items."""
-    found = _of_all_items([one for one in sets if one.in_time], weights, None, seed)
+    used = [one for one in sets if one.in_time]
+    found = _of_all_items(used, weights, None, seed)
     if sum(len(few) for few, *_ in found) < FEWEST:
-        found = _of_all_items([one for one in sets if not one.in_time], weights, cold_share, seed)
+        used = [one for one in sets if not one.in_time]
+        found = _of_all_items(used, weights, cold_share, seed)
     if sum(len(few) for few, *_ in found) < FEWEST:
         return weights, False
     spread = float(np.sqrt(np.mean([old[:, ~cold].var(axis=1).mean() for _, old, _, cold in found])))
@@ -209,7 +215,9 @@ def _placed(
     # Its neighbours count too: the best of many values looks better than it is.
     scale, offset = max(trials, key=lambda at: _smoothed(trials, at))
     cold = {part: (min(new * scale, MOST), min(known * scale, MOST)) for part, (new, known) in weights.cold.items()}
-    return replace(weights, cold=cold, cold_offset=round(offset * spread, 4)), True
+    # The weights are those of a softmax: what is as likely among r times as many is log(r) lower.
+    crowd = np.log(max(float(np.mean([one.crowding for one in used])) / _CROWDED, 1.0))
+    return replace(weights, cold=cold, cold_offset=round(float(offset * spread - crowd), 4)), True
 
 
 def _of_all_items(
