@@ -304,6 +304,22 @@ def test_new_items_that_come_last_by_default_are_raised_where_they_are_wanted() 
     assert some_once.source["cold_offset"] == often.source["cold_offset"] == FITTED
 
 
+def test_items_that_nobody_took_come_lower_where_there_are_very_many_of_them() -> None:
+    taken, users, items = shop_of(1, 1, 6)
+    few, many = (
+        entities([*items.ids, *(f"n{n:04}" for n in range(more))], [f"kind{n % 8}" for n in range(240 + more)],
+                 np.eye(8)[np.arange(240 + more) % 8])
+        for more in (24, 4_800)
+    )  # fmt: skip
+    plain, crowded = (
+        fit_tuned(replace(taken, item_ids=some.ids), users, some, kind="item_cold", parameters=SMALL)
+        for some in (few, many)
+    )
+    assert crowded.parameters.weights.cold_offset < plain.parameters.weights.cold_offset - 1
+    first = crowded.recommend(users.ids[:40], k=20)["item_id"]
+    assert first.str.startswith("n").mean() < 0.5
+
+
 def test_weights_that_are_given_are_the_recommenders_and_their_half_life_stays() -> None:
     shop = shop_of_turns(turn=True)
     viewed = replace(shop[0], event_types=("view",))
