@@ -79,7 +79,7 @@ def show(
         for heading in ("steps", "first", "last", "least", "most"):
             table.add_column(heading, justify="right")
         for metric, points in run.metrics.items():
-            values = [value for _, value in points if value is not None] or [None]
+            values = [value for _, value in points]
             known = [value for value in values if value is not None]
             ends = (values[0], values[-1], min(known, default=None), max(known, default=None))
             table.add_row(escape(metric), f"{len(points):,}", *map(_text, ends))

@@ -39,7 +39,7 @@ def test_the_commands_stand_in_five_panels() -> None:
         "Options": [],
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
         "Shop": ["init", "ingest", "weigh", "profiles", "put"],
-        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles"],
+        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles", "runs"],
         "Service": ["serve", "learn", "events", "experiment", "adapt", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
