@@ -36,11 +36,13 @@ def taken(users: int, items: int, *, each: int = 8, seed: int = 0) -> sp.csr_mat
 
 
 def write_tables(folder: Path, users: int = 200, items: int = 180) -> Path:
-    """The files items.csv and interactions.csv of such a shop, over ten months."""
+    """The files items.csv, users.csv and interactions.csv of such a shop, over ten months; users say nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("item_id", "description"),
                                     *((f"i{n:03}", text) for n, text in enumerate(texts(items)))])  # fmt: skip
+    with (folder / "users.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("user_id", "description"), *((f"u{n:03}", "") for n in range(users))])
     rng, pairs = np.random.default_rng(1), taken(users, items).tocoo()
     with (folder / "interactions.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [

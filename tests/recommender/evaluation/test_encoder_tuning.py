@@ -164,7 +164,9 @@ def test_the_data_of_a_tuning_are_not_encoded_before(shop: tuple[Path, Path], da
 
 @pytest.mark.slow
 def test_the_guard_tells_a_better_encoder_from_a_worse_one(data: Dataset, shop: tuple[Path, Path]) -> None:
-    """The whole recommender, fitted with vectors that know the kinds, and with random ones."""
+    """The whole recommender, fitted with vectors that know the kinds, and with random ones; no word tells a kind."""
+    names = [f"thing{row}" for row in range(len(data.items))]
+    data = replace(data, items=replace(data.items, descriptions=names))
     encoder = Encoder(shop[1], backend=BACKEND, cache=False)
     parts = parts_of(data.interactions, data.items.ids, EventWeights(), seed=0, cutoff=None)
     blind = np.random.default_rng(0).normal(size=(len(data.items), 32)).astype(np.float32)
@@ -175,7 +177,6 @@ def test_the_guard_tells_a_better_encoder_from_a_worse_one(data: Dataset, shop: 
     worse = judge(*sides[::-1], parts.guard, parts.later, ~parts.learned, seed=0, finished=Finished(None, ""))
     assert not worse.recommends
     assert [one.name for one in worse.compared] == [NEW_ITEMS, LATER]
-    assert better.compared[0].before == pytest.approx(worse.compared[0].after)
 
 
 def test_an_encoder_that_learns_nothing_is_not_written(data: Dataset, shop: tuple[Path, Path], tmp_path: Path) -> None:
