@@ -117,7 +117,7 @@ def evaluate(
             "given, the encoder. Default: feature_repo, if it has one.",
         ),
     ] = None,
-    prior: PriorOption = "public",
+    prior: PriorOption = "none",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the table to this file too, as JSON.")
     ] = None,

@@ -29,7 +29,7 @@ def learn(
     shops: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SHOP...",
+            metavar="SHOP",
             help="At least three folders: each with the tables items, users and interactions, or with these in its "
             "folder data, beside a feature_repo.",
         ),

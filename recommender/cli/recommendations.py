@@ -59,18 +59,18 @@ def train(
             "continues an earlier search.",
         ),
     ] = None,
-    prior: PriorOption = "public",
+    prior: PriorOption = "none",
     track: TrackOption = None,
 ) -> None:
     """Train the recommender and save it as a bundle.
 
     Features are read through Feast. Parameters are chosen on held-out interactions, and alpha is written to
-    enrichment.json. In a shop with few users, the prior decides most of what the parts of a score weigh.
+    enrichment.json. In a shop with few users, a prior decides most of what the parts of a score weigh, if one is given.
     `coldstart runs` shows the record of the run, in the folder `runs` beside the bundle.
 
     Examples:
         coldstart train
-        coldstart train --cutoff 2011-08-01 --search 20 --prior none
+        coldstart train --cutoff 2011-08-01 --search 20 --prior public
     """
     from recommender.model.bundle import read_manifest
     from recommender.pipeline.training import train as run

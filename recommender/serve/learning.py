@@ -26,7 +26,6 @@ from recommender.serve.events.export import export
 from recommender.serve.events.following import Following, following
 from recommender.serve.events.log import EventLog
 from recommender.serve.shadow import Comparison, compare
-from recommender.tuning.prior import PUBLIC, Prior
 
 # The newest share of the entries that the serving bundle does not hold, on which it is compared with the candidate.
 HELD_BACK = 0.2
@@ -93,7 +92,7 @@ def _learn(
     export(log, exported, report, until=until)
     ingest(raw, data, settings.event_weights, model=settings.model, events=exported)
     build_profiles(data, repo, report=report)
-    trained = train(data, repo, candidate, settle=False, prior=Prior.named(PUBLIC), report=report)
+    trained = train(data, repo, candidate, settle=False, report=report)
     _forget(log.erased(trained.users.ids, after=until), candidate, data, repo)
     if current is None:
         return Learned(_promoted(bundle, candidate, repo, trained, "the first bundle", last), None)

@@ -118,7 +118,7 @@ def tune(
     source["cold_offset"] = FITTED if told else DEFAULT
     if prior is not None:
         weights = prior.mixed(learned)
-        weights = replace(weights, words=_words(parameters.weights, weights, sets))
+        weights = replace(weights, words=_words(parameters.weights, weights, sets, prior.own))
         source |= dict.fromkeys(("weights", "cold_offset"), prior.told)
     fitted = fits[-1].with_parameters(weights=weights)
     alpha, source["alpha"] = _alpha(fitted, divisions[-1], parameters)
@@ -182,13 +182,18 @@ def _learned(weights: Weights, sets: Sequence[Rankings], side: str, seed: int) -
     return replace(weights, warm=pairs) if side == "warm" else replace(weights, cold=pairs), True
 
 
-def _words(before: Weights, learned: Weights, sets: Sequence[Rankings]) -> float:
-    """The least weight of a description: what it is beside popularity; none where users' own can be learned from."""
-    if any(any(one.users.descriptions) for one in sets):
+def _words(before: Weights, learned: Weights, sets: Sequence[Rankings], own: float = 1.0) -> float:
+    """The least weight of a description: what it is beside popularity; none where users' own can be learned from.
+
+    Of the shops that a prior is learned from, hardly any have users with descriptions: as far as the shop's own weights
+    do not count, nothing tells what a description should weigh.
+    """
+    untold = 1.0 - own if any(any(one.users.descriptions) for one in sets) else 1.0
+    if not untold:
         return 0.0
     of_items = [part for part in PARTS if part.startswith("popularity")]
     now, then = (sum(weights.warm.get(part, (0.0, 0.0))[0] for part in of_items) for weights in (learned, before))
-    return round(min(_WORDS * (now / then if now and then else 1.0), MOST), 4)
+    return round(min(untold * _WORDS * (now / then if now and then else 1.0), MOST), 4)
 
 
 def _placed(

@@ -112,6 +112,8 @@ def test_training_takes_the_prior_and_the_bundle_says_so() -> None:
     assert under.parameters.source["weights"] == "prior for 20 users"
     assert under.parameters.source["weights"] == under.parameters.source["cold_offset"]
     assert under.learned == alone.learned
+    # The prior cannot say what the words of users weigh; the shop could, but its own weights do not count.
+    assert (under.parameters.weights.words, alone.parameters.weights.words) == (1.5, 0.0)
 
 
 def test_a_shop_with_many_users_is_trained_as_without_a_prior() -> None:
