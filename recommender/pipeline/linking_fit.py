@@ -2,7 +2,7 @@
 
 What is predicted are rates of topics, not of items: nearly all items have too few buyers to learn from. The rate of a
 topic among people with such a profile, divided by its rate among all, is its lift; popularity times lift ranks items.
-On Complete Journey this beats a map to profiles, a map to items and a copied profile (docs/explanation/linking.md).
+docs/explanation/linking.md compares this with other maps.
 """
 
 from __future__ import annotations
