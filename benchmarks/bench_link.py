@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -154,8 +155,10 @@ def mapped(one: Draw) -> Score:
         direction = _regressed(told, wanted[learned], learned, ridge) @ one.metric
         return lambda rows: direction[rows] @ one.target.embeddings.T
 
-    return _folded(one, [lambda learned, w=weight, r=ridge: _beside(one, found(learned, r), w)
-                         for weight in WEIGHTS for ridge in RIDGES])  # fmt: skip
+    def beside(learned: Rows, weight: float, ridge: float) -> Score:
+        return _beside(one, found(learned, ridge), weight)
+
+    return _folded(one, [partial(beside, weight=weight, ridge=ridge) for weight in WEIGHTS for ridge in RIDGES])
 
 
 def to_items(one: Draw) -> Score:
@@ -168,7 +171,7 @@ def to_items(one: Draw) -> Score:
         centre = told[learned].mean(axis=0)
         return lambda rows: taken.mean(axis=0) + (told[rows] - centre) @ weights
 
-    return _folded(one, [lambda learned, r=ridge: found(learned, r) for ridge in (*RIDGES, 300.0)])
+    return _folded(one, [partial(found, ridge=ridge) for ridge in (*RIDGES, 300.0)])
 
 
 def columns_to_items(one: Draw) -> Score:
@@ -184,7 +187,7 @@ def columns_to_items(one: Draw) -> Score:
         solved = np.linalg.solve(gram, taken - taken.mean(axis=0))
         return lambda rows: taken.mean(axis=0) + (told[rows] @ told[learned].T).toarray() @ solved
 
-    return _folded(one, [lambda learned, r=ridge: found(learned, r) for ridge in RIDGES])
+    return _folded(one, [partial(found, ridge=ridge) for ridge in RIDGES])
 
 
 def linked(one: Draw) -> Score:

@@ -88,7 +88,7 @@ class Linker:
         for row in np.flatnonzero(there).tolist():
             profiles[row] = values[row]
         profiles[~usable_rows(profiles, "user_source_profile")] = 0
-        return link.mapped(profiles), profiles.any(axis=1).tolist()
+        return link.mapped(profiles), np.asarray(profiles.any(axis=1)).tolist()
 
     def _link(self) -> Link:
         folder = Path(self.folder)

@@ -2,7 +2,7 @@
 
 What is predicted are rates of topics, not of items: nearly all items have too few buyers to learn from. The rate of a
 topic among people with such a profile, divided by its rate among all, is its lift; popularity times lift ranks items.
-On Complete Journey this beats a map to profiles, a map to items and a copied profile (docs/explanation/linking.md).
+docs/explanation/linking.md compares this with other maps.
 """
 
 from __future__ import annotations
@@ -96,9 +96,12 @@ def fit_link(
     alone = about.method == SHARED_SPACE
     centre, whitening = _whitening(embeddings if alone else source_items)
     topics, levels = _topics(embeddings)
+    d, e, c = len(centre), embeddings.shape[1], len(topics)
+    none = np.zeros(c, np.float32)
     empty = Link(
-        about, centre, whitening, *_nothing(whitening, embeddings, len(topics)), topics, levels
-    )
+        about, centre, whitening, np.zeros(e, np.float32), np.zeros((d, e), np.float32), none, none,
+        np.zeros((d, c), np.float32), topics, levels,
+    )  # fmt: skip
     topics_of = empty.topics_of(embeddings)
     taken = sp.csr_matrix(pairs.taken.astype(bool), dtype=np.float32)
     data = _Data(
@@ -208,8 +211,3 @@ def _of_topics(taken: sp.csr_matrix, topics_of: NDArray[np.int64], count: int) -
     having = sp.csr_matrix((np.ones(topics_of.size, np.float32), (items, topics_of.ravel())),
                            shape=(len(topics_of), count + 1))  # fmt: skip
     return np.asarray((taken @ having).toarray()[:, :count] > 0, dtype=np.float32)
-
-
-def _nothing(whitening: Vectors, embeddings: Vectors, topics: int) -> list[Vectors]:
-    d, e = len(whitening), embeddings.shape[1]
-    return [np.zeros(shape, np.float32) for shape in ((e,), (d, e), (topics,), (topics,), (d, topics))]

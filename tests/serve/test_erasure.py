@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -72,6 +73,17 @@ def test_one_call_erases_a_user_everywhere(shop: Path, sqlite_log: EventLog, tmp
     assert receipt.removed[f"rows, {shop}/data/users.parquet"] == 1
     assert any("raw files stay" in sentence for sentence in receipt.remains)
     assert not any("names.json" in sentence for sentence in receipt.remains)
+
+
+def test_linked_shops_are_erased_from_too(shop: Path, sqlite_log: EventLog, tmp_path: Path) -> None:
+    live = Live(shop / "data" / "bundle", sqlite_log, poll=None)
+    file = tmp_path / "other" / "feature_repo" / "data" / "linked_profiles.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": [WHO, "ann", WHO], "user_source_profile": [[1.0], [2.0], [3.0]]}), file)
+    (shop / "data" / "links.json").write_text(json.dumps({"targets": [str(tmp_path / "other")]}))
+    receipt = erase_user(live, shop / "feature_repo", WHO, data=shop / "data", cache=tmp_path / "c.sqlite", patience=0)
+    assert receipt.removed[f"rows, {file}"] == 2
+    assert pq.read_table(file)["user_id"].to_pylist() == ["ann"]
 
 
 def test_the_export_of_the_log_is_written_again_without_the_user(

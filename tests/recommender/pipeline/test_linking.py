@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import FeatureStore
 from typer.testing import CliRunner
 
 from coldstart_udfs.arrow_lists import embeddings_to_arrow
@@ -26,7 +25,6 @@ from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.linked import LinkedRecommender
 from recommender.pipeline.linking import erase_from_targets, link, targets_of, unlink
 from tests.support.made_up_shop import events
-from tests.support.small_shop import apply
 
 # Users 0 to 79 are in both shops, 80 to 99 in the first alone. Those with even numbers cook and the others paint: in
 # the first shop they buy books, in the second the things that they need. In each shop half of the items are for each.
@@ -331,11 +329,14 @@ def test_the_command_links_forgets_and_removes(shops: Path, monkeypatch: pytest.
     assert CliRunner().invoke(app, ["link", "tools", "--remove"]).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:On demand feature view is an experimental feature")
 def test_feast_gives_the_profile_that_sql_and_the_map_give_and_forgets_it(shops: Path) -> None:
+    from tests.support.small_shop import apply  # imports Feast
+
     link(shops / "books", shops / "tools")
     repo = shops / "tools" / "feature_repo"
-    store: FeatureStore = apply(repo)
+    store = apply(repo)
     store.materialize(MOMENT - timedelta(days=400), MOMENT + timedelta(days=1), feature_views=["linked_profiles"])
     names = [COOK, "nobody"]
 
