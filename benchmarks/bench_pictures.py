@@ -1,7 +1,7 @@
 """Pictures of products: own text from a picture, product from a photo, and speed.
 
 Writes its section of docs/explanation/pictures.md. DATA is a folder with `grocery-store`: products.parquet,
-images.parquet and images/ (Klasson et al., WACV 2019, https://github.com/marcusklasson/GroceryStoreDataset, MIT licence).
+images.parquet and images/ (Klasson et al., WACV 2019, github.com/marcusklasson/GroceryStoreDataset, MIT licence).
 """
 
 from __future__ import annotations
