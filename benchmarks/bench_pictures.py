@@ -1,7 +1,7 @@
 """Pictures of products: own text from a picture, product from a photo, and speed.
 
-Writes its section of docs/explanation/pictures.md. DATA is a folder with `grocery-store`: products.parquet, images.parquet
-and images/ (Klasson et al., WACV 2019, https://github.com/marcusklasson/GroceryStoreDataset, MIT licence).
+Writes its section of docs/explanation/pictures.md. DATA is a folder with `grocery-store`: products.parquet,
+images.parquet and images/ (Klasson et al., WACV 2019, github.com/marcusklasson/GroceryStoreDataset, MIT licence).
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _own_text(
     coarse, groups = pd.factorize(products.coarse)
     folds = np.array_split(np.random.default_rng(0).permutation(len(groups)), FOLDS)
     ways: dict[str, Any] = {
-        "regression and names of classes": encoder, "regression alone": NoClasses(encoder), "names of classes alone": None,
+        "regression and names of classes": encoder, "regression alone": NoClasses(encoder),
+        "names of classes alone": None,
     }  # fmt: skip
     result = []
     for name, eyes in ways.items():
