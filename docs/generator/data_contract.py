@@ -17,6 +17,7 @@ _COLUMNS = {
     ("users", "user_id"): _ID_RULE,
     ("users", "description"): "text, or a list of texts; NULL or blank for a user without one",
     ("users", "event_timestamp"): "timestamp from which the user is known; default: their first interaction",
+    ("users", "share"): "true for a user who lets [linked shops](../how-to/link-two-shops.md) know their profile; it is no attribute",
     ("interactions", "user_id"): "an id of the table users",
     ("interactions", "item_id"): "an id of the table items; NULL or blank only for a search",
     ("interactions", "event_timestamp"): "timestamp, never NULL; without the column all are of one moment",

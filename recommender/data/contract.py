@@ -26,6 +26,7 @@ TIMESTAMP = "event_timestamp"
 EVENT_TYPE = "event_type"
 WEIGHT = "weight"
 QUERY = "query"
+SHARE = "share"
 SUBJECT, PREDICATE, OBJECT = "subject", "predicate", "object"
 ATTRIBUTES = "attributes"
 RETURNED = "returned"
@@ -60,7 +61,7 @@ class Table:
 
 TABLES = (
     Table("items", ITEM_ID, (ITEM_ID, DESCRIPTION), (TIMESTAMP,)),
-    Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP,)),
+    Table("users", USER_ID, (USER_ID, DESCRIPTION), (TIMESTAMP, SHARE)),
     Table("interactions", None, (USER_ID, ITEM_ID), (TIMESTAMP, EVENT_TYPE, WEIGHT, QUERY)),
 )
 # Optional, see `recommender.data.facts`.
@@ -202,6 +203,9 @@ def _breaches(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> Iterator[st
             f"{table.key}::VARCHAR IN (SELECT {table.key}::VARCHAR FROM {table.name} GROUP BY 1 HAVING count(*) > 1)"
         )
         yield from _wrong(con, prepared, table.key, repeated, "an id that is not unique")
+    if SHARE in columns and SHARE in table.optional:
+        neither = f"nullif(trim({SHARE}::VARCHAR), '') IS NOT NULL AND TRY_CAST({SHARE}::VARCHAR AS BOOLEAN) IS NULL"
+        yield from _wrong(con, prepared, SHARE, neither, "a consent that is neither true nor false")
     if prepared.moments:
         yield from _timestamp_breaches(con, prepared, prepared.moments)
     if table.key is None and WEIGHT in columns:
@@ -277,9 +281,12 @@ def _normalise(con: duckdb.DuckDBPyConnection, prepared: Prepared) -> list[Attri
     # A column with the name of the labels keeps another one until `ingest` writes it.
     extra = [f"{quote_name(name)} AS {quote_name(name + GIVEN if name.lower() == ATTRIBUTES else name)}"
              for name in prepared.extra]  # fmt: skip
+    shared = SHARE in prepared.columns and SHARE in prepared.table.optional
+    consent = [f"TRY_CAST({SHARE}::VARCHAR AS BOOLEAN) AS {SHARE}"] if shared else []
     fields = [
         f"{key}::VARCHAR AS {key}", f"{DESCRIPTION}::VARCHAR AS {DESCRIPTION}",
-        f"{prepared.moments.sql if prepared.moments else 'NULL::TIMESTAMPTZ'} AS {TIMESTAMP}", *extra,
+        f"{prepared.moments.sql if prepared.moments else 'NULL::TIMESTAMPTZ'} AS {TIMESTAMP}",
+        *consent, *extra,
         f"{labels} AS {ATTRIBUTES}",
     ]  # fmt: skip
     # The default timestamp is that of the first interaction with the id, or the first interaction of all.

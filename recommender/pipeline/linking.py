@@ -28,14 +28,13 @@ from coldstart_udfs.link import Link, LinkAbout, link_folder
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.profile import Vectors
 from coldstart_udfs.quoting import quote_name, quote_text
-from recommender.data.contract import USER_ID
+from recommender.data.contract import SHARE, USER_ID
 from recommender.model.fitted import Fitted
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.linking_fit import RIDGE, SHARED_SPACE, SHARED_USERS, Pairs, fit_link, halves
 from recommender.pipeline.profiles import SOURCES
 
 LINKS = "links.json"
-SHARE = "share"
 # A map is learned from at least so many users: of both shops, or, without them, of the target.
 FEWEST = 50
 

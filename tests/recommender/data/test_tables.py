@@ -71,6 +71,15 @@ def test_good_files_become_the_three_tables(raw: Path, ingest: Ingest) -> None:
     assert (interactions.users.tolist(), interactions.items.tolist()) == ([0, 0, 1], [0, 1, 0])
 
 
+def test_consent_to_share_a_profile_is_kept_and_is_no_attribute(raw: Path, ingest: Ingest) -> None:
+    (raw / "users.csv").write_text("user_id,description,Share,country\nu1,,yes,FR\nu2,,,DE\n")
+    assert ingest() == (0, "")
+    with duckdb.connect() as con:
+        load(con, raw.parent / "out")
+        found = con.sql("SELECT user_id, share, attributes FROM users ORDER BY 1").fetchall()
+    assert found == [("u1", True, ["country=FR"]), ("u2", None, ["country=DE"])]
+
+
 BAD = {
     "missing file": ("interactions", None, r"no table interactions; the folder contains \['items.csv', 'users.csv'\]"),
     "missing column": ("items", "id,description\ni1,x\n", r"items.csv: column 'item_id' is missing; the columns are \['description', 'id'\]"),
@@ -87,6 +96,7 @@ BAD = {
     "purchase of nothing": ("interactions", EVENTS + "u2,,2024-04-03,purchase,,red lamp\n", r"column 'item_id': 1 row has no id; only a search may have none"),
     "search and unknown item": ("interactions", EVENTS + "u2,i9,2024-04-03,search,,red lamp\n", r"column 'item_id': 1 row has an id that is not in the table items"),
     "negative weight": ("interactions", INTERACTIONS.replace("timestamp\n", "timestamp,weight\n").replace("00:00\n", "00:00,-1\n").replace("+02\n", "+02,1\n").replace("03-01\n", "03-01,1\n"), r"column 'weight': 1 row has a weight that is not a positive number"),
+    "consent that is no answer": ("users", "user_id,description,share\nu1,,yes\nu2,,maybe\n", r"users.csv: column 'share': 1 row has a consent that is neither true nor false.*maybe"),
 }  # fmt: skip
 
 
