@@ -260,7 +260,7 @@ class _Run:
         whole.requires_grad_(True)
         loss = elsa_loss(whole, taken)
         (gradient,) = torch.autograd.grad(loss, whole)
-        for part, own in zip(parts, gradient.split([len(part) for part in parts]), strict=True):
+        for part, own in zip(parts, torch.split(gradient, [len(part) for part in parts]), strict=True):
             self._vectors(rows[part]).backward(own)  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
