@@ -35,7 +35,7 @@ RECIPE = "centre-224-bicubic-127-128-same-mean-1"
 # pragma: allowlist nextline secret
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _EPSILON = 1e-3  # of batch normalisation, TensorFlow's
-# What unit vectors are multiplied by for the classifier. Pooled features are 16 long on average, over photos of products;
+# What unit vectors are multiplied by for the classifier. Pooled features of photos of products are 16 long on average;
 # less makes probabilities softer, so that more classes speak. Of 5, 10 and 20, 10 found most texts of Grocery Store.
 _LENGTH = 10.0
 
