@@ -35,8 +35,8 @@ RECIPE = "centre-224-bicubic-127-128-same-mean-1"
 # pragma: allowlist nextline secret
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _EPSILON = 1e-3  # of batch normalisation, TensorFlow's
-# The mean length of pooled features before they are divided by it, over photos of products: with it the classifier's
-# probabilities can be computed of unit vectors.
+# What unit vectors are multiplied by for the classifier. Pooled features of photos of products are 16 long on average;
+# less makes probabilities softer, so that more classes speak. Of 5, 10 and 20, 10 found most texts of Grocery Store.
 _LENGTH = 10.0
 
 

@@ -97,7 +97,7 @@ def open_picture(content: bytes) -> Image.Image:
     Raises:
         ColdStartError: the bytes are no picture of a supported kind, are damaged, or hold too many or too few pixels.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not content:
         raise ColdStartError("the picture is empty: it has no bytes; give a file with a picture")
@@ -108,7 +108,7 @@ def open_picture(content: bytes) -> Image.Image:
             image: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError:
         raise ColdStartError(f"the picture has more than {MAX_PIXELS:,} pixels; scale it down") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ColdStartError(f"{_what(content)}; possible are {_POSSIBLE}: convert it") from None
     except Exception as error:  # Pillow's readers raise whatever damaged bytes lead to
         raise ColdStartError(f"the picture is damaged: {_short(error)}; save it anew") from None
