@@ -42,7 +42,7 @@ def _vectors(
     path: Column, content: Column, model: Column, cache: Column, connection: Column
 ) -> tuple[Vectors, list[str | None], Any]:
     """A vector, an error or None, and whether there is a picture, for each row."""
-    given = [
+    given: list[Any] = [
         blob if blob is not None else name if has_text(name) else None
         for name, blob in zip(path.to_pylist(), content.to_pylist(), strict=True)
     ]
@@ -94,7 +94,7 @@ def _image_to_text(
     out = np.zeros((len(vector), fitted.weights.shape[1]), dtype=np.float32)
     for rows, vectors in lists.by_width(lists.present):
         out[rows] = fitted.predict(vectors)
-    return embeddings_to_arrow(out, out.any(axis=1))
+    return embeddings_to_arrow(out, np.asarray(out.any(axis=1)))
 
 
 def _map(folder: str, fingerprint: str) -> PictureMap:

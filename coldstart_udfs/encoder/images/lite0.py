@@ -177,7 +177,7 @@ def _network(state: dict[str, Any]) -> Any:
             self.layers = layers
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.layers(x)
+            return torch.add(x, self.layers(x))
 
     layers: list[nn.Module] = [*folded("_conv_stem", "_bn0", 2), nn.ReLU6(inplace=True)]
     number, channels = 0, _STEM
@@ -193,4 +193,4 @@ def _network(state: dict[str, Any]) -> Any:
             layers.append(Residual(whole) if stride == 1 and channels == stage.channels else whole)
             number, channels = number + 1, stage.channels
     layers += [*folded("_conv_head", "_bn1"), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
+    return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -189,13 +189,13 @@ class PictureMap:
                 f"vectors of {pictures.shape[1]} numbers; the map takes those of {self.image_fingerprint}, of "
                 f"{len(self.picture_mean)}"
             )
-        regressed = (pictures - self.picture_mean) @ self.weights
-        shown = regressed * 0
+        regressed: Any = (pictures - self.picture_mean) @ self.weights
+        shown: Any = regressed * 0
         if self.classifier is not None and self.share < 1:
             shown = self.classifier.probabilities(pictures) @ self.classes - self.class_mean
         found = _unit((1 - self.share) * _unit(shown) + self.share * _unit(regressed))
         found[~pictures.any(axis=1)] = 0
-        return found.astype(np.float32)
+        return np.asarray(found, dtype=np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Write `picture-map.json` and `picture-map.safetensors` into a folder, both or neither."""
@@ -235,7 +235,7 @@ class PictureMap:
         if about.pop("format", None) != _FORMAT:
             raise ColdStartError(f"{place / MANIFEST} is of another version than {_FORMAT}; fit the map again")
         try:
-            arrays = load_file(place / ARRAYS)
+            arrays: dict[str, Any] = load_file(place / ARRAYS)
             classifier = None
             if "class_weights" in arrays:
                 from coldstart_udfs.encoder.images.lite0 import class_names
