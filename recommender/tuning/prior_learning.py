@@ -71,7 +71,7 @@ class Episodes:
         """(shops,): logarithms of ratios of NDCG@20, at most 5 %."""
         pairs = [(self._quality(shop, setting, before), self._quality(shop, before, before)) for shop in shops]
         ratios = np.array([math.log((new + _ADDED) / (old + _ADDED)) for new, old in pairs])
-        return np.minimum(ratios, _MOST_GAIN)
+        return np.asarray(np.minimum(ratios, _MOST_GAIN))
 
     def _quality(self, shop: str, setting: Setting, before: Setting) -> float:
         """NDCG@20 of one shop, the mean of its draws; `before` differs in little."""
@@ -102,7 +102,9 @@ def level_of(users: int, setting: Setting, start: Weights) -> Level:
             pair = sides[side].get(part, (0.0, 0.0))
             new, known = (round(pair[row] * (factor if row in rows else 1.0), 4) for row in (0, 1))
             sides[side][part] = (new, known)
-    weights = replace(start, **sides, cold_offset=chosen.get(_OFFSET, start.cold_offset))
+    weights = replace(
+        start, warm=sides["warm"], cold=sides["cold"], cold_offset=chosen.get(_OFFSET, start.cold_offset)
+    )
     return Level(users, weights, chosen.get(_OWN_SHARE, 0.0))
 
 

@@ -248,7 +248,7 @@ def _in_order(interactions: Interactions, salt: str) -> tuple[Rows, Rows, Rows]:
     """Users and items of all pairs, and the place of each pair among those of its user, by its first interaction."""
     pairs = interactions.pairs()
     ties = [stable_share(f"{user}\0{item}", salt) for user, item in zip(pairs.users, pairs.items, strict=True)]
-    order = np.lexsort((ties, pairs.timestamps, pairs.users))
+    order = np.lexsort((np.array(ties), pairs.timestamps, pairs.users))
     users = pairs.users[order]
     return users, pairs.items[order], np.arange(len(users)) - np.searchsorted(users, users)
 
