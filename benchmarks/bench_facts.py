@@ -77,8 +77,7 @@ def main() -> None:
 def with_facts(folder: Path) -> tuple[Dataset, list[str]]:
     """A data set with the columns that `coldstart facts` adds, and their names."""
     out = SCRATCH / "facts" / folder.name
-    raw: Path = folder
-    levels: tuple[str, ...] = ()
+    raw, levels = folder, tuple[str, ...]()
     if folder.name == JOURNEY:
         raw, levels = out / "raw", LEVELS
         prepare(JOURNEY, folder, raw)
