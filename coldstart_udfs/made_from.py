@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,17 @@ def data_hash(folder: Path) -> str:
         path for path in found
         if path.is_file() and not path.name.startswith(".") and not (scripted and path.name.endswith(_WRITTEN))
     )  # fmt: skip
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of packages, without those that are not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def files_hash(files: Iterable[Path]) -> str:

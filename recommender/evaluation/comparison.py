@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ import coldstart_udfs
 import recommender
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.made_from import versions_of
 from recommender.data.dataset import Dataset
 from recommender.evaluation.baselines import METHODS, OURS, Scorer, fit_ours, missing, scorer_of
 from recommender.evaluation.resume import Arrays, Finished
@@ -371,13 +371,7 @@ class _Asked:
 
 
 def _versions(data: Dataset) -> dict[str, str]:
-    found = {"python": platform.python_version(), "encoder": data.users.fingerprint}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), "encoder": data.users.fingerprint} | versions_of(_PACKAGES)
 
 
 def _key(data: Dataset, *arguments: object) -> str:

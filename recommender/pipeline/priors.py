@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.errors import ColdStartError
-from coldstart_udfs.made_from import data_hash
+from coldstart_udfs.made_from import data_hash, versions_of
 from coldstart_udfs.settings import Enrichment
 from recommender.data.dataset import files_in, read_dataset
 from recommender.data.events import EventWeights
@@ -73,7 +72,7 @@ def learn(
 
 def versions() -> dict[str, str]:
     """What a prior depends on."""
-    return {name: version(name) for name in ("feast-coldstart", "lightfm-next")}
+    return versions_of(("feast-coldstart", "lightfm-next"))
 
 
 def shop_in(folder: Path, model: str | None = None) -> tuple[Shop, dict[str, Any]]:

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from coldstart_udfs.files import staged, write_text
+from coldstart_udfs.made_from import versions_of
 
 # Runs that are kept; the oldest go first.
 KEPT = 200
@@ -100,7 +100,7 @@ class RecordTracker:
         began = datetime.now(UTC)
         name = f"{began:%Y%m%d-%H%M%S}-{command.replace(' ', '-')}-{secrets.token_hex(2)}"
         self.folder = folder / name
-        self._record = RunRecord(name, command, began.isoformat(timespec="seconds"), versions=_versions())
+        self._record = RunRecord(name, command, began.isoformat(timespec="seconds"), versions=versions_of(_PACKAGES))
         self._begun = self._lost = False
 
     @property
@@ -207,16 +207,6 @@ def _prune(folder: Path) -> None:
     records = sorted(path.parent for path in folder.glob(f"*/{_FILE}"))
     for old in records[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _plain(value: object) -> Any:
