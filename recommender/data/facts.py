@@ -8,9 +8,8 @@ from pathlib import Path
 import duckdb
 
 from coldstart_udfs.quoting import quote_text
-from coldstart_udfs.tabular import read_file
-from recommender.data.contract import FACTS, ContractError
-from recommender.data.raw_files import tables_of
+from recommender.data.contract import FACTS, ContractError, name_columns
+from recommender.data.raw_files import read_table, tables_of
 
 EXCLUDES = "excludes"
 # The entry of the metadata of items.parquet that names the columns of facts.
@@ -39,6 +38,15 @@ def fact_columns(items: Path) -> list[str]:
     return names
 
 
+def name_beside(name: str) -> str:
+    """The column of facts beside a column of the items that has this name already.
+
+    >>> name_beside("audience")
+    'audience (facts)'
+    """
+    return f"{name} (facts)"
+
+
 def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
     """The rules of a folder's facts that keep items from users, sorted.
 
@@ -47,6 +55,7 @@ def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
 
     Returns:
         Pairs of a label of users and a label of items, such as ("age=child", "audience=adult"); none without facts.
+        Where the items have a column audience of their own, and another one of facts, there is a pair for each.
 
     Raises:
         ContractError: the file of the facts cannot be read.
@@ -55,8 +64,16 @@ def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
     if file is None or (data / "ingest.sql").is_file():
         return ()
     with duckdb.connect() as con:
-        read_file(con, file, FACTS.name)
+        read_table(con, file, FACTS.name, None)
+        name_columns(con, FACTS)
+        subject, predicate, item = (f"trim({name}::VARCHAR)" for name in FACTS.required)
         rows = con.execute(
-            f"SELECT DISTINCT subject, object FROM {FACTS.name} WHERE predicate = $1 ORDER BY ALL", [EXCLUDES]
+            f"SELECT DISTINCT {subject}, {item} FROM {FACTS.name} WHERE {predicate} = $1", [EXCLUDES]
         ).fetchall()
-    return tuple((str(user), str(item)) for user, item in rows)
+    added = set(fact_columns(data / "items.parquet"))
+    found = set(rows)
+    for user, label in rows:
+        name, _, value = label.partition("=")
+        if name_beside(name) in added:
+            found.add((user, f"{name_beside(name)}={value}"))
+    return tuple(sorted(found))
