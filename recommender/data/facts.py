@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
+from coldstart_udfs.errors import ColdStartWarning
 from coldstart_udfs.quoting import quote_text
-from recommender.data.contract import FACTS, ContractError, name_columns
+from recommender.data.contract import ATTRIBUTES, FACTS, ContractError, name_columns
 from recommender.data.raw_files import read_table, tables_of
 
 EXCLUDES = "excludes"
 # The entry of the metadata of items.parquet that names the columns of facts.
 COLUMNS_ENTRY = "coldstart_facts"
+_BESIDE = " (facts)"
 
 
 def fact_columns(items: Path) -> list[str]:
@@ -44,7 +48,7 @@ def name_beside(name: str) -> str:
     >>> name_beside("audience")
     'audience (facts)'
     """
-    return f"{name} (facts)"
+    return f"{name}{_BESIDE}"
 
 
 def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
@@ -70,10 +74,36 @@ def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
         rows = con.execute(
             f"SELECT DISTINCT {subject}, {item} FROM {FACTS.name} WHERE {predicate} = $1", [EXCLUDES]
         ).fetchall()
-    added = set(fact_columns(data / "items.parquet"))
-    found = set(rows)
-    for user, label in rows:
-        name, _, value = label.partition("=")
-        if name_beside(name) in added:
-            found.add((user, f"{name_beside(name)}={value}"))
-    return tuple(sorted(found))
+    added = tuple(f"{name}=" for name in fact_columns(data / "items.parquet"))
+    beside = [(user, _beside(label)) for user, label in rows if _beside(label).startswith(added)]
+    return tuple(sorted({*rows, *beside}))
+
+
+def warn_of_idle(con: duckdb.DuckDBPyConnection, rules: Sequence[tuple[str, str]]) -> None:
+    """Warn of exclusions that keep nothing from anybody, because no user, or no item, has their label.
+
+    Args:
+        con: a connection with the validated tables users and items.
+        rules: see `exclusions`.
+    """
+    known = {
+        table: {label for (label,) in con.execute(f"SELECT DISTINCT unnest({ATTRIBUTES}) FROM {table}").fetchall()}
+        for table in ("users", "items")
+    }
+    idle = dict[str, None]()
+    for user, item in rules:
+        if user not in known["users"]:
+            idle[f"no user has {user!r}"] = None
+        if known["items"].isdisjoint({item, _beside(item), item.replace(_BESIDE, "", 1)}):
+            idle[f"no item has {item!r}"] = None
+    if idle:
+        warnings.warn(
+            f"rules with the predicate {EXCLUDES} keep nothing: {'; '.join(idle)}. A label is column=value as in the "
+            "tables, of a number its band, such as age=2^3; after `coldstart ingest` run `coldstart facts` again",
+            ColdStartWarning, stacklevel=2,
+        )  # fmt: skip
+
+
+def _beside(label: str) -> str:
+    name, _, value = label.partition("=")
+    return f"{name_beside(name)}={value}"

@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from recommender.data.contract import ContractError
 from recommender.data.dataset import files_in, read_dataset
-from recommender.data.facts import exclusions, fact_columns
-from recommender.data.tables import ingest
+from recommender.data.facts import exclusions, fact_columns, warn_of_idle
+from recommender.data.tables import ingest, load
 from recommender.pipeline.facts import FactColumn, add_facts
 from tests.support.word_model import BACKEND, word_model
 
@@ -301,3 +301,11 @@ def test_exclusions_of_raw_files_are_those_of_ingested_ones(raw: Path, name: str
     (raw / name).write_text(text, encoding="utf-8")
     ingest(raw, raw.parent / "data")
     assert exclusions(raw) == exclusions(raw.parent / "data") == (("age=child", "rated=X"),)
+
+
+def test_exclusions_that_keep_nothing_are_warned_of(raw: Path) -> None:
+    write(raw, [("age=child", "excludes", "genre=Slasher"), ("age=child", "excludes", "genre=slasher")])
+    with duckdb.connect() as con:
+        load(con, raw)
+        with pytest.warns(ColdStartWarning, match="no user has 'age=child'; no item has 'genre=slasher'. A label is"):
+            warn_of_idle(con, exclusions(raw))
