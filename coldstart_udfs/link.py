@@ -202,6 +202,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ColdStartError(
             f"{file} has the format {found!r}; this version reads {_FORMAT}: run `coldstart link` again"
         )
+    if not isinstance(manifest.get("arrays"), str):
+        raise ColdStartError(f"{file} cannot be read: it names no file of arrays; run `coldstart link` again")
     return dict(manifest)
 
 

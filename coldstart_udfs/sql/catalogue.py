@@ -141,7 +141,7 @@ FROM (
                                 ELSE _coldstart_embed_query({text}, {model}, {backend}, {cache}, {connection})
                             END AS _coldstart_query
                         )
-                    WHERE _coldstart_query IS NOT NULL
+                    WHERE list_dot_product(_coldstart_query, _coldstart_query) BETWEEN 1e-30 AND 1e30
                 )
                 -- One condition, because DuckDB may reorder two, and an unusable vector would raise for its width.
                 WHERE CASE
@@ -231,8 +231,8 @@ FUNCTIONS = (
         "nearest", ("table_name", "text", "k := 10"), "TABLE",
         "The k rows of a table, view or CTE whose column `embedding` is most similar to a text, or to a vector such as "
         "that of a picture: all columns, then similarity and rank, in place of columns so called. Rows without a "
-        "usable vector (NULL, zero, with NaN or infinity) never appear; NULL or blank text gives no rows. A table "
-        "without lists of numbers in `embedding`, or a k below 1, is an error.",
+        "usable vector (NULL, zero, with NaN or infinity) never appear; such a vector, NULL or blank text gives no "
+        "rows. A table without lists of numbers in `embedding`, or a k below 1, is an error.",
         "WITH items AS (SELECT embed('a red lamp') AS embedding) FROM nearest('items', 'a crimson light', k := 5)",
         _NEAREST,
         stub="SELECT *, 0::DOUBLE AS similarity, 0::BIGINT AS rank FROM query_table(table_name) "

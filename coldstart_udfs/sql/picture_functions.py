@@ -114,6 +114,8 @@ def _tags_of_vector(
     lists = Lists(vector)
 
     def find(rows: list[str], own: list[str | None] | None) -> list[list[dict[str, Any]]]:
+        if not rows:
+            return []
         wanted = None if own is None else tuple(label for label in own if has_text(label) and label)
         if wanted and private[0].as_py() == "1":
             wanted = tuple(map(redact, wanted))

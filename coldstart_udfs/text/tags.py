@@ -102,8 +102,9 @@ class Tagger:
         There are no words that could match, so that only what is clearly near a label gets it.
 
         Args:
-            vectors: (n, dimensions) float32; a zero vector has no tags.
+            vectors: (n, dimensions) float32, of any length; a zero vector, or one with NaN or infinity, has no tags.
         """
+        vectors = _unit(vectors)
         (prototypes, _, _), ordinary = self._prototypes, self._ordinary
         mean = ordinary.mean(axis=0)
         # Both are directions from the mean text.
@@ -174,6 +175,13 @@ class Tagger:
     def _ordinary(self) -> NDArray[np.float64]:
         """The vectors of ordinary product texts."""
         return self._encoder.encode(sample_descriptions()).astype(np.float64)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """The vectors with length 1; zero where there is none."""
+    given = np.where(np.isfinite(vectors).all(axis=1, keepdims=True), vectors, 0).astype(np.float64)
+    lengths = np.linalg.norm(given, axis=1, keepdims=True)
+    return np.divide(given, lengths, out=np.zeros_like(given), where=lengths > 1e-15).astype(np.float32)
 
 
 def _order(tag: Tag) -> tuple[float, str, str]:

@@ -124,7 +124,8 @@ def _chosen(folder: Path, names: Sequence[str], least: int) -> list[RunRecord]:
     if names:
         found = [run_named(folder, name) for name in names]
         if len({run.id for run in found}) < least:
-            raise ColdStartError(f"{len(names)} run was given; give at least {least} different ones, or none")
+            given = ", ".join(dict.fromkeys(run.id for run in found))
+            raise ColdStartError(f"the only run that is named is {given}; give at least {least} different ones, or none")
         return found
     known = runs(folder)
     if len(known) < least:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.quoting import quote_name, quote_text
 from coldstart_udfs.settings import Enrichment
 from recommender.data.contract import ATTRIBUTES, FACTS, ITEM_ID
-from recommender.data.facts import COLUMNS_ENTRY, fact_columns
+from recommender.data.facts import COLUMNS_ENTRY, fact_columns, name_beside
 from recommender.data.tables import load
 from recommender.pipeline.template import template
 
@@ -94,11 +94,23 @@ def add_facts(
         con.execute("CREATE TABLE renamed AS SELECT item_id, name, value, weight FROM item_facts")
         own = {name.lower() for name in kept}
         names = [name for (name,) in con.execute("SELECT DISTINCT name FROM renamed ORDER BY 1").fetchall()]
-        columns = {name: f"{name} (facts)" if name.lower() in own else name for name in names}
+        columns = {name: name_beside(name) if name.lower() in own else name for name in names}
+        _check_names(columns.values(), own)
         told = [_told(con, name, column) for name, column in columns.items()]
         if not dry_run:
             _write(con, items, kept, columns)
     return sorted(told, key=lambda column: (-column.items, column.name))
+
+
+def _check_names(columns: Iterable[str], own: Collection[str]) -> None:
+    """Raise an error if two columns have names that differ only in upper and lower case."""
+    known = {name: name for name in own}
+    for column in columns:
+        if (other := known.setdefault(column.lower(), column)) != column:
+            raise ColdStartError(
+                f"facts give the columns {other!r} and {column!r}, which are one name in a table: upper and lower case "
+                "do not count there; write the predicate in one way, then `coldstart ingest` and `coldstart facts`"
+            )
 
 
 def _forget_columns(con: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
@@ -144,7 +156,7 @@ def _told(con: duckdb.DuckDBPyConnection, name: str, column: str) -> FactColumn:
 
 
 def _write(con: duckdb.DuckDBPyConnection, items: Path, kept: Sequence[str], columns: dict[str, str]) -> None:
-    own = ", ".join(quote_name(name) for name in kept)
+    own = ", ".join(f"items.{quote_name(name)}" for name in kept)
     lists = "".join(
         f", list(value ORDER BY weight DESC, value) FILTER (name = {quote_text(name)}) AS {quote_name(column)}"
         for name, column in columns.items()
@@ -154,7 +166,7 @@ def _write(con: duckdb.DuckDBPyConnection, items: Path, kept: Sequence[str], col
     with staged(items.parent) as scratch:
         con.execute(
             f"COPY (SELECT {own}{added} FROM read_parquet({quote_text(str(items))}) AS items "
-            f"LEFT JOIN (SELECT {ITEM_ID} AS item{lists} FROM renamed GROUP BY ALL) AS found ON item = {ITEM_ID} "
-            f"ORDER BY {ITEM_ID}) TO {quote_text(str(scratch / items.name))} "
+            f"LEFT JOIN (SELECT {ITEM_ID}{lists} FROM renamed GROUP BY {ITEM_ID}) AS found USING ({ITEM_ID}) "
+            f"ORDER BY items.{ITEM_ID}) TO {quote_text(str(scratch / items.name))} "
             f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{COLUMNS_ENTRY}: {about}}})"
         )

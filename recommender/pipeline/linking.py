@@ -8,6 +8,7 @@ its repository); the source gets a note of the target (`data/links.json`), by wh
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.feast.linked import LINKED_FILE, LINKED_PROFILES
 from coldstart_udfs.feast.operations.stores import online_rows, open_store
 from coldstart_udfs.files import staged, write_text
-from coldstart_udfs.link import Link, LinkAbout, link_folder
+from coldstart_udfs.link import Link, LinkAbout, link_folder, read_manifest
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.profile import Vectors
 from coldstart_udfs.quoting import quote_name, quote_text
@@ -100,26 +101,28 @@ def link(source: Path, target: Path, *, assume_consent: bool = False, report: Re
 
     Raises:
         ColdStartError: nobody agreed, the encoders differ and too few users are in both, or there are too few users.
-        InUseError: another process changes one of the shops. In each of these cases nothing was written.
+        InUseError: another process changes one of the shops. In each of these cases nothing was written; users of this
+            source who do not agree any more are removed from the target even if the shops cannot be linked again.
     """
     if source.resolve() == target.resolve():
         raise ColdStartError(f"{source} is both shops; give the folders of two shops")
     repo = target / "feature_repo"
     places = [whole(repo / "data"), whole(source / "data"), whole(source / "feature_repo" / "data")]
     with writing(*places, command="coldstart link"):
+        withdrawn = _remove_withdrawn(source, repo, assume_consent)
         read = _read(source, assume_consent)
         model = HybridRecommender.load(target / "data" / "bundle")
         report("map", 0, 1)
         found = _fitted(source, read, model.fitted)
         report("map", 1, 1)
-        before = _ids(repo / "data" / LINKED_FILE)
-        gone = sorted(before - set(read.ids))
+        gone = sorted(_ids(repo / "data" / LINKED_FILE) - set(read.ids))
+        # First, because a run that is stopped after the profiles were written would not find these users again.
+        for name in gone:
+            _erase_online(repo, name, dry_run=False)
         _note(source, target)
         _write_profiles(repo, read, found)
         found.write(link_folder(repo))
-        for name in gone:
-            _erase_online(repo, name, dry_run=False)
-    return Linked(found.about, len(read.latest), read.users, len(gone))
+    return Linked(found.about, len(read.latest), read.users, withdrawn + len(gone))
 
 
 def unlink(target: Path) -> bool:
@@ -166,7 +169,7 @@ def erase_from_targets(data: Path, user_id: str, *, dry_run: bool = False) -> Er
             continue
         with writing(*([] if dry_run else [whole(repo / "data")]), command="coldstart forget", wait=60):
             file = repo / "data" / LINKED_FILE
-            rows = _erase_rows(file, user_id, dry_run)
+            rows = _erase_rows(file, [user_id], dry_run)
             values, note = _erase_online(repo, user_id, dry_run=dry_run)
         removed += [(str(file), "rows", rows)] if rows else []
         removed += [(f"online store of {target}", "values", values)] if values else []
@@ -312,17 +315,37 @@ def _ids(file: Path) -> set[str]:
     return set(pq.read_table(file, columns=[USER_ID])[USER_ID].to_pylist()) if file.is_file() else set()
 
 
-def _erase_rows(file: Path, user_id: str, dry_run: bool) -> int:
+def _remove_withdrawn(source: Path, repo: Path, assume_consent: bool) -> int:
+    """Remove users of a source whom the target has and who do not agree any more; their number."""
+    file, profiles = repo / "data" / LINKED_FILE, source / "feature_repo" / "data" / SOURCES["user_profiles"]
+    users = source / "data" / "users.parquet"
+    try:
+        linked = read_manifest(link_folder(repo)).get("source")
+    except ColdStartError:  # no link, or a damaged one, which is replaced
+        return 0
+    if linked != str(source.resolve()) or assume_consent or not file.is_file():
+        return 0
+    with duckdb.connect() as con:
+        agreed = {row[0] for row in con.execute(_agreed(con, users, assume_consent, profiles)).fetchall()}
+    gone = sorted(_ids(file) - agreed)
+    for name in gone:
+        _erase_online(repo, name, dry_run=False)
+    _erase_rows(file, gone, dry_run=False)
+    return len(gone)
+
+
+def _erase_rows(file: Path, user_ids: Sequence[str], dry_run: bool) -> int:
     if not file.is_file():
         return 0
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
+        con.execute("CREATE TABLE erased AS SELECT unnest($1::VARCHAR[]) AS user_id", [list(user_ids)])
         place = f"read_parquet({quote_text(str(file))})"
-        count = int(con.execute(f"SELECT count(*) FROM {place} WHERE user_id = $1", [user_id]).fetchall()[0][0])
+        count = int(con.execute(f"SELECT count(*) FROM {place} SEMI JOIN erased USING (user_id)").fetchall()[0][0])
         if count and not dry_run:
             with staged(file.parent) as scratch:
                 con.execute(
-                    f"COPY (FROM {place} WHERE user_id <> {quote_text(user_id)}) "
+                    f"COPY (FROM {place} ANTI JOIN erased USING (user_id)) "
                     f"TO {quote_text(str(scratch / file.name))} (FORMAT parquet, COMPRESSION zstd)"
                 )
     return count

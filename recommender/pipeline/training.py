@@ -22,7 +22,7 @@ from coldstart_udfs.made_from import MadeFrom, data_hash
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.data.entities import Entities, with_history
 from recommender.data.events import EventWeights
-from recommender.data.facts import exclusions
+from recommender.data.facts import exclusions, warn_of_idle
 from recommender.data.interactions import Interactions
 from recommender.data.tables import load, read_interactions
 from recommender.measure.latest import SMALLEST_PART, cold_share_of, latest
@@ -102,10 +102,10 @@ def _train(
         moments = snapshots(con, settings.half_life_days)
         came = {side: _came(con, side) for side in ("user", "item")}
         described = {side: _described(con, side, moments[-1]) for side in ("user", "item")}
+        rules = exclusions(data)
+        warn_of_idle(con, rules)
     weights = EventWeights.of_settings(settings)
-    parameters = replace(
-        parameters or Parameters(), evidence_scale=settings.evidence_scale, exclusions=exclusions(data)
-    )
+    parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale, exclusions=rules)
     division = _divided(interactions, cutoff or _default_cutoff(interactions, moments), parameters.seed)
     store = open_store(repo)
     about: dict[str, Any] = {

@@ -175,7 +175,10 @@ def runs(folder: Path) -> list[RunRecord]:
                 continue
             metrics = {name: [(step, value) for step, value in pairs] for name, pairs in values["metrics"].items()}
             artifacts = [Artifact(**one) for one in values["artifacts"]]
-            found.append(RunRecord(**values | {"metrics": metrics, "artifacts": artifacts}))
+            record = RunRecord(**values | {"metrics": metrics, "artifacts": artifacts})
+            texts, tables = (record.id, record.command, record.began), (record.parameters, record.figures)
+            if all(isinstance(one, str) for one in texts) and all(isinstance(one, dict) for one in tables):
+                found.append(record)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
     return sorted(found, key=lambda run: run.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ class StubEncoder:
     dimensions = 4
     max_tokens = 8
     device = "cpu"
+    files = SimpleNamespace(model=None)  # it was not tuned from another encoder
 
     def __init__(self) -> None:
         self.stats = EncoderStats()

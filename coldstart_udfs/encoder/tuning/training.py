@@ -161,21 +161,27 @@ class _Run:
             self._optimizer.zero_grad(set_to_none=True)
             loss = self._backward(batch, step)
             if not math.isfinite(loss):
-                raise ColdStartError(
-                    f"the loss is {loss} at step {step}; give a smaller learning rate than "
-                    f"{self._settings.learning_rate:g}, or --arithmetic float32"
-                )
+                raise self._diverged(f"the loss is {loss}", step)
             torch.nn.utils.clip_grad_norm_(list(self._learned.values()), self._settings.clip)
             self._optimizer.step()
             self._step = step
             values = {"loss": loss, "learning_rate": rate}
             if step in asked:
-                self.qualities[step] = values["quality"] = judge(encoded(self._model))
+                vectors = encoded(self._model)
+                if not np.isfinite(vectors).all():
+                    raise self._diverged("vectors are not finite", step)
+                self.qualities[step] = values["quality"] = judge(vectors)
                 if self.qualities[step] > self.qualities[self.best_step]:
                     self._best, self.best_step = self._copy(), step
                 self._write()
             on_step(step, values)
             report("steps", step, self.planned)
+
+    def _diverged(self, what: str, step: int) -> ColdStartError:
+        return ColdStartError(
+            f"{what} at step {step}; give a smaller learning rate than {self._settings.learning_rate:g}, or "
+            "--arithmetic float32"
+        )
 
     def take_best(self) -> None:
         """Put the best state into the model."""

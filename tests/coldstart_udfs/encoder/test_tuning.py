@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,8 @@ def test_what_cannot_be_learned_from_is_an_error(parent: Path, tmp_path: Path) -
         tuned(parent, tmp_path / "out", replace(SETTINGS, layers=4))
     with pytest.raises(ColdStartError, match="smaller learning rate"):
         tuned(parent, tmp_path / "out", replace(SETTINGS, learning_rate=1e30))
+    with pytest.raises(ColdStartError, match="vectors are not finite at step 2; give a smaller learning rate"):
+        tuned(parent, tmp_path / "out", replace(SETTINGS, learning_rate=1e30, steps=2))
     with pytest.raises(ColdStartError, match="cannot be divided"):
         tuned(tiny_model(tmp_path / "t5", "t5", num_layers=3), tmp_path / "out", replace(SETTINGS, layers=1))
     assert not (tmp_path / "out").exists()
@@ -257,6 +260,16 @@ def test_an_encoder_that_the_guard_refused_does_not_recommend(folder: Path, tmp_
     change_json(copy / "tuned.json", unheard_of=1)
     with pytest.raises(ColdStartError, match="is damaged"):
         read_tuned(copy)
+
+
+def test_a_tuned_encoder_in_the_place_of_its_parent_is_an_error_where_meanings_count(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    change_json(copy / "tuned.json", parent=str(copy))
+    with pytest.raises(ColdStartError, match="holds the tuned encoder in the place of its parent"):
+        base_of(Encoder(copy, backend="torch", cache=False))
 
 
 def test_sql_takes_a_tuned_encoder_and_tags_with_its_parent(folder: Path, parent: Path) -> None:

@@ -115,3 +115,25 @@ def test_a_fitted_map_is_read_from_its_folder(con: duckdb.DuckDBPyConnection, ca
     assert given == pytest.approx(default, abs=1e-5)
     with pytest.raises(duckdb.Error, match=r"holds no picture-map\.json"):
         con.execute("SELECT image_to_text(embed_image($1), map := $2)", [path, str(tmp_path)]).fetchall()
+
+
+def test_a_vector_that_says_nothing_finds_nothing(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("CREATE OR REPLACE TABLE goods AS SELECT embed('a red lamp') AS embedding")
+    assert con.sql("SELECT tags(NULL::FLOAT[])").fetchall() == [(None,)]
+    for number in ("0", "'nan'", "'inf'"):
+        vector = f"list_transform(range(384), lambda _: {number}::FLOAT)"
+        assert con.sql(f"FROM nearest('goods', {vector})").fetchall() == []
+
+
+@pytest.mark.slow  # encodes ordinary texts to compare with
+def test_the_length_of_a_vector_does_not_change_its_tags(con: duckdb.DuckDBPyConnection) -> None:
+    unit, long = con.sql(
+        "SELECT tags(v, labels := ['red', 'blue', 'lamp']), tags(list_transform(v, lambda x: 1000 * x), "
+        "labels := ['red', 'blue', 'lamp']) FROM (SELECT embed('red lamp') AS v)"
+    ).fetchall()[0]
+    assert {tag["label"] for tag in unit} >= {"red"}
+    assert [tag["label"] for tag in long] == [tag["label"] for tag in unit]
+    assert [tag["score"] for tag in long] == pytest.approx([tag["score"] for tag in unit], abs=1e-3)
+    for number in ("0", "'nan'", "'inf'"):
+        vector = f"list_transform(range(384), lambda _: {number}::FLOAT)"
+        assert con.sql(f"SELECT tags({vector}, labels := ['red', 'blue', 'lamp'])").fetchall() == [([],)]

@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from recommender.data.contract import ContractError
 from recommender.data.dataset import files_in, read_dataset
-from recommender.data.facts import exclusions, fact_columns
-from recommender.data.tables import ingest
+from recommender.data.facts import exclusions, fact_columns, warn_of_idle
+from recommender.data.tables import ingest, load
 from recommender.pipeline.facts import FactColumn, add_facts
 from tests.support.word_model import BACKEND, word_model
 
@@ -268,3 +268,44 @@ def test_an_evaluation_reads_the_columns_and_can_leave_them_out(raw: Path, tmp_p
     assert read_dataset(*files, model=model, backend=BACKEND).items.attributes[2] == ["director=Kubrick"]
     left = read_dataset(*files, model=model, backend=BACKEND, left_out=fact_columns(files[0])).items.attributes
     assert [list(labels) for labels in left] == [["genre=Slasher"]] * 2 + [[]] * 6
+
+
+def test_predicates_that_differ_in_case_alone_are_an_error(raw: Path) -> None:
+    write(raw, [(f"f{n}", name, "Kubrick") for n in range(2) for name in ("director", "Director")])
+    out = raw.parent / "data"
+    ingest(raw, out)
+    before = (out / "items.parquet").read_bytes()
+    with pytest.raises(ColdStartError, match="'Director' and 'director', which are one name"):
+        add_facts(out, TEMPLATE)
+    assert (out / "items.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("predicate", ["item", "items", "found", "value", "item_id"])
+def test_a_predicate_may_have_a_name_of_the_query(raw: Path, predicate: str) -> None:
+    (values,) = added(raw, [("f0", predicate, "x"), ("f1", predicate, "x")]).values()
+    assert values == ["x", "x", *[None] * 6]
+
+
+def test_an_exclusion_holds_for_the_column_of_facts_beside_one_of_the_items(raw: Path) -> None:
+    facts = [("f3", "genre", "Noir"), ("age=child", "excludes", "genre=Noir")]
+    assert added(raw, facts) == {"genre (facts)": [None, None, None, "Noir", *[None] * 4]}
+    assert exclusions(raw.parent / "data") == (("age=child", "genre (facts)=Noir"), ("age=child", "genre=Noir"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("facts.csv", "Subject,PREDICATE,object\n age=child , excludes, rated=X\n"),
+     ("facts.nt", '<http://s/age=child> <http://p/excludes> "rated=X" .\n')],
+)  # fmt: skip
+def test_exclusions_of_raw_files_are_those_of_ingested_ones(raw: Path, name: str, text: str) -> None:
+    (raw / name).write_text(text, encoding="utf-8")
+    ingest(raw, raw.parent / "data")
+    assert exclusions(raw) == exclusions(raw.parent / "data") == (("age=child", "rated=X"),)
+
+
+def test_exclusions_that_keep_nothing_are_warned_of(raw: Path) -> None:
+    write(raw, [("age=child", "excludes", "genre=Slasher"), ("age=child", "excludes", "genre=slasher")])
+    with duckdb.connect() as con:
+        load(con, raw)
+        with pytest.warns(ColdStartWarning, match="no user has 'age=child'; no item has 'genre=slasher'. A label is"):
+            warn_of_idle(con, exclusions(raw))

@@ -234,6 +234,16 @@ def test_who_withdraws_is_gone_after_the_next_link(shops: Path) -> None:
     assert COOK not in dict(rows(shops))
 
 
+def test_all_who_withdraw_are_gone_though_there_is_nothing_to_link_any_more(shops: Path) -> None:
+    link(shops / "books", shops / "tools")
+    users = shops / "books" / "data" / "users.parquet"
+    pq.write_table(pq.read_table(users).set_column(2, "share", pa.array([False] * len(USERS))), users)
+    with pytest.raises(ColdStartError, match="nothing to link"):
+        link(shops / "books", shops / "tools")
+    assert rows(shops) == []
+    assert set(recommender(shops).recommend(COOK, 3)["tier"]) == {"unknown"}
+
+
 def test_an_erasure_in_the_first_shop_reaches_the_second(shops: Path) -> None:
     link(shops / "books", shops / "tools")
     data = shops / "books" / "data"
@@ -292,6 +302,11 @@ def test_a_damaged_link_is_refused(shops: Path) -> None:
     arrays.write_bytes(arrays.read_bytes()[:-1])
     with pytest.raises(ColdStartError, match="coldstart link"):
         Link.read(folder)
+    (folder / "link.json").write_text('{"format": 1}', encoding="utf-8")
+    with pytest.raises(ColdStartError, match="names no file of arrays; run `coldstart link` again"):
+        Link.read(folder)
+    link(shops / "books", shops / "tools")
+    assert Link.read(folder).about.shared_users == SHARED
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.errors import ColdStartError, ColdStartWarning
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
 from recommender.cli.app import app, init
 from recommender.data.entities import with_history
@@ -202,3 +202,17 @@ def test_a_handful_of_interactions_without_time_can_be_trained_on(shop: Shop, mo
 
 def pairs_of(interactions: Interactions) -> set[tuple[int, int]]:
     return set(zip(interactions.users.tolist(), interactions.items.tolist(), strict=True))
+
+
+@pytest.mark.slow
+def test_rules_that_keep_nothing_are_warned_of(shop: Shop) -> None:
+    folder = shop([None])
+    data = folder / "data"
+    items = [f"i{n},thing kind{n % 5},{'' if n else 'X'}" for n in range(ITEMS)]
+    (data / "items.csv").write_text("\n".join(["item_id,description,rated", *items]) + "\n")
+    rules = ["age=child,excludes,rated=X", "age=child,excludes,rated=x"]
+    (data / "facts.csv").write_text("\n".join(["subject,predicate,object", *rules]) + "\n")
+    build_profiles(data, folder / "feature_repo")
+    with pytest.warns(ColdStartWarning, match="no user has 'age=child'; no item has 'rated=x'. A label is"):
+        trained = train(data, folder / "feature_repo", folder / "bundle")
+    assert trained.parameters.exclusions == (("age=child", "rated=X"), ("age=child", "rated=x"))

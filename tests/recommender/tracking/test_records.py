@@ -133,7 +133,8 @@ def test_files_that_are_no_records_are_left_out() -> None:
     told()
     (kept,) = runs(Path("data/runs"))
     record = json.loads(Path("data/runs", kept.id, "run.json").read_text())
-    for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps(record | {"format": 2}))):
+    for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps(record | {"format": 2})),
+                       ("d", json.dumps(record | {"id": 3})), ("e", json.dumps(record | {"figures": []}))):  # fmt: skip
         Path("data/runs", name).mkdir()
         Path("data/runs", name, "run.json").write_text(text)
     assert [run.id for run in runs(Path("data/runs"))] == [kept.id]
