@@ -32,7 +32,7 @@ from recommender.cli.sql import sql
 # Panels of `coldstart --help`, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
-    "Shop": (init, ingest, weigh, profiles, put, facts, link),
+    "Shop": (init, ingest, facts, weigh, profiles, put, link),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app, runs_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),

@@ -38,8 +38,8 @@ def test_the_commands_stand_in_five_panels() -> None:
     assert panels == {
         "Options": [],
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
-        "Shop": ["init", "ingest", "weigh", "profiles", "put", "link", "facts"],
-        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles", "runs", "prior"],
+        "Shop": ["init", "ingest", "facts", "weigh", "profiles", "put", "link"],
+        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles", "prior", "runs"],
         "Service": ["serve", "learn", "events", "experiment", "adapt", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
