@@ -181,7 +181,8 @@ def _unit(vectors: Vectors) -> Vectors:
     """The vectors with length 1; zero where there is none."""
     given = np.where(np.isfinite(vectors).all(axis=1, keepdims=True), vectors, 0).astype(np.float64)
     lengths = np.linalg.norm(given, axis=1, keepdims=True)
-    return np.divide(given, lengths, out=np.zeros_like(given), where=lengths > 1e-15).astype(np.float32)
+    found = np.divide(given, lengths, out=np.zeros_like(given), where=lengths > 1e-15)
+    return np.asarray(found, dtype=np.float32)
 
 
 def _order(tag: Tag) -> tuple[float, str, str]:

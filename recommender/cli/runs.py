@@ -125,7 +125,7 @@ def _chosen(folder: Path, names: Sequence[str], least: int) -> list[RunRecord]:
         found = [run_named(folder, name) for name in names]
         if len({run.id for run in found}) < least:
             given = ", ".join(dict.fromkeys(run.id for run in found))
-            raise ColdStartError(f"the only run that is named is {given}; give at least {least} different ones, or none")
+            raise ColdStartError(f"the only run named is {given}; give at least {least} different ones, or none")
         return found
     known = runs(folder)
     if len(known) < least:

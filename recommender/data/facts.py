@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -14,7 +13,7 @@ from coldstart_udfs.quoting import quote_text
 from recommender.data.contract import ATTRIBUTES, FACTS, ContractError, name_columns
 from recommender.data.raw_files import read_table, tables_of
 
-EXCLUDES = "excludes"
+EXCLUDES, IMPLIES = "excludes", "implies"
 # The entry of the metadata of items.parquet that names the columns of facts.
 COLUMNS_ENTRY = "coldstart_facts"
 _BESIDE = " (facts)"
@@ -54,6 +53,9 @@ def name_beside(name: str) -> str:
 def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
     """The rules of a folder's facts that keep items from users, sorted.
 
+    A label that implies an excluded one is excluded too, so that a rule holds for items that `coldstart facts` has not
+    seen, such as those of `coldstart put`.
+
     Args:
         data: the folder of the tables.
 
@@ -64,44 +66,70 @@ def exclusions(data: Path) -> tuple[tuple[str, str], ...]:
     Raises:
         ContractError: the file of the facts cannot be read.
     """
-    file = tables_of(data).get(FACTS.name) if data.is_dir() else None
-    if file is None or (data / "ingest.sql").is_file():
-        return ()
-    with duckdb.connect() as con:
-        read_table(con, file, FACTS.name, None)
-        name_columns(con, FACTS)
-        subject, predicate, item = (f"trim({name}::VARCHAR)" for name in FACTS.required)
-        rows = con.execute(
-            f"SELECT DISTINCT {subject}, {item} FROM {FACTS.name} WHERE {predicate} = $1", [EXCLUDES]
-        ).fetchall()
     added = tuple(f"{name}=" for name in fact_columns(data / "items.parquet"))
-    beside = [(user, _beside(label)) for user, label in rows if _beside(label).startswith(added)]
-    return tuple(sorted({*rows, *beside}))
+    return tuple(sorted({
+        (user, label)
+        for user, labels in _excluded(data).items() for found in labels.values() for label in found
+        if label in labels or not label.partition("=")[0].endswith(_BESIDE) or label.startswith(added)
+    }))  # fmt: skip
 
 
-def warn_of_idle(con: duckdb.DuckDBPyConnection, rules: Sequence[tuple[str, str]]) -> None:
+def warn_of_idle(con: duckdb.DuckDBPyConnection, data: Path) -> None:
     """Warn of exclusions that keep nothing from anybody, because no user, or no item, has their label.
 
     Args:
         con: a connection with the validated tables users and items.
-        rules: see `exclusions`.
+        data: the folder of the tables.
     """
-    known = {
-        table: {label for (label,) in con.execute(f"SELECT DISTINCT unnest({ATTRIBUTES}) FROM {table}").fetchall()}
+    excluded = _excluded(data)
+    if not excluded:
+        return
+    users, items = (
+        {label for (label,) in con.execute(f"SELECT DISTINCT unnest({ATTRIBUTES}) FROM {table}").fetchall()}
         for table in ("users", "items")
-    }
+    )
     idle = dict[str, None]()
-    for user, item in rules:
-        if user not in known["users"]:
+    for user, labels in excluded.items():
+        if user not in users:
             idle[f"no user has {user!r}"] = None
-        if known["items"].isdisjoint({item, _beside(item), item.replace(_BESIDE, "", 1)}):
-            idle[f"no item has {item!r}"] = None
+        idle |= {f"no item has {label!r}": None for label, found in labels.items() if items.isdisjoint(found)}
     if idle:
         warnings.warn(
             f"rules with the predicate {EXCLUDES} keep nothing: {'; '.join(idle)}. A label is column=value as in the "
             "tables, of a number its band, such as age=2^3; after `coldstart ingest` run `coldstart facts` again",
             ColdStartWarning, stacklevel=2,
         )  # fmt: skip
+
+
+def _excluded(data: Path) -> dict[str, dict[str, set[str]]]:
+    """By label of users, the labels of items that rules exclude; and for each all labels that lead to it."""
+    file = tables_of(data).get(FACTS.name) if data.is_dir() else None
+    if file is None or (data / "ingest.sql").is_file():
+        return {}
+    with duckdb.connect() as con:
+        read_table(con, file, FACTS.name, None)
+        name_columns(con, FACTS)
+        subject, predicate, item = (f"trim({name}::VARCHAR)" for name in FACTS.required)
+        rows: list[tuple[str, str, str]] = con.execute(
+            f"SELECT DISTINCT {subject}, {predicate}, {item} FROM {FACTS.name} WHERE {predicate} IN ($1, $2) "
+            "ORDER BY ALL",
+            [EXCLUDES, IMPLIES],
+        ).fetchall()
+    implied_by: dict[str, set[str]] = {}
+    for label, rule, implied in rows:
+        if rule == IMPLIES:
+            implied_by.setdefault(implied, set()).add(label)
+    found: dict[str, dict[str, set[str]]] = {}
+    for user, rule, label in rows:
+        if rule == EXCLUDES:
+            waiting, seen = [label], set[str]()
+            while waiting:
+                one = waiting.pop()
+                if one not in seen:
+                    seen |= {one, _beside(one)}
+                    waiting += implied_by.get(one, ())
+            found.setdefault(user, {})[label] = seen
+    return found
 
 
 def _beside(label: str) -> str:

@@ -103,7 +103,7 @@ def _train(
         came = {side: _came(con, side) for side in ("user", "item")}
         described = {side: _described(con, side, moments[-1]) for side in ("user", "item")}
         rules = exclusions(data)
-        warn_of_idle(con, rules)
+        warn_of_idle(con, data)
     weights = EventWeights.of_settings(settings)
     parameters = replace(parameters or Parameters(), evidence_scale=settings.evidence_scale, exclusions=rules)
     division = _divided(interactions, cutoff or _default_cutoff(interactions, moments), parameters.seed)

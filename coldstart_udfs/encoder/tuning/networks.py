@@ -325,5 +325,5 @@ def _layers_of(network: Any, files: ModelFiles) -> tuple[Any, str, Any]:
 def _undivided(files: ModelFiles, reason: str) -> ColdStartError:
     return ColdStartError(
         f"the network of {files.name} cannot be divided into layers that learn and layers that do not ({reason}); "
-        "tune a model of BERT's family, or with --backend static its table of token vectors"
+        "tune a model of BERT's family, or with --static its table of token vectors"
     )

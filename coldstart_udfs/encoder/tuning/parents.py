@@ -20,8 +20,8 @@ def base_of(encoder: Encoder) -> Encoder:
         return encoder
     if manifest.parent is not None and os.path.realpath(manifest.parent) == os.path.realpath(encoder.files.folder):
         raise ColdStartError(
-            f"{manifest.parent} holds the tuned encoder in the place of its parent, whose meanings are needed here; move "
-            f"it to another folder, and put the encoder {manifest.parent_fingerprint} back"
+            f"{manifest.parent} holds the tuned encoder in the place of its parent, whose meanings are needed here; "
+            f"move it to another folder, and put the encoder {manifest.parent_fingerprint} back"
         )
     settings = encoder.__getstate__()
     backend = "static" if manifest.parent_backend == "static" else str(settings["backend"])

@@ -207,10 +207,12 @@ def test_what_cannot_be_learned_from_is_an_error(parent: Path, tmp_path: Path) -
         tuned(parent, tmp_path / "out", replace(SETTINGS, layers=4))
     with pytest.raises(ColdStartError, match="smaller learning rate"):
         tuned(parent, tmp_path / "out", replace(SETTINGS, learning_rate=1e30))
-    with pytest.raises(ColdStartError, match="vectors are not finite at step [12]; give a smaller learning rate"):
-        tuned(parent, tmp_path / "out", replace(SETTINGS, learning_rate=1e30, steps=2))
+    with pytest.raises(ColdStartError, match="vectors are not finite at step"):
+        tuned(parent, tmp_path / "out", replace(SETTINGS, learning_rate=1e30, steps=10))
+    # Its upper layers take positions from the first one, which is felt with many layers and large weights.
+    deep = tiny_model(tmp_path / "t5", "t5", num_layers=8, initializer_factor=4.0)
     with pytest.raises(ColdStartError, match="cannot be divided"):
-        tuned(tiny_model(tmp_path / "t5", "t5", num_layers=3), tmp_path / "out", replace(SETTINGS, layers=1))
+        tuned(deep, tmp_path / "out", replace(SETTINGS, layers=7))
     assert not (tmp_path / "out").exists()
 
 

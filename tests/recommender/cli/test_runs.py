@@ -79,9 +79,9 @@ def test_two_runs_are_compared_by_what_differs(shown: Print) -> None:
 
 
 def test_what_cannot_be_compared_is_refused(shown: Print) -> None:
-    with pytest.raises(ColdStartError, match="the only run that is named is .*; give at least 2 different ones, or none"):
+    with pytest.raises(ColdStartError, match="give at least 2 different ones, or none"):
         shown("compare", ids()[0])
-    with pytest.raises(ColdStartError, match=f"the only run that is named is {ids()[0]}; give"):
+    with pytest.raises(ColdStartError, match=f"the only run named is {ids()[0]}; give"):
         shown("compare", ids()[0], ids()[0])
     with pytest.raises(ColdStartError, match="elsewhere has 0 records of runs, and 2 are needed"):
         shown("compare", "--runs", "elsewhere")

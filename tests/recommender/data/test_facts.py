@@ -308,4 +308,17 @@ def test_exclusions_that_keep_nothing_are_warned_of(raw: Path) -> None:
     with duckdb.connect() as con:
         load(con, raw)
         with pytest.warns(ColdStartWarning, match="no user has 'age=child'; no item has 'genre=slasher'. A label is"):
-            warn_of_idle(con, exclusions(raw))
+            warn_of_idle(con, raw)
+
+
+def test_what_implies_an_excluded_label_is_excluded_too(raw: Path) -> None:
+    rules = [("age=child", "excludes", "shelf=top"), ("audience=adult", "implies", "shelf=top"),
+             ("genre=Slasher", "implies", "audience=adult"), ("shelf=top", "implies", "audience=adult"),
+             ("genre=Drama", "implies", "mood=slow")]  # fmt: skip
+    write(raw, rules)
+    labels = ["audience=adult", "genre=Slasher", "shelf=top"]
+    assert exclusions(raw) == tuple(("age=child", label) for label in labels)
+    with duckdb.connect() as con:
+        load(con, raw)
+        with pytest.warns(ColdStartWarning, match=r"no user has 'age=child'\. A label"):
+            warn_of_idle(con, raw)
