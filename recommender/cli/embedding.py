@@ -90,7 +90,7 @@ def embed(
 
     Examples:
         coldstart embed items.csv --text description --out embedded.parquet
-        coldstart embed items.csv --text description --image photo --map pictures --out all.parquet
+        coldstart embed items.csv --image photo --map pictures --out embedded.parquet
     """
     model, chosen = encoder_of_shop(model, backend)
     if image is not None:
