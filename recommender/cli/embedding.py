@@ -90,7 +90,7 @@ def embed(
 
     Examples:
         coldstart embed items.csv --text description --out embedded.parquet
-        coldstart embed items.csv --image photo --map pictures --out embedded.parquet
+        coldstart embed photos.csv --image photo --map pictures --out out.parquet
     """
     model, chosen = encoder_of_shop(model, backend)
     if image is not None:
