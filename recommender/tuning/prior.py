@@ -18,6 +18,8 @@ from coldstart_udfs.files import write_text
 from recommender.model.weights import PARTS, Pair, Weights
 
 FORMAT = 1
+# A prior for more users than that would never end.
+_MOST_USERS = 100_000
 # Names that `coldstart train --prior` takes beside a file.
 PUBLIC, NONE = "public", "none"
 _PUBLIC_FILE = "public_prior.json"
@@ -43,7 +45,7 @@ class Level:
     own: float
 
     def __post_init__(self) -> None:
-        for name, value, least, most in (("users", self.users, 1, math.inf), ("own", self.own, 0, 1)):
+        for name, value, least, most in (("users", self.users, 1, _MOST_USERS), ("own", self.own, 0, 1)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise ColdStartError(f"{name} of a level of a prior is {value!r}; give a number from {least} to {most}")
 

@@ -68,6 +68,7 @@ def test_a_prior_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"levels": PRIOR.as_json()["levels"][::-1]}, "in rising order"),
         ({"levels": [{"users": 5}]}, r"\['own', 'weights'\] too many or too few"),
         ({"levels": [PRIOR.as_json()["levels"][0] | {"own": 2}]}, "own of a level of a prior is 2"),
+        ({"levels": [PRIOR.as_json()["levels"][0] | {"users": float("inf")}]}, "users of a level of a prior is inf"),
         ({"levels": [PRIOR.as_json()["levels"][0] | {"weights": {"warm": {}}}]}, "weights are"),
         ({"levels": 7}, "the levels of the prior are 7"),
     ],
