@@ -62,7 +62,8 @@ pytestmark = [
 @pytest.fixture
 def stub(stub: StubEncoder, monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     """The encoder of every repository: the store opens its own connections, with the encoder of enrichment.json."""
-    for module in ("coldstart_udfs.encoder.encoder", "coldstart_udfs.sql.arrow_functions"):
+    # In this order: who is first imported while the function is replaced keeps the replacement.
+    for module in ("coldstart_udfs.sql.arrow_functions", "coldstart_udfs.encoder.encoder"):
         monkeypatch.setattr(f"{module}.shared_encoder", lambda *_, **__: stub)
     return stub
 
