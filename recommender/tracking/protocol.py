@@ -1,4 +1,4 @@
-"""What a run tells, to whoever keeps it."""
+"""What a run tells a tracker."""
 
 from __future__ import annotations
 
