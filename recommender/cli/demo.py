@@ -1,4 +1,4 @@
-"""`coldstart demo`: the commands that a user would run, one by one, on Online Retail or on a Chinese shop.
+"""`coldstart demo`: the commands that a user would run, one by one, on Online Retail.
 
 A step is skipped if its command, its inputs, the code and its outputs are unchanged since its last run.
 """
@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -37,15 +36,8 @@ NEW_USER = "I run a small garden cafe and look for vintage enamel and hanging de
 NEW_ITEM = "SET OF 6 HERB GARDEN TIN POTS"
 # ENAMEL WATERING CAN CREAM.
 EXPLAINED = "22430"
-# "I have just got a kitten, and am new to cleaning up after it", "six tea cups of purple clay", and a cat toy.
-CHINESE_USER, CHINESE_ITEM, CHINESE_EXPLAINED = "新手铲屎官，刚养了一只小猫", "紫砂品茗杯 功夫茶杯 六只装", "C04"
 
-# The languages of the shops, and their names.
-SHOPS = {"en": "Online Retail", "zh": "a Chinese shop"}
-
-_RAW, _CHINESE_RAW = "examples/online_retail", "examples/chinese_shop"
-# The demo makes this folder, and makes it anew when the code has changed.
-_CHINESE_SHOP = "data/chinese_shop"
+_RAW = "examples/online_retail"
 _EVALUATION, _PAGE = "data/evaluation.json", "data/evaluation.html"
 # Colour and size variants share the first five digits of their item_id, and are held out together.
 _BY_STEM = "data/items_by_stem.parquet"
@@ -79,42 +71,41 @@ class Step:
     again: bool = False
 
 
-def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None], language: str = "en") -> Path:
+def run(console: Console, show_evaluation: Callable[[dict[str, Any]], None]) -> Path:
     """Run every step that is not up to date, from the root of the clone.
 
     Args:
         console: where the commands and what they do are printed.
         show_evaluation: prints the evaluation of Online Retail if its step was skipped.
-        language: a key of `SHOPS`, with or without a region.
 
     Returns:
         The folder of the shop.
 
     Raises:
-        ColdStartError: there is no shop in this language, the package does not lie in a clone, or a command failed.
+        ColdStartError: the package does not lie in a clone, or a command failed.
+    """
+    root = clone()
+    os.chdir(root)
+    with writing(Path(_STATE), command="coldstart demo"):
+        started = time.monotonic()
+        _run_online_retail(code_hash(root), console, show_evaluation)
+    console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
+    return root
+
+
+def clone() -> Path:
+    """The root of the clone in which the package lies.
+
+    Raises:
+        ColdStartError: it lies elsewhere, without the example data.
     """
     root = Path(__file__).resolve().parents[2]
-    code = language.partition("-")[0].lower()
-    if code not in SHOPS:
-        there = " and ".join(f"{one} ({name})" for one, name in SHOPS.items())
-        raise ColdStartError(
-            f"language is {language!r}; the demo has shops in {there}. Start a shop of your own in another language "
-            "with `coldstart init --language CODE`"
-        )
     if not (root / _RAW / "ingest.sql").is_file():
         raise ColdStartError(
             "the demo needs the example data, which the installed package does not include; clone the repository and "
             "run `make demo` there, or start a shop of your own with `coldstart init`"
         )
-    os.chdir(root)
-    with writing(Path(_STATE), command="coldstart demo"):
-        started = time.monotonic()
-        if code == "zh":
-            _run_chinese(_code_hash(root), console)
-        else:
-            _run_online_retail(_code_hash(root), console, show_evaluation)
-    console.print(f"\n[bold]The demo took {time.monotonic() - started:.0f} s.[/]")
-    return root / _CHINESE_SHOP if code == "zh" else root
+    return root
 
 
 def serve_page(console: Console, shop: Path) -> None:
@@ -170,29 +161,8 @@ def _run_online_retail(code: str, console: Console, show_evaluation: Callable[[d
         _do(step, code, console)
 
 
-def _run_chinese(code: str, console: Console) -> None:
-    console.print(
-        "The Chinese shop is small, and its 50 products, 36 users and 214 purchases are made up: they show how the "
-        "steps work in another language, not how well the recommender ranks.", markup=False,
-    )  # fmt: skip
-    settings = f"{_CHINESE_SHOP}/{_ENRICHMENT}"
-    start = Step("start a Chinese shop", ("coldstart", "init", _CHINESE_SHOP, "--language", "zh"), exists=(settings,))
-    if not _is_current(start, code):
-        shutil.rmtree(_CHINESE_SHOP, ignore_errors=True)
-    _do(start, code, console)
-    raw = os.path.relpath(_CHINESE_RAW, _CHINESE_SHOP)
-    os.chdir(_CHINESE_SHOP)
-    console.print(f"\n[bold green]$ cd {_CHINESE_SHOP}[/]")
-    for step in (_ingest(raw), _profiles(), _apply("feast apply")):
-        _do(step, code, console)
-    for step in (_materialize(), _train(), _apply("feast apply with what training chose", _ENRICHMENT)):
-        _do(step, code, console)
-    for step in _answers(CHINESE_USER, CHINESE_ITEM, CHINESE_EXPLAINED):
-        _do(step, code, console)
-
-
-def _ingest(raw: str = _RAW) -> Step:
-    return Step("ingest", ("coldstart", "ingest", raw), (raw,), _TABLES)
+def _ingest() -> Step:
+    return Step("ingest", ("coldstart", "ingest", _RAW), (_RAW,), _TABLES)
 
 
 def _profiles() -> Step:
@@ -234,11 +204,11 @@ def _evaluate() -> Step:
     return Step("evaluate", command, tables, (_EVALUATION, _PAGE))
 
 
-def _answers(user: str = NEW_USER, item: str = NEW_ITEM, explained: str = EXPLAINED) -> list[Step]:
+def _answers() -> list[Step]:
     return [
-        Step("recommend", ("coldstart", "recommend", "--description", user), again=True),
-        Step("audience", ("coldstart", "audience", "--description", item), again=True),
-        Step("explain", ("coldstart", "explain", "--description", user, "--item-id", explained), again=True),
+        Step("recommend", ("coldstart", "recommend", "--description", NEW_USER), again=True),
+        Step("audience", ("coldstart", "audience", "--description", NEW_ITEM), again=True),
+        Step("explain", ("coldstart", "explain", "--description", NEW_USER, "--item-id", EXPLAINED), again=True),
     ]
 
 
@@ -247,25 +217,25 @@ def _state() -> dict[str, Any]:
 
 
 def _is_current(step: Step, code: str) -> bool:
-    now = {"asked": _hash(step.inputs, code, *step.command), "made": _hash(step.outputs)}
+    now = {"asked": file_hash(step.inputs, code, *step.command), "made": file_hash(step.outputs)}
     return bool(_state().get(step.name) == now) and all(map(os.path.isfile, step.exists))
 
 
 def _do(step: Step, code: str, console: Console) -> bool:
     """Run a step unless it is up to date, and return whether it ran."""
-    asked = _hash(step.inputs, code, *step.command)
+    asked = file_hash(step.inputs, code, *step.command)
     console.print(f"\n[bold green]$ {shlex.join(step.command)}[/]", soft_wrap=True)
     if _is_current(step, code) and not step.again:
         console.print("  unchanged since the last run, skipped", style="dim")
         return False
     started = time.monotonic()
     program = Path(sys.executable).with_name(step.command[0])
-    status = _feast(program, step, console) if program.name == "feast" else _run(program, step)
+    status = run_feast(program, step.command, console) if program.name == "feast" else _run(program, step)
     if status:
         raise ColdStartError(f"`{shlex.join(step.command)}` failed with status {status}; see its message above")
     console.print(f"  {time.monotonic() - started:.1f} s", style="dim")
     if not step.again:
-        state = _state() | {step.name: {"asked": asked, "made": _hash(step.outputs)}}
+        state = _state() | {step.name: {"asked": asked, "made": file_hash(step.outputs)}}
         write_text(Path(_STATE), json.dumps(state, indent=2) + "\n")
     return True
 
@@ -279,10 +249,11 @@ def _run(program: Path, step: Step) -> int:
 _TOLD = re.compile(r"^(Created|Updated|Deleted|Materializing|No changes|\S+:$|.*[Ee]rror)|^\s+(-> )?(name|alpha)=")
 
 
-def _feast(program: Path, step: Step, console: Console) -> int:
+def run_feast(program: Path, command: tuple[str, ...], console: Console) -> int:
+    """Run a command of Feast, show of what it says the headings and α, and return its exit status."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     with subprocess.Popen(
-        [str(program), *step.command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [str(program), *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         lines = []
         for line in process.stdout or ():
@@ -295,12 +266,14 @@ def _feast(program: Path, step: Step, console: Console) -> int:
     return process.returncode
 
 
-def _code_hash(root: Path) -> str:
+def code_hash(root: Path) -> str:
+    """A hash of the code of a clone, whose change makes every step run again."""
     patterns = ("coldstart_udfs/**/*.py", "recommender/**/*.py", "constraints.txt")
-    return _hash(tuple(sorted(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))))
+    return file_hash(tuple(sorted(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))))
 
 
-def _hash(paths: tuple[str, ...], *words: str) -> str:
+def file_hash(paths: tuple[str, ...], *words: str) -> str:
+    """A hash of words, and of the names and contents of files and of all files in folders."""
     digest = hashlib.sha256("\0".join(words).encode())
     for name in paths:
         path = Path(name)

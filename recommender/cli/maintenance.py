@@ -159,35 +159,36 @@ def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tup
 
 
 def demo(
-    language: Annotated[
-        str,
-        typer.Option(
-            metavar="en|zh",
-            help="The shop: en is Online Retail; zh is a small Chinese shop, made up, with the encoder multilingual "
-            "(extra of this name), in the folder data/chinese_shop.",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", show_default=False,
+            help="A folder of examples with a demo.txt, such as chinese_shop; without it, Online Retail.",
         ),
-    ] = "en",
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Then serve the shop on this machine, and open its page in a browser.")
     ] = False,
 ) -> None:
-    """Run every step on an example shop, from raw files to answers.
+    """Run every step on an example, from raw files to answers.
 
-    Needs a clone of the repository. A step is skipped if neither its inputs nor the code changed since its last run.
-    The folder data/chinese_shop belongs to the demo, which makes it anew when the code has changed.
+    Needs a clone of the repository. The demo of NAME works in a copy of its folder, data/NAME, which belongs to the
+    demo: it is made anew when the example or the code has changed. Otherwise finished steps are skipped.
 
     Examples:
         coldstart demo --serve
-        coldstart demo --language zh
-    """
+        coldstart demo chinese_shop
+    """  # fmt: skip
     from recommender.cli.demo import run, serve_page
+    from recommender.cli.example import run_example
 
-    shop = run(console, show_evaluation, language)
+    shop = run(console, show_evaluation) if name is None else run_example(console, name)
     if serve:
         serve_page(console, shop)
         return
-    chosen = "" if language == "en" else f" --language {language}"
-    console.print(f"Try it in a browser: `coldstart demo{chosen} --serve` (extra `serve`)", markup=False)
+    if (shop / "data" / "bundle").is_dir():
+        chosen = "" if name is None else f" {name}"
+        console.print(f"Try it in a browser: `coldstart demo{chosen} --serve` (extra `serve`)", markup=False)
 
 
 @cache_app.command("stats", cls=Command)

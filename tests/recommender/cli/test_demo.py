@@ -1,4 +1,4 @@
-"""`coldstart demo --language zh`, and languages for which the demo has no shop. The English demo is `make demo`."""
+"""`coldstart demo NAME`. The demo without a name is `make demo`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from recommender.cli.app import app
 from tests.support.commands import ROOT
 
 
-def test_a_language_without_a_shop_is_an_error_that_names_those_with_one() -> None:
-    refused = CliRunner().invoke(app, ["demo", "--language", "de"])
+def test_an_unknown_name_is_an_error_that_names_the_demos() -> None:
+    refused = CliRunner().invoke(app, ["demo", "no_such"])
     assert isinstance(refused.exception, ColdStartError)
-    told = "language is 'de'; the demo has shops in en (Online Retail) and zh (a Chinese shop)"
-    assert str(refused.exception).startswith(told)
+    assert str(refused.exception).startswith("there is no demo 'no_such'; there are ")
+    assert "chinese_shop" in str(refused.exception)
 
 
 @pytest.fixture
@@ -33,18 +33,56 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def demo(clone: Path) -> str:
+def demo(clone: Path, name: str, status: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "recommender.cli", "demo", "--language", "zh"], cwd=clone, timeout=900, check=False,
+        [sys.executable, "-m", "recommender.cli", "demo", name], cwd=clone, timeout=900, check=False,
         env={**os.environ, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
+
+
+def test_a_demo_goes_on_where_it_stopped_and_begins_anew_when_its_folder_changes(clone: Path) -> None:
+    example = clone / "examples" / "tiny"
+    example.mkdir()
+    commands = example / "demo.txt"
+    commands.write_text(
+        "# Words of a file.\n"
+        "python -c \"print(open('words.txt').read().upper())\"\n\n"
+        "python -c \"open('made.txt', 'a').write('x'); assert open('ready.txt')\"\n"
+    )
+    (example / "words.txt").write_text("[red] kite")
+    first = demo(clone, "tiny", status=2)
+    assert "Words of a file." in first
+    assert "[RED] KITE" in first
+    assert "failed with status 1" in first
+    assert (example / "made.txt").exists() is False
+
+    shop = clone / "data" / "tiny"
+    (shop / "ready.txt").touch()
+    second = demo(clone, "tiny")
+    assert second.count("skipped") == 1
+    assert "[RED] KITE" in second
+    assert (shop / "made.txt").read_text() == "xx"
+    assert demo(clone, "tiny").count("skipped") == 2
+
+    (example / "words.txt").write_text("blue kite")
+    third = demo(clone, "tiny", status=2)
+    assert "skipped" not in third
+    assert "BLUE KITE" in third
+    assert (shop / "made.txt").read_text() == "x"
+
+
+def test_a_demo_runs_no_other_programs(clone: Path) -> None:
+    (clone / "examples" / "tiny").mkdir()
+    (clone / "examples" / "tiny" / "demo.txt").write_text("rm -r data\n")
+    told = demo(clone, "tiny", status=2)
+    assert "starts with 'rm'; a command is one of coldstart, feast, python" in " ".join(told.split())
 
 
 @pytest.mark.slow
 def test_the_chinese_demo_goes_from_raw_files_to_answers_and_does_not_repeat_itself(clone: Path) -> None:
-    first = demo(clone)
+    first = demo(clone, "chinese_shop")
     assert "are made up" in first
     assert "languages of descriptions: zh 100%" in first
     recommended = first.partition("$ coldstart recommend")[2].partition("$ coldstart audience")[0]
@@ -52,11 +90,11 @@ def test_the_chinese_demo_goes_from_raw_files_to_answers_and_does_not_repeat_its
     assert "item C04 (逗猫棒 羽毛铃铛 长杆钢丝)" in first
     assert (clone / "data" / "chinese_shop" / "data" / "bundle").is_dir()
 
-    again = demo(clone)
-    assert again.count("unchanged since the last run, skipped") == 7
+    again = demo(clone, "chinese_shop")
+    assert again.count("unchanged since the last run, skipped") == 10
     assert again.partition("$ coldstart recommend")[2].count("│ C04     │") == 1
 
     # Changed code: the folder is made anew.
     (clone / "recommender" / "changed.py").touch()
     (clone / "data" / "chinese_shop" / "data" / "bundle" / "manifest.json").write_text("{}")
-    assert "skipped" not in demo(clone)
+    assert "skipped" not in demo(clone, "chinese_shop")
