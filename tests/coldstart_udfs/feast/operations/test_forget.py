@@ -242,9 +242,16 @@ def redis_traces(client: Any, name: str, texts: list[str], vectors: list[np.ndar
 
 def test_an_item_is_forgotten_likewise(small: Path) -> None:
     repo = small / "feature_repo"
+    facts = pa.table({
+        "subject": ["pot", "mug", "pot", "clay"], "predicate": ["made of", "made of", "colour", "kind of"],
+        "object": ["clay", "clay", "red", "stone"],
+    })  # fmt: skip
+    pq.write_table(facts, small / "data" / "facts.parquet")
     done = forget(repo, "item", "pot", data=small / "data")
     counts = {Path(row.place).name: row.count for row in done.removed}
     assert (counts["items.parquet"], counts["interactions.parquet"], counts["item_profiles.parquet"]) == (1, 1, 2)
+    assert counts["facts.parquet"] == 2
+    assert pq.read_table(small / "data" / "facts.parquet")["subject"].to_pylist() == ["mug", "clay"]
     assert any("user profiles are sums over items" in note for note in done.notes)
     with duckdb.connect() as con:
         for file in (small / "data").glob("*.parquet"):
