@@ -295,7 +295,7 @@ def test_an_interrupted_run_is_taken_up_again(
     busy: Any, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     shop, texts, vectors = busy()
-    rewrite = forget_module._rewrite
+    rewrite = forget_module.rewrite
     left = stop_after
 
     def stopping(*given: Any) -> None:
@@ -305,7 +305,7 @@ def test_an_interrupted_run_is_taken_up_again(
             raise KeyboardInterrupt
         rewrite(*given)
 
-    monkeypatch.setattr(forget_module, "_rewrite", stopping)
+    monkeypatch.setattr(forget_module, "rewrite", stopping)
     with pytest.raises(KeyboardInterrupt):
         forget(shop / "feature_repo", "user", WHO, data=shop / "data")
     monkeypatch.undo()
