@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -40,6 +40,8 @@ _LEFT_OUT = 1_000
 _LEAST_SCORE = 0.03
 # The share of texts that are assumed to have none of the labels.
 _UNKNOWN = 0.05
+# b and t where there are few examples, and the standard deviation of their logarithms.
+_USUAL, _USUAL_SPREAD = (3.0, 0.15), 0.5
 _CHUNK = 2_048
 
 Matrix = NDArray[np.float64]
@@ -195,7 +197,20 @@ class Learned:
         return self.calibration.probabilities(scores)
 
 
-def learn(encoder: Encoder, examples: Sequence[tuple[str, str]]) -> Learned:
+class Encoding(Protocol):
+    """What makes vectors: an `Encoder`, or vectors that are known already."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, d) rows of length 1."""
+        ...
+
+
+def name_as_text(label: str) -> str:
+    """The words of a label's name."""
+    return label.replace("_", " ")
+
+
+def learn(encoder: Encoding, examples: Sequence[tuple[str, str]]) -> Learned:
     """Learn from the result of `examples_of`.
 
     Ridge regression in the span of m of the examples: with K the kernel of these and LLᵀ its Cholesky factor, a text
@@ -204,7 +219,7 @@ def learn(encoder: Encoder, examples: Sequence[tuple[str, str]]) -> Learned:
     """
     labels = tuple(sorted({label for label, _ in examples}))
     column = {label: place for place, label in enumerate(labels)}
-    texts = [label.replace("_", " ") for label in labels] + [text for _, text in examples]
+    texts = [*map(name_as_text, labels), *(text for _, text in examples)]
     owner = np.array([*range(len(labels)), *(column[label] for label, _ in examples)], np.int64)
     weight = np.repeat([_NAME, 1.0], [len(labels), len(examples)])
     vectors = encoder.encode(texts)
@@ -271,11 +286,11 @@ class _Without:
 
 @dataclass(frozen=True)
 class _Calibration:
-    """From scores to probabilities: (max(s_j, 0) + ε)^b, divided by their sum over the labels and what is unknown.
+    """From scores to probabilities: (max(s_j, 0) + ε)^b, divided by their sum over the labels and t^b.
 
     Attributes:
         power: b.
-        unknown: the logarithm of what stands for all that is none of the labels; -inf without it.
+        unknown: t, the score with which "none of these" takes part; 0 without it.
     """
 
     power: float
@@ -291,7 +306,7 @@ class _Calibration:
         """The two numbers that make the right answer likeliest.
 
         It is the own label for examples each of which is left out, and for examples whose whole label is left out, that
-        they are none of the others.
+        they are none of the others. Where there are few examples, both numbers stay near those of larger sets.
         """
         most = max(min(_CALIBRATED_ROWS, _CALIBRATED // labels), 100)
         rows = labels + _spread(len(without.owner) - labels, most)
@@ -305,22 +320,23 @@ class _Calibration:
             strange = np.concatenate([without.label(int(label))[1:] for label in few])
 
         def surprise(given: NDArray[np.float64]) -> float:
-            one = cls(float(np.exp(given[0])), float(given[1]) if strange is not None else -np.inf)
-            known_labels = one._logarithms(known)[0]
-            loss = -known_labels[np.arange(len(own)), own].mean()
+            one = cls(float(np.exp(given[0])), float(np.exp(given[1])) if strange is not None else 0.0)
+            loss = -one._logarithms(known)[0][np.arange(len(own)), own].mean()
             if strange is not None:
                 loss = (1 - _UNKNOWN) * loss - _UNKNOWN * one._logarithms(strange)[1].mean()
-            return float(loss)
+            return float(loss + (((given - usual) / _USUAL_SPREAD) ** 2).sum() / (2 * len(rows)))
 
-        found = scipy.optimize.minimize(surprise, [1.2, -5.0], method="Nelder-Mead", options={"maxiter": 200}).x
-        return cls(float(np.exp(found[0])), float(found[1]) if strange is not None else -np.inf)
+        usual = np.log(_USUAL)
+        found = scipy.optimize.minimize(surprise, usual, method="Nelder-Mead", options={"maxiter": 200}).x
+        return cls(float(np.exp(found[0])), float(np.exp(found[1])) if strange is not None else 0.0)
 
     def _logarithms(self, scores: Matrix) -> tuple[Matrix, Matrix]:
         """(n, L) logarithms of the labels' probabilities, and (n,) of that of none of them."""
         logits = self.power * np.log(np.maximum(scores, 0) + _LEAST_SCORE)
-        highest = np.maximum(logits.max(axis=1), self.unknown)
-        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1) + np.exp(self.unknown - highest))
-        return logits - total[:, None], self.unknown - total
+        none = self.power * np.log(self.unknown) if self.unknown else -np.inf
+        highest = np.maximum(logits.max(axis=1), none)
+        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1) + np.exp(none - highest))
+        return logits - total[:, None], none - total
 
 
 class _Spelling:
