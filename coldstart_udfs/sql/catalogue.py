@@ -159,6 +159,18 @@ FROM (
 ORDER BY rank
 """
 
+# The subquery is evaluated once for a query, and gives a short key instead of the examples. By name: a table without one
+# of the columns gets it with the type "NULL".
+_CLASSIFY = """_coldstart_classify({text}, CAST(threshold AS DOUBLE), (
+    SELECT _coldstart_classifier(
+        list(coalesce(CAST(_coldstart_row.text AS VARCHAR), CAST(_coldstart_row.description AS VARCHAR))),
+        list(CAST(_coldstart_row.label AS VARCHAR)), examples,
+        any_value(typeof(_coldstart_row.text)), any_value(typeof(_coldstart_row.description)),
+        any_value(typeof(_coldstart_row.label)), {redact}, {model}, {backend}, {cache}, {connection})
+    FROM (FROM query_table(examples) UNION ALL BY NAME SELECT NULL AS text, NULL AS description, NULL AS label WHERE false)
+        AS _coldstart_row
+), {model}, {backend}, {cache}, {connection})"""
+
 FUNCTIONS = (
     SqlFunction(
         "embed", ("text", "model := NULL"), "FLOAT[]",
@@ -291,6 +303,17 @@ FUNCTIONS = (
         "{cache}, {connection}) END",
     ),
     SqlFunction(
+        "classify", ("text", "examples", "threshold := NULL"), "STRUCT(label VARCHAR, probability DOUBLE)",
+        "The likeliest label of a text, and its probability. The labels are learned from a table, view or CTE with the "
+        "columns `text` (or `description`) and `label`; one to ten examples of each are enough to begin with, and the "
+        "words of a label's name help. They are learned once and kept while the examples stay the same. Below the "
+        "threshold, a probability, the label is NULL. NULL or blank text gives NULL; a row without text or label is no "
+        "example. Fewer than two labels are an error.",
+        "WITH examples AS (SELECT * FROM (VALUES ('where is my card', 'delivery'), ('it tells me that my PIN is wrong', "
+        "'pin')) AS v(text, label)) SELECT classify('has my new card been sent?', 'examples')",
+        _CLASSIFY,
+    ),
+    SqlFunction(
         "profile", ("vectors", "weights := NULL"), "FLOAT[]",
         "The sum of weight × vector. NULL vectors and weights are skipped; nothing left gives NULL. NaN and infinity "
         "are an error.",
@@ -322,9 +345,10 @@ FUNCTIONS = (
 
 def _python_functions() -> tuple[PythonFunction, ...]:
     from coldstart_udfs.sql.arrow_functions import PYTHON_FUNCTIONS
+    from coldstart_udfs.sql.label_functions import LABEL_FUNCTIONS
     from coldstart_udfs.sql.picture_functions import PICTURE_FUNCTIONS
 
-    return PYTHON_FUNCTIONS + PICTURE_FUNCTIONS
+    return PYTHON_FUNCTIONS + PICTURE_FUNCTIONS + LABEL_FUNCTIONS
 
 
 KERNEL = Catalogue(FUNCTIONS, _python_functions, "coldstart_udfs.register(con)")
