@@ -19,9 +19,9 @@ from recommender.model.scoring import Block, blocks
 from recommender.model.user_side import Scores
 
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
-# What the activity of users weighs beside the score of a pair when they are ranked for an item: the logarithm of how many
-# items they have, and the profile product in deviations over users. Chosen on held-out items of four shops; between 1
-# and 2 it makes little difference. See docs/explanation/helpdesk.md.
+# What the activity of users weighs beside the score of a pair when they are ranked for an item: the logarithm of how
+# many items they have, and the profile product in deviations over users. Chosen on held-out items of four data sets; from
+# 1 to 2 it makes little difference. See docs/explanation/helpdesk.md.
 _MANY, _ALIKE = 1.4, 2.0
 
 
@@ -94,8 +94,8 @@ def activity(n: NDArray[np.int64], products: Scores) -> Scores:
 
     A score compares the items of one user: it is in deviations of that user, so it does not say how much a user does at
     all. If p(item | user) is proportional to exp(score), then by Bayes' rule p(user | item) is proportional to
-    exp(score)·p(user), and the logarithm of what a user does is to be added. The profile product P_u'ᵀ A x_i is added as it
-    is, because it is the ridge regression of what users have done, and so in the same unit for all of them:
+    exp(score)·p(user), and the logarithm of what a user does is to be added. The profile product P_u'ᵀ A x_i is added
+    as it is, because it is the ridge regression of what users have done, and so in the same unit for all of them:
 
         activity = 1.4·log(n_u) + 2·bent((p_ui - mean_i) / deviation_i), bent(z) = sign(z)·log(1 + |z|)
 
