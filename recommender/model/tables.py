@@ -19,10 +19,9 @@ from recommender.model.scoring import Block, blocks
 from recommender.model.user_side import Scores
 
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
-# What the activity of users weighs beside the score of a pair when they are ranked for an item: the logarithm of how
-# many items they have, and the profile product in deviations over users. Chosen on held-out items of four data sets; from
-# 1 to 2 it makes little difference. See docs/explanation/helpdesk.md.
-_MANY, _ALIKE = 1.4, 2.0
+# What is added to the score of a pair when users are ranked for an item. Chosen on held-out items of four data sets,
+# and on later ones of two. See docs/explanation/helpdesk.md.
+_MUCH, _ALIKE = 3.0, 1.0
 
 
 def recommend(fitted: Fitted, users: Entities, rules: Rules, exclude_seen: bool, explain: bool) -> pd.DataFrame:
@@ -57,7 +56,7 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
         parts_of.append(block)
         starts.append(start)
     n = np.concatenate([block.users.n for block in parts_of])
-    active = activity(n, np.concatenate(products)).T
+    active = activity(fitted.trends.activity_of(warm, n), np.concatenate(products)).T
     scores = np.concatenate(total).T + active
     seen = None
     if exclude_seen:
@@ -89,18 +88,18 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
     return frame
 
 
-def activity(n: NDArray[np.int64], products: Scores) -> Scores:
-    """What ranks users of one item beside the scores of the pairs.
+def activity(much: NDArray[np.float32], products: Scores) -> Scores:
+    """What ranks the users of one item beside the scores of the pairs.
 
     A score compares the items of one user: it is in deviations of that user, so it does not say how much a user does at
     all. If p(item | user) is proportional to exp(score), then by Bayes' rule p(user | item) is proportional to
     exp(score)·p(user), and the logarithm of what a user does is to be added. The profile product P_u'ᵀ A x_i is added
     as it is, because it is the ridge regression of what users have done, and so in the same unit for all of them:
 
-        activity = 1.4·log(n_u) + 2·bent((p_ui - mean_i) / deviation_i), bent(z) = sign(z)·log(1 + |z|)
+        activity = 3·much_u + bent((p_ui - mean_i) / deviation_i), bent(z) = sign(z)·log(1 + |z|)
 
     Args:
-        n: (users,), how many items each has, at least 1.
+        much: (users,), how much each does lately, as a logarithm (`Trends.activity`).
         products: (users, m), P_u'ᵀ A x_i; mean and deviation are over these users.
 
     Returns:
@@ -108,7 +107,7 @@ def activity(n: NDArray[np.int64], products: Scores) -> Scores:
     """
     centred = products - products.mean(axis=0)
     z = centred / np.maximum(products.std(axis=0), 1e-6)
-    return np.asarray(_MANY * np.log(n)[:, None] + _ALIKE * np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
+    return np.asarray(_MUCH * much[:, None] + _ALIKE * np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
 
 
 def _frame(

@@ -177,8 +177,8 @@ def test_an_audience_holds_the_scores_and_nobody_who_has_the_item(model: HybridR
 
 
 def test_of_two_users_with_the_same_taste_the_more_active_one_comes_first_in_an_audience() -> None:
-    found = activity(np.array([1, 8, 8]), np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 2.0]], np.float32))
-    assert found[1, 0] - found[0, 0] == pytest.approx(1.4 * np.log(8))
+    found = activity(np.array([0.0, 2.0, 2.0], np.float32), np.array([[1, 2], [1, 2], [3, 2]], np.float32))
+    assert found[1, 0] - found[0, 0] == pytest.approx(3 * 2.0)
     assert found[2, 0] > found[1, 0]
     assert found[2, 1] == found[1, 1]  # of an item to which all users are alike
 
