@@ -159,16 +159,17 @@ FROM (
 ORDER BY rank
 """
 
-# The subquery is evaluated once for a query, and gives a short key instead of the examples. By name: a table without one
-# of the columns gets it with the type "NULL".
+# The subquery is evaluated once for a query, and gives a short key in place of the examples. By name: a table without
+# one of the columns gets it with the type "NULL".
 _CLASSIFY = """_coldstart_classify({text}, CAST(threshold AS DOUBLE), (
     SELECT _coldstart_classifier(
         list(coalesce(CAST(_coldstart_row.text AS VARCHAR), CAST(_coldstart_row.description AS VARCHAR))),
         list(CAST(_coldstart_row.label AS VARCHAR)), examples,
         any_value(typeof(_coldstart_row.text)), any_value(typeof(_coldstart_row.description)),
         any_value(typeof(_coldstart_row.label)), {redact}, {model}, {backend}, {cache}, {connection})
-    FROM (FROM query_table(examples) UNION ALL BY NAME SELECT NULL AS text, NULL AS description, NULL AS label WHERE false)
-        AS _coldstart_row
+    FROM (
+        FROM query_table(examples) UNION ALL BY NAME SELECT NULL AS text, NULL AS description, NULL AS label WHERE false
+    ) AS _coldstart_row
 ), {model}, {backend}, {cache}, {connection})"""
 
 FUNCTIONS = (
@@ -316,12 +317,12 @@ FUNCTIONS = (
     SqlFunction(
         "classify", ("text", "examples", "threshold := NULL"), "STRUCT(label VARCHAR, probability DOUBLE)",
         "The likeliest label of a text, and its probability. The labels are learned from a table, view or CTE with the "
-        "columns `text` (or `description`) and `label`; one to ten examples of each are enough to begin with, and the "
-        "words of a label's name help. They are learned once and kept while the examples stay the same. Below the "
-        "threshold, a probability, the label is NULL. NULL or blank text gives NULL; a row without text or label is no "
-        "example. Fewer than two labels are an error.",
-        "WITH examples AS (SELECT * FROM (VALUES ('where is my card', 'delivery'), ('it tells me that my PIN is wrong', "
-        "'pin')) AS v(text, label)) SELECT classify('has my new card been sent?', 'examples')",
+        "columns `text` (or `description`) and `label`: from one to ten examples of each on, and from the words of a "
+        "label's name. They are learned once, as long as the examples stay the same. Below the threshold, a "
+        "probability, the label is NULL. NULL or blank text gives NULL; a row without text or label is no example. "
+        "Fewer than two labels are an error.",
+        "WITH examples AS (SELECT * FROM (VALUES ('where is my card', 'delivery'), ('the PIN is wrong', 'pin')) "
+        "AS v(text, label)) SELECT classify('has my new card been sent?', 'examples')",
         _CLASSIFY,
     ),
     SqlFunction(

@@ -84,8 +84,8 @@ def _classify(
         learned = _learned.get(known)
         if learned is None:
             raise ColdStartError(
-                f"classify(): what was learned from these examples was replaced by that from {_MOST} other tables while "
-                "the query ran; run it again"
+                f"classify(): what was learned from these examples was replaced by that from {_MOST} other tables "
+                "while the query ran; run it again"
             )
         with encoder_for(model, backend, cache, connection) as encoder:
             found = Classifier(encoder, learned).predict(texts, threshold=least)
