@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-helpdesk bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -95,6 +95,10 @@ bench-replay: $(VENV)/.installed-all
 # Questions to new users: writes its section of docs/explanation/interview.md, from the data sets in DATA=, a folder of folders.
 bench-interview: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_interview.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
+
+# Who answers a question, and what a conversation is about: writes its sections of docs/explanation/helpdesk.md.
+bench-helpdesk: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_helpdesk.py $(DATA)
 
 # Encoders before and after `coldstart encoder tune`: writes its section of docs/explanation/tuning.md. An interrupted run continues.
 bench-tuning: $(VENV)/.installed-all

@@ -211,8 +211,9 @@ class AudienceMember(_Answer):
     rank: int
     user_id: str
     bought_alike: str = Field(description="The description nearest to the item's, of those in the user's history.")
-    score: float
-    parts: Parts
+    score: float = Field(description="By which users are ranked: the sum of the parts and of `activity`.")
+    parts: Parts = Field(description="The parts of the score of this user and item.")
+    activity: float = Field(description="How much the user does, and how much of it is like the item.")
 
 
 class Tag(_Answer):

@@ -27,6 +27,7 @@ from coldstart_udfs.profile import Vectors, enrich, evidence_weight, finite_rows
 from coldstart_udfs.sql.distinct import by_setting, distinct
 from coldstart_udfs.sql.registration import GIVEN, Registration, find_registration
 from coldstart_udfs.text.cleaning import clean_text
+from coldstart_udfs.text.conversation import CHARACTERS, CUSTOMER, conversation, turns_of
 from coldstart_udfs.text.entities import entities
 from coldstart_udfs.text.redaction import redact
 from coldstart_udfs.text.tags import Tagger
@@ -225,6 +226,18 @@ def _redact(text: Column) -> pa.Array:
     return distinct(text, lambda texts: list(map(redact, texts)), pa.string())
 
 
+def _conversation(turns: Column, roles: Column, characters: Column) -> pa.Array:
+    def said(documents: list[str], own: list[str | None] | None, most: int | None) -> list[str | None]:
+        wanted = CUSTOMER if own is None else [role for role in own if role is not None]
+        most = CHARACTERS if most is None else most
+        try:
+            return [conversation(turns_of(one), roles=wanted, characters=most) for one in documents]
+        except ColdStartError as error:
+            raise ColdStartError(f"conversation(): {error}") from None
+
+    return by_setting(turns, (roles, characters), said, pa.string())
+
+
 def _tokens(text: Column, language: Column) -> pa.Array:
     def words(texts: list[str], code: str | None) -> list[list[str]]:
         return [tokens(one, code) for one in texts]
@@ -298,6 +311,7 @@ PYTHON_FUNCTIONS = (
     PythonFunction("_coldstart_similarity", ("FLOAT[]", "FLOAT[]"), "DOUBLE", _similarity),
     PythonFunction("_coldstart_clean_text", ("VARCHAR",), "VARCHAR", _clean_text),
     PythonFunction("_coldstart_redact", ("VARCHAR",), "VARCHAR", _redact),
+    PythonFunction("_coldstart_conversation", ("VARCHAR", "VARCHAR[]", "BIGINT"), "VARCHAR", _conversation),
     PythonFunction("_coldstart_tokens", ("VARCHAR",) * 2, "VARCHAR[]", _tokens),
     PythonFunction(
         "_coldstart_entities", ("VARCHAR", "VARCHAR[]", "VARCHAR"),

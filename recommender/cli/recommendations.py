@@ -35,7 +35,7 @@ CountOption = Annotated[int, typer.Option("-k", min=1, help="The number of rows 
 UserText = Annotated[str | None, typer.Option(help="What is known of the user, in words.")]
 UserId = Annotated[str | None, typer.Option(help="The id of the user. Default: a new user.")]
 
-_NUMBERS = ("score", "popularity", "lightfm", "history", "text")
+_NUMBERS = ("score", "popularity", "lightfm", "history", "text", "activity")
 
 
 def train(

@@ -28,7 +28,7 @@ from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.rows import SparseRows
 from recommender.model.trends import WINDOWS, Trends
 
-_FORMAT = 4
+_FORMAT = 5
 _MANIFEST = "manifest.json"
 _PACKAGES = ("feast-coldstart", "lightfm-next", "numpy", "scipy", "scikit-learn", "rjieba", "icu4py")
 _NEEDED = ("arrays", "sha256", "embedding_fingerprint", "parameters", "manifest_sha256")
@@ -62,6 +62,7 @@ def write_bundle(fitted: Fitted, path: Path, about: dict[str, Any]) -> None:
         **_pack_sparse("item_item", fitted.widened(fitted.item_item)),
         "metric": fitted.item_metric, "maps": fitted.maps.weights, "map_centre": fitted.maps.centre,
         "trends": fitted.trends.popularity, "newness": fitted.trends.newness,
+        "activity": fitted.trends.activity,
         "lightfm_users": fitted.factors.users, "lightfm_items": fitted.factors.items,
         "lightfm_biases": fitted.factors.biases, "predicted": fitted.predicted_profiles.weights,
         "lifts": np.pad(popularity.lifts, ((0, 0), (0, late))), **_pack_texts("groups", popularity.labels),
@@ -261,7 +262,7 @@ def _fitted(manifest: dict[str, Any], arrays: Arrays) -> Fitted:
         item_metric=arrays["metric"],
         item_item=sparse("item_item", arrays, (shape[1], shape[1])),
         maps=Maps(arrays["maps"], arrays["map_centre"]),
-        trends=Trends(arrays["trends"], arrays["newness"]),
+        trends=Trends(arrays["trends"], arrays["newness"], arrays["activity"]),
         predicted_profiles=PredictedProfiles(arrays["predicted"], labels),
         attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
     )
@@ -295,6 +296,10 @@ def _check_shapes(fitted: Fitted) -> None:
     rows = fitted.items.rows(fitted.item_space.ids)
     if (rows < 0).any() or rows.max(initial=-1) >= fitted.trends.popularity.shape[1]:
         raise ColdStartError("the trends do not have all items with history")
+    if len(fitted.trends.activity) > len(fitted.users):
+        raise ColdStartError(
+            f"the trends have the activity of {len(fitted.trends.activity)} users, and there are {len(fitted.users)}"
+        )
 
 
 def _check_manifest(manifest: dict[str, Any], fitted: Fitted, file: Path) -> None:

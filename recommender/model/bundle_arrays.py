@@ -25,7 +25,7 @@ _TYPES: dict[str, tuple[type[np.generic], int]] = {
     "_space_idf": (np.float64, 1), "_space_identity": (np.float64, 0),
     "_data": (np.float32, 1), "_indices|_indptr": (np.int64, 1),
     "metric|maps|trends|lightfm_users|lightfm_items|predicted|lifts": (np.float32, 2),
-    "map_centre|newness|lightfm_biases": (np.float32, 1),
+    "map_centre|newness|activity|lightfm_biases": (np.float32, 1),
 }  # fmt: skip
 
 _SPACE = [
@@ -41,7 +41,7 @@ NAMES = (
     *(f"{side}_{part}" for side in ("user", "item")
       for part in ("embeddings", "profiles", "evidence", "space_idf", "space_identity")),
     *(f"{name}_{part}" for name in ("history", "seen", "item_item") for part in ("data", "indices", "indptr")),
-    "metric", "maps", "map_centre", "trends", "newness", "lightfm_users", "lightfm_items", "lightfm_biases",
+    "metric", "maps", "map_centre", "trends", "newness", "activity", "lightfm_users", "lightfm_items", "lightfm_biases",
     "predicted", "lifts",
 )  # fmt: skip
 

@@ -250,7 +250,9 @@ class HybridRecommender:
 
         Returns:
             item_id, rank, user_id, bought_alike (the description, of the items in the user's history, that is nearest
-            to the item's), score and its parts as in `recommend`, tier (of the item).
+            to the item's), score, its parts as in `recommend`, activity, tier (of the item). The score is that of the
+            pair (see `score`), which compares the items of one user, plus activity, which makes users comparable: how
+            much they do, and how much of that is like the item (`recommender.model.tables.activity`).
         """
         fitted = self.fitted
         return audience(fitted, item_side(fitted, items, unknown), k, exclude_seen)

@@ -108,11 +108,13 @@ def without_users(fitted: Fitted, ids: Collection[str]) -> Fitted:
     space = fitted.user_space
     identities = [column for column, name in enumerate(space.ids) if name not in gone]
     columns = [*identities, *range(len(space.ids), space.width)]
+    trends = fitted.trends
     return fitted.changed(
         users=KnownEntities(users.take(kept)),
         history=SparseRows(fitted.history.whole[kept]),
         seen=SparseRows(fitted.seen.whole[kept]),
         user_space=FeatureSpace([space.ids[column] for column in identities], space.vocabulary, space.identity_weight),
         factors=replace(fitted.factors, users=fitted.factors.users[columns]),
+        trends=replace(trends, activity=trends.activity[kept[kept < len(trends.activity)]]),
         stale=("users", "history"),
     )

@@ -56,8 +56,9 @@ FUNCTIONS = (
     SqlFunction(
         "audience", ("item_id := NULL", "description := NULL", "k := 10"), "TABLE",
         "The k best users for an item, of those with history who have not interacted with it: rank, user_id, score, "
-        "tier. The tier is the item's: warm, cold (a description or attributes only) or unknown. A description "
-        "replaces the one in the bundle.",
+        "tier. The score is score(user_id, item_id) plus how much the user does, so that users are comparable. The "
+        "tier is the item's: warm, cold (a description or attributes only) or unknown. A description replaces the one "
+        "in the bundle.",
         "FROM audience(description := 'red enamel lamp', k := 5)",
         _ranking("_coldstart_audience", "item_id"),
         stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS tier"),

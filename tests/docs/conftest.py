@@ -42,6 +42,14 @@ def two_shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def helpdesk_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/helpdesk, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "helpdesk", folder / "examples" / "helpdesk")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def exported_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export of an event log that has explored places."""
     folder = tmp_path_factory.mktemp("exports")

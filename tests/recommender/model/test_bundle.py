@@ -145,7 +145,7 @@ def test_a_damaged_bundle_is_a_named_error_that_says_what_to_do(bundle: Path, da
 
 def test_a_bundle_of_an_earlier_format_is_refused_with_what_to_do() -> None:
     path = ROOT / "tests" / "fixtures" / "bundle_of_format_2"
-    with pytest.raises(BundleError, match=r"bundle_of_format_2 is a bundle of format 2; this version reads format 4: "
+    with pytest.raises(BundleError, match=r"bundle_of_format_2 is a bundle of format 2; this version reads format 5: "
                        "train again with `coldstart train`"):  # fmt: skip
         HybridRecommender.load(path)
 

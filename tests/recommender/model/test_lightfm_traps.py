@@ -20,7 +20,6 @@ from recommender.model.predicted import AttributePopularity
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
 from recommender.model.rows import SparseRows
-from recommender.model.trends import Trends
 from tests.support.made_up_shop import LAMP, SPADE, entities, every_score, made_up_shop, new, shared, trained
 
 
@@ -71,9 +70,13 @@ def fewer(model: HybridRecommender, name: str) -> HybridRecommender:
         "maps": ("maps", Maps(fitted.maps.weights[:, :-1], fitted.maps.centre)),
         "maps' rows": ("maps", Maps(fitted.maps.weights[:-1], fitted.maps.centre)),
         "maps' means": ("maps", Maps(fitted.maps.weights, fitted.maps.centre[:-1])),
-        "windows": ("trends", Trends(fitted.trends.popularity[:2], fitted.trends.newness)),
-        "items with trends": ("trends", Trends(fitted.trends.popularity[:, :5], fitted.trends.newness[:5])),
-        "newness": ("trends", Trends(fitted.trends.popularity, fitted.trends.newness[:-1])),
+        "windows": ("trends", replace(fitted.trends, popularity=fitted.trends.popularity[:2])),
+        "items with trends": (
+            "trends",
+            replace(fitted.trends, popularity=fitted.trends.popularity[:, :5], newness=fitted.trends.newness[:5]),
+        ),
+        "newness": ("trends", replace(fitted.trends, newness=fitted.trends.newness[:-1])),
+        "activity": ("trends", replace(fitted.trends, activity=np.zeros(41, np.float32))),
     }
     attribute, value = changed[name]
     return HybridRecommender.of(fitted.changed(**{attribute: value}))
@@ -83,7 +86,7 @@ def fewer(model: HybridRecommender, name: str) -> HybridRecommender:
     "name",
     ["user features", "item features", "item features' dimensions", "biases", "item metric", "item metric's columns",
      "words", "history", "history's items", "item–item weights", "profiles", "users' vectors", "attributes",
-     "maps", "maps' rows", "maps' means", "windows", "items with trends", "newness"],
+     "maps", "maps' rows", "maps' means", "windows", "items with trends", "newness", "activity"],
 )  # fmt: skip
 def test_a_feature_matrix_with_too_few_columns_is_refused(
     model: HybridRecommender, tmp_path: Path, name: str

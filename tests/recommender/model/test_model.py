@@ -12,6 +12,7 @@ from recommender.data.entities import Entities, with_history
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.model.requests import UnknownIdError
+from recommender.model.tables import activity
 from recommender.model.weights import PARTS as PARTS_OF_SCORES
 from tests.support.made_up_shop import (
     COLD_ITEMS,
@@ -168,9 +169,18 @@ def test_a_product_that_does_not_exist_finds_the_right_users(model: HybridRecomm
 def test_an_audience_holds_the_scores_and_nobody_who_has_the_item(model: HybridRecommender) -> None:
     audience = model.audience("i02", k=40)
     scores = dict(zip(model.users.ids, every_score(model)[:, 2], strict=True))
-    np.testing.assert_allclose(audience.score, [scores[name] for name in audience.user_id], atol=1e-5)
+    pairs = audience.score - audience.activity
+    np.testing.assert_allclose(pairs, [scores[name] for name in audience.user_id], atol=1e-5)
+    assert audience.score.is_monotonic_decreasing
     assert len(audience) == 40 - sum((u + 2) % 3 > 0 for u in range(20))
     assert len(model.audience("i02", k=40, exclude_seen=False)) == 40
+
+
+def test_of_two_users_with_the_same_taste_the_more_active_one_comes_first_in_an_audience() -> None:
+    found = activity(np.array([0.0, 2.0, 2.0], np.float32), np.array([[1, 2], [1, 2], [3, 2]], np.float32))
+    assert found[1, 0] - found[0, 0] == pytest.approx(3 * 2.0)
+    assert found[2, 0] > found[1, 0]
+    assert found[2, 1] == found[1, 1]  # of an item to which all users are alike
 
 
 def test_unknown_ids_raise_or_get_popularity_labelled(model: HybridRecommender) -> None:
@@ -268,7 +278,8 @@ def test_those_who_did_one_thing_that_nobody_else_did_do_not_hush_the_history_of
 def test_the_four_parts_add_up_to_the_score(model: HybridRecommender) -> None:
     both = model.users.take(np.array([4])).join(new("x spade", LAMP))
     asked = [
-        model.recommend(["u00", "u25"], k=20), model.recommend(both, k=20), model.audience(["i05", "i19"], k=40),
+        model.recommend(["u00", "u25"], k=20), model.recommend(both, k=20),
+        model.audience(["i05", "i19"], k=40).eval("score = score - activity"),
         model.recommend("who", unknown="popularity"),
         trained(weights=weighing(**dict.fromkeys(PARTS_OF_SCORES, (1.0, 0.5)))).recommend(both, k=20),
     ]  # fmt: skip

@@ -100,3 +100,15 @@ def test_updates_leave_trends_as_of_the_fit() -> None:
     model.partial_fit(later, fresh, thing)
     assert model.fitted.trends is before
     assert np.isfinite(model.score("fresh", "thing")).all()
+
+
+def test_what_a_user_did_long_ago_counts_less_than_what_they_do_now() -> None:
+    trends = Trends.fit(at_days((0, 0, 99), (0, 1, 0), (1, 0, 99), (1, 1, 99), (2, 0, 0)))
+    sums = [1 + 100**-0.5, 2, 100**-0.5]
+    np.testing.assert_allclose(trends.activity[:3], np.log(sums), rtol=1e-6)
+    assert not trends.activity[3:].any()  # nobody knows anything of them
+    # Users who came after the fit, or had done nothing until then, are as active as their history is long.
+    rows = np.array([1, 2, 3, len(trends.activity)])
+    np.testing.assert_allclose(trends.activity_of(rows, np.array([2, 1, 4, 3])), np.log([2, sums[2], 4, 3]), rtol=1e-6)
+    alone = Trends.fit(at_days((0, 0, 5), (1, 1, 5), (1, 0, 5)))
+    np.testing.assert_allclose(alone.activity[:2], np.log([1, 2]), atol=1e-6)
