@@ -176,12 +176,15 @@ FROM (
                 CASE WHEN coalesce(CAST(cost AS DOUBLE) > 0, false) THEN CAST(cost AS DOUBLE)
                     ELSE CAST(error('campaign_audience(): cost is ' || coalesce(CAST(cost AS VARCHAR), 'NULL')
                         || '; it is that of one contact, above 0') AS DOUBLE) END AS _coldstart_cost
-            FROM (FROM query_table(candidates) UNION ALL BY NAME SELECT NULL::BIGINT AS contacts WHERE false)
+            FROM (
+                SELECT * REPLACE (coalesce(contacts, 0) AS contacts)
+                FROM (FROM query_table(candidates) UNION ALL BY NAME SELECT NULL::BIGINT AS contacts WHERE false)
+            )
         )
         WHERE _coldstart_probability > 0
     )
     WHERE (CAST("value" AS DOUBLE) IS NULL OR _coldstart_probability * CAST("value" AS DOUBLE) > _coldstart_cost)
-        AND (CAST(cap AS BIGINT) IS NULL OR coalesce(contacts, 0) + _coldstart_nth <= CAST(cap AS BIGINT))
+        AND (CAST(cap AS BIGINT) IS NULL OR contacts + _coldstart_nth <= CAST(cap AS BIGINT))
 )
 WHERE CAST(budget AS DOUBLE) IS NULL OR _coldstart_rank * _coldstart_cost <= CAST(budget AS DOUBLE)
 ORDER BY rank

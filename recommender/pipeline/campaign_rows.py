@@ -91,9 +91,10 @@ class Behaviour:
         left_out = f"({', '.join(repr(name) for name in (*TAKE_BACK, IMPRESSION))})"
         con.execute(f"""
             CREATE TEMP VIEW behaviour AS
-            SELECT user_id, epoch_us(event_timestamp) AS times, epoch_us(returned) AS returned, event_type AS type,
-                coalesce(items.description, query) AS text
-            FROM interactions LEFT JOIN items USING (item_id) WHERE event_type NOT IN {left_out}
+            SELECT user_id, epoch_us(interactions.event_timestamp) AS times, epoch_us(returned) AS returned,
+                event_type AS type, coalesce(items.description, query) AS text
+            FROM interactions LEFT JOIN items USING (item_id)
+            WHERE event_type NOT IN {left_out}
         """)
         texts = [text for (text,) in con.execute(
             "SELECT DISTINCT text FROM behaviour WHERE trim(text) <> '' ORDER BY 1"

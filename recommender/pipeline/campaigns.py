@@ -13,6 +13,7 @@ from coldstart_udfs import connect
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.files import staged
 from coldstart_udfs.settings import Enrichment
 from recommender.data.campaigns import Campaign, read_campaigns
 from recommender.data.tables import load
@@ -86,6 +87,20 @@ class Replayed:
 
     rows: CampaignRows
     probabilities: Numbers
+
+    @property
+    def auc(self) -> float:
+        """The probability that a user who responded ranks above one who did not; both must exist."""
+        from sklearn.metrics import roc_auc_score
+
+        return float(roc_auc_score(self.rows.responded, self.probabilities))
+
+    @property
+    def best_tenth(self) -> float:
+        """The share of users who responded, of the tenth (rounded up) with the highest probabilities."""
+        count = -(-len(self.probabilities) // 10)
+        best = np.argsort(-self.probabilities, kind="stable")[:count]
+        return float(self.rows.responded[best].mean())
 
 
 def read_behaviour(data: Path, repo: Path, folder: Path, *, report: Report = no_report) -> Behaviour:
@@ -193,3 +208,15 @@ def audience(
             """,
             {"budget": budget, "cost": cost, "value": value, "cap": cap},
         ).df()  # fmt: skip
+
+
+def write_candidates(candidates: pd.DataFrame, path: Path) -> None:
+    """Write the table of `audience` as Parquet.
+
+    Raises:
+        ColdStartError: the name does not end in .parquet, or there is no such folder.
+    """
+    if path.suffix != ".parquet" or not path.absolute().parent.is_dir():
+        raise ColdStartError(f"{path} is not a .parquet file in a folder that exists; give one, such as chosen.parquet")
+    with staged(path.absolute().parent) as scratch:
+        candidates.to_parquet(scratch / path.name, index=False)
