@@ -121,7 +121,7 @@ def methods(known: Known) -> dict[str, tuple[Method, np.datetime64 | None]]:
     def bought(measure: str, rows: CampaignRows) -> Numbers:
         before = spend[spend["moment"] < pd.Timestamp(rows.campaign.starts)].groupby("household_id")["sales_value"]
         found = before.agg(measure).reindex(list(rows.users)).fillna(0)
-        return np.log1p(found.clip(lower=0).to_numpy(np.float64))[:, None]
+        return np.asarray(np.log1p(found.clip(lower=0).to_numpy(np.float64)))[:, None]
 
     def frequency(rows: CampaignRows) -> Numbers:
         return bought("count", rows)
