@@ -81,9 +81,10 @@ def read_campaigns(con: duckdb.DuckDBPyConnection, folder: Path) -> list[Campaig
         con.execute(f"CREATE TABLE {CAMPAIGN_ITEMS} ({CAMPAIGN_ID} VARCHAR, {ITEM_ID} VARCHAR)")
     if DESCRIPTION not in con.table(CAMPAIGNS).columns:
         con.execute(f"ALTER TABLE {CAMPAIGNS} ADD COLUMN {DESCRIPTION} VARCHAR")
-    breaches = [line for name, path in origins.items() for line in _breaches(con, name, path)]
-    if breaches:
-        raise ContractError("\n".join(breaches))
+    for names in ((CAMPAIGNS,), (CAMPAIGN_ITEMS, CONTACTS)):  # the others are compared with the campaigns
+        breaches = [line for name in names if name in origins for line in _breaches(con, name, origins[name])]
+        if breaches:
+            raise ContractError("\n".join(breaches))
     return _campaigns(con)
 
 

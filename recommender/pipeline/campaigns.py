@@ -30,13 +30,17 @@ class ResponseModel:
 
     Attributes:
         names: (m,) of the features.
-        mean: (m,) and
-        scale: (m,) of the features in the campaigns that it learned from.
+        low: (m,) the smallest value of each feature in the campaigns that it learned from, and
+        high: (m,) the largest; others count as the nearest of the two, for a few campaigns do not tell how to go on.
+        mean: (m,) of each feature in these campaigns, and
+        scale: (m,) its standard deviation.
         weights: (m,) of the scaled features.
         intercept: the log odds at the mean.
     """
 
     names: tuple[str, ...]
+    low: Numbers
+    high: Numbers
     mean: Numbers
     scale: Numbers
     weights: Numbers
@@ -66,13 +70,17 @@ class ResponseModel:
         mean, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1
         fitted = LogisticRegression(C=1 / ridge, max_iter=1_000).fit((features - mean) / scale, responded)
-        return cls(campaigns[0].names, mean, scale, fitted.coef_[0], float(fitted.intercept_[0]))
+        return cls(
+            campaigns[0].names, features.min(axis=0), features.max(axis=0), mean, scale, fitted.coef_[0],
+            float(fitted.intercept_[0]),
+        )  # fmt: skip
 
     def probabilities(self, rows: CampaignRows) -> Numbers:
         """(n,) the probability that each user responds."""
         from scipy.special import expit
 
-        odds = (rows.features - self.mean) / self.scale @ self.weights + self.intercept
+        known = np.clip(rows.features, self.low, self.high)
+        odds = (known - self.mean) / self.scale @ self.weights + self.intercept
         return np.asarray(expit(odds), np.float64)
 
 
