@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.profile import Vectors
+from coldstart_udfs.quoting import quote_text
+from coldstart_udfs.settings import EVENT_WEIGHTS
 from recommender.data.campaigns import Campaign
-from recommender.data.contract import IMPRESSION, TAKE_BACK
+from recommender.data.contract import TAKE_BACK
 
 # Older events do not count, so that users of this campaign can be compared with those of campaigns before it. Of 84,
 # 120 and 182 days and all time, 120 ranked best and had the best probabilities on the campaigns for validation.
@@ -79,8 +81,8 @@ class Behaviour:
 
     @classmethod
     def read(
-        cls, con: duckdb.DuckDBPyConnection, campaigns: Sequence[Campaign], encoder: Encoder, *,
-        report: Report = no_report,
+        cls, con: duckdb.DuckDBPyConnection, campaigns: Sequence[Campaign], encoder: Encoder,
+        weights: Mapping[str, float] = EVENT_WEIGHTS, *, report: Report = no_report,
     ) -> Behaviour:  # fmt: skip
         """Read events and embed texts.
 
@@ -88,9 +90,11 @@ class Behaviour:
             con: a connection filled by `recommender.data.tables.load`.
             campaigns: of `recommender.data.campaigns.read_campaigns`.
             encoder: for descriptions and searches.
+            weights: `event_weights` of the settings; a type with the weight 0 is left out.
             report: called with (stage, done, total).
         """
-        left_out = f"({', '.join(repr(name) for name in (*TAKE_BACK, IMPRESSION))})"
+        silent = (*TAKE_BACK, *(name for name, weight in weights.items() if weight == 0))
+        left_out = f"({', '.join(map(quote_text, silent))})"
         con.execute(f"""
             CREATE TEMP VIEW behaviour AS
             SELECT user_id, epoch_us(interactions.event_timestamp) AS times, epoch_us(returned) AS returned,

@@ -128,7 +128,7 @@ def read_behaviour(data: Path, repo: Path, folder: Path, *, report: Report = no_
         load(con, data, settings.event_weights)
         campaigns = read_campaigns(con, folder)
         encoder = shared_encoder(settings.model, backend=settings.backend)
-        return Behaviour.read(con, campaigns, encoder, report=report)
+        return Behaviour.read(con, campaigns, encoder, settings.event_weights, report=report)
 
 
 def fit_before(behaviour: Behaviour, moment: np.datetime64) -> ResponseModel:

@@ -41,10 +41,11 @@ def shop(tmp_path: Path) -> Path:
     for babies starts, and a fourth for tea that is only described."""
     write(tmp_path, "items", "item_id,description", "n,soft nappies", "w,baby wipes soft", "t,black tea")
     write(tmp_path, "users", "user_id,description", *(f"{name}," for name in USERS))
-    write(tmp_path, "interactions", "user_id,item_id,event_timestamp,event_type",
-          *(f"{name},n,2024-01-{day:02} 10:00,purchase" for name in PARENTS for day in (3, 9)),
-          *(f"{name},t,2024-01-{day:02} 10:00,purchase" for name in OTHERS for day in (3, 9)),
-          "p00,w,2024-02-20 09:00,view")  # fmt: skip
+    write(tmp_path, "interactions", "user_id,item_id,event_timestamp,event_type,query",
+          *(f"{name},n,2024-01-{day:02} 10:00,purchase," for name in PARENTS for day in (3, 9)),
+          *(f"{name},t,2024-01-{day:02} 10:00,purchase," for name in OTHERS for day in (3, 9)),
+          "p00,w,2024-02-20 09:00,view,", "o01,,2024-02-20 09:00,search,soft nappies",
+          "p01,t,2024-02-20 09:00,impression,", "p01,n,2023-06-01 09:00,purchase,")  # fmt: skip
     folder = tmp_path / "campaigns"
     write(folder, "campaigns", "campaign_id,starts,ends,description", "a,2024-02-01,2024-02-07,",
           "b,2024-02-10,2024-02-17,", "c,2024-03-01,2024-03-10,", "d,2024-03-01,2024-03-10,black tea")  # fmt: skip
@@ -67,14 +68,20 @@ def test_the_features_of_a_user_can_be_counted_by_hand(shop: Path) -> None:
     third = behaviour.campaigns[2]
     rows = behaviour.rows(third)
     found = dict(zip(rows.names, rows.features[rows.users.index("p01")].tolist(), strict=True))
-    # Two purchases of just what is promoted; responses in both campaigns, the last on 12 February; 72 of 160 responded.
+    # Two purchases of just what is promoted; an impression and what is too old do not count. Responses in both
+    # campaigns, the last on 12 February; 72 of 160 contacts responded.
     assert found == pytest.approx({
-        "events": np.log(3), "events alike": np.log(3), "view events": 0.0, "responses": np.log(3),
+        "events": np.log(3), "events alike": np.log(3), "view events": 0.0, "search events": 0.0,
+        "responses": np.log(3),
         "response rate": (2 + 5 * 0.45) / (2 + 5) - 0.45, "days since a response": np.log(1 + 18),
         "promoted texts": 0.0, "share of events alike": found["share of events alike"],
     })  # fmt: skip
-    one = dict(zip(rows.names, rows.features[rows.users.index("p00")].tolist(), strict=True))
-    assert one["view events"] == pytest.approx(np.log(2))
+    events = rows.features[:, [rows.names.index(f"{name} events") for name in ("view", "search")]]
+    assert events[rows.users.index("p00")].tolist() == pytest.approx([np.log(2), 0])
+    assert events[rows.users.index("o01")].tolist() == pytest.approx([0, np.log(2)])
+    # What was searched for is as alike as what was bought.
+    alike = rows.features[:, rows.names.index("events alike")]
+    assert alike[rows.users.index("o01")] - alike[rows.users.index("o02")] == pytest.approx(np.log(2))
     assert rows.responded.tolist() == [name == "p01" for name in rows.users]
 
 
