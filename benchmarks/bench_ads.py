@@ -288,28 +288,37 @@ def _budgeted(
 ) -> list[str]:
     """Whom a budget for all held-out campaigns reaches."""
     rows = []
-    users = np.concatenate([one.users for one in held_out])
-    outcomes = np.concatenate(responded)
-    with connect() as con:
+    ended = [row for row, one in enumerate(held_out) if one.ends <= END]
+    for title, places in (("all", list(range(len(held_out)))), ("ended in the data", ended)):
+        users = np.concatenate([held_out[row].users for row in places])
+        outcomes = np.concatenate([responded[row] for row in places])
+        told = (title, f"{outcomes.sum()}")
         for name, cap in ((OURS, None), (OURS, 1), (OURS, 2), (STRONG, None), ("the same: random forest", None),
                           ("purchase frequency", None)):  # fmt: skip
-            scores = np.concatenate(found[name])
-            shares = scores / max(scores.max(), 1)
-            candidates = pd.DataFrame({"user_id": users, "probability": shares, "scores": scores, "redeemed": outcomes})
-            con.register("candidates", candidates)
-            limit = "NULL" if cap is None else str(cap)
-            count, expected, done = con.execute(f"""
-                SELECT count(*), sum(scores), sum(redeemed::INTEGER)
-                FROM campaign_audience('candidates', budget := {BUDGET}, cap := {limit})
-            """).fetchall()[0]
-            con.unregister("candidates")
-            told = "" if name == "purchase frequency" else f"{expected:.0f}"
-            rows.append((name, limit if cap else "none", f"{count}", told, f"{done}"))
-    rows.append(("at random", "none", f"{BUDGET}", "", f"{BUDGET * outcomes.mean():.0f}"))
-    return [
-        f"A budget of {BUDGET} contacts for all of them, of {outcomes.sum()} redemptions that there are:", "",
-        *table(("method", "cap a household", "contacts", "expected", "redeemed"), rows),
-    ]  # fmt: skip
+            scores = np.concatenate([found[name][row] for row in places])
+            expected, done = _reached(users, scores, outcomes, cap)
+            shown = "" if name == "purchase frequency" else f"{expected:.0f}"
+            rows.append((name, f"{cap or 'none'}", *told, shown, f"{done}"))
+        rows.append(("at random", "none", *told, "", f"{BUDGET * outcomes.mean():.0f}"))
+    head = ("method", "cap a household", "campaigns", "redemptions", "expected of the chosen", "redeemed")
+    return [f"A budget of {BUDGET} contacts for all of them together:", "", *table(head, rows)]
+
+
+def _reached(
+    users: NDArray[np.str_], scores: Numbers, outcomes: NDArray[np.bool_], cap: int | None
+) -> tuple[float, int]:
+    """The expected and the actual redemptions of those whom the budget reaches."""
+    candidates = pd.DataFrame({
+        "user_id": users, "probability": scores / max(scores.max(), 1), "scores": scores, "redeemed": outcomes,
+    })  # fmt: skip
+    with connect() as con:
+        con.register("candidates", candidates)
+        expected, done = con.execute(f"""
+            SELECT sum(scores), sum(redeemed::INTEGER)
+            FROM campaign_audience('candidates', budget := {BUDGET}, cap := {cap or "NULL"})
+        """).fetchall()[0]
+        con.unregister("candidates")
+    return float(expected), int(done)
 
 
 def about(held_out: Sequence[Campaign]) -> str:

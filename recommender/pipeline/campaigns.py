@@ -194,6 +194,8 @@ def audience(
     Raises:
         ColdStartError: there is no such campaign, too few responses came before it, or a number is out of range.
     """
+    if not cost > 0:
+        raise ColdStartError(f"the cost of a contact is {cost:g}; it must be above 0, and is 1 unless given")
     campaign = campaign_of(behaviour, campaign_id)
     model = fit_before(behaviour, campaign.starts)
     rows = behaviour.rows(campaign, campaign.users or behaviour.user_ids)

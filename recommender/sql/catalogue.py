@@ -57,7 +57,7 @@ FUNCTIONS = (
         "audience", ("item_id := NULL", "description := NULL", "k := 10"), "TABLE",
         "The k best users for an item, of those with history who have not interacted with it: rank, user_id, score, "
         "tier. The tier is the item's: warm, cold (a description or attributes only) or unknown. A description "
-        "replaces the one in the bundle.",
+        "replaces the one in the bundle. k is a number of rows; campaign_audience() spends a budget on probabilities.",
         "FROM audience(description := 'red enamel lamp', k := 5)",
         _ranking("_coldstart_audience", "item_id"),
         stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS tier"),

@@ -166,6 +166,11 @@ def test_an_unknown_campaign_is_an_error_that_names_the_latest(shop: Path) -> No
         audience(behaviour_of(shop), "z")
 
 
+def test_a_contact_has_a_cost(shop: Path) -> None:
+    with pytest.raises(ColdStartError, match="the cost of a contact is 0; it must be above 0"):
+        audience(behaviour_of(shop), "c", cost=0)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -177,6 +182,7 @@ def test_an_unknown_campaign_is_an_error_that_names_the_latest(shop: Path) -> No
         ("contacts", lambda text: text + "x,p01,\n", "'campaign_id': an id that campaigns lacks in 1 row: 'x'"),
         ("contacts", lambda text: text + "a,nobody,\n", "'user_id': an id that the table users lacks .*'nobody'"),
         ("contacts", lambda text: text + "a,p01,\n", "a user who occurs twice in a campaign in 1 row: 'p01'"),
+        ("contacts", lambda text: text.replace("2024-03-02", "true"), "'responded': no time such as .*'true'"),
         ("contacts", lambda text: text.replace("2024-03-02", "2024-05-02"), "'responded': a time outside the campaign"),
         ("campaign_items", lambda text: text + "a,gone\n", "'item_id': an id that the table items lacks .*'gone'"),
         ("campaign_items", lambda text: text + ",n\n", "'campaign_id': no id in 1 row: NULL"),
