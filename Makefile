@@ -16,6 +16,7 @@ EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
 	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-helpdesk bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts bench-ads docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -116,6 +117,10 @@ bench-link: $(VENV)/.installed
 # What facts add to attributes, on new items: its sections of docs/explanation/facts.md. DATA has Complete Journey and shops with a table facts.
 bench-facts: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_facts.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(SEEDS),--seeds $(SEEDS))
+
+# Who redeems coupons of a campaign: its section and plot in docs/explanation/advertising.md, from complete-journey in DATA=.
+bench-ads: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_ads.py --data-dir $(DATA)
 
 # Exploration of new items, simulated on the tables and the bundle of a shop: its section and plot in docs/explanation/exploration.md.
 bench-exploration: $(VENV)/.installed-all

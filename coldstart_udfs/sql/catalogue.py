@@ -172,6 +172,37 @@ _CLASSIFY = """_coldstart_classify({text}, CAST(threshold AS DOUBLE), (
     ) AS _coldstart_row
 ), {model}, {backend}, {cache}, {connection})"""
 
+# Parameters are seen before columns of the same names, so that candidates may have a column cost.
+_CAMPAIGN_AUDIENCE = """
+SELECT COLUMNS(lambda c: lower(c) NOT IN
+        ('rank', 'spent', '_coldstart_rank', '_coldstart_nth', '_coldstart_cost', '_coldstart_probability')),
+    _coldstart_rank AS rank, _coldstart_rank * _coldstart_cost AS spent
+FROM (
+    SELECT *, row_number() OVER (ORDER BY _coldstart_probability DESC, user_id) AS _coldstart_rank
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY _coldstart_probability DESC) AS _coldstart_nth
+        FROM (
+            SELECT *,
+                CASE WHEN probability IS NULL OR probability BETWEEN 0 AND 1 THEN CAST(probability AS DOUBLE)
+                    ELSE CAST(error('campaign_audience(): a probability is ' || CAST(probability AS VARCHAR)
+                        || '; it must be between 0 and 1') AS DOUBLE) END AS _coldstart_probability,
+                CASE WHEN coalesce(CAST(cost AS DOUBLE) > 0, false) THEN CAST(cost AS DOUBLE)
+                    ELSE CAST(error('campaign_audience(): cost is ' || coalesce(CAST(cost AS VARCHAR), 'NULL')
+                        || '; it is that of one contact, above 0') AS DOUBLE) END AS _coldstart_cost
+            FROM (
+                SELECT * REPLACE (coalesce(contacts, 0) AS contacts)
+                FROM (FROM query_table(candidates) UNION ALL BY NAME SELECT NULL::BIGINT AS contacts WHERE false)
+            )
+        )
+        WHERE _coldstart_probability > 0
+    )
+    WHERE (CAST("value" AS DOUBLE) IS NULL OR _coldstart_probability * CAST("value" AS DOUBLE) > _coldstart_cost)
+        AND (CAST(cap AS BIGINT) IS NULL OR contacts + _coldstart_nth <= CAST(cap AS BIGINT))
+)
+WHERE CAST(budget AS DOUBLE) IS NULL OR _coldstart_rank * _coldstart_cost <= CAST(budget AS DOUBLE)
+ORDER BY rank
+"""
+
 FUNCTIONS = (
     SqlFunction(
         "embed", ("text", "model := NULL"), "FLOAT[]",
@@ -351,6 +382,19 @@ FUNCTIONS = (
         "SELECT enrich(NULL, 'a red lamp', alpha := 2)",
         "_coldstart_enrich(CAST(profile AS FLOAT[]), {text}, "
         "coalesce(CAST(alpha AS DOUBLE), _coldstart_weight(CAST(n AS DOUBLE), {alpha}, {scale})), " + _ENCODER + ")",
+    ),
+    SqlFunction(
+        "campaign_audience", ("candidates", "budget := NULL", "cost := 1", "value := NULL", "cap := NULL"), "TABLE",
+        "Whom to contact, of a table, view or CTE with user_id and probability (of a response), so that the expected "
+        "number of responses is largest: all columns, then rank and spent. At most budget is spent, each contact costs "
+        "cost, and with the value of a response, contacts that are not worth their cost are left out. A user gets at "
+        "most cap contacts; those in the column contacts, if there is one, were made before and count. NULL sets no "
+        "limit. A cost that is not above 0, or a probability outside 0 to 1, is an error.",
+        "WITH c AS (FROM (VALUES ('ann', 0.1), ('bob', 0.4)) AS t(user_id, probability)) "
+        "FROM campaign_audience('c', budget := 1)",
+        _CAMPAIGN_AUDIENCE,
+        stub="SELECT *, 0::BIGINT AS rank, 0::DOUBLE AS spent FROM query_table(candidates) "
+        "WHERE CAST({failure} AS BOOLEAN)",
     ),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ import typer
 from coldstart_udfs.errors import ColdStartError
 from recommender.cli.adapt import adapt_app
 from recommender.cli.bundles import bundles_app
+from recommender.cli.campaigns import campaign_app
 from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
 from recommender.cli.embedding import embed, encoder_app
@@ -33,7 +34,8 @@ from recommender.cli.sql import sql
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "SQL and embedding": (sql, embed, coverage, encoder_app),
     "Shop": (init, ingest, facts, weigh, profiles, put, link),
-    "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app, runs_app),
+    "Recommender": (train, evaluate, recommend, audience, explain, campaign_app, bundles_app, prior_app,
+                    runs_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),
     "Maintenance": (skew, forget, demo, cache_app),
 }

@@ -142,7 +142,8 @@ def audience(
 ) -> None:
     """Show the users who would value an item most.
 
-    The item is given by id, in words, or both. Features are read from Feast's online store.
+    The item is given by id, in words, or both. Features are read from Feast's online store. Where campaigns have been
+    sent before, `coldstart campaign audience` says who responds, and spends a budget.
 
     Examples:
         coldstart audience --description "set of 6 herb garden tin pots"

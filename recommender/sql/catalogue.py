@@ -58,7 +58,7 @@ FUNCTIONS = (
         "The k best users for an item, of those with history who have not interacted with it: rank, user_id, score, "
         "tier. The score is score(user_id, item_id) plus how much the user does, so that users are comparable. The "
         "tier is the item's: warm, cold (a description or attributes only) or unknown. A description replaces the one "
-        "in the bundle.",
+        "in the bundle. k is a number of rows; campaign_audience() spends a budget on probabilities.",
         "FROM audience(description := 'red enamel lamp', k := 5)",
         _ranking("_coldstart_audience", "item_id"),
         stub=_fails("0::BIGINT AS rank, '' AS user_id, 0::DOUBLE AS score, '' AS tier"),

@@ -89,9 +89,8 @@ def test_every_stub_raises_its_own_name(function: SqlFunction) -> None:
     with duckdb.connect() as con:
         con.execute("CREATE TABLE items AS SELECT [1.0] AS embedding")
         install_stubs(con)
-        query = "FROM nearest('items', 'a')" if function.is_table else (
-            f"SELECT {function.name}({', '.join(['NULL'] * len(required))})"
-        )
+        called = ", ".join(["'items'", "'a'"][:len(required)] if function.is_table else ["NULL"] * len(required))
+        query = f"{'FROM' if function.is_table else 'SELECT'} {function.name}({called})"
         expected = rf"\b{function.name}\(\) is not registered: run coldstart_udfs.register\(con\)"
         with pytest.raises(duckdb.Error, match=expected):
             con.sql(query).fetchall()

@@ -39,7 +39,8 @@ def test_the_commands_stand_in_five_panels() -> None:
         "Options": [],
         "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
         "Shop": ["init", "ingest", "facts", "weigh", "profiles", "put", "link"],
-        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "bundles", "prior", "runs"],
+        "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "campaign", "bundles", "prior",
+                        "runs"],
         "Service": ["serve", "learn", "events", "experiment", "adapt", "keys"],
         "Maintenance": ["skew", "forget", "demo", "cache"],
     }
