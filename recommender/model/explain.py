@@ -15,6 +15,7 @@ from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities, describe
 from recommender.model.feature_matrix import content_words_of
 from recommender.model.fitted import Fitted, ItemSide
+from recommender.model.freshness import told
 from recommender.model.scoring import Block, slope
 from recommender.model.user_side import UserSide
 
@@ -53,6 +54,10 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
     first = np.zeros(1, np.int64)
     factors = {}
     found = [("new item", "popularity", weights.cold_offset * float(item.cold[0]))]
+    if fitted.parameters.freshness:
+        age = float(fitted.births.days(item.rows)[0])
+        if np.isfinite(age):
+            found.append((f"new: published {told(age)}", "newness", float(fitted.freshness_of(item)[0])))
     for part in weights.parts:
         centred = float(np.broadcast_to(block.centred(part, item), (1, 1))[0, 0])
         weight = float(block.weight(part, first, item.cold)[0])

@@ -296,7 +296,11 @@ class Following:
             vectors = np.where((rows >= 0)[:, None], known.embeddings.take(np.maximum(rows, 0)), 0).astype(np.float32)
             zeros = np.zeros_like(vectors)
             told = Entities(ids, descriptions, attributes, vectors, zeros, np.zeros(len(ids)), known.fingerprint)
-        self.fitted = described(self.fitted, side, told)
+        came = None
+        if side == "item":
+            moments = [put[name].event_timestamp.astimezone(UTC).replace(tzinfo=None) for name in ids]
+            came = np.array(moments, "datetime64[us]")
+        self.fitted = described(self.fitted, side, told, came)
 
     def _count(self, events: Iterable[Event]) -> None:
         """Take in interactions, and what takes them back."""
