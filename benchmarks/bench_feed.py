@@ -1,9 +1,9 @@
 """A feed, replayed in time: which article does a reader take next; `make bench-feed DATA=folder`.
 
-Writes its section and the plots of docs/explanation/feed.md. Articles are the questions of Stack Exchange, readers those
-who answer them. Three cut-offs make three draws: everything is chosen and fitted on what is before, then each answer up
-to the next cut-off asks for a list of the articles that are there at that moment, and is taken into histories and
-popularity afterwards. There is no training between.
+Writes its section and the plots of docs/explanation/feed.md. Articles are the questions of Stack Exchange, readers
+those who answer them. Three cut-offs make three draws: everything is chosen and fitted on what is before, then each
+answer up to the next cut-off asks for a list of the articles that are there at that moment, and is taken into
+histories and popularity afterwards. There is no training between.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import duckdb
 import numpy as np
@@ -42,6 +43,7 @@ EVENTS = (1, 3, 10)
 LATEST = 0.15
 OURS, PLAIN = "ours", "ours without freshness"
 _DAY = np.timedelta64(1, "D")
+_ABOUT = ("hours", "read", "answered")
 
 Numbers: TypeAlias = NDArray[np.float64]
 Score: TypeAlias = Callable[["World", int, np.datetime64], Numbers]
@@ -90,8 +92,8 @@ def main() -> None:
         lines = section(name, folds)
         print("\n".join(lines), flush=True)
         about = (
-            f"{SETS[name]}: three cut-offs, {sum(len(one.users) for one in folds):,} answers are replayed. Intervals are "
-            "95 %, with cut-offs, articles and readers as sources of chance."
+            f"{SETS[name]}: three cut-offs, {sum(len(one.users) for one in folds):,} answers are replayed. Intervals "
+            "are 95 %, with cut-offs, articles and readers as sources of chance."
         )
         text = made_by("make bench-feed DATA=folder", about, ("lightfm-next", "numpy", "scikit-learn", "scipy"))
         write_between(EXPLANATION / "feed.md", f"bench-feed {name}", "\n".join([text, *lines]))
@@ -137,9 +139,9 @@ class Fold:
 def replay(data: Dataset, came: NDArray[np.datetime64], name: str, place: int) -> Fold:
     """Fit before a cut-off, and replay the answers up to the next one."""
     pairs = data.interactions.pairs()
-    pairs = pairs.select(np.argsort(pairs.timestamps, kind="stable"))
+    order = np.argsort(np.argsort(pairs.timestamps, kind="stable"))
     begin, end = (int(cut * len(pairs)) for cut in CUTS[place : place + 2])
-    train, test = pairs.select(np.arange(begin)), pairs.select(np.arange(begin, end))
+    train, test = pairs.select(order < begin), pairs.select((order >= begin) & (order < end))
     told(f"{name}, cut-off {place}: fit on {begin:,} answers")
     model = fit_tuned(
         train, data.users, data.items, kind="temporal", seed=place, weights=EventWeights(), came=came
@@ -174,7 +176,9 @@ def replay(data: Dataset, came: NDArray[np.datetime64], name: str, place: int) -
 
 def rows_of(interactions: Interactions) -> list[tuple[int, int, np.datetime64]]:
     """Reader, article and moment of each answer."""
-    return list(zip(interactions.users.tolist(), interactions.items.tolist(), interactions.timestamps, strict=True))
+    order = np.argsort(interactions.timestamps, kind="stable")
+    users, items = interactions.users[order].tolist(), interactions.items[order].tolist()
+    return list(zip(users, items, interactions.timestamps[order], strict=True))
 
 
 def candidates(world: World, user: int, moment: np.datetime64) -> NDArray[np.bool_]:
@@ -186,7 +190,8 @@ def candidates(world: World, user: int, moment: np.datetime64) -> NDArray[np.boo
 
 def ours(state: Fitted, user: int) -> Numbers:
     """Our scores of all articles."""
-    return Block.of(state, state.users.take(np.array([user]))).total(state.all_items)[0].astype(np.float64)
+    total = Block.of(state, state.users.take(np.array([user]))).total(state.all_items)
+    return np.asarray(total[0], dtype=np.float64)
 
 
 def after(state: Fitted, data: Dataset, user: int, item: int, moment: np.datetime64) -> Fitted:
@@ -209,6 +214,12 @@ def gains(scores: Numbers, item: int, there: NDArray[np.bool_]) -> tuple[float, 
     return float(np.where(ranks <= 10, gain, 0).mean()), float(np.where(ranks <= 20, gain, 0).mean())
 
 
+def since(moments: Sequence[np.datetime64], now: np.datetime64) -> Numbers:
+    """Days."""
+    us = np.array(moments, "datetime64[us]").astype(np.int64)
+    return np.asarray((now.astype("datetime64[us]").astype(np.int64) - us) / 86_400e6, np.float64)
+
+
 def text_vectors(data: Dataset, known: NDArray[np.bool_]) -> Numbers:
     """TF-IDF of all articles, with the vocabulary of those before the cut-off."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -226,8 +237,8 @@ def others(world: World, train: Interactions, first: int) -> tuple[dict[str, Sco
 
     def popular(half_life: float) -> Score:
         def score(world: World, user: int, moment: np.datetime64) -> Numbers:
-            days = np.maximum((moment - np.array(world.moments, "datetime64[us]")) / _DAY, 0)
-            return np.bincount(world.items, decay(days, half_life), minlength=len(world.came))
+            days = np.maximum(since(world.moments, moment), 0.0)
+            return np.asarray(np.bincount(world.items, decay(days, half_life), minlength=len(world.came)), np.float64)
 
         return score
 
@@ -276,9 +287,8 @@ def section(name: str, folds: Sequence[Fold]) -> list[str]:
     methods = list(folds[0].values)
     draws = np.repeat(np.arange(len(folds)), [len(one.users) for one in folds])
     values = {one: np.concatenate([fold.values[one] for fold in folds]) for one in methods}
-    users, items, hours, read, answered = (
-        np.concatenate([getattr(fold, part) for fold in folds]) for part in ("users", "items", "hours", "read", "answered")
-    )
+    users, items = (np.concatenate([getattr(fold, part) for fold in folds]) for part in ("users", "items"))
+    hours, read, answered = (np.concatenate([getattr(fold, part) for fold in folds]) for part in _ABOUT)
     rows = []
     for one in methods:
         means = [float(np.mean([values[one][draws == d, k].mean() for d in range(len(folds))])) for k in (0, 1)]
@@ -297,9 +307,9 @@ def section(name: str, folds: Sequence[Fold]) -> list[str]:
     lines = ["", f"Chosen before each cut-off: {chosen}.", ""]
     lines += table(("method", "NDCG@10", "NDCG@20", "ours − this, NDCG@20"), rows)
     for title, groups in (
-        ("hours since publication", by(hours, HOURS, "{:g}")),
-        ("earlier answers of the reader", by(read, EVENTS, "{:g}")),
-        ("earlier answers to the article", by(answered, EVENTS, "{:g}")),
+        ("hours since publication", by(hours, HOURS)),
+        ("earlier answers of the reader", by(read, EVENTS)),
+        ("earlier answers to the article", by(answered, EVENTS)),
     ):
         head = ["NDCG@20, by " + title, *(f"{label} ({int(rows.sum())})" for label, rows in groups)]
         body = [(one, *(f"{values[one][rows, 1].mean():.3f}" if rows.any() else "" for _, rows in groups))
@@ -311,16 +321,16 @@ def section(name: str, folds: Sequence[Fold]) -> list[str]:
 def interval(values: Numbers, users: NDArray[np.int64], items: NDArray[np.int64], draws: NDArray[np.int64]) -> Numbers:
     """95 %, of the mean over draws."""
     keys, place = np.unique(np.column_stack([draws, items]), axis=0, return_inverse=True)
-    sums = np.bincount(place.ravel(), values)[:, None]
-    shares = np.bincount(place.ravel()).astype(np.float64)
-    # As means over the answers of a draw, which is what a draw's mean is.
-    return intervals(values[:, None], users, draws, ByItem(sums, shares, keys[:, 1], keys[:, 0]))[0]
+    sums = np.asarray(np.bincount(place.ravel(), values), np.float64)[:, None]
+    shares = np.asarray(np.bincount(place.ravel()), np.float64)
+    found = intervals(values[:, None], users, draws, ByItem(sums, shares, keys[:, 1], keys[:, 0]))
+    return np.asarray(found[0])
 
 
-def by(values: NDArray, bounds: Sequence[float], form: str) -> list[tuple[str, NDArray[np.bool_]]]:
+def by(values: NDArray[Any], bounds: Sequence[float]) -> list[tuple[str, NDArray[np.bool_]]]:
     """Groups between bounds, and their labels."""
     edges = [-np.inf, *bounds, np.inf]
-    labels = [f"< {bounds[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bounds, bounds[1:], strict=False)),
+    labels = [f"< {bounds[0]:g}", *(f"{a:g} to {b:g}" for a, b in pairwise(bounds)),
               f"≥ {bounds[-1]:g}"]  # fmt: skip
     return [(label, (values >= low) & (values < high))
             for label, low, high in zip(labels, edges, edges[1:], strict=False)]  # fmt: skip
@@ -338,7 +348,7 @@ def plot(name: str, folds: Sequence[Fold]) -> None:
         (axes[0], "hours", HOURS, "hours since publication"),
         (axes[1], "read", EVENTS, "earlier answers of the reader"),
     ):
-        groups = by(np.concatenate([getattr(fold, part) for fold in folds]), bounds, "{:g}")
+        groups = by(np.concatenate([getattr(fold, part) for fold in folds]), bounds)
         for one in folds[0].values:
             values = np.concatenate([fold.values[one] for fold in folds])[:, 1]
             means = [values[rows].mean() if rows.any() else np.nan for _, rows in groups]

@@ -50,6 +50,7 @@ class Derived(Generic[T]):
     def __get__(self, fitted: Fitted | None, owner: type) -> Derived[T] | T:
         if fitted is None:
             return self
+        fitted = fitted._origin_or_self
         values = vars(fitted)
         with fitted._lock:
             if self.name not in values:
@@ -179,7 +180,8 @@ class Fitted:
         if stale is None:
             old, new = self.parameters, other.parameters
             stale = set(changes) | {one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)}
-        values = vars(self) | {"_likeness": self._likeness}  # which versions share, even if it is filled later
+        # Versions share `_likeness`, even if it is filled later.
+        values = vars(self._origin_or_self) | {"_likeness": self._likeness}
         kept = {name: values[name] for name, one in _DERIVED.items() if name in values and not one.sources & set(stale)}
         vars(other).update(kept)
         return other
@@ -189,8 +191,15 @@ class Fitted:
         return self.changed(parameters=replace(self.parameters, **changes))
 
     def as_of(self, moment: np.datetime64) -> Fitted:
-        """A version that measures the ages of items at another moment."""
-        return self.changed(births=replace(self.births, now=moment))
+        """A version that measures the ages of items at another moment; both have the same derived values."""
+        other = replace(self, births=replace(self.births, now=moment))
+        vars(other)["_origin"] = self._origin_or_self
+        return other
+
+    @property
+    def _origin_or_self(self) -> Fitted:
+        found: Fitted = vars(self).get("_origin", self)
+        return found
 
     def history_of(self, ids: Sequence[str]) -> sp.csr_matrix:
         """(n, items), the weights of what users did; empty rows for users who are not known."""

@@ -9,11 +9,13 @@ other parts are: ages change from one request to the next, and a score would cha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_udfs.errors import ColdStartError
 from recommender.data.interactions import Interactions
 
 Moments = NDArray[np.datetime64]
@@ -59,6 +61,17 @@ class Births:
         moments = np.append(self.moments, _UNKNOWN)[rows]
         ages = np.maximum((self.now - moments) / _DAY, 0.0)
         return np.asarray(np.where(np.isnan(ages), np.inf, ages), dtype=np.float64)
+
+
+def utc(moment: datetime) -> np.datetime64:
+    """A moment as ages are measured.
+
+    Raises:
+        ColdStartError: it has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ColdStartError(f"the moment {moment} has no time zone; give one, such as datetime.now(UTC)")
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
 def first_interactions(interactions: Interactions) -> Moments:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from recommender.model.bundle import read_bundle, write_bundle
 from recommender.model.explain import terms
 from recommender.model.fitted import Fitted
 from recommender.model.fitting import fit
-from recommender.model.freshness import Moments
+from recommender.model.freshness import Moments, utc
 from recommender.model.pair_order import OnStep
 from recommender.model.parameters import Parameters
 from recommender.model.ranking import Rules
@@ -166,9 +166,12 @@ class HybridRecommender:
         Raises:
             ColdStartError: the moment has no time zone.
         """
-        if moment.tzinfo is None:
-            raise ColdStartError(f"the moment {moment} has no time zone; give one, such as datetime.now(UTC)")
-        return HybridRecommender.of(self.fitted.as_of(np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")))
+        return HybridRecommender.of(self.fitted.as_of(utc(moment)))
+
+    def came_after(self, moment: datetime) -> list[str]:
+        """The ids of the items that came after a moment, which has a time zone."""
+        fitted = self.fitted
+        return fitted.items.ids(np.flatnonzero(fitted.births.moments > utc(moment)))
 
     def save(self, path: str | Path, *, about: dict[str, Any] | None = None) -> None:
         """Write a bundle: a folder with arrays and a JSON manifest, no pickle; whole or not at all.

@@ -20,6 +20,7 @@ from recommender.data.contract import TAKE_BACK
 from recommender.data.events import EventWeights
 from recommender.model.bundle import bundle_id, read_bundle, read_manifest
 from recommender.model.fitted import Fitted
+from recommender.model.freshness import utc
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
@@ -134,7 +135,7 @@ class Live:
     @property
     def model(self) -> HybridRecommender:
         """What is known now, with the ages of items as of this second. It does not change; a request reads it once."""
-        now, second = self._now, np.datetime64(datetime.now(UTC).replace(tzinfo=None, microsecond=0), "us")
+        now, second = self._now, utc(datetime.now(UTC).replace(microsecond=0))
         if not now.model.parameters.freshness:
             return now.model
         state, model = self._aged

@@ -88,8 +88,9 @@ def fit_tuned(
         weights = trials.weights
     counted, known_users, known_items = as_of(train, weights, users, items)
     return HybridRecommender(chosen).fit(
-        counted, known_users, known_items, seen=train, came=came, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
-    )
+        counted, known_users, known_items, seen=train, came=came,
+        progress=lambda epoch, epochs: progress("fit", epoch, epochs),
+    )  # fmt: skip
 
 
 def held_out(
