@@ -143,9 +143,13 @@ def replay(data: Dataset, came: NDArray[np.datetime64], name: str, place: int) -
     begin, end = (int(cut * len(pairs)) for cut in CUTS[place : place + 2])
     train, test = pairs.select(order < begin), pairs.select((order >= begin) & (order < end))
     told(f"{name}, cut-off {place}: fit on {begin:,} answers")
-    model = fit_tuned(
-        train, data.users, data.items, kind="temporal", seed=place, weights=EventWeights(), came=came
-    ).fitted
+    model, untouched = (
+        fit_tuned(
+            train, data.users, data.items, kind="temporal", seed=place, weights=EventWeights(), came=one
+        ).fitted
+        for one in (came, None)
+    )  # fmt: skip
+    before = untouched.parameters.weights
     told(f"{name}: freshness {model.parameters.freshness}, {model.parameters.freshness_half_life} days")
     tfidf = text_vectors(data, came <= train.timestamps.max())
     first = int((1 - LATEST) * begin)
@@ -160,7 +164,8 @@ def replay(data: Dataset, came: NDArray[np.datetime64], name: str, place: int) -
         there[item] = True
         read, answered = len(world.by_user.get(user, ())), world.items.count(item)
         about.append((user, item, (moment - came[item]) / _DAY * 24, read, answered))
-        for which, state in ((OURS, model.as_of(moment)), (PLAIN, model.with_parameters(freshness=0.0))):
+        states = {OURS: model.as_of(moment), PLAIN: model.with_parameters(freshness=0.0, weights=before)}
+        for which, state in states.items():
             values[which].append(gains(ours(state, user), item, there))
         for which, score in scorers.items():
             values[which].append(gains(score(world, user, moment), item, there))
@@ -260,7 +265,7 @@ def others(world: World, train: Interactions, first: int) -> tuple[dict[str, Sco
 
     embeddings = world.data.items.embeddings.astype(np.float64)
     fading = {(half,): popular(half) for half in (0.25, 1.0, 3.0, 10.0, 30.0, 100.0)}
-    both = {(w / 4, h): fresh(w / 4, h) for w in WEIGHTS[:5] for h in HALF_LIVES}
+    both = {(w, h): fresh(w, h) for w in WEIGHTS[:6] for h in HALF_LIVES}
     totals = dict.fromkeys([*fading, *both], 0.0)
     for place, (user, item, moment) in enumerate(rows_of(train)):
         if place >= first:

@@ -139,9 +139,8 @@ def _train(
         progress=lambda done, total: report("LightFM before the cut-off", done, total),
         on_epoch=_named("cutoff_fit", on_step),
     )  # fmt: skip
-    fresh = choose_freshness(tuned.fitted, divisions[-1], came["item"])
-    source = parameters.source | tuned.parameters.source | {"freshness": fresh.source}
-    settled = replace(tuned.parameters, freshness=fresh.weight, freshness_half_life=fresh.half_life)
+    settled = choose_freshness(tuned.fitted, divisions[-1], came["item"]).settled(tuned.parameters)
+    source = parameters.source | settled.source
     chosen, values = replace(settled, source=source), quality(tuned.fitted, divisions[-1].wanted)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.model.fitted import Fitted
 from recommender.model.freshness import Births, Moments, decay
+from recommender.model.parameters import Parameters
 from recommender.tuning.divisions import Division
 from recommender.tuning.held_out_rankings import all_scores
 
 FITTED = "learned on held-out interactions in time"
 NONE = "none: on held-out interactions in time, the age of an item does not help"
 UNTOLD = "none: the data cannot tell"
-WEIGHTS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 HALF_LIVES = (1 / 24, 0.25, 1.0, 3.0, 10.0, 30.0, 100.0, 365.0)
+# What is added to the offset of items without history: what it stood for in part, freshness says better.
+OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0)
 # Interactions that are replayed at most, and scores held at once.
 _MOST, _MOST_SCORES = 2_000, 16_000_000
 # As many in each half of the time.
@@ -32,12 +36,24 @@ class Freshness:
     Attributes:
         weight: 0 leaves freshness out.
         half_life: in days.
+        offset: what is added to `Weights.cold_offset`.
         source: how it was chosen, for people.
     """
 
     weight: float
     half_life: float
+    offset: float
     source: str
+
+    def settled(self, parameters: Parameters) -> Parameters:
+        """Parameters with what was chosen."""
+        weights = parameters.weights
+        if self.offset:
+            weights = replace(weights, cold_offset=round(weights.cold_offset + self.offset, 4))
+        return replace(
+            parameters, freshness=self.weight, freshness_half_life=self.half_life, weights=weights,
+            source=parameters.source | {"freshness": self.source},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Replay:
     Attributes:
         scores: (n, items) float32 without freshness; −∞ for what is no candidate.
         days: (n, items) float32, ages of the items then.
+        cold: (items,), those without history.
         wanted: (n,), the item that was taken.
         users: (n,).
         moments: (n,) datetime64[us], rising.
@@ -54,6 +71,7 @@ class Replay:
 
     scores: NDArray[np.float32]
     days: NDArray[np.float32]
+    cold: NDArray[np.bool_]
     wanted: NDArray[np.int64]
     users: NDArray[np.int64]
     moments: Moments
@@ -89,11 +107,13 @@ class Replay:
             before = pairs.items[(pairs.users == users[row]) & (pairs.timestamps < moment)]
             scores[row, came > moment] = -np.inf
             scores[row, gone] = scores[row, before] = -np.inf
-        return cls(scores, days, wanted, users, moments)
+        return cls(scores, days, fitted.all_items.cold, wanted, users, moments)
 
-    def quality(self, weight: float, half_life: float) -> NDArray[np.float64]:
+    def quality(self, weight: float, half_life: float, offset: float = 0.0) -> NDArray[np.float64]:
         """(n,), NDCG@20 of each list; the taken item is last among equals."""
         scores = self.scores + np.float32(weight) * decay(self.days, half_life) if weight else self.scores
+        if offset:
+            scores = scores + np.float32(offset) * self.cold
         own = scores[np.arange(len(self.wanted)), self.wanted]
         rank = (scores >= own[:, None]).sum(axis=1)
         return np.asarray(np.where(rank <= _LENGTH, 1 / np.log2(1 + rank), 0.0), dtype=np.float64)
@@ -112,19 +132,32 @@ def choose_freshness(fitted: Fitted, division: Division, came: Moments) -> Fresh
     """
     default = fitted.parameters.freshness_half_life
     if not division.in_time or len(np.unique(came)) < 2:
-        return Freshness(0.0, default, UNTOLD)
+        return Freshness(0.0, default, 0.0, UNTOLD)
     replay = Replay.of(fitted, division, came)
     n = len(replay.wanted)
     early = np.arange(n) < n // 2
     if n < 2 * _FEWEST:
-        return Freshness(0.0, default, UNTOLD)
-    plain = replay.quality(0.0, default)
-    gains = {(w, h): replay.quality(w, h) - plain for w in WEIGHTS for h in HALF_LIVES}
-    chosen = max(gains, key=lambda one: float(gains[one][early].mean()))
-    if not _sure(gains[chosen][~early], replay.wanted[~early], replay.users[~early]):
-        return Freshness(0.0, default, NONE)
-    weight, half_life = max(gains, key=lambda one: float(gains[one].mean()))
-    return Freshness(weight, half_life, FITTED)
+        return Freshness(0.0, default, 0.0, UNTOLD)
+    plain, tried = replay.quality(0.0, default), dict[tuple[float, float, float], NDArray[np.float64]]()
+
+    def gain(one: tuple[float, float, float], rows: NDArray[np.bool_]) -> float:
+        if one not in tried:
+            tried[one] = replay.quality(*one) - plain
+        return float(tried[one][rows].mean())
+
+    chosen = _climbed(lambda one: gain(one, early))
+    if not _sure(tried[chosen][~early], replay.wanted[~early], replay.users[~early]):
+        return Freshness(0.0, default, 0.0, NONE)
+    return Freshness(*_climbed(lambda one: gain(one, np.ones(n, dtype=bool))), FITTED)
+
+
+def _climbed(gain: Callable[[tuple[float, float, float]], float]) -> tuple[float, float, float]:
+    """Weight and half-life, the offset beside them, then weight and half-life again."""
+    offset = 0.0
+    for _ in range(2):
+        weight, half_life, _ = max(((w, h, offset) for w in WEIGHTS for h in HALF_LIVES), key=gain)
+        *_, offset = max(((weight, half_life, one) for one in OFFSETS), key=gain)
+    return weight, half_life, offset
 
 
 def _sure(gain: NDArray[np.float64], *clusters: NDArray[np.int64]) -> bool:

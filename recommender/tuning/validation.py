@@ -77,11 +77,7 @@ def fit_tuned(
     )  # fmt: skip
     chosen = tuned.parameters
     if came is not None:
-        fresh = choose_freshness(tuned.fitted, divisions[-1], came)
-        chosen = replace(
-            chosen, freshness=fresh.weight, freshness_half_life=fresh.half_life,
-            source=chosen.source | {"freshness": fresh.source},
-        )  # fmt: skip
+        chosen = choose_freshness(tuned.fitted, divisions[-1], came).settled(chosen)
     if not given:
         trials = EventTrials(tuned.fitted, learned, wanted, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)
