@@ -31,8 +31,8 @@ from recommender.serve.events.opening import open_log
 WORKERS, ARTICLES = 3, 50
 # Distinct texts: which of them a reader asks for decides the list.
 ABOUT = ("sour ale with cherries", "smoked porter", "gluten free lager", "mead from heather honey", "cask ale at home")
-WHERE = ("in Lisbon", "on a boat", "for a wedding", "in a small cellar", "at altitude", "for a chess club", "in Iceland",
-         "after a marathon", "in a caravan", "for my aunt")  # fmt: skip
+WHERE = ("in Lisbon", "on a boat", "for a wedding", "in a small cellar", "at altitude", "for a chess club",
+         "in Iceland", "after a marathon", "in a caravan", "for my aunt")  # fmt: skip
 
 
 def main() -> None:
@@ -71,7 +71,8 @@ def main() -> None:
     print("\n".join(lines))
     about = (
         f"{ARTICLES} articles, {WORKERS} workers, seconds from the start of the call until the last worker lists the "
-        "article among ten. For `coldstart put` it is what the command calls, without the start of the process."
+        "article among ten. For `coldstart put` it is what the command calls, without the start of the process; the "
+        "longest is the first one, which loads the encoder."
     )
     text = made_by("make bench-feed-put SHOP=folder", about, ("feast", "numpy", "uvicorn"))
     write_between(EXPLANATION / "feed.md", "bench-feed-put", "\n".join([text, "", *lines]))
@@ -86,7 +87,7 @@ def measured(
         listed = [0.0] * len(clients)
 
         def ask(place: int, name: str = name, text: str = text, listed: list[float] = listed) -> None:
-            request = RecommendRequest(description=text, k=10)
+            request = RecommendRequest.model_validate({"description": text, "k": 10})
             while name not in [one.item_id for one in clients[place].recommend(request).items]:
                 time.sleep(0.02)
             listed[place] = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -249,8 +249,17 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: st
     for row in ranking[columns].itertuples(index=False):
         cells = zip(columns, row, strict=True)
         # Escaped: Rich would read "[red]" in a text of the shop as a colour.
-        table.add_row(*(f"{value:+.2f}" if name in _NUMBERS else escape(str(value)) for name, value in cells))
+        table.add_row(*(escape(_cell(name, value)) for name, value in cells))
     console.print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value; of a long description the beginning, because an article would fill the screen."""
+    from recommender.model.explain import shortened
+
+    if name in _NUMBERS:
+        return f"{value:+.2f}"
+    return shortened(str(value)) if name == "description" else str(value)
 
 
 def _quoted(description: str | None) -> str:
