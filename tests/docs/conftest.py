@@ -34,6 +34,14 @@ def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def feed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/feed, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "feed", folder / "examples" / "feed")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def two_shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with examples/two_shops, as in a checkout."""
     folder = tmp_path_factory.mktemp("checkout")
