@@ -17,6 +17,7 @@ EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
 	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-helpdesk bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
 	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts bench-ads docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-feed bench-feed-put bench-pictures bench-facts docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -100,6 +101,13 @@ bench-interview: $(VENV)/.installed
 # Who answers a question, and what a conversation is about: writes its sections of docs/explanation/helpdesk.md.
 bench-helpdesk: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_helpdesk.py $(DATA)
+# A feed replayed in time, from the data sets in DATA=, a folder of folders: writes its sections of docs/explanation/feed.md.
+bench-feed: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_feed.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS))
+
+# Seconds until every worker lists a new article, for a shop in whose folder `coldstart demo feed` has run.
+bench-feed-put: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_feed_put.py $(or $(SHOP),$(CURDIR)/data/feed)
 
 # Encoders before and after `coldstart encoder tune`: writes its section of docs/explanation/tuning.md. An interrupted run continues.
 bench-tuning: $(VENV)/.installed-all

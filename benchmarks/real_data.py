@@ -79,6 +79,17 @@ _FILES = {
     "polis-austria": ("statements.parquet", "votes.parquet"),
 }  # fmt: skip
 NAMES = ("online-retail", *_SCRIPTS)
+# For a replay in time: all questions, answered or not, and no answers of those who ask.
+_REPLAYED = {
+    f"{name}-feed": _SCRIPTS[name].replace(" WHERE Id IN (SELECT item_id FROM answered)", "").replace(
+        "SELECT *, 'interaction' AS event_type FROM answered",
+        "SELECT answered.*, 'interaction' AS event_type FROM answered JOIN questions ON Id = item_id "
+        "WHERE OwnerUserId IS DISTINCT FROM user_id",
+    )
+    for name in ("stackexchange-quantum", "stackexchange-beer")
+}  # fmt: skip
+_SCRIPTS |= _REPLAYED
+_FILES |= {name: _FILES[name.removesuffix("-feed")] for name in _REPLAYED}
 
 
 def contract_tables(name: str, source: Path, out: Path) -> dict[str, int]:

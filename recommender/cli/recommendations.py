@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +15,7 @@ from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
 from recommender.cli.checks import warn_of_repo
+from recommender.cli.events import EVENTS, EventsOption
 from recommender.cli.options import (
     BUNDLE,
     DATA,
@@ -30,10 +33,22 @@ from recommender.tracking import RUNS, tracked
 
 if TYPE_CHECKING:
     import pandas as pd
+    from feast import FeatureStore
+
+    from recommender.model.recommender import HybridRecommender
 
 CountOption = Annotated[int, typer.Option("-k", min=1, help="The number of rows to show.")]
 UserText = Annotated[str | None, typer.Option(help="What is known of the user, in words.")]
 UserId = Annotated[str | None, typer.Option(help="The id of the user. Default: a new user.")]
+
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="YYYY-MM-DD", parser=parse_date,
+        help="Measure the age of items at this moment (UTC; YYYY-MM-DDTHH:MM:SS works too), and leave out those that "
+        "came later. Default: the last interaction of the training.",
+    ),
+]
 
 _NUMBERS = ("score", "popularity", "lightfm", "history", "text", "activity")
 
@@ -107,12 +122,15 @@ def recommend(
     user_id: UserId = None,
     k: CountOption = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Add a sentence of explanation to each row.")] = False,
+    as_of: AsOfOption = None,
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
+    events: EventsOption = EVENTS,
 ) -> None:
     """Show the best items for a user.
 
-    The user is given by id, in words, or both. Features are read from Feast's online store.
+    The user is given by id, in words, or both. Features are read from Feast's online store. Items that were put since
+    the training are in the list.
 
     Examples:
         coldstart recommend --description "vintage enamel for a garden cafe"
@@ -129,7 +147,16 @@ def recommend(
         store = open_store(repo)
         user = online_user(store, model, user_id or NEW, description)
     warn_of_repo(repo, bundle, store)
-    ranking = (LinkedRecommender.of(model, repo) or model).recommend(user, k, explain=explain)
+    if find_spec("sqlalchemy") is not None:
+        model = _with_put_items(model, store, bundle, events)
+    linked = LinkedRecommender.of(model, repo)
+    if as_of is not None and linked is not None:
+        raise ColdStartError(f"--as-of is for shops without a link, and {repo} has one; leave it out")
+    if as_of is not None:
+        moment = as_of.replace(tzinfo=UTC)
+        ranking = model.as_of(moment).recommend(user, k, explain=explain, without=model.came_after(moment))
+    else:
+        ranking = (linked or model).recommend(user, k, explain=explain)
     _show_ranking(ranking, f"for user {user_id or NEW}", "user_id", description)
 
 
@@ -201,6 +228,16 @@ def explain(
     console.print(table)
 
 
+def _with_put_items(model: HybridRecommender, store: FeatureStore, bundle: Path, events: str) -> HybridRecommender:
+    """The recommender with the items that were put since the training."""
+    from recommender.model.recommender import HybridRecommender
+    from recommender.pipeline.online import request_encoder
+    from recommender.serve.events.put_items import put_items, with_items
+
+    put = put_items(bundle, events)
+    return HybridRecommender.of(with_items(model.fitted, put, request_encoder(store))) if put else model
+
+
 def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: str | None) -> None:
     if ranking.empty:
         console.print(f"{title}: nothing is left to rank", markup=False)
@@ -213,8 +250,17 @@ def _show_ranking(ranking: pd.DataFrame, title: str, asked: str, description: st
     for row in ranking[columns].itertuples(index=False):
         cells = zip(columns, row, strict=True)
         # Escaped: Rich would read "[red]" in a text of the shop as a colour.
-        table.add_row(*(f"{value:+.2f}" if name in _NUMBERS else escape(str(value)) for name, value in cells))
+        table.add_row(*(escape(_cell(name, value)) for name, value in cells))
     console.print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value; of a long description the beginning, because an article would fill the screen."""
+    from recommender.model.explain import shortened
+
+    if name in _NUMBERS:
+        return f"{value:+.2f}"
+    return shortened(str(value)) if name == "description" else str(value)
 
 
 def _quoted(description: str | None) -> str:

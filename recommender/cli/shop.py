@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,9 +18,12 @@ from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged, write_text
 from coldstart_udfs.locks import writing
 from coldstart_udfs.settings import ENRICHMENT_FILE, Enrichment
+from recommender.cli.events import EVENTS, EventsOption
 from recommender.cli.options import (
+    BUNDLE,
     DATA,
     REPO,
+    BundleOption,
     DataOption,
     DateOrderOption,
     EncodingOption,
@@ -31,6 +36,9 @@ from recommender.cli.options import (
     one_entity,
     ray_workers,
 )
+
+if TYPE_CHECKING:
+    from recommender.serve.events.log import EventLog
 
 
 def init(
@@ -184,10 +192,14 @@ def put(
         ),
     ] = None,
     repo: RepoOption = REPO,
+    bundle: BundleOption = BUNDLE,
+    events: EventsOption = EVENTS,
 ) -> None:
     """Store a new description of a user or an item.
 
-    The description is embedded and written to the online and the offline store. It can be retrieved at once.
+    The description is embedded and written to the online and the offline store. It can be retrieved at once. With a
+    trained bundle, that of an item is written to the event log too: a running service and `coldstart recommend` list
+    the item from then on.
 
     Examples:
         coldstart put --user-id 17850 --description "I collect enamel jugs"
@@ -199,7 +211,11 @@ def put(
 
     # Others that put are waited for; training and new profiles take no notice of a put.
     with writing(repo / "data" / PUT, command="coldstart put", wait=60), console.status("through Feast …"):
+        log = _log_of(bundle, events) if entity == "item" else None
         done = run(repo, entity, name, description, attribute)
+        if log is not None:
+            with closing(log):
+                log.put("item", name, description, attribute)
     known = f"profile known, {done.evidence[0]:,} interactions" if done.evidence[0] else "cold, no interactions yet"
     console.print(f"{entity} {name}: {known}; norm of the enriched profile {done.norm[0]:.3f}", markup=False)
     if done.truncated[0]:
@@ -207,5 +223,16 @@ def put(
     online = "retrievable now" if done.retrievable[0] else "NOT retrievable: a row with a later timestamp is there"
     console.print(f"online: {online}; history: from {done.event_timestamp:%Y-%m-%d %H:%M:%S.%f} UTC on")
     console.print(f"encoder {done.fingerprint}, {done.seconds:.2f} s")
+    if log is not None:
+        console.print(f"event log {events}: running services list the item within 2 s")
     if not done.retrievable[0]:
         raise typer.Exit(1)
+
+
+def _log_of(bundle: Path, events: str) -> EventLog | None:
+    """The event log of a bundle, made if it is not there; None without a bundle, or without the extra `serve`."""
+    if find_spec("sqlalchemy") is None or not (bundle / "manifest.json").is_file():
+        return None
+    from recommender.serve.events.opening import open_log
+
+    return open_log(events, bundle)

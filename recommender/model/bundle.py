@@ -21,6 +21,7 @@ from recommender.data.entities import Entities
 from recommender.model.bundle_arrays import Arrays, label_lists, read_arrays, sparse, texts
 from recommender.model.feature_matrix import Vocabulary
 from recommender.model.fitted import Fitted, Maps
+from recommender.model.freshness import Births
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.parameters import Parameters
@@ -61,6 +62,8 @@ def write_bundle(fitted: Fitted, path: Path, about: dict[str, Any]) -> None:
         **_pack_sparse("history", fitted.history.whole), **_pack_sparse("seen", fitted.seen.whole),
         **_pack_sparse("item_item", fitted.widened(fitted.item_item)),
         "metric": fitted.item_metric, "maps": fitted.maps.weights, "map_centre": fitted.maps.centre,
+        "item_came": fitted.births.moments.astype(np.int64),
+        "moment": np.array(fitted.births.now, "datetime64[us]").astype(np.int64),
         "trends": fitted.trends.popularity, "newness": fitted.trends.newness,
         "activity": fitted.trends.activity,
         "lightfm_users": fitted.factors.users, "lightfm_items": fitted.factors.items,
@@ -263,9 +266,17 @@ def _fitted(manifest: dict[str, Any], arrays: Arrays) -> Fitted:
         item_item=sparse("item_item", arrays, (shape[1], shape[1])),
         maps=Maps(arrays["maps"], arrays["map_centre"]),
         trends=Trends(arrays["trends"], arrays["newness"], arrays["activity"]),
+        births=_births(arrays, len(items)),
         predicted_profiles=PredictedProfiles(arrays["predicted"], labels),
         attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
     )
+
+
+def _births(arrays: Arrays, items: int) -> Births:
+    """When items came; older bundles do not say."""
+    if "item_came" not in arrays:
+        return Births.unknown(items)
+    return Births(arrays["item_came"].view("datetime64[us]"), np.datetime64(int(arrays["moment"]), "us"))
 
 
 def _check_shapes(fitted: Fitted) -> None:
@@ -286,6 +297,7 @@ def _check_shapes(fitted: Fitted) -> None:
         ("the attributes' popularity", fitted.attribute_popularity.lifts.shape, (groups, items)),
         ("the maps", fitted.maps.weights.shape, (columns, mapped)),
         ("the maps' means", fitted.maps.centre.shape, (mapped,)),
+        ("when items came", fitted.births.moments.shape, (items,)),
         ("the trends", fitted.trends.popularity.shape, (len(WINDOWS), fitted.trends.popularity.shape[-1])),
         ("the items' newness", fitted.trends.newness.shape, fitted.trends.popularity.shape[1:]),
     ):  # fmt: skip

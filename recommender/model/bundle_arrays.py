@@ -23,6 +23,7 @@ _TYPES: dict[str, tuple[type[np.generic], int]] = {
     r"\.bytes": (np.uint8, 1), r"\.offsets": (np.int64, 1),
     "_embeddings|_profiles": (np.float32, 2), "_evidence": (np.float64, 1),
     "_space_idf": (np.float64, 1), "_space_identity": (np.float64, 0),
+    "_came": (np.int64, 1), "moment": (np.int64, 0),
     "_data": (np.float32, 1), "_indices|_indptr": (np.int64, 1),
     "metric|maps|trends|lightfm_users|lightfm_items|predicted|lifts": (np.float32, 2),
     "map_centre|newness|activity|lightfm_biases": (np.float32, 1),
@@ -44,9 +45,11 @@ NAMES = (
     "metric", "maps", "map_centre", "trends", "newness", "activity", "lightfm_users", "lightfm_items", "lightfm_biases",
     "predicted", "lifts",
 )  # fmt: skip
+# What older bundles of the same format lack.
+LATER = ("item_came", "moment")
 
 
-def read_arrays(file: Path, names: Iterable[str] = NAMES) -> Arrays:
+def read_arrays(file: Path, names: Iterable[str] = NAMES, later: Iterable[str] = LATER) -> Arrays:
     """Some arrays of a file, of the types that they are written in.
 
     Raises:
@@ -56,6 +59,8 @@ def read_arrays(file: Path, names: Iterable[str] = NAMES) -> Arrays:
     """
     try:
         with zipfile.ZipFile(file) as archive:
+            there = {entry.removesuffix(".npy") for entry in archive.namelist()}
+            names = [*names, *(name for name in later if name in there)]
             _check_sizes(archive, file.stat().st_size, names)
         with np.load(file, allow_pickle=False) as opened:
             return {name: _typed(name, opened[name]) for name in names}

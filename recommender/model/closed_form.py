@@ -6,6 +6,8 @@ and so reaches items that nobody has bought yet. B regresses on their identities
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -22,6 +24,28 @@ _PARTNERS = 400
 # Of the embeddings of an encoder that spreads texts over all directions, the variance is above it (about 0.75 for
 # sentence-transformers' English models); those of e5 lie in a narrow cone, and have 0.1 to 0.15.
 _SPREAD = 0.5
+
+
+@dataclass(frozen=True)
+class LatentMoments:
+    """Means, covariances and lengths of vectors.
+
+    Attributes:
+        mean: (c,) float32.
+        covariance: (c, c) float64.
+        length: the root of the mean square length.
+    """
+
+    mean: NDArray[np.float32]
+    covariance: NDArray[np.float64]
+    length: float
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> LatentMoments:
+        """Of n vectors, (n, c)."""
+        exact = vectors.astype(np.float64)
+        length = float(np.sqrt((exact**2).sum(axis=1).mean()))
+        return cls(exact.mean(axis=0).astype(np.float32), np.atleast_2d(np.cov(exact.T, bias=True)), length)
 
 
 def item_metric(features: FeatureMatrix, ridge: float) -> Vectors:

@@ -15,6 +15,7 @@ from coldstart_udfs.text.words import tokens as tokens_of
 from recommender.data.entities import Entities, describe
 from recommender.model.feature_matrix import content_words_of
 from recommender.model.fitted import Fitted, ItemSide
+from recommender.model.freshness import told
 from recommender.model.scoring import Block, slope
 from recommender.model.user_side import UserSide
 
@@ -22,6 +23,9 @@ from recommender.model.user_side import UserSide
 _NOISE = 1e-7
 # A label of more than this share of the items says nothing of two that have it.
 _MOST_SHARED = 0.1
+_PUBLISHED = "new: published"
+# Of a longer description, a reason gives the beginning.
+_LONGEST_NAME = 80
 _BAND = re.compile(r"2\^-?\d+")
 # Parts that are one term each.
 _SINGLE = {
@@ -53,6 +57,10 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
     first = np.zeros(1, np.int64)
     factors = {}
     found = [("new item", "popularity", weights.cold_offset * float(item.cold[0]))]
+    if fitted.parameters.freshness:
+        age = float(fitted.births.days(item.rows)[0])
+        if np.isfinite(age):
+            found.append((f"{_PUBLISHED} {told(age)}", "newness", float(fitted.freshness_of(item)[0])))
     for part in weights.parts:
         centred = float(np.broadcast_to(block.centred(part, item), (1, 1))[0, 0])
         weight = float(block.weight(part, first, item.cold)[0])
@@ -114,7 +122,7 @@ def sentence(table: pd.DataFrame, new: bool) -> str:
         elif kind == "history":
             said.append("goes with what the user did lately")
         elif kind == "newness":
-            said.append("it is new")
+            said.append(named[0] if named[0].startswith(_PUBLISHED) else "it is new")
         elif kind == "predicted profile":
             said.append("users like them chose such items")
         elif kind.startswith("lightfm"):
@@ -174,10 +182,19 @@ def _history(
         weight = partners[:, [row]].toarray().ravel() - mean
         values = values + factors["item_item"] * weight * counts
     known = zip(fitted.items.descriptions(done), fitted.items.ids(done), strict=True)
-    names = [description or name for description, name in known]
+    names = [shortened(description or name) for description, name in known]
     shared = _shared(fitted, fitted.entities_of(item).attributes[0], done.tolist())
     names = [f"{name} ({why})" if why else name for name, why in zip(names, shared, strict=True)]
     return [(name, "bought", float(value)) for name, value in zip(names, values, strict=True)], of_text * rest
+
+
+def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
+    """A text, or its beginning and an ellipsis.
+
+    >>> shortened("a red lamp", 6)
+    'a red…'
+    """
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def _shared(fitted: Fitted, labels: Iterable[str], rows: Sequence[int]) -> list[str]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.closed_form import MOST_ITEMS, regressed
+from recommender.model.closed_form import MOST_ITEMS, LatentMoments, regressed
 from recommender.model.feature_matrix import FeatureMatrix
+from recommender.model.freshness import Births, decay
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
 from recommender.model.likeness import Likeness
@@ -49,6 +50,7 @@ class Derived(Generic[T]):
     def __get__(self, fitted: Fitted | None, owner: type) -> Derived[T] | T:
         if fitted is None:
             return self
+        fitted = fitted._origin_or_self
         values = vars(fitted)
         with fitted._lock:
             if self.name not in values:
@@ -101,28 +103,6 @@ class ItemSide:
 
 
 @dataclass(frozen=True)
-class LatentMoments:
-    """Means, covariances and lengths of vectors.
-
-    Attributes:
-        mean: (c,) float32.
-        covariance: (c, c) float64.
-        length: the root of the mean square length.
-    """
-
-    mean: NDArray[np.float32]
-    covariance: NDArray[np.float64]
-    length: float
-
-    @classmethod
-    def of(cls, vectors: Vectors) -> LatentMoments:
-        """Of n vectors, (n, c)."""
-        exact = vectors.astype(np.float64)
-        length = float(np.sqrt((exact**2).sum(axis=1).mean()))
-        return cls(exact.mean(axis=0).astype(np.float32), np.atleast_2d(np.cov(exact.T, bias=True)), length)
-
-
-@dataclass(frozen=True)
 class Maps:
     """Ridge regressions, on the feature matrix of the warm items, of what else was learned of them.
 
@@ -166,6 +146,7 @@ class Fitted:
         item_item: B, (items at the fit, items at the fit) float32.
         maps: from the features of items to what LightFM and time say of them.
         trends: of the items at the fit.
+        births: when all known items came.
         predicted_profiles: the map from words and attributes of users to profiles.
         attribute_popularity: how popular items are among users with an attribute.
     """
@@ -182,6 +163,7 @@ class Fitted:
     item_item: sp.csr_matrix
     maps: Maps
     trends: Trends
+    births: Births
     predicted_profiles: PredictedProfiles
     attribute_popularity: AttributePopularity
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
@@ -198,7 +180,8 @@ class Fitted:
         if stale is None:
             old, new = self.parameters, other.parameters
             stale = set(changes) | {one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)}
-        values = vars(self) | {"_likeness": self._likeness}  # which versions share, even if it is filled later
+        # Versions share `_likeness`, even if it is filled later.
+        values = vars(self._origin_or_self) | {"_likeness": self._likeness}
         kept = {name: values[name] for name, one in _DERIVED.items() if name in values and not one.sources & set(stale)}
         vars(other).update(kept)
         return other
@@ -206,6 +189,17 @@ class Fitted:
     def with_parameters(self, **changes: Any) -> Fitted:
         """A version with other weights of parts. Parameters of the fit (metric_ridge …) are not read again."""
         return self.changed(parameters=replace(self.parameters, **changes))
+
+    def as_of(self, moment: np.datetime64) -> Fitted:
+        """A version that measures the ages of items at another moment; both have the same derived values."""
+        other = replace(self, births=replace(self.births, now=moment))
+        vars(other)["_origin"] = self._origin_or_self
+        return other
+
+    @property
+    def _origin_or_self(self) -> Fitted:
+        found: Fitted = vars(self).get("_origin", self)
+        return found
 
     def history_of(self, ids: Sequence[str]) -> sp.csr_matrix:
         """(n, items), the weights of what users did; empty rows for users who are not known."""
@@ -333,6 +327,11 @@ class Fitted:
         """(m,), see `Trends`; 0 for cold items."""
         rows = np.where(side.cold, 0, side.rows)
         return np.where(side.cold, 0, self.trends.newness[rows]).astype(np.float32)
+
+    def freshness_of(self, side: ItemSide) -> NDArray[np.float32]:
+        """(m,), see `recommender.model.freshness`; 0 for items of which nobody knows when they came."""
+        weight, half_life = self.parameters.freshness, self.parameters.freshness_half_life
+        return np.float32(weight) * decay(self.births.days(side.rows), half_life)
 
     @derived("item_item")
     def in_item_item(self) -> NDArray[np.bool_]:

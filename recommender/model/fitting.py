@@ -14,6 +14,7 @@ from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.closed_form import item_item_weights, item_metric
 from recommender.model.fitted import Fitted, Maps
+from recommender.model.freshness import Births, Moments
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import FeatureSpace, fit_lightfm
 from recommender.model.pair_order import OnStep, PairOrder
@@ -29,7 +30,8 @@ _MAP_RIDGE = 30.0
 
 def fit(
     parameters: Parameters, interactions: Interactions, users: Entities, items: Entities, *,
-    seen: Interactions | None = None, progress: Callable[[int, int], None] = lambda epoch, epochs: None,
+    seen: Interactions | None = None, came: Moments | None = None,
+    progress: Callable[[int, int], None] = lambda epoch, epochs: None,
     on_epoch: OnStep | None = None, held_out: Interactions | None = None,
 ) -> Fitted:
     """Learn a state with these parameters; other arguments and errors as for `HybridRecommender.fit`.
@@ -40,6 +42,7 @@ def fit(
         users: likewise.
         items: likewise.
         seen: likewise.
+        came: likewise.
         progress: likewise.
         on_epoch: likewise; with `held_out` it is told `held_out_auc` too, of pairs of users and items with history.
         held_out: what is wanted, of the same users and items.
@@ -88,6 +91,7 @@ def fit(
         item_item=item_item_weights(history, parameters.item_item_ridge),
         maps=Maps.fit(features, targets.astype(np.float32), _MAP_RIDGE),
         trends=trends,
+        births=Births.of(interactions, came),
         predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),
         attribute_popularity=popularity,
     )

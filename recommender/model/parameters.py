@@ -17,7 +17,7 @@ from recommender.model.weights import Weights
 _AT_LEAST_ONE = ("components", "epochs", "lightfm_seeds")
 _MAY_BE_INFINITE = ("evidence_scale",)
 _NO_NUMBERS = ("exclusions", "source", "seed", "weights")
-_POSITIVE = ("learning_rate", "metric_ridge", "item_item_ridge", "evidence_scale")
+_POSITIVE = ("learning_rate", "metric_ridge", "item_item_ridge", "evidence_scale", "freshness_half_life")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Parameters:
         item_identity_weight: value of an item's identity feature in LightFM, see `FeatureSpace`.
         metric_ridge: λ of the item metric A = (XᵀX + Λ)⁻¹, see `recommender.model.closed_form`.
         item_item_ridge: λ of the item–item weights B, see `recommender.model.closed_form`.
+        freshness: what an item gains that came just now, see `recommender.model.freshness`; 0 leaves age out.
+        freshness_half_life: days after which half of it is left.
         alpha: α, the weight of a user's description, in interactions.
         evidence_scale: a of α(n) = α·a/(a+n), in interactions; `inf` keeps α constant.
         weights: of the parts of a score.
@@ -55,6 +57,8 @@ class Parameters:
     item_identity_weight: float = 0.3
     metric_ridge: float = 8.0
     item_item_ridge: float = 200.0
+    freshness: float = 0.0
+    freshness_half_life: float = 1.0
     alpha: float = 1.0
     evidence_scale: float = math.inf
     weights: Weights = field(default_factory=Weights)

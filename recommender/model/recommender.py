@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from recommender.model.bundle import read_bundle, write_bundle
 from recommender.model.explain import terms
 from recommender.model.fitted import Fitted
 from recommender.model.fitting import fit
+from recommender.model.freshness import Moments, utc
 from recommender.model.pair_order import OnStep
 from recommender.model.parameters import Parameters
 from recommender.model.ranking import Rules
@@ -96,6 +98,7 @@ class HybridRecommender:
 
     def fit(
         self, interactions: Interactions, users: Entities, items: Entities, *, seen: Interactions | None = None,
+        came: Moments | None = None,
         progress: Callable[[int, int], None] = lambda epoch, epochs: None, on_epoch: OnStep | None = None,
     ) -> HybridRecommender:
         """Train on interactions, with features and profiles of the same moment.
@@ -105,6 +108,8 @@ class HybridRecommender:
             users: features of `interactions.user_ids`, in that order.
             items: features of `interactions.item_ids`, in that order.
             seen: what is not recommended again; None is `interactions`.
+            came: (items,) datetime64, UTC, when each item became known; None is its first interaction. Ages are
+                measured at the last interaction, see `as_of`.
             progress: called after each epoch of LightFM, with the finished epochs and all.
             on_epoch: called after each epoch with its number, from 1 on, and {"auc": share of 4,000 pairs of an item
                 that a user took and one that they did not, which LightFM alone has in the right order}. The fit is
@@ -116,7 +121,8 @@ class HybridRecommender:
         """
         with self._updating:
             self._fitted = fit(
-                self.parameters, interactions, users, items, seen=seen, progress=progress, on_epoch=on_epoch
+                self.parameters, interactions, users, items, seen=seen, came=came, progress=progress,
+                on_epoch=on_epoch,
             )
         return self
 
@@ -150,6 +156,22 @@ class HybridRecommender:
         Parameters of the fit (metric_ridge …) are not read again.
         """
         return HybridRecommender.of(self.fitted.with_parameters(**changes))
+
+    def as_of(self, moment: datetime) -> HybridRecommender:
+        """The same recommender with the ages of items measured at another moment than the last interaction.
+
+        Args:
+            moment: with a time zone.
+
+        Raises:
+            ColdStartError: the moment has no time zone.
+        """
+        return HybridRecommender.of(self.fitted.as_of(utc(moment)))
+
+    def came_after(self, moment: datetime) -> list[str]:
+        """The ids of the items that came after a moment, which has a time zone."""
+        fitted = self.fitted
+        return fitted.items.ids(np.flatnonzero(fitted.births.moments > utc(moment)))
 
     def save(self, path: str | Path, *, about: dict[str, Any] | None = None) -> None:
         """Write a bundle: a folder with arrays and a JSON manifest, no pickle; whole or not at all.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
 from recommender.model.fitted import Fitted
+from recommender.model.freshness import Moments
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import FeatureSpace
 from recommender.model.rows import SparseRows
@@ -22,10 +23,13 @@ from recommender.model.updating import updated
 _ROUNDING = 1e-5
 
 
-def described(fitted: Fitted, side: Literal["user", "item"], told: Entities) -> Fitted:
+def described(
+    fitted: Fitted, side: Literal["user", "item"], told: Entities, came: Moments | None = None
+) -> Fitted:
     """The state with these descriptions, attributes and embeddings, of known users or items and of new ones.
 
     Profiles stay: those of users who had interacted with an item before hold its earlier embedding until the next fit.
+    New items came at `came`, (n,) datetime64; other words do not make an item new.
     """
     known = fitted.users if side == "user" else fitted.items
     rows = known.rows(told.ids)
@@ -49,6 +53,9 @@ def described(fitted: Fitted, side: Literal["user", "item"], told: Entities) -> 
             users.ids, items.ids, *(np.zeros(0, np.int64),) * 2, np.zeros(0, "datetime64[us]"), np.zeros(0, np.float32)
         )
         fitted = updated(fitted, none, users, items, none)
+        if side == "item" and came is not None:
+            rows = fitted.items.rows(entities.ids)
+            fitted = fitted.changed(births=fitted.births.born(rows, came[new]))
     return fitted
 
 

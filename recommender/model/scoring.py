@@ -4,7 +4,7 @@ Each part is centred by a user's mean over the warm items, the items with histor
 user's own deviation over them, so that a pair's score depends on nothing else in the request. It is then bent,
 sign(z)·log(1 + |z|), because the best items of a part lie many deviations above the others; parts that are logarithms
 already are bent beyond three deviations only. Then it is multiplied by its weight for such a user and such an item
-(`recommender.model.weights`).
+(`recommender.model.weights`). Freshness is added as it is (`recommender.model.freshness`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
-from recommender.model.fitted import Fitted, ItemSide, LatentMoments
+from recommender.model.closed_form import LatentMoments
+from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.user_side import Scores, UserSide
 from recommender.model.weights import OF_WARM_ITEMS
 
@@ -124,6 +125,8 @@ class Block:
         weights, n, cold = self.users.fitted.parameters.weights, self.users.n, items.cold_rows
         total = np.zeros((len(n), len(items)), np.float32)
         total[:, cold] = np.float32(weights.cold_offset)
+        if self.users.fitted.parameters.freshness:
+            total += self.users.fitted.freshness_of(items)
         for part, of_warm, of_cold in zip(weights.parts, *weights.of_all(n, self.users.told), strict=True):
             scores = self.standard(part, items)
             own = scores if scores.shape == total.shape and scores.flags.writeable else None
@@ -157,6 +160,8 @@ class Block:
         cold = items.cold[columns]
         found = {name: np.zeros(len(users)) for name in ("popularity", "lightfm", "text")}
         found["popularity"] += fitted.parameters.weights.cold_offset * cold
+        if fitted.parameters.freshness:
+            found["popularity"] += fitted.freshness_of(items)[columns]
         for part in fitted.parameters.weights.parts:
             group = GROUPS[part]
             if group is None or (part == "text" and not side.described.any()):

@@ -19,6 +19,7 @@ from recommender.data.interactions import Interactions
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.fitting import same_ids
+from recommender.model.freshness import Moments, first_interactions
 from recommender.model.known import KnownEntities
 from recommender.model.requests import same_encoder
 
@@ -44,10 +45,16 @@ def updated(fitted: Fitted, interactions: Interactions, users: Entities, items: 
     state = fitted.changed(
         history=fitted.history.added(user_rows, new, shape),
         seen=fitted.seen.added(user_rows, met, shape),
+        births=fitted.births.grown(_first(seen, item_rows >= len(fitted.items))),
         **_profiles(known_users, known_items, interactions, user_rows, item_rows, new[:, item_rows]),
         stale=("history",) if width == len(fitted.items) else ("history", "items"),
     )
     return _derived(fitted, state, user_rows, new)
+
+
+def _first(seen: Interactions, new: NDArray[np.bool_]) -> Moments:
+    """When the new ones of some items were first interacted with."""
+    return first_interactions(seen)[new] if new.any() else np.zeros(0, "datetime64[us]")
 
 
 def _grown(known: KnownEntities, given: Entities) -> KnownEntities:

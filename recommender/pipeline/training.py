@@ -32,6 +32,7 @@ from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.online import as_vectors, labels_of, open_store, text_of
 from recommender.pipeline.profiles import SOURCES, snapshots
 from recommender.tuning.divisions import Division, by_chance, draws
+from recommender.tuning.freshness import choose_freshness
 from recommender.tuning.held_out_rankings import quality
 from recommender.tuning.prior import Prior
 from recommender.tuning.weights import tune
@@ -138,8 +139,9 @@ def _train(
         progress=lambda done, total: report("LightFM before the cut-off", done, total),
         on_epoch=_named("cutoff_fit", on_step),
     )  # fmt: skip
-    source = parameters.source | tuned.parameters.source
-    chosen, values = replace(tuned.parameters, source=source), quality(tuned.fitted, divisions[-1].wanted)
+    settled = choose_freshness(tuned.fitted, divisions[-1], came["item"]).settled(tuned.parameters)
+    source = parameters.source | settled.source
+    chosen, values = replace(settled, source=source), quality(tuned.fitted, divisions[-1].wanted)
     about["metrics"] = {"validation": {"ndcg@20": float(values.mean()), "rankings": len(values)}} if len(values) else {}
 
     report("current features", 0, 1)
@@ -148,7 +150,7 @@ def _train(
         _check_descriptions(repo, side, found, described[side])
     report("current features", 1, 1)
     model = HybridRecommender(chosen).fit(
-        interactions.weighted(weights, moments[-1]), users, items, seen=interactions,
+        interactions.weighted(weights, moments[-1]), users, items, seen=interactions, came=came["item"],
         progress=lambda epoch, epochs: report("LightFM on all interactions", epoch, epochs),
         on_epoch=_named("final_fit", on_step),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from recommender.data.contract import TAKE_BACK
 from recommender.data.events import EventWeights
 from recommender.model.bundle import bundle_id, read_bundle, read_manifest
 from recommender.model.fitted import Fitted
+from recommender.model.freshness import utc
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.bundles import all_folders
 from recommender.pipeline.forget import erase_from_bundle
@@ -124,6 +125,7 @@ class Live:
         self._told: set[int] = set()
         self._following, self._bundle_id = self._load()
         self._now, self.followed = self._published(), time.time()
+        self._aged = self._now.model, self._now.model
         self.problem: str | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, args=(poll,), daemon=True) if poll is not None else None
@@ -132,8 +134,15 @@ class Live:
 
     @property
     def model(self) -> HybridRecommender:
-        """What is known now. It does not change; a request reads it once."""
-        return self._now.model
+        """What is known now, with the ages of items as of this second. It does not change; a request reads it once."""
+        now, second = self._now, utc(datetime.now(UTC).replace(microsecond=0))
+        if not now.model.parameters.freshness:
+            return now.model
+        state, model = self._aged
+        if state is not now.model or model.fitted.births.now != second:
+            model = HybridRecommender.of(now.model.fitted.as_of(second))
+            self._aged = now.model, model
+        return model
 
     @property
     def base(self) -> Fitted:

@@ -14,10 +14,12 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import Searchers, known_until
 from recommender.measure.latest import LATEST, cold_share_of, latest
+from recommender.model.freshness import Moments
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.tuning.divisions import Division, by_chance, draws
 from recommender.tuning.event_weights import HALF_LIFE, EventTrials, as_of
+from recommender.tuning.freshness import choose_freshness
 from recommender.tuning.prior import Prior
 from recommender.tuning.weights import tune
 
@@ -29,7 +31,7 @@ def fit_tuned(
     train: Interactions, users: Entities, items: Entities, *, kind: str, groups: Sequence[str] | None = None,
     seed: int = 0, parameters: Parameters | None = None, weights: EventWeights | None = None,
     searchers: Searchers | None = None, unseen: NDArray[np.bool_] | None = None, prior: Prior | None = None,
-    progress: Report = no_report,
+    came: Moments | None = None, progress: Report = no_report,
 ) -> HybridRecommender:
     """Choose all parameters on parts of `train` that are set aside, then fit on all of it.
 
@@ -48,6 +50,8 @@ def fit_tuned(
             None: they said what `users` has, at any time.
         unseen: see `by_chance`.
         prior: what small shops have in common; None: the data alone decide.
+        came: (items,) datetime64, when each item became known: freshness is chosen, see `choose_freshness`. None: age
+            does not count.
         progress: told (stage, done, total).
     """
     settings = replace(parameters or Parameters(), seed=seed)
@@ -71,14 +75,18 @@ def fit_tuned(
         prior=prior.at(len(np.unique(train.users))) if prior else None,
         progress=lambda epoch, epochs: progress("validation", epoch, epochs),
     )  # fmt: skip
+    chosen = tuned.parameters
+    if came is not None:
+        chosen = choose_freshness(tuned.fitted, divisions[-1], came).settled(chosen)
     if not given:
         trials = EventTrials(tuned.fitted, learned, wanted, spoken, items, weights)
         trials.choose(HALF_LIFE, _HALF_LIVES)
         weights = trials.weights
     counted, known_users, known_items = as_of(train, weights, users, items)
-    return HybridRecommender(tuned.parameters).fit(
-        counted, known_users, known_items, seen=train, progress=lambda epoch, epochs: progress("fit", epoch, epochs)
-    )
+    return HybridRecommender(chosen).fit(
+        counted, known_users, known_items, seen=train, came=came,
+        progress=lambda epoch, epochs: progress("fit", epoch, epochs),
+    )  # fmt: skip
 
 
 def held_out(

@@ -38,6 +38,10 @@ def ads_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with examples/ads, as in a checkout."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples" / "ads", folder / "examples" / "ads")
+def feed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/feed, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "feed", folder / "examples" / "feed")
     return folder
 
 

@@ -22,6 +22,7 @@ FIXTURES = {
     "docs/tutorial/first-shop.md": "trained_shop",
     "docs/tutorial/chinese-shop.md": "chinese_files",
     "docs/tutorial/ads.md": "ads_files",
+    "docs/tutorial/feed.md": "feed_files",
     "docs/how-to/adapt.md": "event_log",
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
@@ -45,6 +46,7 @@ SLOW = (
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
     "docs/how-to/link-two-shops.md", "docs/tutorial/helpdesk.md",
     "docs/how-to/link-two-shops.md", "docs/tutorial/ads.md",
+    "docs/how-to/link-two-shops.md", "docs/tutorial/feed.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 

@@ -20,12 +20,14 @@ from recommender.data.events import EventWeights
 from recommender.data.interactions import Interactions
 from recommender.data.searches import MAX_SEARCHES
 from recommender.model.fitted import Fitted
+from recommender.model.freshness import utc
 from recommender.model.revising import described, taken_back, without_users
 from recommender.model.updating import updated
 from recommender.serve.events.changes import Changes, Description, Side
 from recommender.serve.events.event import Event
 from recommender.serve.events.labels import banded, numeric_columns
 from recommender.serve.events.log import EventLog
+from recommender.serve.events.opening import watermark_of
 from recommender.serve.events.undo import kept
 
 if TYPE_CHECKING:
@@ -283,9 +285,8 @@ class Following:
             return
         known, ids = self.fitted.users if side == "user" else self.fitted.items, list(texts)
         rows, descriptions = known.rows(ids), list(texts.values())
-        numeric = self._numeric[side]
         attributes = [
-            [banded(label, numeric) for label in put[name].attributes]
+            [banded(label, self._numeric[side]) for label in put[name].attributes]
             if put[name] is not None and put[name].attributes is not None
             else known.take(rows[[place]]).attributes[0] if rows[place] >= 0 else []
             for place, name in enumerate(ids)
@@ -296,7 +297,8 @@ class Following:
             vectors = np.where((rows >= 0)[:, None], known.embeddings.take(np.maximum(rows, 0)), 0).astype(np.float32)
             zeros = np.zeros_like(vectors)
             told = Entities(ids, descriptions, attributes, vectors, zeros, np.zeros(len(ids)), known.fingerprint)
-        self.fitted = described(self.fitted, side, told)
+        came = np.array([utc(put[name].event_timestamp) for name in ids]) if side == "item" else None
+        self.fitted = described(self.fitted, side, told, came)
 
     def _count(self, events: Iterable[Event]) -> None:
         """Take in interactions, and what takes them back."""
@@ -393,8 +395,6 @@ def following(
     encoder: Encoder | None = None,
 ) -> Following:
     """A bundle, of which the manifest says what it holds of the log."""
-    held = manifest.get("events") or {}
-    watermark = int(held.get("watermark", 0)) if held.get("log") == log.identity else 0
     until = manifest.get("trained_until")
     moment = datetime.fromisoformat(until).astimezone(UTC) if until else None
-    return Following(fitted, watermark, weights or EventWeights(), moment, encoder)
+    return Following(fitted, watermark_of(manifest, log), weights or EventWeights(), moment, encoder)

@@ -55,5 +55,11 @@ def check_log(log: EventLog, manifest: Mapping[str, Any], bundle: Path) -> None:
     )
 
 
+def watermark_of(manifest: Mapping[str, Any], log: EventLog) -> int:
+    """The id of the last entry of a log that a bundle holds; 0 if it was not trained from this log."""
+    held = manifest.get("events") or {}
+    return int(held.get("watermark", 0)) if held.get("log") == log.identity else 0
+
+
 def _watermark(manifest: Mapping[str, Any]) -> int:
     return int((manifest.get("events") or {}).get("watermark", 0))

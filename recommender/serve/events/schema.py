@@ -150,6 +150,15 @@ def connect(url: str, *, create: bool = True) -> Engine:
     return engine
 
 
+def exists(url: str) -> bool:
+    """Whether there may be a log at a URL: false only for a file of SQLite that is not there."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return True  # `connect` says what is wrong with it
+    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
+
+
 def _missing(url: str) -> str:
     return f"there is no event log at {_shown(url)}; name the one that `coldstart serve` writes (--events)"
 
