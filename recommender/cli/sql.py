@@ -80,7 +80,8 @@ def sql(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="A trained recommender: adds recommend(), audience(), score() and explain()."
+            metavar="FOLDER",
+            help="A trained recommender: adds recommend(), audience(), score(), expected_demand() and explain().",
         ),
     ] = None,
 ) -> None:

@@ -18,6 +18,8 @@ from recommender.model.ranking import Rules, best, excluded, left_out
 from recommender.model.scoring import Block, blocks
 from recommender.model.user_side import Scores
 
+# A number of buyers that is whole but for so much is whole.
+_ROUNDING = 1e-4
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
 
 
@@ -78,6 +80,30 @@ def audience(fitted: Fitted, side: ItemSide, k: int, exclude_seen: bool) -> pd.D
     frame.insert(3, "bought_alike", [_most_alike(fitted, user, entities.embeddings[item]) for user, item in pairs])
     frame["tier"] = tiers(entities, ~side.cold)[rows]
     return frame
+
+
+def expected_demand(fitted: Fitted, side: ItemSide, level: float) -> pd.DataFrame:
+    """See `HybridRecommender.expected_demand`."""
+    counts = np.where(side.rows >= 0, fitted.counts[side.rows], 0)
+    predicted = np.flatnonzero(counts == 0)
+    numbers = np.repeat(counts[:, None].astype(np.float64), 3, axis=1)
+    if len(predicted):
+        logs = fitted.demand_errors.intervals(fitted.demand_of(side)[predicted], level)
+        numbers[predicted] = np.expm1(np.maximum(logs, 0))
+    entities = fitted.entities_of(side)
+    return pd.DataFrame({
+        ITEM_ID: _objects(entities.ids), "percentile": demand_percentiles(fitted, side), "buyers": numbers[:, 1],
+        "low": np.floor(numbers[:, 0] + _ROUNDING).astype(np.int64),
+        "high": np.ceil(numbers[:, 2] - _ROUNDING).astype(np.int64),
+        "tier": tiers(entities, counts > 0),
+    })  # fmt: skip
+
+
+def demand_percentiles(fitted: Fitted, side: ItemSide) -> NDArray[np.float32]:
+    """(m,): the place of each item's expected demand among the items with history, from 0 to 100."""
+    known, demand = np.sort(fitted.demand[fitted.warm_rows]), fitted.demand_of(side)
+    below = np.searchsorted(known, demand, "left") + np.searchsorted(known, demand, "right")
+    return np.asarray(below * 50 / len(known), dtype=np.float32)
 
 
 def _frame(

@@ -26,6 +26,13 @@ from recommender.sql.bundles import BLOCK, NOBODY, Served, served
 
 _EXPLANATION = pa.list_(pa.struct([("term", pa.string()), ("kind", pa.string()), ("value", pa.float64())]))
 
+_DEMAND = pa.list_(
+    pa.struct([
+        ("percentile", pa.float64()), ("buyers", pa.float64()), ("low", pa.int64()), ("high", pa.int64()),
+        ("tier", pa.string()),
+    ])
+)  # fmt: skip
+
 
 def _score(user: Column, item: Column, bundle: Column) -> pa.Array:
     items = item.to_pylist()
@@ -85,6 +92,26 @@ def _audience(
     return _ranked(asked, find, item, description, k, (model, backend, cache, connection))
 
 
+def _expected_demand(
+    item: Column, description: Column, level: Column, bundle: Column, model: Column, backend: Column, cache: Column,
+    connection: Column,
+) -> pa.Array:
+    if not len(item):
+        return pa.array([], _DEMAND)
+    one = served(bundle[0].as_py())
+    side, encoder = _Side(one, ITEM_ID, one.model.items, one.items, ITEM_ID), (model, backend, cache, connection)
+    asked, levels = _asked(side, item, description), level.to_pylist()
+    answers: dict[tuple[_Asked, float], list[dict[str, Any]]] = {}
+    for share in {share for share in levels if share is not None}:
+        wanted = dict.fromkeys(one for one, other in zip(asked, levels, strict=True) if other == share)
+        for entities, meant in _questions(side, wanted, encoder):
+            frame = one.model.expected_demand(entities, level=share, unknown="popularity")
+            columns = _DEMAND.value_type.names
+            for name, *values in zip(frame[ITEM_ID], *(frame[column] for column in columns), strict=True):
+                answers[meant[name], share] = [dict(zip(columns, values, strict=True))]
+    return pa.array([answers.get((one, share), []) for one, share in zip(asked, levels, strict=True)], _DEMAND)
+
+
 class _Side(NamedTuple):
     """The side that a request names, users or items, and the side that is ranked."""
 
@@ -104,10 +131,7 @@ def _ranked(
     description: Column, k: Column, encoder: Sequence[Column],
 ) -> pa.Array:  # fmt: skip
     """Return a ranking for each row, computed once for equal rows."""
-    asked: list[_Asked] = [
-        (one if one in side.rows else None, text if has_text(text) else None)
-        for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
-    ]
+    asked = _asked(side, name, description)
     counts = k.to_pylist()
     answers: dict[tuple[_Asked, int], list[dict[str, Any]]] = defaultdict(list)
     for count in {count for count in counts if count is not None}:
@@ -124,6 +148,13 @@ def _ranked(
                     answers[meant[one], count].append(row)
     rows = [answers.get((one, count), []) for one, count in zip(asked, counts, strict=True)]
     return pa.array(rows, _ranking(side.found))
+
+
+def _asked(side: _Side, name: Column, description: Column) -> list[_Asked]:
+    return [
+        (one if one in side.rows else None, text if has_text(text) else None)
+        for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
+    ]
 
 
 def _questions(
@@ -198,6 +229,10 @@ PYTHON_FUNCTIONS = (
     ),
     PythonFunction(
         "_coldstart_audience", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 5), _sql_ranking(USER_ID), _audience
+    ),
+    PythonFunction(
+        "_coldstart_expected_demand", ("VARCHAR", "VARCHAR", "DOUBLE", *("VARCHAR",) * 5),
+        "STRUCT(percentile DOUBLE, buyers DOUBLE, low BIGINT, high BIGINT, tier VARCHAR)[]", _expected_demand,
     ),
     PythonFunction("_coldstart_score", ("VARCHAR",) * 3, "DOUBLE", _score),
     PythonFunction(

@@ -71,6 +71,23 @@ FUNCTIONS = (
         "_coldstart_score(CAST(user_id AS VARCHAR), CAST(item_id AS VARCHAR), {bundle})",
     ),
     SqlFunction(
+        "expected_demand", ("item_id := NULL", "description := NULL", "level := 0.9"), "TABLE",
+        "How many buyers an item has or, without buyers, may be expected to get from its words and attributes: "
+        "percentile (0 to 100, among the items with history), buyers, low, high, tier. The share `level` of new items "
+        "lies between low and high. An item with buyers has their number in all three. A description replaces the one "
+        "in the bundle.",
+        "FROM expected_demand(description := 'red enamel lamp')",
+        f"""
+SELECT unnest(
+    _coldstart_expected_demand(
+        CAST(item_id AS VARCHAR), {_DESCRIPTION}, CAST(level AS DOUBLE), {{bundle}}, {_ENCODER}
+    ),
+    recursive := true
+)
+""",
+        stub=_fails("0::DOUBLE AS percentile, 0::DOUBLE AS buyers, 0::BIGINT AS low, 0::BIGINT AS high, '' AS tier"),
+    ),
+    SqlFunction(
         "explain", ("user_id", "item_id"), "TABLE",
         "The terms of a score: term, kind, value; the values add up to score(user_id, item_id). If either argument is "
         "NULL, there are no rows.",
@@ -92,7 +109,7 @@ CATALOGUE = Catalogue(FUNCTIONS, _python_functions, "recommender.register(con, b
 
 
 def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> None:
-    """Add `recommend()`, `audience()`, `score()` and `explain()` to a connection.
+    """Add `recommend()`, `audience()`, `score()`, `expected_demand()` and `explain()` to a connection.
 
     If the connection lacks `embed()` and the other functions, they are registered first: a cursor with the settings of
     its connection, others with defaults. The encoder and the redaction of descriptions are those of
