@@ -25,7 +25,7 @@ from recommender.data.interactions import Interactions
 from recommender.measure.intervals import intervals
 from recommender.measure.splits import pair_matrix, stable_share
 from recommender.model.closed_form import MAP_RIDGE
-from recommender.model.demand import DemandErrors
+from recommender.model.demand import KnownDemand
 from recommender.model.fitted import Maps
 from recommender.model.lightfm import FeatureSpace
 
@@ -49,7 +49,7 @@ class Case:
         actual: (m,), as it turned out.
         known: (n,), log(1 + buyers) of the other items.
         residuals: (n,), of the items that the map was learned from.
-        errors: of items that it was not learned from.
+        left_out: predictions of items that it was not learned from, and their buyers.
     """
 
     items: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Case:
     actual: Numbers
     known: Numbers
     residuals: Numbers
-    errors: DemandErrors
+    left_out: KnownDemand
 
 
 def case(data: Dataset, train: Interactions, later: Interactions) -> Case:
@@ -70,8 +70,8 @@ def case(data: Dataset, train: Interactions, later: Interactions) -> Case:
     maps = Maps.fit(features, known[:, None].astype(np.float32), MAP_RIDGE)
     predicted = maps.of(features)[:, 0]
     expected = maps.of(vocabulary.feature_matrix(data.items.take(new)))[:, 0]
-    errors = DemandErrors.of(features, predicted, known)
-    return Case(new, expected, np.log1p(after[new]), known, known - predicted, errors)
+    others = KnownDemand.of(features, predicted, before[warm])
+    return Case(new, expected, np.log1p(after[new]), known, known - predicted, others)
 
 
 def overall(one: Case) -> Numbers:
@@ -85,26 +85,27 @@ def trained(one: Case) -> Numbers:
     return np.asarray(one.expected[:, None] + np.quantile(one.residuals, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
 
 
-def left_out(one: Case) -> Numbers:
+def residuals_left_out(one: Case) -> Numbers:
     """The prediction and the quantiles of the residuals of all items, each left out."""
-    return np.asarray(one.expected[:, None] + np.quantile(one.errors.residuals, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    residuals = np.log1p(one.left_out.buyers) - one.left_out.predicted
+    return np.asarray(one.expected[:, None] + np.quantile(residuals, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
 
 
 def ours(one: Case) -> Numbers:
-    """`expected_demand`: of the fifth with the nearest predictions."""
-    return one.errors.intervals(one.expected, LEVEL)[:, [0, 2]]
+    """The buyers of the items with the nearest predictions."""
+    return np.log1p(one.left_out.intervals(one.expected, LEVEL)[:, [0, 2]])
 
 
 METHODS: dict[str, Callable[[Case], Numbers]] = {
     "all items alike": overall,
     "residuals of the training": trained,
-    "residuals of items left out": left_out,
-    "the same, of near predictions (`expected_demand`)": ours,
+    "residuals of items left out": residuals_left_out,
+    "buyers of near items (`expected_demand`)": ours,
 }
 
 
 def rounded(bounds: Numbers) -> Numbers:
-    """Log bounds after buyers are rounded to whole numbers, outwards, as `expected_demand` does."""
+    """Log bounds after buyers are rounded to whole numbers, outwards; those of `expected_demand` are whole."""
     buyers = np.expm1(np.maximum(bounds, 0))
     low, high = np.floor(buyers[:, 0] + 1e-4), np.ceil(buyers[:, 1] - 1e-4)
     return np.log1p(np.column_stack([low, high]))

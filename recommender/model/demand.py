@@ -1,10 +1,12 @@
-"""How far the expected demand of an item that nobody has bought yet may be off.
+"""How many buyers an item may get that nobody has bought yet, with an interval.
 
-Leave-one-out residuals of a ridge regression have a closed form: what item i lacks is (y_i - ŷ_i) / (1 - h_i), where
-h_i is its leverage x_iᵀ(XᵀX + Λ)⁻¹x_i (Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning,
-equation 7.64). Their quantiles, added to the prediction of a new item, are an interval: the jackknife (Barber et al.
-2021, Predictive inference with the jackknife+, doi 10.1214/20-AOS1965, section 1). The residuals are those of the items
-whose own predictions were nearest, because rare items err otherwise than popular ones.
+The buyers of an item without history are read from the items with history whose predicted demand is nearest. A
+prediction that an item was part of lies nearer to its buyers than that of a new item will, so each prediction is made
+without the item. For a ridge regression that has a closed form: y_i - ŷ_i(without i) = (y_i - ŷ_i) / (1 - h_i), where
+h_i is the leverage x_iᵀ(XᵀX + Λ)⁻¹x_i (Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning,
+equation 7.64). A new item is exchangeable with those beside it, so the order statistics of their buyers are an interval
+(the argument of split conformal prediction; Barber et al. 2021, doi 10.1214/20-AOS1965, for predictions that leave one
+out).
 """
 
 from __future__ import annotations
@@ -18,49 +20,49 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.model.closed_form import MAP_RIDGE, leverages
 from recommender.model.feature_matrix import FeatureMatrix
 
-# Residuals are read of so many items, spread evenly.
+# So many items are read, spread evenly over the catalogue.
 _MOST_ITEMS = 2_048
-# An interval is read from a fifth of them, those with the nearest predictions, and from so many at least.
-_SHARE, _FEWEST = 5, 100
+# An interval is read from a tenth of them, those with the nearest predictions, and from so many at least.
+_SHARE, _FEWEST = 10, 100
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DemandErrors:
-    """By how much predictions of log(1 + buyers) are off, for k items that each prediction was not learned from.
+class KnownDemand:
+    """Predicted demand and buyers of k items with history.
 
     Attributes:
-        predicted: (k,), ascending.
-        residuals: (k,), what was true less what was predicted.
+        predicted: (k,), ascending: log(1 + buyers) of each item as the others predict it.
+        buyers: (k,), their numbers.
     """
 
     predicted: Numbers
-    residuals: Numbers
+    buyers: NDArray[np.int64]
 
     @classmethod
-    def of(cls, features: FeatureMatrix, predicted: NDArray[np.float32], actual: NDArray[np.float64]) -> DemandErrors:
+    def of(cls, features: FeatureMatrix, predicted: NDArray[np.float32], buyers: NDArray[np.int64]) -> KnownDemand:
         """Leave each item out.
 
         Args:
-            features: X, (n, w), of the items that the map was learned from.
+            features: X, (n, w), of the items that the map of the expected demand was learned from.
             predicted: (n,), what the map says of them.
-            actual: (n,), log(1 + buyers).
+            buyers: (n,).
         """
         n = len(features)
         rows = np.linspace(0, n - 1, min(n, _MOST_ITEMS)).astype(np.int64)
         # The map has a mean beside its weights, which takes 1/n of each item.
         kept = np.maximum(1 - leverages(features, MAP_RIDGE, rows) - 1 / n, 1 / n)
-        residuals = (actual[rows] - predicted[rows]) / kept
-        left_out = actual[rows] - residuals
+        actual = np.log1p(buyers[rows])
+        left_out = actual - (actual - predicted[rows]) / kept
         order = np.argsort(left_out, kind="stable")
-        return cls(left_out[order], residuals[order])
+        return cls(left_out[order], buyers[rows][order])
 
-    def intervals(self, predicted: NDArray[np.float32], level: float) -> NDArray[np.float64]:
-        """(m, 3): lower bounds, medians and upper bounds of log(1 + buyers).
+    def intervals(self, predicted: NDArray[np.float32], level: float) -> Numbers:
+        """(m, 3): lower bounds, medians and upper bounds of buyers.
 
         Args:
-            predicted: (m,), of items that the map was not learned from.
+            predicted: (m,), log(1 + buyers) as predicted, of items without history.
             level: the share of such items that lies within the bounds, above 0 and below 1.
 
         Raises:
@@ -71,12 +73,12 @@ class DemandErrors:
         size = min(max(len(self.predicted) // _SHARE, _FEWEST), len(self.predicted))
         middle = np.searchsorted(self.predicted, predicted) - size // 2
         starts, place = np.unique(np.clip(middle, 0, len(self.predicted) - size), return_inverse=True)
-        found = np.empty((len(starts), 3))
         tail = (1 - level) / 2
-        # The order statistics between which a further residual lies with this probability.
+        # A further item lies between these order statistics with the probability `level`, or a little more.
         low = max(int(np.floor(tail * (size + 1))) - 1, 0)
         high = min(int(np.ceil((1 - tail) * (size + 1))) - 1, size - 1)
+        found = np.empty((len(starts), 3))
         for row, start in enumerate(starts.tolist()):
-            near = np.sort(self.residuals[start : start + size])
+            near = np.sort(self.buyers[start : start + size])
             found[row] = near[low], np.median(near), near[high]
-        return np.asarray(predicted[:, None] + found[place])
+        return np.asarray(found[place])

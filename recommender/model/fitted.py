@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS, regressed
-from recommender.model.demand import DemandErrors
+from recommender.model.demand import KnownDemand
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.known import KnownEntities
 from recommender.model.lightfm import Factors, FeatureSpace
@@ -325,10 +325,10 @@ class Fitted:
         return np.where(counts > 0, np.log1p(counts), predicted).astype(np.float32)
 
     @derived("history", "items", "item_space", "factors", "maps")
-    def demand_errors(self) -> DemandErrors:
-        """By how much the expected demand of items without buyers may be off."""
-        side, buyers = self.warm_items, np.log1p(self.counts[self.warm_rows])
-        return DemandErrors.of(side.features, side.mapped[:, side.latent.shape[1] + 1], buyers)
+    def known_demand(self) -> KnownDemand:
+        """What the expected demand of items without buyers is compared with."""
+        side, buyers = self.warm_items, self.counts[self.warm_rows]
+        return KnownDemand.of(side.features, side.mapped[:, side.latent.shape[1] + 1], buyers)
 
     def trend_of(self, side: ItemSide, window: int) -> NDArray[np.float32]:
         """(m,), log(1 + users) within a window of `recommender.model.trends.WINDOWS`; predicted for cold items."""

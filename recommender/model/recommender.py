@@ -258,8 +258,9 @@ class HybridRecommender:
     ) -> pd.DataFrame:
         """How many buyers each item has or, without buyers, may be expected to get.
 
-        The prediction is made from the item's words and attributes, for an item that is on sale as long as the items
-        with history were. How often its interval holds is measured in docs/explanation/ratings.md.
+        Without buyers it is the buyers of the items with history whose words and attributes predict the most similar
+        demand: for an item that is bought at all, and is on sale as long as they were. How often the interval holds is
+        measured in docs/explanation/ratings.md.
 
         Args:
             items: as for `score`.

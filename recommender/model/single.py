@@ -26,8 +26,8 @@ class Ranked:
     Attributes:
         tier: what is known of the user, "warm", "cold" or "unknown".
         rows: (k,), the items' rows in the recommender.
-        scores: (k,), boosts included.
-        parts: popularity, lightfm, history and text, (k,) each; they add up to the score, boosts apart.
+        scores: (k,), boosts included, and what a link adds.
+        parts: popularity, lightfm, history and text, (k,) each; they add up to the score, boosts and link apart.
         sentences: why, for people, (k,); empty if nobody asked.
     """
 
@@ -103,12 +103,12 @@ def described(
     Args:
         block: see `block_of`.
         total: (1, items), its scores of all items.
-        rules: of the list; their boosts count in its scores.
+        rules: of the list; their boosts, and what a link adds, count in its scores.
         rows: (k,), of the items.
         explain: add the sentences.
     """
     side, items = block.users, block.users.fitted.all_items
-    scores = total[0, rows] if rules.added is None else total[0, rows] + rules.added[rows]
+    scores = rules.applied(total)[0, rows]
     plain = np.asarray(total[0, rows], dtype=np.float64)
     parts = block.parts(items, np.zeros(len(rows), np.int64), rows)
     parts["history"] = plain - sum(parts.values())

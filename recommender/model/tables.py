@@ -18,8 +18,6 @@ from recommender.model.ranking import Rules, best, excluded, left_out
 from recommender.model.scoring import Block, blocks
 from recommender.model.user_side import Scores
 
-# A number of buyers that is whole but for so much is whole.
-_ROUNDING = 1e-4
 WARM, COLD, UNKNOWN = "warm", "cold", "unknown"
 
 
@@ -88,13 +86,11 @@ def expected_demand(fitted: Fitted, side: ItemSide, level: float) -> pd.DataFram
     predicted = np.flatnonzero(counts == 0)
     numbers = np.repeat(counts[:, None].astype(np.float64), 3, axis=1)
     if len(predicted):
-        logs = fitted.demand_errors.intervals(fitted.demand_of(side)[predicted], level)
-        numbers[predicted] = np.expm1(np.maximum(logs, 0))
+        numbers[predicted] = fitted.known_demand.intervals(fitted.demand_of(side)[predicted], level)
     entities = fitted.entities_of(side)
     return pd.DataFrame({
         ITEM_ID: _objects(entities.ids), "percentile": demand_percentiles(fitted, side), "buyers": numbers[:, 1],
-        "low": np.floor(numbers[:, 0] + _ROUNDING).astype(np.int64),
-        "high": np.ceil(numbers[:, 2] - _ROUNDING).astype(np.int64),
+        "low": numbers[:, 0].astype(np.int64), "high": numbers[:, 2].astype(np.int64),
         "tier": tiers(entities, counts > 0),
     })  # fmt: skip
 

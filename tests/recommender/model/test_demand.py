@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.model.closed_form import MAP_RIDGE, leverages
-from recommender.model.demand import DemandErrors
+from recommender.model.demand import KnownDemand
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.fitted import Maps
 from recommender.model.recommender import HybridRecommender
@@ -25,20 +25,19 @@ def features(n: int, columns: int, seed: int = 0) -> FeatureMatrix:
 
 
 @pytest.mark.parametrize("columns", [12, 90])  # more items than columns, and far fewer
-def test_residuals_are_those_of_maps_that_have_not_seen_the_item(columns: int) -> None:
-    # As many as are read at least, so that each is there.
+def test_predictions_are_those_of_maps_that_have_not_seen_the_item(columns: int) -> None:
     given, rng = features(40, columns), np.random.default_rng(1)
-    actual = rng.normal(size=40) + given.dense[:, 0]
-    targets = actual[:, None].astype(np.float32)
-    errors = DemandErrors.of(given, Maps.fit(given, targets, MAP_RIDGE).of(given)[:, 0], actual)
+    buyers = rng.poisson(np.exp(2 + given.dense[:, 0]))
+    targets = np.log1p(buyers)[:, None].astype(np.float32)
+    known = KnownDemand.of(given, Maps.fit(given, targets, MAP_RIDGE).of(given)[:, 0], buyers)
     apart = []
     for item in range(40):
         others = np.delete(np.arange(40), item)
         without = Maps.fit(given.take(others), targets[others], MAP_RIDGE).of(given.take(np.array([item])))
-        apart.append(actual[item] - float(without[0, 0]))
+        apart.append(float(without[0, 0]))
     # Leaving an item out moves the mean too, and the penalty of the embeddings a little.
-    np.testing.assert_allclose(np.sort(errors.residuals), np.sort(apart), rtol=0.05, atol=0.02)
-    assert np.abs(errors.residuals).mean() > np.abs(actual - Maps.fit(given, targets, MAP_RIDGE).of(given)[:, 0]).mean()
+    np.testing.assert_allclose(known.predicted, np.sort(apart), atol=0.03)
+    np.testing.assert_array_equal(np.sort(known.buyers), np.sort(buyers))
 
 
 def test_leverages_are_those_of_the_textbook_by_either_form() -> None:
@@ -55,25 +54,25 @@ def test_nine_of_ten_new_items_lie_in_the_interval_rare_and_popular_ones_alike()
     rng = np.random.default_rng(2)
     given = features(3_000, 20)
     # Popular items vary three times as much as rare ones.
-    expected = 3 + 2 * given.dense[:, 0].astype(np.float64)
-    actual = expected + rng.normal(size=3_000) * np.where(given.dense[:, 0] > 0, 0.9, 0.3)
+    spread = np.where(given.dense[:, 0] > 0, 0.9, 0.3)
+    buyers = np.exp(4 + 2 * given.dense[:, 0] + spread * rng.normal(size=3_000)).astype(np.int64)
     known, later = np.arange(2_000), np.arange(2_000, 3_000)
-    maps = Maps.fit(given.take(known), actual[known, None].astype(np.float32), MAP_RIDGE)
-    errors = DemandErrors.of(given.take(known), maps.of(given.take(known))[:, 0], actual[known])
-    low, middle, high = errors.intervals(maps.of(given.take(later))[:, 0], 0.9).T
-    inside = (low <= actual[later]) & (actual[later] <= high)
+    maps = Maps.fit(given.take(known), np.log1p(buyers[known, None]).astype(np.float32), MAP_RIDGE)
+    found = KnownDemand.of(given.take(known), maps.of(given.take(known))[:, 0], buyers[known])
+    low, middle, high = found.intervals(maps.of(given.take(later))[:, 0], 0.9).T
+    inside = (low <= buyers[later]) & (buyers[later] <= high)
     popular = given.dense[later, 0] > 0
     for group in (popular, ~popular):
         assert 0.86 <= inside[group].mean() <= 0.95
-    assert (high - low)[popular].mean() > 2 * (high - low)[~popular].mean()
-    assert abs(float((middle - actual[later]).mean())) < 0.05
+    assert np.log(high / low)[popular].mean() > 1.5 * np.log(high / low)[~popular].mean()
+    assert 0.45 <= (buyers[later] <= middle).mean() <= 0.55
 
 
 def test_a_wider_level_is_a_wider_interval_and_few_items_are_all_that_is_known() -> None:
-    errors = DemandErrors(np.arange(5.0), np.array([0.4, -0.2, 0.0, 0.1, -0.3]))
-    np.testing.assert_allclose(errors.intervals(np.array([2.0], np.float32), 0.9), [[1.7, 2.0, 2.4]], atol=1e-6)
-    half = errors.intervals(np.array([2.0], np.float32), 0.2)[0]
-    assert 1.7 < half[0] <= half[1] <= half[2] < 2.4
+    known = KnownDemand(np.arange(5.0), np.array([4, 1, 9, 2, 30]))
+    asked = np.array([2.0, 99.0], np.float32)
+    np.testing.assert_array_equal(known.intervals(asked, 0.9), [[1, 4, 30]] * 2)
+    np.testing.assert_array_equal(known.intervals(asked[:1], 0.3), [[2, 4, 9]])
 
 
 def test_items_with_buyers_have_their_number_and_new_ones_an_interval() -> None:
