@@ -180,6 +180,7 @@ def explain(
         raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
     from recommender.model.recommender import HybridRecommender
     from recommender.model.requests import UnknownIdError
+    from recommender.pipeline.linked import LinkedRecommender
     from recommender.pipeline.online import NEW, online_item, online_user, open_store, request_encoder
 
     model = HybridRecommender.load(bundle)
@@ -189,7 +190,7 @@ def explain(
         item = online_item(store, model, item_id)
         if model.fitted.items.row(item_id) < 0 and not item.descriptions[0] and not item.attributes[0]:
             raise UnknownIdError(f"item {item_id} is neither in {bundle} nor in the online store; give one that is")
-        terms = model.explain(user, item, encoder=request_encoder(store))
+        terms = (LinkedRecommender.of(model, repo) or model).explain(user, item, encoder=request_encoder(store))
     warn_of_repo(repo, bundle, store)
     named = f"item {item_id} ({item.descriptions[0]})" if item.descriptions[0] else f"item {item_id}"
     console.print(f"{named} for user {user_id or NEW}{_quoted(description)}", style="bold", markup=False)

@@ -118,7 +118,7 @@ def sql(
 
             show_linked_profiles(con, enrichment.absolute().parent)
         if bundle:
-            register_bundle(con, bundle)
+            register_bundle(con, bundle, enrichment and enrichment.absolute().parent)
             if enrichment:
                 warn_of_repo(enrichment.absolute().parent, bundle)
         else:

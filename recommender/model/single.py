@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recommender.data.entities import Entities
-from recommender.model.explain import sentence, terms
+from recommender.model.explain import sentence, terms, with_link
 from recommender.model.fitted import Fitted
 from recommender.model.ranking import Rules, Scores, best, left_out
 from recommender.model.requests import same_encoder
@@ -115,7 +115,8 @@ def described(
     said = []
     for row in rows if explain else ():
         one = items.take(np.array([row]))
-        said.append(sentence(terms(block, one), bool(one.cold[0])))
+        table = with_link(terms(block, one), None if rules.linked is None else float(rules.linked[row]))
+        said.append(sentence(table, bool(one.cold[0])))
     return Ranked(str(tiers(side.entities, ~side.cold)[0]), rows, scores, parts, said)
 
 

@@ -39,7 +39,7 @@ def recommend(fitted: Fitted, users: Entities, rules: Rules, exclude_seen: bool,
         places += (start + rows).tolist()
     ranking = pd.concat(frames, ignore_index=True)
     if explain:
-        ranking["because"] = sentences(fitted, users, places, ranking[ITEM_ID])
+        ranking["because"] = sentences(fitted, users, places, ranking[ITEM_ID], rules.linked)
     return ranking
 
 

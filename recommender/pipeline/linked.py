@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import numpy as np
@@ -20,6 +20,7 @@ from coldstart_udfs.quoting import quote_text
 from recommender.data.contract import USER_ID
 from recommender.data.entities import Entities
 from recommender.model import tables
+from recommender.model.explain import with_link
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.ranking import Rules
 from recommender.model.recommender import HybridRecommender
@@ -29,6 +30,8 @@ from recommender.model.scoring import Block
 from recommender.model.user_side import Scores
 from recommender.pipeline.linking_fit import SMALLEST
 
+# The tier of users who are ranked by their profile in another shop.
+LINKED: Final = "linked"
 # The parts of a score that are logarithms of numbers of buyers.
 _DEMAND = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d")
 
@@ -193,7 +196,7 @@ class LinkedRecommender:
         for row, linked in added.items():
             one = asked.take(np.array([row]))
             frame = tables.recommend(fitted, one, replace(rules, linked=linked), True, explain)
-            frames.append(frame.assign(tier="linked", order=row))
+            frames.append(frame.assign(tier=LINKED, order=row))
         joined = pd.concat(frames).sort_values("order", kind="stable", ignore_index=True)
         return joined.drop(columns="order")
 
@@ -221,16 +224,3 @@ class LinkedRecommender:
             linked = self._scores.added(block, profiles[[row]], side)
             if linked is not None:
                 yield row, linked
-
-
-def with_link(terms: pd.DataFrame, added: float | None) -> pd.DataFrame:
-    """The terms of a score with what a link adds to it, the largest first.
-
-    Args:
-        terms: of `recommender.model.explain.terms`.
-        added: of `LinkScores.added`.
-    """
-    if added is None:
-        return terms
-    link = pd.DataFrame([("profile in a linked shop", "link", added)], columns=["term", "kind", "value"])
-    return pd.concat([terms, link]).sort_values("value", key=np.abs, ascending=False, kind="stable", ignore_index=True)

@@ -54,7 +54,8 @@ def _explain(user: Column, item: Column, bundle: Column) -> pa.Array:
             continue
         one = served(bundle[0].as_py())
         model = one.model
-        frame = model.explain(_known(model.users, one.users, name), _known(model.items, one.items, thing))
+        user, item = _known(model.users, one.users, name), _known(model.items, one.items, thing)
+        frame = model.explain(user, item) if one.linked is None else one.linked.explain(user, item)
         rows = zip(frame["term"], frame["kind"], frame["value"], strict=True)
         answers[name, thing] = [{"term": term, "kind": kind, "value": value} for term, kind, value in rows]
     return pa.array([answers[pair] for pair in pairs], _EXPLANATION)
@@ -70,7 +71,10 @@ def _recommend(
 
     def find(users: list[str] | Entities, count: int) -> Iterator[pd.DataFrame]:
         for block in _blocks(users, len(one.items)):
-            yield one.model.recommend(block, count, unknown="popularity")
+            if one.linked is not None:
+                yield one.linked.recommend(block, count)
+            else:
+                yield one.model.recommend(block, count, unknown="popularity")
 
     asked = _Side(one, USER_ID, one.model.users, one.users, ITEM_ID)
     return _ranked(asked, find, user, description, k, (model, backend, cache, connection))
@@ -175,13 +179,16 @@ def _questions(
                 sets.append(place := {})
             place[key] = (one, text)
     for meant in sets:
-        for names in ([key for key in meant if key in side.rows], [key for key in meant if key not in side.rows]):
+        # Users of a linked shop have rows after those of the bundle, which has no features of them.
+        n = len(side.known)
+        inside = [key for key in meant if side.rows.get(key, n) < n]
+        for names in (inside, [key for key in meant if side.rows.get(key, n) >= n]):
             if names:
                 with encoder_for(*encoder) as reader:
                     _same_encoder(side.served, reader)
                     described = describe(reader, names, [meant[key][1] for key in names])
-                rows = np.array([side.rows[key] for key in names if key in side.rows], np.int64)
-                if len(rows):
+                if names is inside:
+                    rows = np.array([side.rows[key] for key in names], np.int64)
                     described = replace(
                         side.known.take(rows), descriptions=described.descriptions, embeddings=described.embeddings
                     )

@@ -48,7 +48,8 @@ FUNCTIONS = (
         "recommend", ("user_id := NULL", "description := NULL", "k := 10"), "TABLE",
         "The k best items that the user has not interacted with: rank, item_id, score, tier. The tier is warm for "
         "users with history, cold for users with a description or attributes only, and unknown for NULL or an id that "
-        "is not in the bundle; unknown users get popular items. A description replaces the one in the bundle.",
+        "is not in the bundle; unknown users get popular items. With a link to another shop it is linked for users who "
+        "are known there alone. A description replaces the one in the bundle.",
         "FROM recommend(description := 'vintage enamel for the garden', k := 5)",
         _ranking("_coldstart_recommend", "user_id"),
         stub=_fails("0::BIGINT AS rank, '' AS item_id, 0::DOUBLE AS score, '' AS tier"),
@@ -108,7 +109,9 @@ def _python_functions() -> tuple[PythonFunction, ...]:
 CATALOGUE = Catalogue(FUNCTIONS, _python_functions, "recommender.register(con, bundle=…)")
 
 
-def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> None:
+def register(
+    con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str], repo: str | os.PathLike[str] | None = None
+) -> None:
     """Add `recommend()`, `audience()`, `score()`, `expected_demand()` and `explain()` to a connection.
 
     If the connection lacks `embed()` and the other functions, they are registered first: a cursor with the settings of
@@ -121,6 +124,8 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
         bundle: the folder of a trained recommender. It is read now, once for all connections that use it, and stays in
             memory until the last of them is closed or registers another one. What is later written to the folder
             counts from the next call.
+        repo: the Feast repository of the shop. If `coldstart link` has linked it to another shop, users who are new
+            here are ranked by their profiles there; their tier is "linked". The link, and who is in it, are read now.
 
     Raises:
         BundleError: there is no bundle, or it has another format, or it is truncated or changed.
@@ -132,7 +137,7 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
     from coldstart_udfs.sql.connection import register as register_kernel
     from recommender.sql.bundles import hold
 
-    key = hold(con, Path(bundle))
+    key = hold(con, Path(bundle), None if repo is None else Path(repo))
     if not is_registered(con):
         register_kernel(con)
     add_catalogue(con, CATALOGUE, {"bundle": quote_text(key)})
