@@ -184,7 +184,7 @@ def main() -> None:
         if cuts:
             rows += section(f"later items, {len(cuts)} cuts", cuts)
         median = np.expm1(np.median(drawn_cases[0].known))
-        title = f"**{name}**, {len(data.items):,} items, of which the median has {median:.0f} buyers."
+        title = f"**{name}**, {len(data.items):,} items; the median number of buyers is {median:.0f}."
         head = ("new", "interval", "holds", "in its worst third", "high over low", "interval score", "against alike")
         lines += [title, "", *table(head, rows), ""]
         print("\n".join(lines[-len(rows) - 5:]), flush=True)

@@ -34,10 +34,10 @@ def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def two_shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/two_shops, as in a checkout."""
+def catalogue_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/catalogue, as in a checkout."""
     folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "two_shops", folder / "examples" / "two_shops")
+    shutil.copytree(ROOT / "examples" / "catalogue", folder / "examples" / "catalogue")
     return folder
 
 

@@ -21,6 +21,7 @@ FIXTURES = {
     "README.md": "trained_shop",
     "docs/tutorial/first-shop.md": "trained_shop",
     "docs/tutorial/chinese-shop.md": "chinese_files",
+    "docs/tutorial/catalogue.md": "catalogue_files",
     "docs/how-to/adapt.md": "event_log",
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
@@ -28,7 +29,7 @@ FIXTURES = {
     "docs/how-to/explore.md": "trained_shop",
     "docs/how-to/replay.md": "exported_shop",
     "docs/how-to/interview.md": "trained_shop",
-    "docs/how-to/link-two-shops.md": "two_shops",
+    "docs/how-to/link-two-shops.md": "catalogue_files",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/track-runs.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
@@ -41,7 +42,7 @@ FIXTURES = {
 SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
-    "docs/how-to/link-two-shops.md",
+    "docs/how-to/link-two-shops.md", "docs/tutorial/catalogue.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
