@@ -15,7 +15,7 @@ WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-rating bench-pictures bench-facts docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-rating bench-annotation bench-pictures bench-facts docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -112,6 +112,10 @@ bench-link: $(VENV)/.installed
 # Intervals of the buyers of new items: its section of docs/explanation/ratings.md, from the data sets in DATA=, a folder of folders.
 bench-rating: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_rating.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS))
+
+# What labels of `coldstart annotate` bring on new items: its section of docs/how-to/annotate.md, from the data sets in DATA=.
+bench-annotation: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_annotation.py --data-dir $(DATA)
 
 # What facts add to attributes, on new items: its sections of docs/explanation/facts.md. DATA has Complete Journey and shops with a table facts.
 bench-facts: $(VENV)/.installed

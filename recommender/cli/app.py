@@ -9,6 +9,7 @@ import typer
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.cli.adapt import adapt_app
+from recommender.cli.annotate import annotate
 from recommender.cli.bundles import bundles_app
 from recommender.cli.command import Command, Group
 from recommender.cli.coverage import coverage
@@ -31,7 +32,7 @@ from recommender.cli.sql import sql
 
 # Panels of `coldstart --help`, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "SQL and embedding": (sql, embed, coverage, encoder_app),
+    "SQL and embedding": (sql, embed, coverage, annotate, encoder_app),
     "Shop": (init, ingest, facts, weigh, profiles, put, link),
     "Recommender": (train, evaluate, recommend, audience, explain, bundles_app, prior_app, runs_app),
     "Service": (serve, learn, events_app, experiment_app, adapt_app, keys_app),

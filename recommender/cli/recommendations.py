@@ -140,7 +140,7 @@ def audience(
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
 ) -> None:
-    """Show the users who would value an item most, and how many may buy it.
+    """Show the users who would value an item most.
 
     The item is given by id, in words, or both. Features are read from Feast's online store. For an item without buyers
     their number is predicted, with an interval in which nine of ten new items lie.
