@@ -42,6 +42,14 @@ def catalogue_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def recipe_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with examples/recipes, as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples" / "recipes", folder / "examples" / "recipes")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def exported_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export of an event log that has explored places."""
     folder = tmp_path_factory.mktemp("exports")

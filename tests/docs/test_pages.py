@@ -30,6 +30,7 @@ FIXTURES = {
     "docs/how-to/replay.md": "exported_shop",
     "docs/how-to/interview.md": "trained_shop",
     "docs/how-to/link-two-shops.md": "catalogue_files",
+    "docs/how-to/recipes.md": "recipe_files",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/track-runs.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
@@ -42,7 +43,7 @@ FIXTURES = {
 SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
-    "docs/how-to/link-two-shops.md", "docs/tutorial/catalogue.md",
+    "docs/how-to/link-two-shops.md", "docs/tutorial/catalogue.md", "docs/how-to/recipes.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
