@@ -108,7 +108,7 @@ def rounded(bounds: Numbers) -> Numbers:
     """Log bounds after buyers are rounded to whole numbers, outwards; those of `expected_demand` are whole."""
     buyers = np.expm1(np.maximum(bounds, 0))
     low, high = np.floor(buyers[:, 0] + 1e-4), np.ceil(buyers[:, 1] - 1e-4)
-    return np.log1p(np.column_stack([low, high]))
+    return np.asarray(np.log1p(np.column_stack([low, high])))
 
 
 def measured(one: Case, bounds: Numbers) -> Numbers:
