@@ -14,10 +14,11 @@ SQL_TESTS := tests/coldstart_udfs/sql tests/coldstart_udfs/tabular tests/recomme
 WORKERS := 2
 EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
-.PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-helpdesk bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts bench-ads docs docs-serve check clean
-	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-feed bench-feed-put bench-pictures bench-facts docs docs-serve check clean
+.PHONY: setup demo test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before test-feast-universal \
+	bench-encoder bench-languages bench-sql bench-text bench-feast bench-scale bench-serve bench-soak bench-adapting \
+	bench-pictures bench-experiments bench-replay bench-interview bench-helpdesk bench-feed bench-feed-put bench-tuning \
+	bench-prior bench-link bench-rating bench-annotation bench-facts bench-ads bench-exploration bench-recommender docs \
+	docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -101,6 +102,7 @@ bench-interview: $(VENV)/.installed
 # Who answers a question, and what a conversation is about: writes its sections of docs/explanation/helpdesk.md.
 bench-helpdesk: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_helpdesk.py $(DATA)
+
 # A feed replayed in time, from the data sets in DATA=, a folder of folders: writes its sections of docs/explanation/feed.md.
 bench-feed: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_feed.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS))
@@ -121,6 +123,14 @@ bench-prior: $(VENV)/.installed-all
 # Links between two shops: writes its section of docs/explanation/linking.md, from complete-journey and grocery-store in DATA=.
 bench-link: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_link.py --data-dir $(DATA)
+
+# Intervals of the buyers of new items: its section of docs/explanation/ratings.md, from the data sets in DATA=, a folder of folders.
+bench-rating: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_rating.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS))
+
+# What labels of `coldstart annotate` bring on new items: its section of docs/how-to/annotate.md, from the data sets in DATA=.
+bench-annotation: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_annotation.py --data-dir $(DATA)
 
 # What facts add to attributes, on new items: its sections of docs/explanation/facts.md. DATA has Complete Journey and shops with a table facts.
 bench-facts: $(VENV)/.installed

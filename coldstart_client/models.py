@@ -40,7 +40,7 @@ Label = Annotated[str, Field(max_length=256, pattern="^[^=]+=")]
 NewLabel = Annotated[str, Field(max_length=256, pattern=rf"^[^=\x00-\x1f\x7f-\x9f]+={_PRINTED}*$")]
 Ids = Annotated[list[Id], Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows at most."), _Number]
-Tier = Literal["warm", "cold", "unknown"]
+Tier = Literal["warm", "linked", "cold", "unknown"]
 Reason = Literal["model", "pinned", "boosted", "exploration"]
 OtherLanguage = Annotated[
     str | None, Field(description="The language of the text (ISO 639-1), if it was asked for, is certain, and is one "

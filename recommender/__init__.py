@@ -1,7 +1,7 @@
 """Hybrid recommendations for strangers: LightFM on hybrid features plus the enriched-profile score.
 
-`register(con, bundle=…)` gives a DuckDB connection `recommend()`, `audience()`, `score()` and `explain()`;
-`install_stubs(con)` makes a file with views over them say what is missing. Importing this package loads
+`register(con, bundle=…)` gives a DuckDB connection `recommend()`, `audience()`, `score()`, `expected_demand()` and
+`explain()`; `install_stubs(con)` makes a file with views over them say what is missing. Importing this package loads
 neither DuckDB nor LightFM.
 """
 

@@ -9,6 +9,7 @@ import typer
 
 from coldstart_udfs.errors import ColdStartError
 from recommender.cli.adapt import adapt_app
+from recommender.cli.annotate import annotate
 from recommender.cli.bundles import bundles_app
 from recommender.cli.campaigns import campaign_app
 from recommender.cli.command import Command, Group
@@ -32,7 +33,7 @@ from recommender.cli.sql import sql
 
 # Panels of `coldstart --help`, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "SQL and embedding": (sql, embed, coverage, encoder_app),
+    "SQL and embedding": (sql, embed, coverage, annotate, encoder_app),
     "Shop": (init, ingest, facts, weigh, profiles, put, link),
     "Recommender": (train, evaluate, recommend, audience, explain, campaign_app, bundles_app, prior_app,
                     runs_app),

@@ -80,7 +80,8 @@ def sql(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="A trained recommender: adds recommend(), audience(), score() and explain()."
+            metavar="FOLDER",
+            help="A trained recommender: adds recommend(), audience(), score(), expected_demand() and explain().",
         ),
     ] = None,
 ) -> None:
@@ -117,7 +118,7 @@ def sql(
 
             show_linked_profiles(con, enrichment.absolute().parent)
         if bundle:
-            register_bundle(con, bundle)
+            register_bundle(con, bundle, enrichment and enrichment.absolute().parent)
             if enrichment:
                 warn_of_repo(enrichment.absolute().parent, bundle)
         else:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors
 from recommender.model.feature_matrix import FeatureMatrix
 
+# λ of the maps from the features of items to what else is learned of them.
+MAP_RIDGE = 30.0
 # B covers at most this many items, the most frequent ones: it takes the inverse of a square matrix.
 MOST_ITEMS = 4_096
 # B keeps this many partners of an item, those with the largest weights.
@@ -101,6 +103,26 @@ def regressed(features: FeatureMatrix, targets: NDArray[np.float32], ridge: floa
         return np.asarray(Z.T @ _solved(X @ Z.T, y, 1.0), dtype=np.float32)
     right = np.vstack([features.dense.T.astype(np.float64) @ y, features.sparse.T @ y])
     return _solved(features.gram(), right, penalty).astype(np.float32)
+
+
+def leverages(features: FeatureMatrix, ridge: float, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(k,): x(XᵀX + Λ)⁻¹xᵀ of some items, the share of its own target in what `regressed` predicts of each.
+
+    Args:
+        features: X, the feature matrix of n items.
+        ridge: λ, positive.
+        rows: (k,), of X.
+    """
+    penalty = penalties(features, ridge)
+    if 2 * len(features) < features.width:
+        X = features.toarray().astype(np.float64)
+        return np.asarray(1 - np.diag(_inverse((X / penalty) @ X.T + np.eye(len(X))))[rows])
+    gram = features.gram()
+    gram[np.diag_indices_from(gram)] += penalty
+    root = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    some = features.take(rows).toarray().astype(np.float64)
+    found = solve_triangular(root, some.T, lower=True, overwrite_b=True, check_finite=False)
+    return np.asarray(np.einsum("ij,ij->j", found, found))
 
 
 def penalties(features: FeatureMatrix, ridge: float) -> NDArray[np.float64]:

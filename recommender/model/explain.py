@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from coldstart_udfs.profile import Vectors
 from coldstart_udfs.text.words import tokens as tokens_of
@@ -81,7 +82,23 @@ def terms(block: Block, item: ItemSide, encoder: Any = None) -> pd.DataFrame:
     return frame.sort_values("value", key=np.abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def sentences(fitted: Fitted, users: Entities, rows: Iterable[int], items: Iterable[str]) -> list[str]:
+def with_link(table: pd.DataFrame, added: float | None) -> pd.DataFrame:
+    """The terms of a score with what a link adds to it, the largest first.
+
+    Args:
+        table: of `terms`.
+        added: to the score; None leaves the terms as they are.
+    """
+    if added is None:
+        return table
+    link = pd.DataFrame([("profile in a linked shop", "link", added)], columns=["term", "kind", "value"])
+    return pd.concat([table, link]).sort_values("value", key=np.abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def sentences(
+    fitted: Fitted, users: Entities, rows: Iterable[int], items: Iterable[str],
+    linked: NDArray[np.float32] | None = None,
+) -> list[str]:
     """A sentence for people on each row of a `recommend`.
 
     Args:
@@ -89,13 +106,15 @@ def sentences(fitted: Fitted, users: Entities, rows: Iterable[int], items: Itera
         users: the users of the request.
         rows: of them, one for each sentence; those of one user are neighbours.
         items: as many ids.
+        linked: (items of the recommender,), what a link adds to scores; None is nothing.
     """
     found, last, block = [], -1, None
     for row, item in zip(rows, items, strict=True):
         if block is None or row != last:
             last, block = row, Block.of(fitted, users.take(np.array([row], dtype=np.int64)))
         side = fitted.all_items.take(fitted.items.rows([item]))
-        found.append(sentence(terms(block, side), bool(side.cold[0])))
+        table = with_link(terms(block, side), None if linked is None else float(linked[side.rows[0]]))
+        found.append(sentence(table, bool(side.cold[0])))
     return found
 
 
@@ -121,6 +140,8 @@ def sentence(table: pd.DataFrame, new: bool) -> str:
             said.append("things like it sell" if new else "many have it")
         elif kind == "history":
             said.append("goes with what the user did lately")
+        elif kind == "link":
+            said.append("goes with their profile in a linked shop")
         elif kind == "newness":
             said.append(named[0] if named[0].startswith(_PUBLISHED) else "it is new")
         elif kind == "predicted profile":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.profile import Vectors
 from recommender.data.entities import Entities
 from recommender.model.closed_form import MOST_ITEMS, LatentMoments, regressed
+from recommender.model.demand import KnownDemand
 from recommender.model.feature_matrix import FeatureMatrix
 from recommender.model.freshness import Births, decay
 from recommender.model.known import KnownEntities
@@ -317,6 +318,12 @@ class Fitted:
         predicted = side.mapped[:, side.latent.shape[1] + 1]
         return np.where(counts > 0, np.log1p(counts), predicted).astype(np.float32)
 
+    @derived("history", "items", "item_space", "factors", "maps")
+    def known_demand(self) -> KnownDemand:
+        """What the expected demand of items without buyers is compared with."""
+        side, buyers = self.warm_items, self.counts[self.warm_rows]
+        return KnownDemand.of(side.features, side.mapped[:, side.latent.shape[1] + 1], buyers)
+
     def trend_of(self, side: ItemSide, window: int) -> NDArray[np.float32]:
         """(m,), log(1 + users) within a window of `recommender.model.trends.WINDOWS`; predicted for cold items."""
         known = self.trends.popularity[window]
@@ -325,8 +332,7 @@ class Fitted:
 
     def newness_of(self, side: ItemSide) -> NDArray[np.float32]:
         """(m,), see `Trends`; 0 for cold items."""
-        rows = np.where(side.cold, 0, side.rows)
-        return np.where(side.cold, 0, self.trends.newness[rows]).astype(np.float32)
+        return np.where(side.cold, 0, self.trends.newness[np.where(side.cold, 0, side.rows)]).astype(np.float32)
 
     def freshness_of(self, side: ItemSide) -> NDArray[np.float32]:
         """(m,), see `recommender.model.freshness`; 0 for items of which nobody knows when they came."""
@@ -380,19 +386,14 @@ class Fitted:
     @derived("item_item", "items", "item_space", "item_metric")
     def neighbour_directions(self) -> Vectors:
         """(items at the fit, w), B·X·A: what an event with an item adds by way of the items that B expects."""
-        n = self.item_item.shape[0]
-        features = self.all_items.features.take(np.arange(n))
+        features = self.all_items.features.take(np.arange(self.item_item.shape[0]))
         return np.asarray(features.summed(self.item_item) @ self.item_metric)
 
     def widened(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        """B, or rows of it, with empty rows and columns for the items that came after the fit."""
-        return _widened(matrix, (len(self.items), len(self.items)))
-
-
-def _widened(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
-    """The same numbers in a matrix that is at least as large; nothing but the row pointers is copied."""
-    ends = np.full(shape[0] - matrix.shape[0], matrix.indptr[-1], matrix.indptr.dtype)
-    return sp.csr_matrix((matrix.data, matrix.indices, np.concatenate([matrix.indptr, ends])), shape=shape)
+        """B, or rows of it, with empty rows and columns for later items; only the row pointers are copied."""
+        n = len(self.items)
+        ends = np.concatenate([matrix.indptr, np.full(n - matrix.shape[0], matrix.indptr[-1], matrix.indptr.dtype)])
+        return sp.csr_matrix((matrix.data, matrix.indices, ends), shape=(n, n))
 
 
 _DERIVED = {name: one for name, one in vars(Fitted).items() if isinstance(one, Derived)}

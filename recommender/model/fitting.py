@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
 from recommender.data.interactions import Interactions
-from recommender.model.closed_form import item_item_weights, item_metric
+from recommender.model.closed_form import MAP_RIDGE, item_item_weights, item_metric
 from recommender.model.fitted import Fitted, Maps
 from recommender.model.freshness import Births, Moments
 from recommender.model.known import KnownEntities
@@ -23,9 +23,6 @@ from recommender.model.predicted import AttributePopularity, PredictedProfiles
 from recommender.model.requests import same_encoder
 from recommender.model.rows import SparseRows
 from recommender.model.trends import Trends
-
-# λ of the maps from the features of items to what else is learned of them.
-_MAP_RIDGE = 30.0
 
 
 def fit(
@@ -89,7 +86,7 @@ def fit(
         factors=factors,
         item_metric=item_metric(features, parameters.metric_ridge),
         item_item=item_item_weights(history, parameters.item_item_ridge),
-        maps=Maps.fit(features, targets.astype(np.float32), _MAP_RIDGE),
+        maps=Maps.fit(features, targets.astype(np.float32), MAP_RIDGE),
         trends=trends,
         births=Births.of(interactions, came),
         predicted_profiles=PredictedProfiles.fit(learned_users, popularity.labels),

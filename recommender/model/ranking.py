@@ -31,6 +31,7 @@ class Rules:
         added: (items,), what is added to scores; None is nothing.
         pinned: rows of items that come first, in this order.
         diversity: 0 to 1, the cost of likeness to the places above.
+        linked: (items,), what the user's profile in another shop adds to scores; None is nothing.
     """
 
     k: int
@@ -38,12 +39,21 @@ class Rules:
     added: NDArray[np.float32] | None = None
     pinned: Sequence[int] = field(default_factory=list)
     diversity: float = 0.0
+    linked: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, (int, np.integer)) or self.k < 0:
             raise ColdStartError(f"k is {self.k}; give how many rows at most, 0 or more")
         if not 0 <= self.diversity <= 1:
             raise ColdStartError(f"diversity is {self.diversity}; it must be from 0 (by score alone) to 1")
+
+    def applied(self, scores: Scores) -> Scores:
+        """(n, items): scores with what is added to them; a copy."""
+        scores = scores.copy()
+        for added in (self.added, self.linked):
+            if added is not None:
+                scores = scores + added
+        return scores
 
     @classmethod
     def of(
@@ -126,7 +136,7 @@ def best(
     Returns:
         Rows, columns and scores of the places, row by row from the top; among equal scores the first column wins.
     """
-    scores = scores.copy() if rules.added is None else scores + rules.added
+    scores = rules.applied(scores)
     if rules.allowed is not None:
         scores[:, ~rules.allowed] = -np.inf
     if seen is not None:

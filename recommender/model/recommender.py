@@ -33,7 +33,7 @@ from recommender.model.parameters import Parameters
 from recommender.model.ranking import Rules
 from recommender.model.requests import item_side, resolve
 from recommender.model.scoring import Block, blocks
-from recommender.model.tables import audience, recommend
+from recommender.model.tables import audience, demand_percentiles, expected_demand, recommend
 from recommender.model.updating import updated
 from recommender.model.user_side import Scores
 
@@ -219,9 +219,7 @@ class HybridRecommender:
         if users is None and profiles is not None:
             raise ColdStartError("expected demand is of no user: name the users of these profiles, or give none")
         if users is None:
-            known, demand = np.sort(fitted.demand[fitted.warm_rows]), fitted.demand_of(side)
-            below = np.searchsorted(known, demand, "left") + np.searchsorted(known, demand, "right")
-            return np.asarray(below * 50 / len(known), dtype=np.float32)[None]
+            return demand_percentiles(fitted, side)[None]
         asked = resolve(fitted, users, USER_ID, unknown, profiles)
         return np.concatenate([block.total(side) for _, block in blocks(fitted, asked)])
 
@@ -278,6 +276,31 @@ class HybridRecommender:
         """
         fitted = self.fitted
         return audience(fitted, item_side(fitted, items, unknown), k, exclude_seen)
+
+    def expected_demand(
+        self, items: str | Sequence[str] | Entities, *, level: float = 0.9, unknown: str = "raise"
+    ) -> pd.DataFrame:
+        """How many buyers each item has or, without buyers, may be expected to get.
+
+        Without buyers it is the buyers of the items with history whose words and attributes predict the most similar
+        demand: for an item that is bought at all, and is on sale as long as they were. How often the interval holds is
+        measured in docs/explanation/ratings.md.
+
+        Args:
+            items: as for `score`.
+            level: the share of new items whose buyers lie between low and high.
+            unknown: as for `score`.
+
+        Returns:
+            item_id, percentile (0 to 100, among the items with history), buyers (a median where predicted), low, high,
+            tier (of the item). An item with buyers has their number as buyers, low and high.
+
+        Raises:
+            UnknownIdError: an unknown id, with `unknown="raise"`.
+            ColdStartError: a level that is not between 0 and 1.
+        """
+        fitted = self.fitted
+        return expected_demand(fitted, item_side(fitted, items, unknown), level)
 
     def explain(
         self, user: str | Entities, item: str | Entities, *, profiles: ArrayLike | None = None,

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recommender.data.entities import Entities
-from recommender.model.explain import sentence, terms
+from recommender.model.explain import sentence, terms, with_link
 from recommender.model.fitted import Fitted
 from recommender.model.ranking import Rules, Scores, best, left_out
 from recommender.model.requests import same_encoder
@@ -26,8 +26,8 @@ class Ranked:
     Attributes:
         tier: what is known of the user, "warm", "cold" or "unknown".
         rows: (k,), the items' rows in the recommender.
-        scores: (k,), boosts included.
-        parts: popularity, lightfm, history and text, (k,) each; they add up to the score, boosts apart.
+        scores: (k,), boosts included, and what a link adds.
+        parts: popularity, lightfm, history and text, (k,) each; they add up to the score, boosts and link apart.
         sentences: why, for people, (k,); empty if nobody asked.
     """
 
@@ -103,19 +103,20 @@ def described(
     Args:
         block: see `block_of`.
         total: (1, items), its scores of all items.
-        rules: of the list; their boosts count in its scores.
+        rules: of the list; their boosts, and what a link adds, count in its scores.
         rows: (k,), of the items.
         explain: add the sentences.
     """
     side, items = block.users, block.users.fitted.all_items
-    scores = total[0, rows] if rules.added is None else total[0, rows] + rules.added[rows]
+    scores = rules.applied(total)[0, rows]
     plain = np.asarray(total[0, rows], dtype=np.float64)
     parts = block.parts(items, np.zeros(len(rows), np.int64), rows)
     parts["history"] = plain - sum(parts.values())
     said = []
     for row in rows if explain else ():
         one = items.take(np.array([row]))
-        said.append(sentence(terms(block, one), bool(one.cold[0])))
+        table = with_link(terms(block, one), None if rules.linked is None else float(rules.linked[row]))
+        said.append(sentence(table, bool(one.cold[0])))
     return Ranked(str(tiers(side.entities, ~side.cold)[0]), rows, scores, parts, said)
 
 

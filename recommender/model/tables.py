@@ -42,7 +42,7 @@ def recommend(fitted: Fitted, users: Entities, rules: Rules, exclude_seen: bool,
         places += (start + rows).tolist()
     ranking = pd.concat(frames, ignore_index=True)
     if explain:
-        ranking["because"] = sentences(fitted, users, places, ranking[ITEM_ID])
+        ranking["because"] = sentences(fitted, users, places, ranking[ITEM_ID], rules.linked)
     return ranking
 
 
@@ -108,6 +108,28 @@ def activity(much: NDArray[np.float32], products: Scores) -> Scores:
     centred = products - products.mean(axis=0)
     z = centred / np.maximum(products.std(axis=0), 1e-6)
     return np.asarray(_MUCH * much[:, None] + _ALIKE * np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
+
+
+def expected_demand(fitted: Fitted, side: ItemSide, level: float) -> pd.DataFrame:
+    """See `HybridRecommender.expected_demand`."""
+    counts = np.where(side.rows >= 0, fitted.counts[side.rows], 0)
+    predicted = np.flatnonzero(counts == 0)
+    numbers = np.repeat(counts[:, None].astype(np.float64), 3, axis=1)
+    if len(predicted):
+        numbers[predicted] = fitted.known_demand.intervals(fitted.demand_of(side)[predicted], level)
+    entities = fitted.entities_of(side)
+    return pd.DataFrame({
+        ITEM_ID: _objects(entities.ids), "percentile": demand_percentiles(fitted, side), "buyers": numbers[:, 1],
+        "low": numbers[:, 0].astype(np.int64), "high": numbers[:, 2].astype(np.int64),
+        "tier": tiers(entities, counts > 0),
+    })  # fmt: skip
+
+
+def demand_percentiles(fitted: Fitted, side: ItemSide) -> NDArray[np.float32]:
+    """(m,): the place of each item's expected demand among the items with history, from 0 to 100."""
+    known, demand = np.sort(fitted.demand[fitted.warm_rows]), fitted.demand_of(side)
+    below = np.searchsorted(known, demand, "left") + np.searchsorted(known, demand, "right")
+    return np.asarray(below * 50 / len(known), dtype=np.float32)
 
 
 def _frame(

@@ -15,14 +15,15 @@ from coldstart_udfs.errors import ColdStartError
 from recommender.data.entities import Entities
 from recommender.data.events import EventWeights
 from recommender.model import tables
-from recommender.model.explain import sentence, terms
-from recommender.model.fitted import Fitted
+from recommender.model.explain import sentence, terms, with_link
+from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.known import KnownEntities
 from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
 from recommender.model.single import best_of, block_of, described
 from recommender.model.user_side import UserSide
+from recommender.pipeline.linked import LINKED
 from recommender.serve.policy.decisions import Decision
 from recommender.serve.policy.drawing import NAME, Draw, with_slots
 from recommender.serve.reading import Reading
@@ -106,6 +107,8 @@ class Answers:
         )  # fmt: skip
         block, degraded, unknown, session = self._asker(now, request, said, opinions)
         seen, total = session if request.exclude_seen else None, block.total(fitted.all_items)
+        linked, reason = self._linked(block, fitted.all_items)
+        rules, degraded = replace(rules, linked=linked), degraded or reason
         rows = best_of(block, total, rules, seen=seen)
         slots = draw.fill(block, total, rules, seen, rows) if draw is not None and degraded is None else []
         rows = with_slots(rows, slots)
@@ -122,7 +125,8 @@ class Answers:
             for rank, (item, text, score, values, row, why) in enumerate(told, start=1)
         ]  # fmt: skip
         answer = schemas.Recommendations.model_validate({
-            "recommendation_id": _new_id(), "bundle": now.bundle, "tier": found.tier, "degraded": degraded,
+            "recommendation_id": _new_id(), "bundle": now.bundle, "degraded": degraded,
+            "tier": found.tier if linked is None else LINKED,
             "unknown_items": unknown, "items": items,
         })  # fmt: skip
         at = datetime.now(UTC)
@@ -135,8 +139,8 @@ class Answers:
 
     def tier(self, now: Moment, request: schemas.Asker, said: Encoded | None) -> schemas.Tier:
         """What is known of who asks."""
-        users = self._asker(now, request, said)[0].users
-        return _tier(users.entities, users.cold)
+        block = self._asker(now, request, said)[0]
+        return self._tier_of(block, self._linked(block, now.fitted.all_items)[0])
 
     def explain(self, now: Moment, request: schemas.ExplainRequest, said: Encoded | None) -> schemas.Explanation:
         """The terms of one score.
@@ -158,9 +162,11 @@ class Answers:
                     "the online store says nothing of it; PUT /v1/items/{id} adds one"
                 )
             side = fitted.side_of(item)
-        table = terms(block, side)
+        linked, reason = self._linked(block, side)
+        degraded = degraded or reason
+        table = with_link(terms(block, side), None if linked is None else float(linked[0]))
         return schemas.Explanation(
-            recommendation_id=_new_id(), bundle=now.bundle, tier=_tier(block.users.entities, block.users.cold),
+            recommendation_id=_new_id(), bundle=now.bundle, tier=self._tier_of(block, linked),
             degraded=degraded, item_id=request.item_id, score=float(table["value"].sum()),
             because=sentence(table, bool(side.cold[0])),
             terms=[schemas.Term(term=term, kind=kind, value=value)
@@ -249,6 +255,21 @@ class Answers:
         unknown = [item for (item, _), row in zip(events, rows, strict=True) if row < 0]
         block = block_of(fitted, user, rows[known], weights[known])
         return block, degraded, list(dict.fromkeys(unknown)), rows[known].tolist()
+
+    def _linked(self, block: Block, items: ItemSide) -> tuple[NDArray[np.float32] | None, str | None]:
+        """What the profile of who asks in a linked shop adds to scores of items, and why it cannot be read."""
+        link, name = self._store.link, block.users.entities.ids[0]
+        if link is None or name == _NOBODY or not block.users.cold[0]:
+            return None, None
+        try:
+            profile = self._store.read_linked(name)
+        except StoreError as error:
+            return None, str(error)
+        return None if profile is None else link.added(block, profile, items), None
+
+    @staticmethod
+    def _tier_of(block: Block, linked: NDArray[np.float32] | None) -> schemas.Tier:
+        return LINKED if linked is not None else _tier(block.users.entities, block.users.cold)
 
     def _entity(self, now: Moment, side: str, name: str, said: Encoded | None) -> tuple[Entities, str | None]:
         """What is known of a user or an item now, one row, and why that is not what the store should say."""

@@ -154,7 +154,7 @@ class Metrics:
     def _begin(self) -> None:
         """Let series begin at 0: Prometheus sees no increase in a series that begins at 1."""
         for counter, labels in (
-            (self.refused, ("encoder", "audiences", "rate")), (self.tiers, ("warm", "cold", "unknown")),
+            (self.refused, ("encoder", "audiences", "rate")), (self.tiers, ("warm", "linked", "cold", "unknown")),
             (self.texts, ("encoded", "remembered")), (self.user_texts, ("near", "far")),
             (self.learned, ("promoted", "refused", "nothing new", "failed")),
             (self.background, ("push profiles", "learn", "explore")),

@@ -8,6 +8,7 @@ response. Whether the view and the bundle agree is checked beside the requests, 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.linked import LINKED_PROFILES
 from coldstart_udfs.feast.operations.registry import materializing
 from coldstart_udfs.feast.operations.stores import StoreFile, open_store
-from coldstart_udfs.profile import has_text
+from coldstart_udfs.link import Link, is_linked, link_folder, same_encoders
+from coldstart_udfs.profile import Vectors, has_text
 from recommender.model.recommender import HybridRecommender
+from recommender.pipeline.linked import LinkScores
 
 # Reasons of degraded answers.
 CLOSED = "store cannot be opened"
@@ -30,6 +34,7 @@ MATERIALIZING = "views are being materialised, or were when that was killed"
 OTHER_ENCODER = "store and bundle have different encoders"
 OTHER_ALPHA = "view and bundle have different weights of descriptions"
 LACKING = "store lacks features that the bundle has"
+OTHER_LINK = "the link to another shop is not that of the store or the bundle"
 
 # After a read that failed, the store is left alone for so many seconds: a request should not wait for a dead server.
 _PAUSE = 1.0
@@ -63,6 +68,10 @@ class OnlineStore:
 
     Args:
         repo: the repository.
+
+    Attributes:
+        reason: why it is out of order; None if it is not.
+        link: what `coldstart link` has linked the repository to; None if it is not linked, or the link cannot be used.
     """
 
     def __init__(self, repo: Path) -> None:
@@ -73,6 +82,7 @@ class OnlineStore:
         self._file: StoreFile
         self._rest_until = 0.0
         self.reason: str | None = CLOSED
+        self.link: LinkScores | None = None
 
     def check(self, model: HybridRecommender) -> str | None:
         """Open the store if that has not worked yet, and see whether it agrees with the recommender; `reason`.
@@ -116,13 +126,33 @@ class OnlineStore:
             _vector(found.get(f"{side}_profile")), float(evidence),
         )  # fmt: skip
 
-    def _rows(self, side: str, name: str) -> dict[str, Any]:
+    def read_linked(self, user_id: str) -> Vectors | None:
+        """(1, d) float32: the profile of a user in the linked shop; None if there is none.
+
+        Raises:
+            StoreError: the store cannot be read, or the profile is of another encoder than the link.
+        """
+        if self.link is None or LINKED_PROFILES not in self._views:
+            return None
+        try:
+            found = self._rows("user", user_id, (LINKED_PROFILES,))
+        except Exception as error:
+            raise StoreError(UNREADABLE) from error
+        profile, about = _vector(found.get("user_source_profile")), self.link.link.about
+        if profile is None:
+            return None
+        if found["user_source_fingerprint"].string_val != about.source_fingerprint:
+            raise StoreError(OTHER_LINK)
+        return profile[None] if len(profile) == len(self.link.link.centre) else None
+
+    def _rows(self, side: str, name: str, views: Sequence[str] = ()) -> dict[str, Any]:
+        """The values of an entity in some views; by default those of its profile and its description."""
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
         key = EntityKey(join_keys=[f"{side}_id"], entity_values=[Value(string_val=name)])
         found: dict[str, Any] = {}
-        for view in (f"{side}_profiles", f"{side}_descriptions"):
+        for view in views or (f"{side}_profiles", f"{side}_descriptions"):
             table = self._views[view]
             names = [field.name for field in table.features]
             ((_, values),) = self._provider.online_read(self._store.config, table, [key], names)
@@ -143,12 +173,30 @@ class OnlineStore:
             self._store.refresh_registry()
             names = [f"{side}_{table}" for side in ("user", "item") for table in ("profiles", "descriptions")]
             views = {name: self._store.get_feature_view(name) for name in names}
+            linked = is_linked(self._repo)
+            if linked and any(view.name == LINKED_PROFILES for view in self._store.list_feature_views()):
+                views[LINKED_PROFILES] = self._store.get_feature_view(LINKED_PROFILES)
         except ColdStartError:
             return CLOSED
         except Exception:  # an empty or half-written registry: the views that are known stay in use
             return REGISTRY if self._views else CLOSED
         self._views, self._provider = views, self._store.provider
-        return self._difference(model)
+        return self._difference(model) or self._follow_link(model)
+
+    def _follow_link(self, model: HybridRecommender) -> str | None:
+        """Read the link of the repository if it is another one; say if it cannot be used."""
+        if not is_linked(self._repo):
+            self.link = None
+            return None
+        try:
+            link = Link.read(link_folder(self._repo))
+            same_encoders(link.about, target=model.fingerprint)
+        except ColdStartError:
+            self.link = None
+            return OTHER_LINK
+        if self.link is None or self.link.link is not link:
+            self.link = LinkScores(link)
+        return None if LINKED_PROFILES in self._views else OTHER_LINK
 
     def _difference(self, model: HybridRecommender) -> str | None:
         stuck = bool(materializing(self._store))

@@ -26,6 +26,13 @@ from recommender.sql.bundles import BLOCK, NOBODY, Served, served
 
 _EXPLANATION = pa.list_(pa.struct([("term", pa.string()), ("kind", pa.string()), ("value", pa.float64())]))
 
+_DEMAND = pa.list_(
+    pa.struct([
+        ("percentile", pa.float64()), ("buyers", pa.float64()), ("low", pa.int64()), ("high", pa.int64()),
+        ("tier", pa.string()),
+    ])
+)  # fmt: skip
+
 
 def _score(user: Column, item: Column, bundle: Column) -> pa.Array:
     items = item.to_pylist()
@@ -47,7 +54,8 @@ def _explain(user: Column, item: Column, bundle: Column) -> pa.Array:
             continue
         one = served(bundle[0].as_py())
         model = one.model
-        frame = model.explain(_known(model.users, one.users, name), _known(model.items, one.items, thing))
+        user, item = _known(model.users, one.users, name), _known(model.items, one.items, thing)
+        frame = model.explain(user, item) if one.linked is None else one.linked.explain(user, item)
         rows = zip(frame["term"], frame["kind"], frame["value"], strict=True)
         answers[name, thing] = [{"term": term, "kind": kind, "value": value} for term, kind, value in rows]
     return pa.array([answers[pair] for pair in pairs], _EXPLANATION)
@@ -63,7 +71,10 @@ def _recommend(
 
     def find(users: list[str] | Entities, count: int) -> Iterator[pd.DataFrame]:
         for block in _blocks(users, len(one.items)):
-            yield one.model.recommend(block, count, unknown="popularity")
+            if one.linked is not None:
+                yield one.linked.recommend(block, count)
+            else:
+                yield one.model.recommend(block, count, unknown="popularity")
 
     asked = _Side(one, USER_ID, one.model.users, one.users, ITEM_ID)
     return _ranked(asked, find, user, description, k, (model, backend, cache, connection))
@@ -85,6 +96,26 @@ def _audience(
     return _ranked(asked, find, item, description, k, (model, backend, cache, connection))
 
 
+def _expected_demand(
+    item: Column, description: Column, level: Column, bundle: Column, model: Column, backend: Column, cache: Column,
+    connection: Column,
+) -> pa.Array:
+    if not len(item):
+        return pa.array([], _DEMAND)
+    one = served(bundle[0].as_py())
+    side, encoder = _Side(one, ITEM_ID, one.model.items, one.items, ITEM_ID), (model, backend, cache, connection)
+    asked, levels = _asked(side, item, description), level.to_pylist()
+    answers: dict[tuple[_Asked, float], list[dict[str, Any]]] = {}
+    for share in {share for share in levels if share is not None}:
+        wanted = dict.fromkeys(one for one, other in zip(asked, levels, strict=True) if other == share)
+        for entities, meant in _questions(side, wanted, encoder):
+            frame = one.model.expected_demand(entities, level=share, unknown="popularity")
+            columns = _DEMAND.value_type.names
+            for name, *values in zip(frame[ITEM_ID], *(frame[column] for column in columns), strict=True):
+                answers[meant[name], share] = [dict(zip(columns, values, strict=True))]
+    return pa.array([answers.get((one, share), []) for one, share in zip(asked, levels, strict=True)], _DEMAND)
+
+
 class _Side(NamedTuple):
     """The side that a request names, users or items, and the side that is ranked."""
 
@@ -104,10 +135,7 @@ def _ranked(
     description: Column, k: Column, encoder: Sequence[Column],
 ) -> pa.Array:  # fmt: skip
     """Return a ranking for each row, computed once for equal rows."""
-    asked: list[_Asked] = [
-        (one if one in side.rows else None, text if has_text(text) else None)
-        for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
-    ]
+    asked = _asked(side, name, description)
     counts = k.to_pylist()
     answers: dict[tuple[_Asked, int], list[dict[str, Any]]] = defaultdict(list)
     for count in {count for count in counts if count is not None}:
@@ -124,6 +152,13 @@ def _ranked(
                     answers[meant[one], count].append(row)
     rows = [answers.get((one, count), []) for one, count in zip(asked, counts, strict=True)]
     return pa.array(rows, _ranking(side.found))
+
+
+def _asked(side: _Side, name: Column, description: Column) -> list[_Asked]:
+    return [
+        (one if one in side.rows else None, text if has_text(text) else None)
+        for one, text in zip(name.to_pylist(), description.to_pylist(), strict=True)
+    ]
 
 
 def _questions(
@@ -144,13 +179,16 @@ def _questions(
                 sets.append(place := {})
             place[key] = (one, text)
     for meant in sets:
-        for names in ([key for key in meant if key in side.rows], [key for key in meant if key not in side.rows]):
+        # Users of a linked shop have rows after those of the bundle, which has no features of them.
+        n = len(side.known)
+        inside = [key for key in meant if side.rows.get(key, n) < n]
+        for names in (inside, [key for key in meant if side.rows.get(key, n) >= n]):
             if names:
                 with encoder_for(*encoder) as reader:
                     _same_encoder(side.served, reader)
                     described = describe(reader, names, [meant[key][1] for key in names])
-                rows = np.array([side.rows[key] for key in names if key in side.rows], np.int64)
-                if len(rows):
+                if names is inside:
+                    rows = np.array([side.rows[key] for key in names], np.int64)
                     described = replace(
                         side.known.take(rows), descriptions=described.descriptions, embeddings=described.embeddings
                     )
@@ -198,6 +236,10 @@ PYTHON_FUNCTIONS = (
     ),
     PythonFunction(
         "_coldstart_audience", ("VARCHAR", "VARCHAR", "BIGINT", *("VARCHAR",) * 5), _sql_ranking(USER_ID), _audience
+    ),
+    PythonFunction(
+        "_coldstart_expected_demand", ("VARCHAR", "VARCHAR", "DOUBLE", *("VARCHAR",) * 5),
+        "STRUCT(percentile DOUBLE, buyers DOUBLE, low BIGINT, high BIGINT, tier VARCHAR)[]", _expected_demand,
     ),
     PythonFunction("_coldstart_score", ("VARCHAR",) * 3, "DOUBLE", _score),
     PythonFunction(

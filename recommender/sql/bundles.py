@@ -11,16 +11,21 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_udfs.link import is_linked, link_folder
+from coldstart_udfs.link import read_manifest as read_link
 from coldstart_udfs.sql.registration import registration_of
 from recommender.data.entities import Entities
 from recommender.model.bundle import BundleError, read_manifest
 from recommender.model.recommender import HybridRecommender
+from recommender.model.user_side import Scores
+from recommender.pipeline.linked import LinkedRecommender
 
 # Stands for an unknown user or item; no data contain this id.
 NOBODY = "\x00"
@@ -39,11 +44,18 @@ class Served:
     Most of the cost of a score is the user's standardisation over all items with history. Therefore a user's scores of
     all items are computed and kept while there is room: a table often contains the same users many times. If the rows
     of a chunk's users do not fit, because the catalogue is large, only the requested items are scored.
+
+    Args:
+        path: of the bundle.
+        model: the recommender in it.
+        linked: the same with the link of a repository; None without one.
     """
 
-    def __init__(self, path: Path, model: HybridRecommender) -> None:
-        self.path, self.model = path, model
-        self.users = {name: row for row, name in enumerate(model.users.ids)}
+    def __init__(self, path: Path, model: HybridRecommender, linked: LinkedRecommender | None = None) -> None:
+        self.path, self.model, self.linked = path, model, linked
+        # Users of a linked shop may be known there alone.
+        self._names = list(dict.fromkeys([*model.users.ids, *(linked.user_ids() if linked else ())]))
+        self.users = {name: row for row, name in enumerate(self._names)}
         self.items = {name: column for column, name in enumerate(model.items.ids)}
         # After the known users: an unknown one, and one for all users; after the known items: an unknown one.
         self._unknown, self._everyone, self._width = len(self.users), len(self.users) + 1, len(self.items) + 1
@@ -101,12 +113,16 @@ class Served:
 
     def _matrix(self, rows: NDArray[np.int64], items: list[str] | Entities) -> NDArray[np.float32]:
         """Return (len(rows), len(items)); rows ascend, so the row for all users is the last."""
-        known = self.model.users.ids
-        names = [NOBODY if row == self._unknown else known[row] for row in rows if row != self._everyone]
-        asked: list[list[str] | None] = [names] if names else []
+        names = [NOBODY if row == self._unknown else self._names[row] for row in rows if row != self._everyone]
+        found = [self._scores(names, items)] if names else []
         if rows[-1] == self._everyone:
-            asked.append(None)
-        return np.concatenate([self.model.score(users, items, unknown="popularity") for users in asked])
+            found.append(self.model.score(None, items, unknown="popularity"))
+        return np.concatenate(found)
+
+    def _scores(self, users: list[str], items: list[str] | Entities) -> Scores:
+        if self.linked is not None:
+            return self.linked.score(users, items)
+        return self.model.score(users, items, unknown="popularity")
 
 
 # Finds the bundle that a key stands for, and keeps none in memory.
@@ -114,8 +130,13 @@ _served: WeakValueDictionary[str, Served] = WeakValueDictionary()
 _loading = threading.Lock()
 
 
-def hold(con: duckdb.DuckDBPyConnection, path: Path) -> str:
+def hold(con: duckdb.DuckDBPyConnection, path: Path, repo: Path | None = None) -> str:
     """Load a bundle for a connection, in place of the one that it had; another connection's is shared.
+
+    Args:
+        con: the connection.
+        path: the bundle.
+        repo: a repository whose link to another shop counts; None is no link.
 
     Returns:
         The key that macros pass to `served`.
@@ -124,9 +145,10 @@ def hold(con: duckdb.DuckDBPyConnection, path: Path) -> str:
         BundleError: the bundle cannot be used.
     """
     path = path.resolve()
-    key = f"{_digest(path)} {path}"
+    folder = link_folder(repo.resolve()) if repo is not None and is_linked(repo) else None
+    key = _key(path, folder)
     with _loading:
-        found = _served.get(key) or _load(key, path)
+        found = _served.get(key) or _load(key, path, folder)
         registration_of(con).held["bundle"] = found
     return key
 
@@ -140,20 +162,26 @@ def served(key: str) -> Served:
     found = _served.get(key)
     if found is None:
         raise BundleError(
-            f"the bundle {key.partition(' ')[2]} was released with its connection; keep the connection until all "
+            f"the bundle {key.split(' ', 2)[2]} was released with its connection; keep the connection until all "
             "results are read"
         )
     return found
 
 
-def _load(key: str, path: Path) -> Served:
+def _load(key: str, path: Path, folder: Path | None) -> Served:
     model = HybridRecommender.load(path)
-    if f"{_digest(path)} {path}" != key:
+    linked = None if folder is None else LinkedRecommender(model, folder.parents[1])
+    if _key(path, folder) != key:
         raise BundleError(f"the bundle in {path} was replaced while it was read; register it again")
-    found = _served[key] = Served(path, model)
+    found = _served[key] = Served(path, model, linked)
     return found
 
 
-def _digest(path: Path) -> str:
-    """Hash the manifest, which contains the digest of the arrays."""
-    return hashlib.sha256(json.dumps(read_manifest(path), sort_keys=True).encode()).hexdigest()
+def _key(path: Path, folder: Path | None) -> str:
+    """What a bundle and a link are told apart by: hashes of their manifests, which contain those of the arrays."""
+    link = "-" if folder is None else _hash([str(folder), read_link(folder)])
+    return f"{_hash(read_manifest(path))} {link} {path}"
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

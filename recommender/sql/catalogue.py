@@ -48,7 +48,8 @@ FUNCTIONS = (
         "recommend", ("user_id := NULL", "description := NULL", "k := 10"), "TABLE",
         "The k best items that the user has not interacted with: rank, item_id, score, tier. The tier is warm for "
         "users with history, cold for users with a description or attributes only, and unknown for NULL or an id that "
-        "is not in the bundle; unknown users get popular items. A description replaces the one in the bundle.",
+        "is not in the bundle; unknown users get popular items. With a link to another shop it is linked for users who "
+        "are known there alone. A description replaces the one in the bundle.",
         "FROM recommend(description := 'vintage enamel for the garden', k := 5)",
         _ranking("_coldstart_recommend", "user_id"),
         stub=_fails("0::BIGINT AS rank, '' AS item_id, 0::DOUBLE AS score, '' AS tier"),
@@ -72,6 +73,23 @@ FUNCTIONS = (
         "_coldstart_score(CAST(user_id AS VARCHAR), CAST(item_id AS VARCHAR), {bundle})",
     ),
     SqlFunction(
+        "expected_demand", ("item_id := NULL", "description := NULL", "level := 0.9"), "TABLE",
+        "How many buyers an item has or, without buyers, may be expected to get from its words and attributes: "
+        "percentile (0 to 100, among the items with history), buyers, low, high, tier. The share `level` of new items "
+        "lies between low and high. An item with buyers has their number in all three. A description replaces the one "
+        "in the bundle.",
+        "FROM expected_demand(description := 'red enamel lamp')",
+        f"""
+SELECT unnest(
+    _coldstart_expected_demand(
+        CAST(item_id AS VARCHAR), {_DESCRIPTION}, CAST(level AS DOUBLE), {{bundle}}, {_ENCODER}
+    ),
+    recursive := true
+)
+""",
+        stub=_fails("0::DOUBLE AS percentile, 0::DOUBLE AS buyers, 0::BIGINT AS low, 0::BIGINT AS high, '' AS tier"),
+    ),
+    SqlFunction(
         "explain", ("user_id", "item_id"), "TABLE",
         "The terms of a score: term, kind, value; the values add up to score(user_id, item_id). If either argument is "
         "NULL, there are no rows.",
@@ -92,8 +110,10 @@ def _python_functions() -> tuple[PythonFunction, ...]:
 CATALOGUE = Catalogue(FUNCTIONS, _python_functions, "recommender.register(con, bundle=…)")
 
 
-def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> None:
-    """Add `recommend()`, `audience()`, `score()` and `explain()` to a connection.
+def register(
+    con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str], repo: str | os.PathLike[str] | None = None
+) -> None:
+    """Add `recommend()`, `audience()`, `score()`, `expected_demand()` and `explain()` to a connection.
 
     If the connection lacks `embed()` and the other functions, they are registered first: a cursor with the settings of
     its connection, others with defaults. The encoder and the redaction of descriptions are those of
@@ -105,6 +125,8 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
         bundle: the folder of a trained recommender. It is read now, once for all connections that use it, and stays in
             memory until the last of them is closed or registers another one. What is later written to the folder
             counts from the next call.
+        repo: the Feast repository of the shop. If `coldstart link` has linked it to another shop, users who are new
+            here are ranked by their profiles there; their tier is "linked". The link, and who is in it, are read now.
 
     Raises:
         BundleError: there is no bundle, or it has another format, or it is truncated or changed.
@@ -116,7 +138,7 @@ def register(con: duckdb.DuckDBPyConnection, bundle: str | os.PathLike[str]) -> 
     from coldstart_udfs.sql.connection import register as register_kernel
     from recommender.sql.bundles import hold
 
-    key = hold(con, Path(bundle))
+    key = hold(con, Path(bundle), None if repo is None else Path(repo))
     if not is_registered(con):
         register_kernel(con)
     add_catalogue(con, CATALOGUE, {"bundle": quote_text(key)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,40 +26,24 @@ def trained_shop(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def chinese_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/chinese_shop, as in a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "chinese_shop", folder / "examples" / "chinese_shop")
-    return folder
+def example_files(name: str) -> Any:
+    """A fixture: a folder with an example, as in a checkout."""
+
+    @pytest.fixture(scope="session")
+    def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("checkout")
+        shutil.copytree(ROOT / "examples" / name, folder / "examples" / name)
+        return folder
+
+    return files
 
 
-@pytest.fixture(scope="session")
-def ads_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/ads, as in a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "ads", folder / "examples" / "ads")
-def feed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/feed, as in a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "feed", folder / "examples" / "feed")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def two_shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/two_shops, as in a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "two_shops", folder / "examples" / "two_shops")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def helpdesk_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with examples/helpdesk, as in a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "examples" / "helpdesk", folder / "examples" / "helpdesk")
-    return folder
+chinese_files = example_files("chinese_shop")
+ads_files = example_files("ads")
+catalogue_files = example_files("catalogue")
+feed_files = example_files("feed")
+helpdesk_files = example_files("helpdesk")
+recipe_files = example_files("recipes")
 
 
 @pytest.fixture(scope="session")

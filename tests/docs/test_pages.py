@@ -23,6 +23,7 @@ FIXTURES = {
     "docs/tutorial/chinese-shop.md": "chinese_files",
     "docs/tutorial/ads.md": "ads_files",
     "docs/tutorial/feed.md": "feed_files",
+    "docs/tutorial/catalogue.md": "catalogue_files",
     "docs/how-to/adapt.md": "event_log",
     "docs/how-to/erase-a-user.md": "trained_shop",
     "docs/how-to/evaluate-your-data.md": "trained_shop",
@@ -30,8 +31,9 @@ FIXTURES = {
     "docs/how-to/explore.md": "trained_shop",
     "docs/how-to/replay.md": "exported_shop",
     "docs/how-to/interview.md": "trained_shop",
-    "docs/how-to/link-two-shops.md": "two_shops",
     "docs/tutorial/helpdesk.md": "helpdesk_files",
+    "docs/how-to/link-two-shops.md": "catalogue_files",
+    "docs/how-to/recipes.md": "recipe_files",
     "docs/how-to/serve.md": "trained_shop",
     "docs/how-to/track-runs.md": "trained_shop",
     "docs/how-to/learn-from-feedback.md": "trained_shop",
@@ -44,9 +46,8 @@ FIXTURES = {
 SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
-    "docs/how-to/link-two-shops.md", "docs/tutorial/helpdesk.md",
-    "docs/how-to/link-two-shops.md", "docs/tutorial/ads.md",
-    "docs/how-to/link-two-shops.md", "docs/tutorial/feed.md",
+    "docs/how-to/link-two-shops.md", "docs/tutorial/helpdesk.md", "docs/tutorial/ads.md", "docs/tutorial/feed.md",
+    "docs/tutorial/catalogue.md", "docs/how-to/recipes.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 

@@ -56,7 +56,7 @@ def test_series_of_known_labels_begin_at_zero(start: Callable[..., Client]) -> N
     found = numbers(start())
     for full in ("encoder", "audiences", "rate"):
         assert found["coldstart_refused_total", full] == 0
-    assert [found["coldstart_answers_total", tier] for tier in ("warm", "cold", "unknown")] == [0, 0, 0]
+    assert [found["coldstart_answers_total", tier] for tier in ("warm", "linked", "cold", "unknown")] == [0] * 4
     assert found["coldstart_workers",] == 1
 
 

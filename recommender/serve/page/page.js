@@ -25,7 +25,7 @@ const SIDES = {
   item: { path: "v1/audience", text: "The text of a product", id: "Known product (id)", title: "Who would value it most", button: "Find people" },
 };
 const TIERS = {
-  user: { warm: "Known by what they did", cold: "Known by words or attributes alone", unknown: "Nothing is known of them: what is popular" },
+  user: { warm: "Known by what they did", linked: "Known by what they did in a linked shop", cold: "Known by words or attributes alone", unknown: "Nothing is known of them: what is popular" },
   item: { warm: "It has buyers", cold: "New: known by its words", unknown: "Nothing is known of it" },
 };
 

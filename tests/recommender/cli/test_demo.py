@@ -98,3 +98,12 @@ def test_the_chinese_demo_goes_from_raw_files_to_answers_and_does_not_repeat_its
     (clone / "recommender" / "changed.py").touch()
     (clone / "data" / "chinese_shop" / "data" / "bundle" / "manifest.json").write_text("{}")
     assert "skipped" not in demo(clone, "chinese_shop")
+
+
+@pytest.mark.slow
+def test_the_catalogue_ranks_for_people_of_the_other_shop_and_rates_new_products(clone: Path) -> None:
+    said = demo(clone, "catalogue")
+    assert "652 of 804 users with history in grocery are linked, 526 of them are in both shops" in said
+    assert "for user 2019 (linked)" in said
+    assert said.count(" linked ") >= 9  # three products for each of three people, in SQL
+    assert "VITAMINS / VITAMIN C / 100 CT" in said

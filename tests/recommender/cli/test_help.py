@@ -37,7 +37,7 @@ def test_the_commands_stand_in_five_panels() -> None:
             names.append(command[1])
     assert panels == {
         "Options": [],
-        "SQL and embedding": ["sql", "embed", "coverage", "encoder"],
+        "SQL and embedding": ["sql", "embed", "coverage", "annotate", "encoder"],
         "Shop": ["init", "ingest", "facts", "weigh", "profiles", "put", "link"],
         "Recommender": ["train", "evaluate", "recommend", "audience", "explain", "campaign", "bundles", "prior",
                         "runs"],

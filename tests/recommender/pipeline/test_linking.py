@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import coldstart_udfs
 from coldstart_udfs.arrow_lists import embeddings_to_arrow
 from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.link import Link, link_folder
@@ -24,6 +26,7 @@ from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
 from recommender.pipeline.linked import LinkedRecommender
 from recommender.pipeline.linking import erase_from_targets, link, targets_of, unlink
+from recommender.sql import catalogue as sql
 from tests.support.made_up_shop import events
 
 # Users 0 to 79 are in both shops, 80 to 99 in the first alone. Those with even numbers cook and the others paint: in
@@ -168,6 +171,44 @@ def test_users_with_history_and_strangers_are_ranked_as_without_a_link(linked: P
         found = model.recommend(name, 10)
         assert found["item_id"].tolist() == expected["item_id"].tolist()
         np.testing.assert_allclose(found["score"], expected["score"])
+
+
+def test_sql_ranks_scores_and_explains_linked_users_as_python_does(linked: Path) -> None:
+    model, shop = recommender(linked), linked / "tools"
+    with duckdb.connect() as con:
+        coldstart_udfs.register(con, model="stub")
+        sql.register(con, shop / "data" / "bundle", shop / "feature_repo")
+        for user in (COOK, USERS[0], "nobody"):
+            rows = con.execute("FROM recommend(?, k := 5)", [user]).fetchall()
+            expected = model.recommend(user, 5)
+            assert [row[1] for row in rows] == expected["item_id"].tolist()
+            assert [row[2] for row in rows] == pytest.approx(expected["score"].tolist(), abs=1e-4)
+            assert {row[3] for row in rows} == {expected["tier"].iloc[0]}
+            best = rows[0]
+            score = con.execute("SELECT score(?, ?)", [user, best[1]]).fetchall()[0][0]
+            assert score == pytest.approx(best[2], abs=1e-4)
+            terms = con.execute("SELECT kind, value FROM explain(?, ?)", [user, best[1]]).fetchall()
+            assert sum(value for _, value in terms) == pytest.approx(best[2], abs=1e-3)
+            assert ("link" in dict(terms)) == (user == COOK)
+        several = con.execute(
+            f"SELECT u, item_id FROM (VALUES ('{PAINTER}'), ('{USERS[0]}'), ('{COOK}')) t(u), recommend(u, k := 3) "
+            "ORDER BY u, rank"
+        ).fetchall()
+        expected = [(user, item) for user in sorted([PAINTER, USERS[0], COOK])
+                    for item in model.recommend(user, 3)["item_id"]]  # fmt: skip
+        assert several == expected
+        # Without the repository a bundle knows nothing of links.
+        sql.register(con, shop / "data" / "bundle")
+        assert {row[3] for row in con.execute("FROM recommend(?)", [COOK]).fetchall()} == {"unknown"}
+
+
+def test_an_item_that_is_new_since_the_training_is_ranked_for_linked_users(linked: Path) -> None:
+    model = recommender(linked)
+    spoon = replace(things(1, "stub", "t").take(np.array([0])), ids=["new"])
+    scores = model.score([COOK, PAINTER], spoon)[:, 0]
+    assert scores[0] > scores[1]
+    known = model.score([COOK, PAINTER], ["t00"])[:, 0]
+    assert known[0] > known[1]
 
 
 def test_held_out_users_say_what_the_map_is_worth(linked: Path) -> None:

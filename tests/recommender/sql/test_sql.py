@@ -50,6 +50,9 @@ MACROS = """
 COLUMNS = {
     "recommend": {"rank": "BIGINT", "item_id": "VARCHAR", "score": "DOUBLE", "tier": "VARCHAR"},
     "audience": {"rank": "BIGINT", "user_id": "VARCHAR", "score": "DOUBLE", "tier": "VARCHAR"},
+    "expected_demand": {
+        "percentile": "DOUBLE", "buyers": "DOUBLE", "low": "BIGINT", "high": "BIGINT", "tier": "VARCHAR"
+    },
     "explain": {"term": "VARCHAR", "kind": "VARCHAR", "value": "DOUBLE"},
 }
 
@@ -416,6 +419,26 @@ def test_a_null_user_gives_the_expected_demand_as_a_percentile(shop: Connection,
 # -- explain ----------------------------------------------------------------------------------------
 
 
+def test_expected_demand_is_the_recommenders_and_each_row_gets_its_own(
+    shop: Connection, model: HybridRecommender
+) -> None:
+    rows = shop.sql(
+        "SELECT id, d.* FROM (VALUES ('lamp9'), (NULL), ('lamp0'), ('nowhere')) AS t(id), expected_demand(id) AS d"
+    ).fetchall()
+    expected = model.expected_demand(["lamp9", "lamp0"])
+    found = {row[0]: row[1:] for row in rows}
+    for row in expected.itertuples(index=False):
+        assert found[row.item_id][:4] == pytest.approx((row.percentile, row.buyers, row.low, row.high))
+        assert found[row.item_id][4] == row.tier
+    assert found["nowhere"] == found[None]
+    assert found[None][4] == "unknown"
+    narrow, wide = (shop.sql(f"FROM expected_demand('lamp9', level := {level})").fetchall()[0] for level in (0.5, 0.9))
+    assert wide[2] <= narrow[2] <= narrow[3] <= wide[3]
+    assert shop.sql("FROM expected_demand('lamp9', level := NULL)").fetchall() == []
+    with pytest.raises(duckdb.Error, match="level is 2"):
+        shop.sql("FROM expected_demand('lamp9', level := 2)").fetchall()
+
+
 def test_the_terms_of_explain_add_up_to_the_score(shop: Connection, model: HybridRecommender) -> None:
     for user, item in (("100", "lamp9"), ("139", "spade3"), ("who", "lamp1"), ("100", "what")):
         found = shop.execute("FROM explain($1, $2)", [user, item]).fetchall()
@@ -582,7 +605,7 @@ def test_rows_of_several_threads_keep_their_scores(shop: Connection) -> None:
 
 
 def test_python_functions_themselves_take_no_rows() -> None:
-    kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64()}
+    kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     for function in PYTHON_FUNCTIONS:
         for chunks in ([], [pa.array([], pa.string())]):
             columns = [pa.chunked_array(chunks and [pa.array([], kinds[kind])], kinds[kind])
