@@ -22,6 +22,7 @@ _REQUIRED = {
     CONTACTS: (CAMPAIGN_ID, USER_ID, RESPONDED),
 }
 _SHOWN = 3
+_LACKS = " (add it there, or delete the rows here)"
 
 Moments = NDArray[np.datetime64]
 
@@ -115,11 +116,8 @@ def _breaches(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> list[str
         refuse(column, f"{column} IS NULL OR trim({column}) = ''", "no id")
     for column in _REQUIRED[name]:
         if column in (STARTS, ENDS, RESPONDED):
-            refuse(
-                column,
-                f"{column} IS NOT NULL AND TRY_CAST({column} AS TIMESTAMP) IS NULL",
-                "no time such as 2026-03-31",
-            )
+            unread = f"{column} IS NOT NULL AND TRY_CAST({column} AS TIMESTAMP) IS NULL"
+            refuse(column, unread, "no time such as 2026-03-31")
             if column != RESPONDED:
                 refuse(column, f"{column} IS NULL", "no time")
     if lines:
@@ -132,14 +130,13 @@ def _breaches(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> list[str
         refuse(CAMPAIGN_ID, f"NOT {promoted} AND trim(coalesce({DESCRIPTION}::VARCHAR, '')) = ''",
                f"neither items in {CAMPAIGN_ITEMS} nor a description")  # fmt: skip
         return lines
-    refuse(
-        CAMPAIGN_ID, f"{CAMPAIGN_ID} NOT IN (SELECT {CAMPAIGN_ID} FROM {CAMPAIGNS})", f"an id that {CAMPAIGNS} lacks"
-    )
+    unknown = f"{CAMPAIGN_ID} NOT IN (SELECT {CAMPAIGN_ID} FROM {CAMPAIGNS})"
+    refuse(CAMPAIGN_ID, unknown, f"an id that {CAMPAIGNS} lacks{_LACKS}")
     if name == CAMPAIGN_ITEMS:
-        refuse(ITEM_ID, f"{ITEM_ID} NOT IN (SELECT {ITEM_ID} FROM items)", "an id that the table items lacks")
+        refuse(ITEM_ID, f"{ITEM_ID} NOT IN (SELECT {ITEM_ID} FROM items)", f"an id that the table items lacks{_LACKS}")
         return lines
     _times(con, name, RESPONDED)
-    refuse(USER_ID, f"{USER_ID} NOT IN (SELECT {USER_ID} FROM users)", "an id that the table users lacks")
+    refuse(USER_ID, f"{USER_ID} NOT IN (SELECT {USER_ID} FROM users)", f"an id that the table users lacks{_LACKS}")
     refuse(USER_ID, "n > 1", "a user who occurs twice in a campaign", _counted(CONTACTS, f"{CAMPAIGN_ID}, {USER_ID}"))
     times = f"(SELECT {CAMPAIGN_ID}, {STARTS}, {ENDS} FROM {CAMPAIGNS})"
     refuse(RESPONDED, f"{RESPONDED} < {STARTS} OR {RESPONDED} >= {ENDS}", "a time outside the campaign",

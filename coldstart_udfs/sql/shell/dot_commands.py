@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_functions(functions: tuple[SqlFunction, ...], part: str) -> None:
-    """Print the SQL functions with `part` in their names."""
+    """Print the SQL functions with `part` in their names, and an example of the one that is meant."""
     found = [function for function in functions if part.lower() in function.name]
     if not found:
         console.print(f"no function has {part!r} in its name; .functions lists all", markup=False)
@@ -24,8 +24,9 @@ def print_functions(functions: tuple[SqlFunction, ...], part: str) -> None:
     for function in found:
         table.add_row(*map(Text, (function.signature, function.returns, function.description)))
     console.print(table)
-    if len(found) == 1:
-        console.print(f"{found[0].example};", markup=False, soft_wrap=True)
+    for function in found:
+        if len(found) == 1 or function.name == part.lower():
+            console.print(f"{function.example};", markup=False, soft_wrap=True)
 
 
 def obey(con: Connection, functions: tuple[SqlFunction, ...], text: str) -> bool:
