@@ -16,6 +16,7 @@ EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: demo setup test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before \
 	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-helpdesk bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts docs docs-serve check clean
+	test-feast-universal bench-encoder bench-languages bench-sql bench-text bench-feast bench-recommender bench-scale bench-serve bench-soak bench-experiments bench-replay bench-interview bench-exploration bench-adapting bench-tuning bench-prior bench-link bench-pictures bench-facts bench-classify docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -83,6 +84,10 @@ bench-adapting: $(VENV)/.installed
 # Pictures of products; DATA= names the folder that holds grocery-store. Writes its section of docs/explanation/pictures.md; minutes.
 bench-pictures: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_pictures.py $(DATA)
+
+# Labels from a few examples: its sections of docs/explanation/classification.md, from banking77 and clinc150 in DATA=. Half an hour; SETS="banking77 clinc150 tuned" chooses them.
+bench-classify: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_classify.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
 
 # Simulates experiments: false positives and the users that they need; minutes.
 bench-experiments: $(VENV)/.installed

@@ -1,10 +1,10 @@
 """Cold-start features from text: a sentence encoder, the profile kernel, and DuckDB functions on them.
 
 `Encoder` turns descriptions into vectors, `ImageEncoder` pictures; a `PictureMap` takes pictures into the space of
-descriptions. `register(con)` and `connect(path)` give DuckDB `embed()`, `enrich()` and the
-other SQL functions. `install_stubs(con)` makes views over them fail with a useful message where they are not
-registered. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing this
-package loads neither the encoder nor DuckDB nor Feast.
+descriptions. A `Classifier` labels texts by examples. `register(con)` and `connect(path)` give DuckDB `embed()`,
+`enrich()` and the other SQL functions. `install_stubs(con)` makes views over them fail with a useful message where they
+are not registered. `coldstart_udfs.profile` holds the arithmetic, `coldstart_udfs.feast` the feature views. Importing
+this package loads neither the encoder nor DuckDB nor Feast.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from coldstart_udfs.encoder.images.encoder import ImageEncoder
     from coldstart_udfs.encoder.images.mapping import PictureMap
     from coldstart_udfs.sql.connection import connect, install_stubs, register
+    from coldstart_udfs.text.classify import Classifier
 
-__all__ = ["Encoder", "ImageEncoder", "PictureMap", "connect", "install_stubs", "register"]
+__all__ = ["Classifier", "Encoder", "ImageEncoder", "PictureMap", "connect", "install_stubs", "register"]
 
 _HOMES = {
+    "Classifier": "coldstart_udfs.text.classify",
     "Encoder": "coldstart_udfs.encoder.encoder",
     "ImageEncoder": "coldstart_udfs.encoder.images.encoder",
     "PictureMap": "coldstart_udfs.encoder.images.mapping",

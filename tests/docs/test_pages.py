@@ -43,6 +43,7 @@ SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
     "docs/how-to/link-two-shops.md", "docs/tutorial/helpdesk.md",
+    "docs/how-to/link-two-shops.md", "docs/how-to/classify.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 
