@@ -16,9 +16,9 @@ EVERYDAY := -n $(WORKERS) --dist loadfile -m "not slow and not service"
 
 .PHONY: setup demo test test-services test-all test-matrix test-duckdb-oldest test-duckdb-before test-feast-universal \
 	bench-encoder bench-languages bench-sql bench-text bench-feast bench-scale bench-serve bench-soak bench-adapting \
-	bench-pictures bench-experiments bench-replay bench-interview bench-helpdesk bench-feed bench-feed-put bench-tuning \
-	bench-prior bench-link bench-rating bench-annotation bench-facts bench-ads bench-exploration bench-recommender docs \
-	docs-serve check clean
+	bench-pictures bench-classify bench-experiments bench-replay bench-interview bench-helpdesk bench-feed bench-feed-put \
+	bench-tuning bench-prior bench-link bench-rating bench-annotation bench-facts bench-ads bench-exploration \
+	bench-recommender docs docs-serve check clean
 
 setup: $(VENV)/.installed
 
@@ -86,6 +86,10 @@ bench-adapting: $(VENV)/.installed
 # Pictures of products; DATA= names the folder that holds grocery-store. Writes its section of docs/explanation/pictures.md; minutes.
 bench-pictures: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_pictures.py $(DATA)
+
+# Labels from a few examples: its sections of docs/explanation/classification.md, from banking77 and clinc150 in DATA=. Half an hour; SETS="banking77 clinc150 tuned" chooses them.
+bench-classify: $(VENV)/.installed
+	@$(BIN)/python -W ignore benchmarks/bench_classify.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
 
 # Simulates experiments: false positives and the users that they need; minutes.
 bench-experiments: $(VENV)/.installed

@@ -40,6 +40,7 @@ _NAMES = {
     "coldstart_udfs.profile": (
         "enrich", "evidence_weight", "user_profiles", "item_profiles", "sum_profiles", "similarity", "has_text",
     ),
+    "coldstart_udfs.text.classify": ("Choice",),
     "coldstart_udfs.errors": ("ColdStartError", "FingerprintError"),
     "coldstart_udfs.feast.operations.stores": ("open_store",),
     "coldstart_udfs.feast.operations.put": ("put", "Put"),

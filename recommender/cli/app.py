@@ -21,6 +21,7 @@ from recommender.cli.events import events_app, learn
 from recommender.cli.experiments import experiment_app
 from recommender.cli.facts import facts
 from recommender.cli.failures import REFUSED, tell
+from recommender.cli.label_tuning import tune_labels
 from recommender.cli.link import link
 from recommender.cli.maintenance import cache_app, demo, forget, skew
 from recommender.cli.prior import prior_app
@@ -46,7 +47,7 @@ app = typer.Typer(
     help="Features and recommendations from text, for users and items without history.",
 )  # fmt: skip
 experiment_app.command(cls=Command)(replay)
-for _tuning in (tune, accept):
+for _tuning in (tune, tune_labels, accept):
     encoder_app.command(cls=Command)(_tuning)
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -47,7 +47,7 @@ SLOW = (
     "docs/how-to/evaluate-your-data.md", "docs/how-to/update-between-trainings.md", "docs/tutorial/chinese-shop.md",
     "docs/tutorial/own-csv-files.md", "docs/how-to/tune-an-encoder.md", "docs/how-to/new-domain.md",
     "docs/how-to/link-two-shops.md", "docs/tutorial/helpdesk.md", "docs/tutorial/ads.md", "docs/tutorial/feed.md",
-    "docs/tutorial/catalogue.md", "docs/how-to/recipes.md",
+    "docs/tutorial/catalogue.md", "docs/how-to/recipes.md", "docs/how-to/classify.md",
 )  # fmt: skip
 FOLDERS = ("docs", "feature_repo", "examples")
 

@@ -90,6 +90,8 @@ def test_the_audience_of_an_item_known_or_described(client: Client, model: Hybri
     expected = model.audience("pot")
     assert [one["user_id"] for one in got["users"]] == expected["user_id"].tolist()
     np.testing.assert_allclose([one["score"] for one in got["users"]], expected["score"], atol=1e-5)
+    for one in got["users"]:
+        assert one["score"] == pytest.approx(sum(one["parts"].values()) + one["activity"], abs=1e-5)
     described = answer(client, "/v1/audience", description="brass lamp", k=2)
     assert (described["tier"], len(described["users"])) == ("cold", 2)
 

@@ -40,6 +40,9 @@ _FASTER = 1.15
 Rows: TypeAlias = NDArray[np.int64]
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
 OnStep: TypeAlias = Callable[[int, Mapping[str, float]], None]
+# Of (b, d) vectors and of (users, b) what users took, at least two in each row.
+Loss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
+Judge: TypeAlias = "Callable[[Vectors], float] | None"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class TunedVectors:
 
 def tune_encoder(
     files: ModelFiles, texts: Sequence[str], taken: sp.csr_matrix, out: Path, *,
-    judge: Callable[[Vectors], float], settings: TuningSettings | None = None, static: bool = False,
+    judge: Judge, loss: Loss = elsa_loss, settings: TuningSettings | None = None, static: bool = False,
     unfinished: Path | None = None, on_step: OnStep = lambda step, values: None, report: Report = no_report,
 ) -> TunedVectors:
     """Tune an encoder by which items the same users take, and write it as a sentence-transformers folder.
@@ -78,7 +81,9 @@ def tune_encoder(
         taken: (users, n), not 0 for what a user took. An item in which nobody has anything is not learned from, but
             has vectors, so that the judge can ask about it.
         out: the folder to write; it must not exist.
-        judge: takes the (n, d) vectors of all texts; the state of which it returns the most is written.
+        judge: takes the (n, d) vectors of all texts; the state of which it returns the most is written. None: the last
+            state is written.
+        loss: what is made small.
         settings: how; None: the defaults.
         static: tune the table of token vectors of the backend `static` instead of the network.
         unfinished: a folder for checkpoints, from which the same call continues; it is removed at the end.
@@ -104,7 +109,8 @@ def tune_encoder(
             f"no user has {FEWEST} of the {len(items)} items with a description; an encoder learns from what the same "
             "users take, so give interactions of users with several items"
         )
-    run = _Run(model, items, pairs, settings, _identity(files, texts, pairs, settings, static), unfinished)
+    identity = _identity(files, texts, pairs, settings, static, loss)
+    run = _Run(model, items, pairs, loss, settings, identity, unfinished)
     began = time.perf_counter()
     run.resume()
     before = encoded(model) if run.before is None else run.before
@@ -120,13 +126,13 @@ class _Run:
     """The state of one run."""
 
     def __init__(
-        self, model: Tunable, items: Rows, pairs: sp.csr_matrix, settings: TuningSettings, identity: str,
+        self, model: Tunable, items: Rows, pairs: sp.csr_matrix, loss: Loss, settings: TuningSettings, identity: str,
         unfinished: Path | None,
     ) -> None:  # fmt: skip
         import torch
 
         self._model, self._items, self._pairs, self._settings = model, items, pairs, settings
-        self._identity, self._unfinished = identity, unfinished
+        self._loss, self._identity, self._unfinished = loss, identity, unfinished
         self._learned = model.parameters()
         self._optimizer = torch.optim.AdamW(
             list(self._learned.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -139,7 +145,7 @@ class _Run:
         self.arithmetic = settings.arithmetic
 
     def learn(
-        self, before: Vectors, judge: Callable[[Vectors], float], on_step: OnStep, report: Report
+        self, before: Vectors, judge: Judge, on_step: OnStep, report: Report
     ) -> None:
         """Take the remaining steps; the judge is asked before the first and after every tenth part."""
         import torch
@@ -148,7 +154,7 @@ class _Run:
         if self.arithmetic == "auto":
             self.arithmetic = "bfloat16" if self._faster_in_bfloat16() else "float32"
         if not self.qualities:
-            self.qualities[0] = judge(before)
+            self.qualities[0] = judge(before) if judge else 0.0
             on_step(0, {"quality": self.qualities[0]})
         asked = set(np.linspace(0, self.planned, min(_JUDGED, self.planned) + 1).round().astype(int).tolist())
         batches = _batches(len(self._items), self._settings.batch, self._settings.seed)
@@ -170,7 +176,8 @@ class _Run:
                 vectors = encoded(self._model)
                 if not np.isfinite(vectors).all():
                     raise self._diverged("vectors are not finite", step)
-                self.qualities[step] = values["quality"] = judge(vectors)
+                # Without a judge, later is better.
+                self.qualities[step] = values["quality"] = judge(vectors) if judge else float(step)
                 if self.qualities[step] > self.qualities[self.best_step]:
                     self._best, self.best_step = self._copy(), step
                 self._write()
@@ -258,13 +265,13 @@ class _Run:
         order = torch.from_numpy(np.concatenate(parts))
         taken = taken[:, order]
         if len(parts) == 1:
-            loss = elsa_loss(self._vectors(rows[parts[0]]), taken)
+            loss = self._loss(self._vectors(rows[parts[0]]), taken)
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
         with torch.no_grad():
             whole = torch.cat([self._vectors(rows[part]) for part in parts])
         whole.requires_grad_(True)
-        loss = elsa_loss(whole, taken)
+        loss = self._loss(whole, taken)
         (gradient,) = torch.autograd.grad(loss, whole)
         for part, own in zip(parts, torch.split(gradient, [len(part) for part in parts]), strict=True):
             self._vectors(rows[part]).backward(own)  # type: ignore[no-untyped-call]
@@ -322,11 +329,13 @@ def _share(step: int, steps: int, warm_up: float) -> float:
 
 
 def _identity(
-    files: ModelFiles, texts: Sequence[str], pairs: sp.csr_matrix, settings: TuningSettings, static: bool
+    files: ModelFiles, texts: Sequence[str], pairs: sp.csr_matrix, settings: TuningSettings, static: bool, loss: Loss
 ) -> str:
     """What a checkpoint belongs to."""
     digest = hashlib.blake2b(digest_size=16)
     told = [fingerprint_of(files, "torch"), replace(settings).as_json(), static, list(texts)]
+    if loss is not elsa_loss:
+        told.append(getattr(loss, "__name__", repr(loss)))
     digest.update(json.dumps(told).encode())
     for array in (pairs.indptr, pairs.indices):
         digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
