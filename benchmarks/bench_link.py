@@ -32,10 +32,10 @@ from recommender.measure.splits import stable_share
 from recommender.model.closed_form import item_metric
 from recommender.model.fitted import Fitted
 from recommender.model.lightfm import FeatureSpace
+from recommender.model.linked import SMALLEST, lift_scale
 from recommender.model.parameters import Parameters
 from recommender.model.scoring import blocks
-from recommender.pipeline.linked import lift_scale
-from recommender.pipeline.linking_fit import RIDGE, SHARED_SPACE, SHARED_USERS, SMALLEST, Pairs, fit_link, halves
+from recommender.pipeline.linking_fit import RIDGE, SHARED_SPACE, SHARED_USERS, Pairs, fit_link, halves
 from recommender.tuning.validation import fit_tuned
 
 SET = "complete-journey"

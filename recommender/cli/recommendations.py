@@ -138,8 +138,8 @@ def recommend(
     """
     if not description and not user_id:
         raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
+    from recommender.model.linked import LinkedRecommender
     from recommender.model.recommender import HybridRecommender
-    from recommender.pipeline.linked import LinkedRecommender
     from recommender.pipeline.online import NEW, online_user, open_store
 
     model = HybridRecommender.load(bundle)
@@ -206,9 +206,9 @@ def explain(
     """
     if not description and not user_id:
         raise ColdStartError("no user is given; give --description TEXT, --user-id ID, or both")
+    from recommender.model.linked import LinkedRecommender
     from recommender.model.recommender import HybridRecommender
     from recommender.model.requests import UnknownIdError
-    from recommender.pipeline.linked import LinkedRecommender
     from recommender.pipeline.online import NEW, online_item, online_user, open_store, request_encoder
 
     model = HybridRecommender.load(bundle)

@@ -114,7 +114,7 @@ def sql(
 
         register(con, model=model, backend=backend, cache=cache, enrichment=enrichment, redact=redact)
         if enrichment and is_linked(enrichment.absolute().parent):
-            from recommender.pipeline.linked import show_linked_profiles
+            from recommender.model.linked import show_linked_profiles
 
             show_linked_profiles(con, enrichment.absolute().parent)
         if bundle:

@@ -18,6 +18,7 @@ from coldstart_udfs.profile import Vectors
 from recommender.measure.intervals import intervals
 from recommender.measure.metrics import rank_metrics
 from recommender.measure.splits import stable_share
+from recommender.model.linked import SMALLEST
 
 SHARED_USERS, SHARED_SPACE = "shared users", "shared space"
 # Numbers of topics: of items whose texts are alike, coarse to fine. A topic has at least three items on average.
@@ -29,8 +30,6 @@ RIDGE = 40.0
 # Factors of the lift, tried on held-out users.
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _FOLDS = 5
-# What is added to the number of an item's buyers before its logarithm is taken.
-SMALLEST = 0.1
 _MOST_VALIDATED = 2_000
 _BLOCK = 256
 

@@ -18,12 +18,12 @@ from recommender.model import tables
 from recommender.model.explain import sentence, terms, with_link
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.known import KnownEntities
+from recommender.model.linked import LINKED
 from recommender.model.ranking import Rules
 from recommender.model.requests import UnknownIdError
 from recommender.model.scoring import Block
 from recommender.model.single import best_of, block_of, described
 from recommender.model.user_side import UserSide
-from recommender.pipeline.linked import LINKED
 from recommender.serve.policy.decisions import Decision
 from recommender.serve.policy.drawing import NAME, Draw, with_slots
 from recommender.serve.reading import Reading

@@ -23,8 +23,8 @@ from coldstart_udfs.feast.operations.registry import materializing
 from coldstart_udfs.feast.operations.stores import StoreFile, open_store
 from coldstart_udfs.link import Link, is_linked, link_folder, same_encoders
 from coldstart_udfs.profile import Vectors, has_text
+from recommender.model.linked import LinkScores
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.linked import LinkScores
 
 # Reasons of degraded answers.
 CLOSED = "store cannot be opened"

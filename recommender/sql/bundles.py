@@ -23,9 +23,9 @@ from coldstart_udfs.link import read_manifest as read_link
 from coldstart_udfs.sql.registration import registration_of
 from recommender.data.entities import Entities
 from recommender.model.bundle import BundleError, read_manifest
+from recommender.model.linked import LinkedRecommender
 from recommender.model.recommender import HybridRecommender
 from recommender.model.user_side import Scores
-from recommender.pipeline.linked import LinkedRecommender
 
 # Stands for an unknown user or item; no data contain this id.
 NOBODY = "\x00"

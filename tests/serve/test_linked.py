@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from coldstart_udfs.link import link_folder
+from recommender.model.linked import LinkedRecommender
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.linked import LinkedRecommender
 from recommender.pipeline.linking import link
 from recommender.serve.store import OTHER_LINK
 from tests.support.small_shop import LAST, apply

@@ -22,9 +22,9 @@ from coldstart_udfs.errors import ColdStartError, FingerprintError
 from coldstart_udfs.link import Link, link_folder
 from recommender.cli.app import app, init
 from recommender.data.entities import Entities, with_history
+from recommender.model.linked import LinkedRecommender
 from recommender.model.parameters import Parameters
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.linked import LinkedRecommender
 from recommender.pipeline.linking import erase_from_targets, link, targets_of, unlink
 from recommender.sql import catalogue as sql
 from tests.support.made_up_shop import events

@@ -28,10 +28,11 @@ from recommender.model.requests import item_side, resolve
 from recommender.model.rows import DenseRows
 from recommender.model.scoring import Block
 from recommender.model.user_side import Scores
-from recommender.pipeline.linking_fit import SMALLEST
 
 # The tier of users who are ranked by their profile in another shop.
 LINKED: Final = "linked"
+# What is added to the number of an item's buyers before its logarithm is taken.
+SMALLEST = 0.1
 # The parts of a score that are logarithms of numbers of buyers.
 _DEMAND = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d")
 
