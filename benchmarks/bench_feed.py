@@ -283,7 +283,7 @@ def others(world: World, train: Interactions, first: int) -> tuple[dict[str, Sco
     }  # fmt: skip
     return scorers, {
         "popularity, fading": f"half-life {half:g} days",
-        "encoder cosine + freshness": f"weight {weight:g}, half-life {life:.2g} days",
+        "encoder cosine + freshness": f"weight {weight:g}, half-life {life:.3g} days",
     }
 
 
@@ -305,7 +305,7 @@ def section(name: str, folds: Sequence[Fold]) -> list[str]:
         rows.append((one, f"{means[0]:.3f}", f"{means[1]:.3f}", against))
     chosen = "; ".join(
         f"cut-off {place + 1}: ours weight {fold.parameters.freshness:g}, half-life "
-        f"{fold.parameters.freshness_half_life:.2g} days, fading popularity {fold.chosen['popularity, fading']}, "
+        f"{fold.parameters.freshness_half_life:.3g} days, fading popularity {fold.chosen['popularity, fading']}, "
         f"cosine + freshness {fold.chosen['encoder cosine + freshness']}"
         for place, fold in enumerate(folds)
     )
@@ -343,27 +343,34 @@ def by(values: NDArray[Any], bounds: Sequence[float]) -> list[tuple[str, NDArray
 
 def plot(name: str, folds: Sequence[Fold]) -> None:
     """NDCG@20 by the age of the article, and by the earlier answers of the reader."""
+    panels = []
+    for part, bounds, about in (("hours", HOURS, "hours since publication"),
+                                ("read", EVENTS, "earlier answers of the reader")):  # fmt: skip
+        groups = by(np.concatenate([getattr(fold, part) for fold in folds]), bounds)
+        curves = {}
+        for one in folds[0].values:
+            values = np.concatenate([fold.values[one] for fold in folds])[:, 1]
+            curves[one] = [float(values[rows].mean()) if rows.any() else np.nan for _, rows in groups]
+        panels.append((about, [label for label, _ in groups], curves))
+    draw(name, panels)
+
+
+def draw(name: str, panels: Sequence[tuple[str, Sequence[str], Mapping[str, Sequence[float]]]]) -> None:
+    """One panel for each (x label, groups, curves by method), and one legend beside them."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for axis, part, bounds, about in (
-        (axes[0], "hours", HOURS, "hours since publication"),
-        (axes[1], "read", EVENTS, "earlier answers of the reader"),
-    ):
-        groups = by(np.concatenate([getattr(fold, part) for fold in folds]), bounds)
-        for one in folds[0].values:
-            values = np.concatenate([fold.values[one] for fold in folds])[:, 1]
-            means = [values[rows].mean() if rows.any() else np.nan for _, rows in groups]
-            width = 2.5 if one == OURS else 1.2
-            axis.plot([label for label, _ in groups], means, marker="o", markersize=3, linewidth=width, label=one)
+    figure, axes = plt.subplots(1, len(panels), figsize=(12, 4), sharey=True)
+    for axis, (about, labels, curves) in zip(axes, panels, strict=True):
+        for one, means in curves.items():
+            axis.plot(labels, means, marker="o", markersize=3, linewidth=2.5 if one == OURS else 1.2, label=one)
         axis.set_xlabel(about)
         axis.grid(alpha=0.3)
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("NDCG@20")
-    axes[1].legend(fontsize=7)
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.suptitle(SETS[name])
     figure.tight_layout()
     figure.savefig(EXPLANATION / f"feed-{name.removeprefix('stackexchange-')}.png", dpi=110)

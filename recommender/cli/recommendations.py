@@ -197,6 +197,7 @@ def explain(
     user_id: UserId = None,
     repo: RepoOption = REPO,
     bundle: BundleOption = BUNDLE,
+    events: EventsOption = EVENTS,
 ) -> None:
     """Show the terms that add up to the score of one item.
 
@@ -216,6 +217,8 @@ def explain(
         store = open_store(repo)
         user = online_user(store, model, user_id or NEW, description)
         item = online_item(store, model, item_id)
+        if find_spec("sqlalchemy") is not None:
+            model = _with_put_items(model, store, bundle, events)
         if model.fitted.items.row(item_id) < 0 and not item.descriptions[0] and not item.attributes[0]:
             raise UnknownIdError(f"item {item_id} is neither in {bundle} nor in the online store; give one that is")
         terms = (LinkedRecommender.of(model, repo) or model).explain(user, item, encoder=request_encoder(store))

@@ -131,7 +131,8 @@ def choose_freshness(fitted: Fitted, division: Division, came: Moments) -> Fresh
         came: (items,) datetime64, when each item became known.
     """
     default = fitted.parameters.freshness_half_life
-    if not division.in_time or len(np.unique(came)) < 2:
+    later = division.wanted.timestamps > came[division.wanted.items]
+    if not division.in_time or len(np.unique(came)) < 2 or later.sum() < 2 * _FEWEST:
         return Freshness(0.0, default, 0.0, UNTOLD)
     replay = Replay.of(fitted, division, came)
     n = len(replay.wanted)

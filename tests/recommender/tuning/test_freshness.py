@@ -67,9 +67,13 @@ def test_where_nobody_can_tell_it_weighs_nothing() -> None:
     assert chosen(*feed(2.0, dates=False)).source == "none: the data cannot tell"
     by_chance = Division(division.learned, division.wanted, division.users, division.items, division.seen)
     assert chosen(by_chance, came).weight == 0
-    few = division.wanted.select(np.arange(len(division.wanted)) < 20)
-    told = Division(division.learned, few, division.users, division.items, division.seen, in_time=True)
-    assert chosen(told, came).source == "none: the data cannot tell"
+    for many in (20, 0):
+        few = division.wanted.select(np.arange(len(division.wanted)) < many)
+        told = Division(division.learned, few, division.users, division.items, division.seen, in_time=True)
+        assert chosen(told, came).source == "none: the data cannot tell"
+    # Everything wanted was had before.
+    same = Division(division.wanted, division.wanted, division.users, division.items, division.wanted, in_time=True)
+    assert chosen(same, came).source == "none: the data cannot tell"
 
 
 def test_a_list_holds_what_was_there_at_its_moment_and_nothing_that_came_later() -> None:
