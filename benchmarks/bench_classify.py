@@ -100,7 +100,8 @@ def banking(encoder: Encoder, folder: Path, draws: int) -> tuple[str, list[str]]
 def compared(shots: int, right: dict[str, list[Matrix]]) -> list[tuple[str, ...]]:
     """One row for each method: accuracy, and how much better the first one is."""
     first = next(iter(right))
-    ours, rows = np.array(right[first]), []
+    ours = np.array(right[first])
+    rows: list[tuple[str, ...]] = []
     questions, draws = np.tile(np.arange(ours.shape[1]), len(ours)), np.repeat(np.arange(len(ours)), ours.shape[1])
     for name, values in right.items():
         own = np.array(values)
@@ -176,7 +177,7 @@ def told_apart(inside: Matrix, right: NDArray[np.bool_], outside: Matrix) -> tup
 
 def abstained(inside: Matrix, right: NDArray[np.bool_], outside: Matrix) -> list[tuple[str, ...]]:
     """What thresholds cost and spare."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for threshold in THRESHOLDS:
         kept = inside >= threshold
         rows.append((f"{threshold:.1f}", f"{kept.mean():.3f}", f"{right[kept].mean():.3f}",
