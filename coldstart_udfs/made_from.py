@@ -16,7 +16,7 @@ from coldstart_udfs.files import write_text
 
 _FILE = "made_from.json"
 _WRITTEN = (".html", ".json", ".search.jsonl")
-_TABLES = ("items", "users", "interactions")
+_TABLES = ("items", "users", "interactions", "facts")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from coldstart_udfs.encoder.cache import upkeep as cache_upkeep
 from coldstart_udfs.encoder.cache.store import default_path, key_of
 from coldstart_udfs.encoder.encoder import shared_encoder, shared_encoders
 from coldstart_udfs.encoder.manifests import installed
 from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.operations.parquet_rows import id_column, is_text, rewrite, row_groups, rows_of, without
 from coldstart_udfs.feast.operations.put import PUT
 from coldstart_udfs.feast.operations.quotes import quoting
 from coldstart_udfs.feast.operations.registry import never_materialized, stored_views, wait_for_materialize
@@ -32,7 +32,6 @@ from coldstart_udfs.feast.operations.stores import (
     open_store,
     parquet_files,
 )
-from coldstart_udfs.files import staged
 from coldstart_udfs.locks import whole, writing
 from coldstart_udfs.made_from import data_hash, erased
 from coldstart_udfs.profile import has_text
@@ -185,11 +184,11 @@ class _Erasure:
         for path, count in reports.items():
             self._count(str(path), "rows of statistics that quote a text", count)
             if not self._dry_run:
-                _rewrite(path, lambda table: pc.invert(_quoting(table, texts)))
+                rewrite(path, lambda table: pc.invert(_quoting(table, texts)))
         for path, count in files.items():
             self._count(str(path), "rows", count)
             if not self._dry_run:
-                _rewrite(path, lambda table: pc.invert(_of(table, key, entity_id)))
+                rewrite(path, without(id_column(path, key), entity_id))
         if self._online and not self._dry_run and (first or rows):
             self._online.erase(rows)
         if first and not self._dry_run:
@@ -233,7 +232,7 @@ def _fingerprints(files: Iterable[Path], repo: Path) -> set[str]:
             found.add(encoder.fingerprint)
     for path in files:
         names = [name for name in pq.read_schema(path).names if name.endswith("_fingerprint")]
-        for table in _groups(path, *names) if names else ():
+        for table in row_groups(path, *names) if names else ():
             found.update(value for name in names for value in table[name].unique().to_pylist() if value)
     return found
 
@@ -258,7 +257,10 @@ def _files(store: Any, repo: Path, tables: list[Path]) -> list[Path]:
 
 def _holders(files: Sequence[Path], key: str, entity_id: str) -> dict[Path, int]:
     """The number of rows of the entity in each file that has any."""
-    counts = {path: sum(_count(_of(table, key, entity_id)) for table in _groups(path, key)) for path in files}
+    counts = {}
+    for path in files:
+        column = id_column(path, key)
+        counts[path] = sum(_count(rows_of(table, column, entity_id)) for table in row_groups(path, column))
     return {path: count for path, count in counts.items() if count}
 
 
@@ -266,51 +268,31 @@ def _count(mask: Any) -> int:
     return int(pc.sum(mask).as_py() or 0)
 
 
-def _groups(path: Path, *columns: str) -> Iterator[pa.Table]:
-    """A file's row groups, with these columns or all columns; nothing if a column is missing."""
-    try:
-        with pq.ParquetFile(path) as file:
-            if set(columns) <= set(file.schema_arrow.names):
-                for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, columns=list(columns) or None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ColdStartError(f"{path} cannot be read as parquet ({error}); repair it or move it away first") from None
-
-
-def _of(table: pa.Table, key: str, entity_id: str) -> Any:
-    return pc.fill_null(pc.equal(table[key].cast(pa.string()), entity_id), fill_value=False)
-
-
 def _quoting(table: pa.Table, texts: Sequence[str]) -> Any:
     """A mask of the rows of `feast monitor` that quote a text: they hold frequent values as JSON."""
     mask = pa.chunked_array([pa.array(np.zeros(len(table), dtype=bool))])
     quoted = {json.dumps(text, ensure_ascii=ascii_only) for text in texts for ascii_only in (True, False)}
-    for name in (field.name for field in table.schema if _is_text(field.type)):
+    for name in (field.name for field in table.schema if is_text(field.type)):
         for text in quoted:
             mask = pc.or_(mask, pc.fill_null(pc.match_substring(table[name].cast(pa.string()), text), fill_value=False))
     return mask
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _reports(repo: Path, texts: Sequence[str]) -> dict[Path, int]:
     from feast.monitoring.monitoring_utils import MONITORING_DIR
 
     files = parquet_files([repo / MONITORING_DIR]) if texts else []
-    counts = {path: sum(_count(_quoting(table, texts)) for table in _groups(path)) for path in files}
+    counts = {path: sum(_count(_quoting(table, texts)) for table in row_groups(path)) for path in files}
     return {path: count for path, count in counts.items() if count}
 
 
 def _texts_of_files(files: Iterable[Path], key: str, entity_id: str) -> Iterator[str]:
     """All strings in rows of the id: any of them may have been embedded, apart from names of events."""
     for path in files:
-        strings = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
+        strings = [field.name for field in pq.read_schema(path) if is_text(field.type)]
         columns = [name for name in strings if not name.endswith(("_id", "_fingerprint")) and name != "event_type"]
-        for table in _groups(path, *dict.fromkeys([key, *columns])):
-            rows = table.filter(_of(table, key, entity_id))
+        for table in row_groups(path, *dict.fromkeys([key, *columns])):
+            rows = table.filter(rows_of(table, key, entity_id))
             for name in set(columns) - {key}:
                 yield from (value for value in rows[name].unique().to_pylist() if value is not None)
 
@@ -337,32 +319,6 @@ def _keys(repo: Path, texts: Iterable[str]) -> list[bytes]:
         shapes = {text, text.strip(), clean, safe, clean_text(safe), redact(clean)}
         keys += [key_of(prefix + shape) for prefix, shape in product(prefixes, shapes)]
     return keys
-
-
-def _rewrite(path: Path, keep: Callable[[pa.Table], Any]) -> None:
-    """Rewrite a file without some rows. A pushed file that is empty then is deleted, unless it is the only file."""
-    lock = path.with_name(f".{path.name}.lock")  # the lock of the offline store, if it has added rows to this file
-    alone = FileLock(lock) if lock.exists() else nullcontext()
-    with alone, pq.ParquetFile(path) as file, staged(path.parent) as scratch:
-        columns = [file.metadata.row_group(0).column(n) for n in range(file.metadata.num_columns)]
-        about = file.metadata.metadata or {}
-        options: dict[str, Any] = {
-            "compression": {c.path_in_schema: c.compression.lower().replace("uncompressed", "none") for c in columns},
-            "use_dictionary": [c.path_in_schema for c in columns if any("DICTIONARY" in name for name in c.encodings)],
-            "store_schema": b"ARROW:schema" in about,
-        }
-        rows = 0
-        with pq.ParquetWriter(scratch / path.name, file.schema_arrow, **options) as writer:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                table = table.filter(keep(table))
-                rows += len(table)
-                if len(table):
-                    writer.write_table(table, row_group_size=len(table))
-            if not options["store_schema"]:  # without it the writer writes no other metadata either
-                writer.add_key_value_metadata(about)
-    if not rows and path.name.startswith("pushed-") and len(list(path.parent.glob("*.parquet"))) > 1:
-        path.unlink()
 
 
 def _notes(

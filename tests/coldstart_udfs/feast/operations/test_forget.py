@@ -242,9 +242,16 @@ def redis_traces(client: Any, name: str, texts: list[str], vectors: list[np.ndar
 
 def test_an_item_is_forgotten_likewise(small: Path) -> None:
     repo = small / "feature_repo"
+    facts = pa.table({
+        "subject": ["pot", "mug", "pot", "clay"], "predicate": ["made of", "made of", "colour", "kind of"],
+        "object": ["clay", "clay", "red", "stone"],
+    })  # fmt: skip
+    pq.write_table(facts, small / "data" / "facts.parquet")
     done = forget(repo, "item", "pot", data=small / "data")
     counts = {Path(row.place).name: row.count for row in done.removed}
     assert (counts["items.parquet"], counts["interactions.parquet"], counts["item_profiles.parquet"]) == (1, 1, 2)
+    assert counts["facts.parquet"] == 2
+    assert pq.read_table(small / "data" / "facts.parquet")["subject"].to_pylist() == ["mug", "clay"]
     assert any("user profiles are sums over items" in note for note in done.notes)
     with duckdb.connect() as con:
         for file in (small / "data").glob("*.parquet"):
@@ -288,7 +295,7 @@ def test_an_interrupted_run_is_taken_up_again(
     busy: Any, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     shop, texts, vectors = busy()
-    rewrite = forget_module._rewrite
+    rewrite = forget_module.rewrite
     left = stop_after
 
     def stopping(*given: Any) -> None:
@@ -298,7 +305,7 @@ def test_an_interrupted_run_is_taken_up_again(
             raise KeyboardInterrupt
         rewrite(*given)
 
-    monkeypatch.setattr(forget_module, "_rewrite", stopping)
+    monkeypatch.setattr(forget_module, "rewrite", stopping)
     with pytest.raises(KeyboardInterrupt):
         forget(shop / "feature_repo", "user", WHO, data=shop / "data")
     monkeypatch.undo()
