@@ -87,7 +87,7 @@ bench-adapting: $(VENV)/.installed
 bench-pictures: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_pictures.py $(DATA)
 
-# Labels from a few examples: its sections of docs/explanation/classification.md, from banking77 and clinc150 in DATA=. Half an hour; SETS="banking77 clinc150 tuned" chooses them.
+# Labels from a few examples: its sections of docs/explanation/classification.md, from banking77 and clinc150 in DATA=. Minutes; SETS=banking77 chooses one.
 bench-classify: $(VENV)/.installed
 	@$(BIN)/python -W ignore benchmarks/bench_classify.py --data-dir $(DATA) $(if $(SETS),--sets $(SETS)) $(if $(DRAWS),--draws $(DRAWS))
 

@@ -161,9 +161,8 @@ def examples_of(texts: Iterable[str | None], labels: Iterable[str | None]) -> tu
     texts, labels = list(texts), list(labels)
     if len(texts) != len(labels):
         raise ColdStartError(f"there are {len(texts)} texts and {len(labels)} labels; give one label for each text")
-    found = sorted(
-        {(label, text) for text, label in zip(texts, labels, strict=True) if has_text(text) and has_text(label)}
-    )
+    pairs = zip(texts, labels, strict=True)
+    found = sorted({(label, text) for text, label in pairs if text and label and has_text(text) and has_text(label)})
     names = {label for label, _ in found}
     if len(names) < 2:
         given = f"the label {next(iter(names))!r} alone" if names else "no label"
