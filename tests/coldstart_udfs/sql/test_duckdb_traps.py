@@ -129,7 +129,7 @@ def test_python_functions_themselves_take_no_rows() -> None:
 
     from coldstart_udfs.sql.arrow_functions import PYTHON_FUNCTIONS
 
-    kinds = {"VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa.string()), "DOUBLE": pa.float64(),
+    kinds = {"BIGINT": pa.int64(), "VARCHAR": pa.string(), "VARCHAR[]": pa.list_(pa.string()), "DOUBLE": pa.float64(),
              "FLOAT[]": pa.list_(pa.float32()), "FLOAT[][]": pa.list_(pa.list_(pa.float32()))}  # fmt: skip
     for function in PYTHON_FUNCTIONS:
         columns = [pa.chunked_array([], kinds[kind]) for kind in function.parameters]
