@@ -204,7 +204,7 @@ def tuned(folder: Path, draws: int, processes: int) -> tuple[str, list[str]]:
         f"Ten examples of each of banking77's labels, {draws} draws, the whole test part ({questions:,} questions). "
         "Intervals are 95 %, with draws and questions as sources of chance. All examples of a draw but the fifth that "
         f"the command holds out are learned from: {np.median([seconds for _, seconds in found]):.0f} s of steps "
-        f"(median; {processes} draws at a time, on a machine that did other things too)."
+        f"(median, on a machine that did other things too)."
     )
     head = ("examples of a label", "method", "accuracy", "lowest, highest draw", "the tuned one is better by")
     return about, table(head, rows)
