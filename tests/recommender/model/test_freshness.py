@@ -100,7 +100,7 @@ def test_without_weight_nobody_hears_of_ages() -> None:
     assert "published" not in " ".join(told.explain("u00", "i00")["term"])
 
 
-def test_a_bundle_keeps_ages_and_an_older_one_has_none(model: HybridRecommender, tmp_path: Path) -> None:
+def test_a_bundle_keeps_ages_and_unknown_ones_gain_nothing(model: HybridRecommender, tmp_path: Path) -> None:
     model.save(tmp_path / "bundle")
     loaded = HybridRecommender.load(tmp_path / "bundle")
     np.testing.assert_array_equal(loaded.fitted.births.moments, CAME)
