@@ -304,9 +304,9 @@ FUNCTIONS = (
         "What the customer of a chat said, newest turn first and twice (it weighs double), redacted: a text for "
         "embed(), classify(), nearest(), recommend() and audience(). `turns` is a list, oldest first, of STRUCT(role, "
         "text), or JSON of it, or texts of the customer alone; `content` in place of `text` is read too, and if all "
-        "turns say `at`, that is the order. Turns of others than roles (customer and user, unless given) are left "
-        "out. Whole turns are kept while they fit into the characters. NULL turns count for nothing; NULL if "
-        "the customer said nothing.",
+        "turns say `at`, a time or a number, that is the order. Turns of others than roles (customer and user, unless "
+        "given) are left out. Whole turns are kept while they fit into the characters. NULL turns count for nothing; "
+        "NULL if the customer said nothing.",
         "SELECT conversation([{'role': 'customer', 'text': 'I ordered a card.'}, {'role': 'agent', 'text': 'When?'}, "
         "{'role': 'customer', 'text': 'Last week, and it has not come.'}])",
         "_coldstart_conversation(CAST(to_json(turns) AS VARCHAR), CAST(roles AS VARCHAR[]), "
