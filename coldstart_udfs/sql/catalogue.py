@@ -172,8 +172,18 @@ _CLASSIFY = """_coldstart_classify({text}, CAST(threshold AS DOUBLE), (
     ) AS _coldstart_row
 ), {model}, {backend}, {cache}, {connection})"""
 
-# Parameters are seen before columns of the same names, so that candidates may have a column cost.
-_CAMPAIGN_AUDIENCE = """
+
+def _limit(name: str) -> str:
+    """A parameter of campaign_audience() that is 0 or more, or NULL. NaN is above infinity for DuckDB."""
+    return f"""CASE WHEN coalesce(CAST("{name}" AS DOUBLE) BETWEEN 0 AND CAST('inf' AS DOUBLE), true)
+            THEN CAST("{name}" AS DOUBLE)
+            ELSE CAST(error('campaign_audience(): {name} is ' || CAST("{name}" AS VARCHAR)
+                || '; it must be 0 or more, or NULL for no limit') AS DOUBLE) END"""
+
+
+# Parameters are seen before columns of the same names, so that candidates may have a column cost. A budget of 0.3 is
+# enough for three contacts at 0.1, though the sum of three 0.1 is above 0.3.
+_CAMPAIGN_AUDIENCE = f"""
 SELECT COLUMNS(lambda c: lower(c) NOT IN
         ('rank', 'spent', '_coldstart_rank', '_coldstart_nth', '_coldstart_cost', '_coldstart_probability')),
     _coldstart_rank AS rank, _coldstart_rank * _coldstart_cost AS spent
@@ -183,10 +193,11 @@ FROM (
         SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY _coldstart_probability DESC) AS _coldstart_nth
         FROM (
             SELECT *,
-                CASE WHEN probability IS NULL OR probability BETWEEN 0 AND 1 THEN CAST(probability AS DOUBLE)
+                CASE WHEN coalesce(CAST(probability AS DOUBLE) BETWEEN 0 AND 1, true) THEN CAST(probability AS DOUBLE)
                     ELSE CAST(error('campaign_audience(): a probability is ' || CAST(probability AS VARCHAR)
                         || '; it must be between 0 and 1') AS DOUBLE) END AS _coldstart_probability,
-                CASE WHEN coalesce(CAST(cost AS DOUBLE) > 0, false) THEN CAST(cost AS DOUBLE)
+                CASE WHEN coalesce(CAST(cost AS DOUBLE) > 0 AND isfinite(CAST(cost AS DOUBLE)), false)
+                    THEN CAST(cost AS DOUBLE)
                     ELSE CAST(error('campaign_audience(): cost is ' || coalesce(CAST(cost AS VARCHAR), 'NULL')
                         || '; it is that of one contact, above 0') AS DOUBLE) END AS _coldstart_cost
             FROM (
@@ -194,12 +205,12 @@ FROM (
                 FROM (FROM query_table(candidates) UNION ALL BY NAME SELECT NULL::BIGINT AS contacts WHERE false)
             )
         )
-        WHERE _coldstart_probability > 0
+        WHERE _coldstart_probability > 0 AND user_id IS NOT NULL
     )
-    WHERE (CAST("value" AS DOUBLE) IS NULL OR _coldstart_probability * CAST("value" AS DOUBLE) > _coldstart_cost)
-        AND (CAST(cap AS BIGINT) IS NULL OR contacts + _coldstart_nth <= CAST(cap AS BIGINT))
+    WHERE coalesce(_coldstart_probability * {_limit("value")} > _coldstart_cost, true)
+        AND coalesce(contacts + _coldstart_nth <= floor({_limit("cap")}), true)
 )
-WHERE CAST(budget AS DOUBLE) IS NULL OR _coldstart_rank * _coldstart_cost <= CAST(budget AS DOUBLE)
+WHERE coalesce(_coldstart_rank * _coldstart_cost <= {_limit("budget")} * (1 + 1e-9), true)
 ORDER BY rank
 """
 
@@ -304,9 +315,9 @@ FUNCTIONS = (
         "What the customer of a chat said, newest turn first and twice (it weighs double), redacted: a text for "
         "embed(), classify(), nearest(), recommend() and audience(). `turns` is a list, oldest first, of STRUCT(role, "
         "text), or JSON of it, or texts of the customer alone; `content` in place of `text` is read too, and if all "
-        "turns say `at`, that is the order. Turns of others than roles (customer and user, unless given) are left "
-        "out. Whole turns are kept while they fit into the characters. NULL turns count for nothing; NULL if "
-        "the customer said nothing.",
+        "turns say `at`, a time or a number, that is the order. Turns of others than roles (customer and user, unless "
+        "given) are left out. Whole turns are kept while they fit into the characters. NULL turns count for nothing; "
+        "NULL if the customer said nothing.",
         "SELECT conversation([{'role': 'customer', 'text': 'I ordered a card.'}, {'role': 'agent', 'text': 'When?'}, "
         "{'role': 'customer', 'text': 'Last week, and it has not come.'}])",
         "_coldstart_conversation(CAST(to_json(turns) AS VARCHAR), CAST(roles AS VARCHAR[]), "
@@ -391,7 +402,8 @@ FUNCTIONS = (
         "number of responses is largest: all columns, then rank and spent. At most budget is spent, each contact costs "
         "cost, and with the value of a response, contacts that are not worth their cost are left out. A user gets at "
         "most cap contacts; those in the column contacts, if there is one, were made before and count. NULL sets no "
-        "limit. A cost that is not above 0, or a probability outside 0 to 1, is an error.",
+        "limit; rows without user_id or probability are left out. A cost that is not above 0, a limit below 0, or a "
+        "probability outside 0 to 1, is an error.",
         "WITH c AS (FROM (VALUES ('ann', 0.1), ('bob', 0.4)) AS t(user_id, probability)) "
         "FROM campaign_audience('c', budget := 1)",
         _CAMPAIGN_AUDIENCE,

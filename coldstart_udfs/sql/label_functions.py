@@ -14,7 +14,8 @@ from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.sql.arrow_functions import PythonFunction, encoder_for
 from coldstart_udfs.sql.distinct import by_setting
-from coldstart_udfs.text.classify import Classifier, Learned, checked_threshold, examples_of, learn
+from coldstart_udfs.text.classify import Classifier, Learned, checked_threshold, learn
+from coldstart_udfs.text.examples import examples_of
 from coldstart_udfs.text.redaction import redact
 
 # What was learned, by examples and encoder, most recently used last. It belongs to the process, because each thread of

@@ -69,20 +69,29 @@ def annotate(
         first; text_price_band, the band of a price in the text, as `tags()` names it. Without a value they are NULL.
 
     Raises:
-        ColdStartError: the output is no Parquet file, or the file has no such column.
+        ColdStartError: the output is no Parquet file, the file has no such column, or one of the new names is that of a
+            column of no earlier run.
         FileError: the file cannot be read.
     """
     if output.suffix.lower() != ".parquet":
         raise ColdStartError(f"{output} is no Parquet file; columns of lists need one: name it {output.stem}.parquet")
     with duckdb.connect() as con:
         read_file(con, path, "given", encoding=encoding)
-        columns = [row[0] for row in con.execute("DESCRIBE given").fetchall()]
+        types = {name: kind for name, kind, *_ in con.execute("DESCRIBE given").fetchall()}
+        columns = list(types)
         if text not in columns:
             raise ColdStartError(f"{path} has no column {text!r}; name the column with the texts: {columns}")
+        names = [_name(group) for group in _OWN]
+        for name, kind in types.items():
+            # Of an earlier run, which is replaced, the columns are lists.
+            if name.lower() in names and name.lower() != _PRICE_BAND and kind != "VARCHAR[]":
+                raise ColdStartError(
+                    f"{path} has a column {name!r} ({kind}), which would be replaced: rename it, such as to "
+                    f"{name[len(PREFIX):]!r} if people fill it in, or delete it if an earlier run wrote it"
+                )
         rows = con.execute(f"SELECT DISTINCT {quote_name(text)}::VARCHAR FROM given ORDER BY 1").fetchall()
         texts = [value for (value,) in rows if value and has_text(value)]
         con.register("found", _labels(texts, Tagger(encoder), report))
-        names = [_name(group) for group in _OWN]
         kept = [name for name in columns if name.lower() not in names]
         own = {group: _filled(kept, others) for group, others in _OWN.items()}
         select = ", ".join([
@@ -91,8 +100,9 @@ def annotate(
         ])  # fmt: skip
         con.execute(
             f"CREATE TABLE result AS SELECT {select} "
-            "FROM (SELECT *, row_number() OVER () AS place FROM given) AS given "
-            f"LEFT JOIN found ON given.{quote_name(text)}::VARCHAR = found.text ORDER BY given.place"
+            "FROM (SELECT *, row_number() OVER () AS _coldstart_place FROM given) AS given "
+            f"LEFT JOIN found ON given.{quote_name(text)}::VARCHAR = found.text "
+            "ORDER BY given._coldstart_place"
         )
         told = [_told(con, _name(group), own[group]) for group in _OWN]
         with staged(output.parent) as scratch:
@@ -107,7 +117,7 @@ def _name(group: str) -> str:
 def _filled(columns: Sequence[str], others: Sequence[str]) -> str:
     """The condition that a person has filled in one of some columns."""
     found = [f"given.{quote_name(name)}::VARCHAR" for name in columns if name.lower() in others]
-    return " OR ".join(f"coalesce(trim({name}) NOT IN ('', '[]'), false)" for name in found) or "false"
+    return " OR ".join(f"coalesce(trim({name}) NOT IN ('', '[]', '[NULL]'), false)" for name in found) or "false"
 
 
 def _labels(texts: Sequence[str], tagger: Tagger, report: Report) -> pa.Table:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.encoder.encoder import Encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.profile import Vectors, has_text
+from coldstart_udfs.text.examples import examples_of, texts_of
 
 # Chosen on draws of the training parts of three data sets (docs/explanation/classification.md). The kernel of two texts
 # is (exp(s·c) - 1)/(exp(s) - 1), c being the cosine of their vectors and s _SHARPNESS, plus _SPELLING times the cosine
@@ -91,7 +92,7 @@ class Classifier:
                 probabilities are judged by its name alone.
 
         Raises:
-            ColdStartError: there are not as many texts as labels, or the examples have fewer than two labels.
+            ColdStartError: there are not as many texts as labels, one is a number, or there are no two labels.
 
         >>> encoder = Encoder(cache=False)
         >>> texts = ["where is my card", "the cash machine kept my card", "which rate do you use for euros?"]
@@ -110,7 +111,11 @@ class Classifier:
         Returns:
             (n, labels); what a row lacks to 1 is the probability that the text has none of the labels. The row of a
             blank text is NaN.
+
+        Raises:
+            ColdStartError: `texts` is a single string, or one is a number.
         """
+        texts = texts_of(texts, "texts")
         result = np.full((len(texts), len(self.labels)), np.nan)
         rows = np.flatnonzero([has_text(text) for text in texts])
         for part in _chunks(len(rows)):
@@ -126,7 +131,7 @@ class Classifier:
             threshold: the probability, from 0 to 1, below which a text gets no label; None: every text gets one.
 
         Raises:
-            ColdStartError: the threshold is no probability.
+            ColdStartError: the threshold is no probability, or as `probabilities`.
         """
         least = checked_threshold(threshold)
         result: list[Choice | None] = []
@@ -150,27 +155,6 @@ def checked_threshold(threshold: float | None) -> float:
     if not 0 <= threshold <= 1:
         raise ColdStartError(f"threshold is {threshold}; it is a probability from 0 to 1, or NULL for none")
     return float(threshold)
-
-
-def examples_of(texts: Iterable[str | None], labels: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
-    """(label, text) of each different example, in alphabetical order.
-
-    Raises:
-        ColdStartError: as `Classifier.fit`.
-    """
-    texts, labels = list(texts), list(labels)
-    if len(texts) != len(labels):
-        raise ColdStartError(f"there are {len(texts)} texts and {len(labels)} labels; give one label for each text")
-    pairs = zip(texts, labels, strict=True)
-    found = sorted({(label, text) for text, label in pairs if text and label and has_text(text) and has_text(label)})
-    names = {label for label, _ in found}
-    if len(names) < 2:
-        given = f"the label {next(iter(names))!r} alone" if names else "no label"
-        raise ColdStartError(
-            f"{len(texts)} rows give {len(found)} different examples with both a text and a label, and {given}; give "
-            "at least one example of each of two labels"
-        )
-    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from operator import itemgetter
 from types import NoneType
 from typing import Any, TypeAlias
 
@@ -19,6 +22,10 @@ CUSTOMER = ("customer", "user")
 # About what an encoder reads that stops after 256 tokens.
 CHARACTERS = 1_000
 
+# When something was said: a number, or a text that sorts as time does.
+_At: TypeAlias = Real | str | None
+# JSON can hold half a character, which no encoder or database takes.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TURN = "{'role': 'customer', 'text': 'where is my card?'}"
 
 
@@ -33,7 +40,8 @@ def conversation(
     redacted by itself, before anything is cut.
 
     Args:
-        turns: the turns, oldest first. If all of them say `at`, that decides: times of one format and time zone.
+        turns: the turns, oldest first. If all of them say `at`, that decides: numbers, such as seconds, or times of
+            one format and time zone.
         roles: who is the customer, in any case.
         characters: the most that is kept: whole turns, newest first, while they fit; the newest one is cut between
             words if it does not fit alone.
@@ -42,7 +50,8 @@ def conversation(
         The text; None if the customer said nothing.
 
     Raises:
-        ColdStartError: something that is not a turn; `at` in some turns only; `characters` below 1.
+        ColdStartError: something that is not a turn; `at` in some turns only, or a number in some only; `roles` that is
+            no list of texts; `characters` below 1.
 
     >>> conversation([
     ...     {"role": "customer", "text": "I ordered a card."}, {"role": "agent", "text": "When was that?"},
@@ -54,11 +63,13 @@ def conversation(
         raise ColdStartError(f"characters is {characters}; it is the most that is kept, at least 1")
     if isinstance(turns, (str, Mapping)) or not isinstance(turns, Sequence):
         raise _no_list(turns)
+    if isinstance(roles, str) or not all(isinstance(role, str) for role in roles):
+        raise ColdStartError(f"roles is {roles!r}; it is a list of texts, such as {list(CUSTOMER)}")
     wanted = {role.strip().lower() for role in roles}
     kept: list[str] = []
     used = 0
     for text in reversed(_in_time([_understood(turn, wanted) for turn in turns if turn is not None])):
-        said = " ".join(redact(text).split())
+        said = " ".join(redact(_SURROGATE.sub("\ufffd", text)).split())
         if not said:
             continue
         if kept and used + len(said) > characters:
@@ -88,7 +99,7 @@ def turns_of(document: str) -> list[Turn]:
     return found
 
 
-def _understood(turn: Turn, wanted: set[str]) -> tuple[str, str | None]:
+def _understood(turn: Turn, wanted: set[str]) -> tuple[str, _At]:
     """What the customer said in this turn, "" if it is another's; and when."""
     if isinstance(turn, str):
         return turn, None
@@ -99,17 +110,27 @@ def _understood(turn: Turn, wanted: set[str]) -> tuple[str, str | None]:
     if not isinstance(role, (str, NoneType)) or not isinstance(text, (str, NoneType)):
         raise ColdStartError(f"role and text of a turn are texts, such as {_TURN}; of one they are not")
     is_customer = role is not None and role.strip().lower() in wanted
-    return text or "" if is_customer else "", None if at is None else str(at)
+    if at is not None and (isinstance(at, bool) or not isinstance(at, Real)):
+        at = str(at)
+    return text or "" if is_customer else "", at
 
 
-def _in_time(turns: list[tuple[str, str | None]]) -> list[str]:
+def _in_time(turns: list[tuple[str, _At]]) -> list[str]:
     known = sum(at is not None for _, at in turns)
     if known not in (0, len(turns)):
         raise ColdStartError(
             f"{known} of the {len(turns)} turns say at; give it for all of them, or for none and the list in order"
         )
+    if not known:
+        return [text for text, _ in turns]
+    numbers = sum(not isinstance(at, str) for _, at in turns)
+    if numbers not in (0, len(turns)):
+        raise ColdStartError(
+            f"at is a number in {numbers} of the {len(turns)} turns and a text in the others; give numbers in all, or "
+            "times of one format"
+        )
     # A stable sort: what was said at the same time stays in the order of the list.
-    return [text for text, _ in sorted(turns, key=lambda turn: turn[1] or "")]
+    return [text for text, _ in sorted(turns, key=itemgetter(1))]
 
 
 def _start(text: str, characters: int) -> str:

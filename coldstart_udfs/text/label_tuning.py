@@ -25,7 +25,8 @@ from coldstart_udfs.encoder.tuning.training import TunedVectors, tune_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import write_text
 from coldstart_udfs.profile import Vectors
-from coldstart_udfs.text.classify import Learned, examples_of, learn, name_as_text
+from coldstart_udfs.text.classify import Learned, learn, name_as_text
+from coldstart_udfs.text.examples import examples_of
 
 # Chosen on ten examples of each label from the training part of banking77, judged on other questions of it.
 LABEL_SETTINGS = TuningSettings(layers=1, learning_rate=5e-4, batch=256)

@@ -28,6 +28,16 @@ _SHARE, _FEWEST = 10, 100
 Numbers = NDArray[np.float64]
 
 
+def check_level(level: float) -> None:
+    """Check the share of items that an interval is for.
+
+    Raises:
+        ColdStartError: it is not above 0 and below 1.
+    """
+    if not 0 < level < 1:
+        raise ColdStartError(f"level is {level:g}; it is a share above 0 and below 1, such as 0.9")
+
+
 @dataclass(frozen=True)
 class KnownDemand:
     """Predicted demand and buyers of k items with history.
@@ -68,8 +78,7 @@ class KnownDemand:
         Raises:
             ColdStartError: another level.
         """
-        if not 0 < level < 1:
-            raise ColdStartError(f"level is {level:g}; it is a share above 0 and below 1, such as 0.9")
+        check_level(level)
         size = min(max(len(self.predicted) // _SHARE, _FEWEST), len(self.predicted))
         middle = np.searchsorted(self.predicted, predicted) - size // 2
         starts, place = np.unique(np.clip(middle, 0, len(self.predicted) - size), return_inverse=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from coldstart_udfs.profile import Vectors
 from recommender.data.contract import ITEM_ID, USER_ID
 from recommender.data.entities import Entities
+from recommender.model.demand import check_level
 from recommender.model.explain import sentences
 from recommender.model.fitted import Fitted, ItemSide
 from recommender.model.ranking import Rules, best, excluded, left_out
@@ -112,6 +113,7 @@ def activity(much: NDArray[np.float32], products: Scores) -> Scores:
 
 def expected_demand(fitted: Fitted, side: ItemSide, level: float) -> pd.DataFrame:
     """See `HybridRecommender.expected_demand`."""
+    check_level(level)  # also where no interval is needed
     counts = np.where(side.rows >= 0, fitted.counts[side.rows], 0)
     predicted = np.flatnonzero(counts == 0)
     numbers = np.repeat(counts[:, None].astype(np.float64), 3, axis=1)

@@ -22,6 +22,7 @@ from coldstart_udfs.profile import has_text
 from coldstart_udfs.sql.arrow_functions import PythonFunction, encoder_for
 from recommender.data.contract import ITEM_ID, USER_ID
 from recommender.data.entities import Entities, describe
+from recommender.model.demand import check_level
 from recommender.sql.bundles import BLOCK, NOBODY, Served, served
 
 _EXPLANATION = pa.list_(pa.struct([("term", pa.string()), ("kind", pa.string()), ("value", pa.float64())]))
@@ -107,6 +108,7 @@ def _expected_demand(
     asked, levels = _asked(side, item, description), level.to_pylist()
     answers: dict[tuple[_Asked, float], list[dict[str, Any]]] = {}
     for share in {share for share in levels if share is not None}:
+        check_level(share)  # NaN equals no row's level
         wanted = dict.fromkeys(one for one, other in zip(asked, levels, strict=True) if other == share)
         for entities, meant in _questions(side, wanted, encoder):
             frame = one.model.expected_demand(entities, level=share, unknown="popularity")

@@ -18,6 +18,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart_udfs.errors import ColdStartError
+from coldstart_udfs.feast.linked import LINKED_FILE
 from coldstart_udfs.link import is_linked, link_folder
 from coldstart_udfs.link import read_manifest as read_link
 from coldstart_udfs.sql.registration import registration_of
@@ -143,8 +145,11 @@ def hold(con: duckdb.DuckDBPyConnection, path: Path, repo: Path | None = None) -
 
     Raises:
         BundleError: the bundle cannot be used.
+        ColdStartError: there is no such repository.
     """
     path = path.resolve()
+    if repo is not None and not repo.is_dir():
+        raise ColdStartError(f"the repository {repo} is no folder; name that of the shop, or none for no link")
     folder = link_folder(repo.resolve()) if repo is not None and is_linked(repo) else None
     key = _key(path, folder)
     with _loading:
@@ -178,8 +183,15 @@ def _load(key: str, path: Path, folder: Path | None) -> Served:
 
 
 def _key(path: Path, folder: Path | None) -> str:
-    """What a bundle and a link are told apart by: hashes of their manifests, which contain those of the arrays."""
-    link = "-" if folder is None else _hash([str(folder), read_link(folder)])
+    """What a bundle and a link are told apart by: hashes of their manifests, which contain those of the arrays.
+
+    Who is linked changes without the manifest when a person is erased.
+    """
+    link = "-"
+    if folder is not None:
+        file = folder.parent / LINKED_FILE
+        people = file.stat() if file.is_file() else None
+        link = _hash([str(folder), read_link(folder), people and [people.st_mtime_ns, people.st_size, people.st_ino]])
     return f"{_hash(read_manifest(path))} {link} {path}"
 
 

@@ -130,6 +130,7 @@ def register(
 
     Raises:
         BundleError: there is no bundle, or it has another format, or it is truncated or changed.
+        ColdStartError: there is no such repository.
 
     Queries with a description raise `FingerprintError` if the connection's encoder is not the bundle's.
     """

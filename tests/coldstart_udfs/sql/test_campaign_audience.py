@@ -48,6 +48,7 @@ def test_rank_and_spent_stand_in_place_of_columns_so_called(con: duckdb.DuckDBPy
     [
         (", budget := 2", [("cat", "spring"), ("ann", "spring")]),
         (", budget := 0", []),
+        (", budget := 0.3, cost := 0.1", [("cat", "spring"), ("ann", "spring"), ("ann", "summer")]),
         (", budget := 2.9, cost := 1.5", [("cat", "spring")]),
         (", value := 2.5", [("cat", "spring"), ("ann", "spring")]),  # 0.4 × 2.5 is no more than a contact costs
         (", value := 10, cost := 4", [("cat", "spring"), ("ann", "spring")]),
@@ -58,6 +59,11 @@ def test_rank_and_spent_stand_in_place_of_columns_so_called(con: duckdb.DuckDBPy
 )
 def test_budget_value_and_cap(con: duckdb.DuckDBPyConnection, arguments: str, expected: object) -> None:
     assert chosen(con, arguments) == (expected(con) if callable(expected) else expected)
+
+
+def test_nobody_is_not_contacted_and_texts_of_numbers_are_numbers(con: duckdb.DuckDBPyConnection) -> None:
+    query = "WITH t AS (FROM (VALUES (NULL, '0.9'), ('ann', '0.5')) AS v(user_id, probability)) "
+    assert con.execute(query + "SELECT user_id, rank FROM campaign_audience('t')").fetchall() == [("ann", 1)]
 
 
 def test_no_other_choice_within_the_budget_and_the_cap_expects_more(con: duckdb.DuckDBPyConnection) -> None:
@@ -75,6 +81,10 @@ def test_no_other_choice_within_the_budget_and_the_cap_expects_more(con: duckdb.
     ("query", "message"),
     [
         ("FROM campaign_audience('candidates', cost := 0)", "cost is 0; it is that of one contact, above 0"),
+        ("FROM campaign_audience('candidates', cost := 'nan'::DOUBLE)", "cost is nan; it is that of one contact"),
+        ("FROM campaign_audience('candidates', budget := 'nan'::DOUBLE)", "budget is nan; it must be 0 or more"),
+        ("FROM campaign_audience('candidates', value := 'nan'::DOUBLE)", "value is nan; it must be 0 or more"),
+        ("FROM campaign_audience('candidates', cap := -1)", "cap is -1; it must be 0 or more, or NULL for no limit"),
         ("WITH t AS (SELECT 'a' AS user_id, 1.5 AS probability) FROM campaign_audience('t')", "between 0 and 1"),
         ("WITH t AS (SELECT 'a' AS user_id, 'nan'::DOUBLE AS probability) FROM campaign_audience('t')", "is nan"),
         ("WITH t AS (SELECT 'a' AS user_id) FROM campaign_audience('t')", "probability"),

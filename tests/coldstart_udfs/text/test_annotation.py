@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_another_run_replaces_its_own_columns_only(items: Path, encoder: Encoder
     annotate(items, first, encoder=encoder)
     annotate(first, second, encoder=encoder)
     assert rows(first, "*") == rows(second, "*")
+
+
+def test_a_column_that_people_filled_in_is_not_replaced_and_rows_keep_their_order(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    items, output = tmp_path / "items.csv", tmp_path / "annotated.parquet"
+    items.write_text("description,Text_Style\nred lamp,mine\n", encoding="utf-8")
+    with pytest.raises(ColdStartError, match=r"a column 'Text_Style' \(VARCHAR\), which would be replaced: rename it"):
+        annotate(items, output, encoder=encoder)
+    assert not output.exists()
+    lines = [{"place": "B", "description": "red lamp", "color": [None]}, {"place": "A", "description": "blue lamp"}]
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    annotate(items, output, encoder=encoder)
+    assert rows(output, "place, text_colour") == [("B", ["red"]), ("A", ["blue"])]
 
 
 def test_labels_become_attributes_of_items(

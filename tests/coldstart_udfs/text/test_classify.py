@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -179,3 +182,25 @@ def test_a_threshold_is_a_probability(threshold: float) -> None:
 def test_texts_without_a_character_that_counts() -> None:
     found = fitted([("?", "!"), ("¿", "¡")])
     assert len(found.probabilities(["?", "a"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "said"),
+    [
+        ("a text", ["x", "y"], "texts is a single string; give a list"),
+        (["a", "b"], "xy", "labels is a single string; give a list"),
+        (["a", "b"], [0, 1], r"labels\[0\] is 0 \(int\); labels are texts, such as '1'"),
+        (["a", b"b"], ["x", "y"], r"texts\[1\] is b'b' \(bytes\)"),
+    ],
+)
+def test_what_is_no_text_is_an_error_and_not_left_out(texts: Any, labels: Any, said: str) -> None:
+    with pytest.raises(ColdStartError, match=said):
+        Classifier.fit(WordEncoder(), texts, labels)  # type: ignore[arg-type]
+
+
+def test_missing_values_of_pandas_are_no_examples_and_a_single_string_is_no_list() -> None:
+    classifier = fitted([*EXAMPLES, ("no label", math.nan), (math.nan, "no_text")])  # type: ignore[list-item]
+    assert classifier.labels == fitted(EXAMPLES).labels
+    assert classifier.predict([math.nan, "which rate"])[0] is None  # type: ignore[list-item]
+    with pytest.raises(ColdStartError, match="texts is a single string; give a list"):
+        classifier.predict("which rate")

@@ -40,11 +40,18 @@ def test_the_newest_turn_of_the_customer_comes_first_and_twice_and_nothing_priva
         ([{"role": " USER", "content": "as chat models have it"}], "as chat models have it"),
         ([{"role": "user", "text": "second", "at": "2026-01-02"},
           {"role": "user", "text": "first", "at": "2026-01-01"}], "second second first"),
+        ([{"role": "user", "text": "second", "at": 10}, {"role": "user", "text": "first", "at": 9.5}],
+         "second second first"),
     ],
 )  # fmt: skip
 def test_shapes_of_turns(con: duckdb.DuckDBPyConnection, turns: list[Any], text: str | None) -> None:
     assert conversation(turns) == text
     assert con.execute("SELECT conversation(?::JSON)", [json.dumps(turns)]).fetchall() == [(text,)]
+
+
+def test_half_a_character_fails_no_query(con: duckdb.DuckDBPyConnection) -> None:
+    found = con.execute("SELECT conversation(?)", ['["half a character: \\ud800"]']).fetchall()
+    assert found == [("half a character: \ufffd",)]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +76,8 @@ def test_whole_turns_are_kept_while_they_fit(turns: list[str], characters: int, 
         ("[{'rolle': 'user', 'text': 'a'}]", "one is an object with rolle, text"),
         ("[{'role': 3, 'text': 'a'}]", "are texts"),
         ("[{'role': 'user', 'text': 'a', 'at': 'x'}, {'role': 'user', 'text': 'a', 'at': NULL}]", "1 of the 2 turns"),
+        ("""'[{"role": "user", "text": "a", "at": 1}, {"role": "user", "text": "a", "at": "1"}]'""",
+         "at is a number in 1 of the 2 turns"),
         ("['a'], characters := 0", "characters is 0; it is the most that is kept"),
     ],
 )  # fmt: skip
@@ -80,6 +89,8 @@ def test_what_is_no_conversation_is_said_without_its_words(
     assert "Jo" not in str(raised.value)
     with pytest.raises(ColdStartError, match="list of turns"):
         conversation("a text")
+    with pytest.raises(ColdStartError, match="roles is 'customer'; it is a list of texts"):
+        conversation(CHAT, roles="customer")
 
 
 def test_conversations_of_a_table_of_turns(con: duckdb.DuckDBPyConnection) -> None:

@@ -202,6 +202,23 @@ def test_sql_ranks_scores_and_explains_linked_users_as_python_does(linked: Path)
         assert {row[3] for row in con.execute("FROM recommend(?)", [COOK]).fetchall()} == {"unknown"}
 
 
+def test_registering_again_forgets_the_scores_of_a_person_who_was_erased(shops: Path) -> None:
+    link(shops / "books", shops / "tools")
+    shop = shops / "tools"
+    with duckdb.connect() as con:
+        coldstart_udfs.register(con, model="stub")
+        sql.register(con, shop / "data" / "bundle", shop / "feature_repo")
+        query = f"SELECT score('{COOK}', 't00'), score('nobody', 't00')"
+        person, stranger = con.execute(query).fetchall()[0]
+        assert person != stranger
+        erase_from_targets(shops / "books" / "data", COOK)
+        sql.register(con, shop / "data" / "bundle", shop / "feature_repo")
+        person, stranger = con.execute(query).fetchall()[0]
+        assert person == stranger
+        with pytest.raises(ColdStartError, match=r"the repository .* is no folder"):
+            sql.register(con, shop / "data" / "bundle", shop / "feature_rep")
+
+
 def test_an_item_that_is_new_since_the_training_is_ranked_for_linked_users(linked: Path) -> None:
     model = recommender(linked)
     spoon = replace(things(1, "stub", "t").take(np.array([0])), ids=["new"])

@@ -435,8 +435,9 @@ def test_expected_demand_is_the_recommenders_and_each_row_gets_its_own(
     narrow, wide = (shop.sql(f"FROM expected_demand('lamp9', level := {level})").fetchall()[0] for level in (0.5, 0.9))
     assert wide[2] <= narrow[2] <= narrow[3] <= wide[3]
     assert shop.sql("FROM expected_demand('lamp9', level := NULL)").fetchall() == []
-    with pytest.raises(duckdb.Error, match="level is 2"):
-        shop.sql("FROM expected_demand('lamp9', level := 2)").fetchall()
+    for item, level in (("lamp9", "2"), ("lamp1", "2"), ("lamp9", "nan")):  # lamp1 has buyers
+        with pytest.raises(duckdb.Error, match=f"level is {level}"):
+            shop.sql(f"FROM expected_demand('{item}', level := '{level}')").fetchall()
 
 
 def test_the_terms_of_explain_add_up_to_the_score(shop: Connection, model: HybridRecommender) -> None:
