@@ -125,7 +125,7 @@ def forget(
     from coldstart_udfs.feast.operations.forget import forget as run
     from coldstart_udfs.link import is_linked
     from recommender.pipeline.forget import bundles_with
-    from recommender.pipeline.linking import erase_from_targets
+    from recommender.pipeline.linking import BROUGHT_BACK, erase_from_targets
 
     if events is None and entity == "item" and find_spec("sqlalchemy") is not None:
         from recommender.serve.events.schema import exists
@@ -141,7 +141,7 @@ def forget(
         linked = erase_from_targets(data, name, dry_run=dry_run)
         logged, remains = [*logged, *linked.removed], [*linked.remains, *remains]
         if is_linked(repo):
-            remains.append("the next `coldstart link` from another shop brings the profile there back while they agree")
+            remains.append(BROUGHT_BACK)
     if not done.total and not logged:
         console.print(f"nothing is left of {entity} {name}", markup=False)
         return

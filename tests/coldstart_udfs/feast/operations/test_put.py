@@ -178,7 +178,7 @@ REFUSED = [
     ("eve", None, r"description of user 'eve' is None"),
     ("", "a lamp", r"'' is no user_id"),
     ("  ", "a lamp", r"no user_id"),
-    ("eve ", "a lamp", r"'eve ' is no id"),
+    ("eve ", "a lamp", r"'eve ' is no user_id"),
     ("\ud83c", "a lamp", r"no user_id"),
     (17, "a lamp", r"17 is no user_id"),
     ([None], ["a lamp"], r"None is no user_id"),
