@@ -194,10 +194,14 @@ def demo(
     from recommender.cli.example import run_example
 
     shop = run(console, show_evaluation) if name is None else run_example(console, name)
+    trained = (shop / "data" / "bundle").is_dir()
+    if serve and not trained:
+        raise ColdStartError(
+            f"nothing to serve: {shop} has no data/bundle. If a shop in it has one, run `coldstart serve` in its folder"
+        )
     if serve:
         serve_page(console, shop)
-        return
-    if (shop / "data" / "bundle").is_dir():
+    elif trained:
         chosen = "" if name is None else f" {name}"
         console.print(f"Try it in a browser: `coldstart demo{chosen} --serve` (extra `serve`)", markup=False)
 
