@@ -22,6 +22,7 @@ from coldstart_udfs.errors import ColdStartError
 # On Windows the locked byte cannot be read, so it lies far behind the text.
 _LOCKED_BYTE = 1 << 30
 _PAUSE = 0.02
+_MISSING = 50
 _WHOLE = "coldstart"
 
 
@@ -77,11 +78,15 @@ def _held(place: Path, command: str, until: float) -> Iterator[None]:
 
 def _acquired(path: Path, place: Path, until: float) -> int | None:
     """A handle that has the lock; None where no lock can be made."""
+    missing = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = _open(path)
-        except FileNotFoundError:  # another process made the folder and has just removed it
+        except FileNotFoundError:  # another process has just removed the folder, or it takes no files: /proc
+            missing += 1
+            if missing > _MISSING:
+                return None
             time.sleep(_PAUSE)
             continue
         except OSError:

@@ -86,7 +86,7 @@ def _classify(
         if learned is None:
             raise ColdStartError(
                 f"classify(): what was learned from these examples was replaced by that from {_MOST} other tables "
-                "while the query ran; run it again"
+                f"while the query ran; run it again, and name at most {_MOST} tables in a query"
             )
         with encoder_for(model, backend, cache, connection) as encoder:
             found = Classifier(encoder, learned).predict(texts, threshold=least)

@@ -86,8 +86,8 @@ def annotate(
             # Of an earlier run, which is replaced, the columns are lists.
             if name.lower() in names and name.lower() != _PRICE_BAND and kind != "VARCHAR[]":
                 raise ColdStartError(
-                    f"{path} has a column {name!r} ({kind}), which would be replaced: rename it, such as to "
-                    f"{name[len(PREFIX):]!r} if people fill it in, or delete it if an earlier run wrote it"
+                    f"{path} has a column {name!r} ({kind}), which would be replaced: rename it if people fill it in, "
+                    "or delete it if an earlier run wrote it"
                 )
         rows = con.execute(f"SELECT DISTINCT {quote_name(text)}::VARCHAR FROM given ORDER BY 1").fetchall()
         texts = [value for (value,) in rows if value and has_text(value)]

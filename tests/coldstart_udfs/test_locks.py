@@ -113,3 +113,9 @@ def test_where_no_lock_can_be_made_the_block_runs(tmp_path: Path) -> None:
     with writing(tmp_path / "file" / "out", command="first"):
         ran.append(True)
     assert ran
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder that takes no files, even from root")
+def test_a_folder_that_takes_no_files_is_not_waited_for() -> None:
+    with writing(Path("/proc/out.parquet"), command="coldstart embed"):
+        pass

@@ -185,9 +185,10 @@ class _Run:
             report("steps", step, self.planned)
 
     def _diverged(self, what: str, step: int) -> ColdStartError:
+        # Only `coldstart encoder tune` has the option.
+        other = ", or --arithmetic float32" if self._loss is elsa_loss and self.arithmetic != "float32" else ""
         return ColdStartError(
-            f"{what} at step {step}; give a smaller learning rate than {self._settings.learning_rate:g}, or "
-            "--arithmetic float32"
+            f"{what} at step {step}; give a smaller learning rate (--lr) than {self._settings.learning_rate:g}{other}"
         )
 
     def take_best(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,12 @@ def test_the_command_writes_the_encoder_and_says_what_is_gained(parent: Path, tm
     assert read_tuned(tmp_path / "out") is not None
     with pytest.raises(ColdStartError, match="out exists"):
         CliRunner().invoke(app, [*command, "--text", "body"], catch_exceptions=False)
+
+
+def test_a_rate_that_is_too_high_is_told_with_options_that_the_command_has(parent: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, learning_rate=1e9, steps=3)
+    with pytest.raises(ColdStartError, match=r"give a smaller learning rate \(--lr\) than 1e\+09$"):
+        tune_for_labels(str(parent), TEXTS, LABELS, tmp_path / "out", settings=settings)
 
 
 def test_one_example_of_each_label_is_enough(parent: Path, tmp_path: Path) -> None:

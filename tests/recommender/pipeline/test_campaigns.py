@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -169,6 +171,20 @@ def test_an_unknown_campaign_is_an_error_that_names_the_latest(shop: Path) -> No
 def test_a_contact_has_a_cost(shop: Path) -> None:
     with pytest.raises(ColdStartError, match="the cost of a contact is 0; it must be above 0"):
         audience(behaviour_of(shop), "c", cost=0)
+    with pytest.raises(ColdStartError, match="the cost of a contact is inf"):
+        audience(behaviour_of(shop), "c", cost=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"budget": math.nan}, "the budget is nan"), ({"value": -3}, "the value of a response is -3"),
+        ({"cap": -1}, "the cap is -1"),
+    ],
+)  # fmt: skip
+def test_a_limit_is_0_or_more(shop: Path, limits: dict[str, Any], said: str) -> None:
+    with pytest.raises(ColdStartError, match=said):
+        audience(behaviour_of(shop), "c", **limits)
 
 
 def test_what_is_no_amount_is_refused_and_a_huge_cap_is_none(shop: Path) -> None:
