@@ -101,8 +101,10 @@ def audience(
         coldstart campaign audience 26 --budget 500 --cost 0.4 --value 6 --cap 2
     """
     from recommender.pipeline.campaigns import audience as run
-    from recommender.pipeline.campaigns import read_behaviour, write_candidates
+    from recommender.pipeline.campaigns import check_file, read_behaviour, write_candidates
 
+    if out is not None:
+        check_file(out, data, campaigns)
     with progress() as report:
         behaviour = read_behaviour(data, repo, campaigns, report=report)
     found = run(behaviour, campaign_id, budget=budget, cost=cost, value=value, cap=cap, days=days)

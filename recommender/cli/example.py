@@ -38,9 +38,12 @@ class _Progress:
     def read(cls, file: Path, made_from: str) -> _Progress:
         """That of an earlier run; none is finished where there was no run, or one from something else."""
         if file.is_file():
-            told = json.loads(file.read_text(encoding="utf-8"))
-            if told["made_from"] == made_from:
-                return cls(made_from, told["printed"])
+            try:
+                told = json.loads(file.read_text(encoding="utf-8"))
+                if told["made_from"] == made_from:
+                    return cls(made_from, list(map(str, told["printed"])))
+            except (ValueError, LookupError, TypeError):  # damaged: the demo begins anew
+                pass
         return cls(made_from)
 
     def write(self, file: Path) -> None:
@@ -58,7 +61,8 @@ def run_example(console: Console, name: str) -> Path:
         The folder in which the commands ran, `data/NAME` of the clone.
 
     Raises:
-        ColdStartError: there is no such example, the package does not lie in a clone, or a command failed.
+        ColdStartError: there is no such example, the package does not lie in a clone, its folder is something else, or
+            a command failed.
     """
     root = clone()
     there = sorted(file.parent.name for file in (root / "examples").glob(f"*/{_COMMANDS}"))
@@ -73,8 +77,13 @@ def run_example(console: Console, name: str) -> Path:
         started = time.monotonic()
         progress = _Progress.read(state, file_hash((str(example),), code_hash(root)))
         if not progress.printed:
+            if shop.exists() and not state.is_file():
+                raise ColdStartError(
+                    f"{shop} is not a demo's folder (no {state.name}); move it away, and run this again"
+                )
             shutil.rmtree(shop, ignore_errors=True)
             shutil.copytree(example, shop)
+            progress.write(state)
         os.chdir(shop)
         console.print(f"[bold green]$ cd {shop.relative_to(root)}[/]")
         for number, (heading, command) in enumerate(_commands(example / _COMMANDS)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from coldstart_udfs.locks import writing
 from recommender.cli.checks import warn_of_repo
 from recommender.cli.command import Command, Group
 from recommender.cli.evaluate import show_evaluation
+from recommender.cli.events import EVENTS
 from recommender.cli.options import (
     BUNDLE,
     DATA,
@@ -102,7 +104,11 @@ def forget(
     ] = True,
     events: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Erase a user from this event log of the service too, before all else."),
+        typer.Option(
+            metavar="URL",
+            help="Erase from this event log of the service too, before all else. Default for an item: the log that "
+            "`coldstart put` writes.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
 ) -> None:
@@ -119,8 +125,12 @@ def forget(
     from coldstart_udfs.feast.operations.forget import forget as run
     from coldstart_udfs.link import is_linked
     from recommender.pipeline.forget import bundles_with
-    from recommender.pipeline.linking import erase_from_targets
+    from recommender.pipeline.linking import BROUGHT_BACK, erase_from_targets
 
+    if events is None and entity == "item" and find_spec("sqlalchemy") is not None:
+        from recommender.serve.events.schema import exists
+
+        events = EVENTS if exists(EVENTS) else None
     logged, remains = _from_log(events, entity, name, dry_run) if events else ([], [])
     with console.status("through Feast …"):
         done = run(
@@ -131,7 +141,7 @@ def forget(
         linked = erase_from_targets(data, name, dry_run=dry_run)
         logged, remains = [*logged, *linked.removed], [*linked.remains, *remains]
         if is_linked(repo):
-            remains.append("the next `coldstart link` from another shop brings the profile there back while they agree")
+            remains.append(BROUGHT_BACK)
     if not done.total and not logged:
         console.print(f"nothing is left of {entity} {name}", markup=False)
         return
@@ -146,16 +156,17 @@ def forget(
 
 
 def _from_log(url: str, entity: str, name: str, dry_run: bool) -> tuple[list[tuple[str, str, int]], list[str]]:
-    """What an event log had of a user, as places, kinds and counts; and what remains."""
+    """What an event log had of a user or an item, as places, kinds and counts; and what remains."""
     from contextlib import closing
 
     from recommender.serve.events.log import EventLog
 
-    if entity != "user":
-        raise ColdStartError("an event log is erased by user; leave out --events for an item")
     with closing(EventLog.open(url, create=False)) as log:
-        erased = log.erase_user(name, dry_run=dry_run)
-    return [("event log", kind, count) for kind, count in erased.removed.items() if count], list(erased.remains)
+        erased = (log.erase_user if entity == "user" else log.erase_item)(name, dry_run=dry_run)
+    found = [("event log", kind, count) for kind, count in erased.removed.items() if count]
+    if entity == "item" and found:
+        return found, [*erased.remains, "running services list the item until they are restarted"]
+    return found, list(erased.remains)
 
 
 def demo(
@@ -183,10 +194,14 @@ def demo(
     from recommender.cli.example import run_example
 
     shop = run(console, show_evaluation) if name is None else run_example(console, name)
+    trained = (shop / "data" / "bundle").is_dir()
+    if serve and not trained:
+        raise ColdStartError(
+            f"nothing to serve: {shop} has no data/bundle. If a shop in it has one, run `coldstart serve` in its folder"
+        )
     if serve:
         serve_page(console, shop)
-        return
-    if (shop / "data" / "bundle").is_dir():
+    elif trained:
         chosen = "" if name is None else f" {name}"
         console.print(f"Try it in a browser: `coldstart demo{chosen} --serve` (extra `serve`)", markup=False)
 

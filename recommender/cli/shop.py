@@ -224,7 +224,10 @@ def put(
     console.print(f"online: {online}; history: from {done.event_timestamp:%Y-%m-%d %H:%M:%S.%f} UTC on")
     console.print(f"encoder {done.fingerprint}, {done.seconds:.2f} s")
     if log is not None:
-        console.print(f"event log {events}: running services list the item within 2 s")
+        from recommender.serve.events.schema import shown
+
+        told = f"event log {shown(events)}: running services list the item within 2 s"
+        console.print(told, markup=False, soft_wrap=True)
     if not done.retrievable[0]:
         raise typer.Exit(1)
 

@@ -16,6 +16,7 @@ from recommender.data.raw_files import read_table, tables_of
 
 CAMPAIGN_ID, STARTS, ENDS, RESPONDED = "campaign_id", "starts", "ends", "responded"
 CAMPAIGNS, CAMPAIGN_ITEMS, CONTACTS = "campaigns", "campaign_items", "contacts"
+TABLES = (CAMPAIGNS, CAMPAIGN_ITEMS, CONTACTS)
 _REQUIRED = {
     CAMPAIGNS: (CAMPAIGN_ID, STARTS, ENDS),
     CAMPAIGN_ITEMS: (CAMPAIGN_ID, ITEM_ID),
@@ -116,7 +117,7 @@ def _breaches(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> list[str
         refuse(column, f"{column} IS NULL OR trim({column}) = ''", "no id")
     for column in _REQUIRED[name]:
         if column in (STARTS, ENDS, RESPONDED):
-            unread = f"{column} IS NOT NULL AND TRY_CAST({column} AS TIMESTAMP) IS NULL"
+            unread = f"{column} IS NOT NULL AND TRY_CAST({column} AS TIMESTAMPTZ) IS NULL"
             refuse(column, unread, "no time such as 2026-03-31")
             if column != RESPONDED:
                 refuse(column, f"{column} IS NULL", "no time")
@@ -145,9 +146,10 @@ def _breaches(con: duckdb.DuckDBPyConnection, name: str, path: Path) -> list[str
 
 
 def _times(con: duckdb.DuckDBPyConnection, table: str, *columns: str) -> None:
-    """Make TIMESTAMPs of columns; the date in `ends` becomes the moment after its day."""
+    """Make TIMESTAMPs of columns, in UTC; the date in `ends` becomes the moment after its day."""
     for column in columns:
-        moment = f"{column}::TIMESTAMP"
+        # A text is cast to TIMESTAMP without its offset.
+        moment = f"{column}::TIMESTAMPTZ::TIMESTAMP"
         if column == ENDS:
             moment = (
                 f"CASE WHEN {moment} = date_trunc('day', {moment}) THEN {moment} + INTERVAL 1 DAY ELSE {moment} END"

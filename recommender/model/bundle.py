@@ -266,17 +266,10 @@ def _fitted(manifest: dict[str, Any], arrays: Arrays) -> Fitted:
         item_item=sparse("item_item", arrays, (shape[1], shape[1])),
         maps=Maps(arrays["maps"], arrays["map_centre"]),
         trends=Trends(arrays["trends"], arrays["newness"], arrays["activity"]),
-        births=_births(arrays, len(items)),
+        births=Births(arrays["item_came"].view("datetime64[us]"), np.datetime64(int(arrays["moment"]), "us")),
         predicted_profiles=PredictedProfiles(arrays["predicted"], labels),
         attribute_popularity=AttributePopularity(labels, arrays["lifts"]),
     )
-
-
-def _births(arrays: Arrays, items: int) -> Births:
-    """When items came; older bundles do not say."""
-    if "item_came" not in arrays:
-        return Births.unknown(items)
-    return Births(arrays["item_came"].view("datetime64[us]"), np.datetime64(int(arrays["moment"]), "us"))
 
 
 def _check_shapes(fitted: Fitted) -> None:

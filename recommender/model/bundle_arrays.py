@@ -43,13 +43,11 @@ NAMES = (
       for part in ("embeddings", "profiles", "evidence", "space_idf", "space_identity")),
     *(f"{name}_{part}" for name in ("history", "seen", "item_item") for part in ("data", "indices", "indptr")),
     "metric", "maps", "map_centre", "trends", "newness", "activity", "lightfm_users", "lightfm_items", "lightfm_biases",
-    "predicted", "lifts",
+    "predicted", "lifts", "item_came", "moment",
 )  # fmt: skip
-# What older bundles of the same format lack.
-LATER = ("item_came", "moment")
 
 
-def read_arrays(file: Path, names: Iterable[str] = NAMES, later: Iterable[str] = LATER) -> Arrays:
+def read_arrays(file: Path, names: Iterable[str] = NAMES) -> Arrays:
     """Some arrays of a file, of the types that they are written in.
 
     Raises:
@@ -59,8 +57,6 @@ def read_arrays(file: Path, names: Iterable[str] = NAMES, later: Iterable[str] =
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            there = {entry.removesuffix(".npy") for entry in archive.namelist()}
-            names = [*names, *(name for name in later if name in there)]
             _check_sizes(archive, file.stat().st_size, names)
         with np.load(file, allow_pickle=False) as opened:
             return {name: _typed(name, opened[name]) for name in names}

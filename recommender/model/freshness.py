@@ -36,11 +36,6 @@ class Births:
     now: np.datetime64
 
     @classmethod
-    def unknown(cls, items: int) -> Births:
-        """Of items of which nothing is known."""
-        return cls(np.full(items, _UNKNOWN), _UNKNOWN)
-
-    @classmethod
     def of(cls, interactions: Interactions, came: Moments | None = None) -> Births:
         """As of the last interaction; without `came`, items come with their first interaction."""
         first = first_interactions(interactions) if came is None else came.astype("datetime64[us]")

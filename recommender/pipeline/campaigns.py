@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,19 @@ from coldstart_udfs.console import Report, no_report
 from coldstart_udfs.encoder.encoder import shared_encoder
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.files import staged
-from coldstart_udfs.settings import Enrichment
+from recommender.data.campaigns import TABLES as CAMPAIGN_TABLES
 from recommender.data.campaigns import Campaign, read_campaigns
+from recommender.data.contract import TABLES
+from recommender.data.dataset import settings_of
+from recommender.data.raw_files import tables_of
 from recommender.data.tables import load
 from recommender.pipeline.campaign_rows import Behaviour, CampaignRows, Numbers
 
 # Chosen on campaigns of Complete Journey before those that docs/explanation/advertising.md reports on.
 RIDGE = 100.0
 FEWEST_RESPONSES = 20
+# No user gets as many contacts; SQL has no larger numbers.
+MOST = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,9 @@ def read_behaviour(data: Path, repo: Path, folder: Path, *, report: Report = no_
 
     Raises:
         ContractError: tables break their rules.
+        ColdStartError: there is no such repository.
     """
-    settings = Enrichment.of_repo(repo)
+    settings = settings_of(repo)
     with connect(enrichment=settings) as con:
         load(con, data, settings.event_weights)
         campaigns = read_campaigns(con, folder)
@@ -195,11 +200,12 @@ def audience(
     Raises:
         ColdStartError: there is no such campaign, too few responses came before it, or a number is out of range.
     """
-    if not 0 < cost < math.inf:
+    if not 0 < cost < np.inf:
         raise ColdStartError(f"the cost of a contact is {cost:g}; it must be above 0, and is 1 unless given")
-    for name, limit in (("budget", budget), ("value of a response", value), ("cap", cap)):
-        if limit is not None and not limit >= 0:
-            raise ColdStartError(f"the {name} is {limit:g}; it must be 0 or more, or not given, which is no limit")
+    for name, number in (("budget", budget), ("value of a response", value), ("cap", cap)):
+        if number is not None and not 0 <= number < np.inf:
+            raise ColdStartError(f"the {name} is {number:g}; give a number of 0 or more, or leave it out for no limit")
+    cap = None if cap is None else min(cap, MOST)
     campaign = campaign_of(behaviour, campaign_id)
     model = fit_before(behaviour, campaign.starts)
     rows = behaviour.rows(campaign, campaign.users or behaviour.user_ids)
@@ -224,13 +230,21 @@ def audience(
         ).df()  # fmt: skip
 
 
-def write_candidates(candidates: pd.DataFrame, path: Path) -> None:
-    """Write the table of `audience` as Parquet.
+def check_file(path: Path, data: Path, folder: Path) -> None:
+    """Refuse a file that `write_candidates` cannot write, or that `read_behaviour` reads.
 
     Raises:
-        ColdStartError: the name does not end in .parquet, or there is no such folder.
+        ColdStartError: the name does not end in .parquet, there is no such folder, or it is one of the tables.
     """
-    if path.suffix != ".parquet" or not path.absolute().parent.is_dir():
+    if path.suffix != ".parquet" or path.is_dir() or not path.absolute().parent.is_dir():
         raise ColdStartError(f"{path} is not a .parquet file in a folder that exists; give one, such as chosen.parquet")
+    for place, names in ((data, [table.name for table in TABLES]), (folder, CAMPAIGN_TABLES)):
+        tables = tables_of(place) if place.is_dir() else {}
+        if path.exists() and any(path.samefile(file) for name, file in tables.items() if name in names):
+            raise ColdStartError(f"{path} is a table of {place}; give another file, such as chosen.parquet")
+
+
+def write_candidates(candidates: pd.DataFrame, path: Path) -> None:
+    """Write the table of `audience` as Parquet, to a file of `check_file`."""
     with staged(path.absolute().parent) as scratch:
         candidates.to_parquet(scratch / path.name, index=False)

@@ -38,6 +38,8 @@ from recommender.pipeline.profiles import SOURCES
 LINKS = "links.json"
 # A map is learned from at least so many users: of both shops, or, without them, of the target.
 FEWEST = 50
+# What remains of a user who is erased in the target.
+BROUGHT_BACK = "the next `coldstart link` from another shop brings the profile there back while they agree"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from coldstart_udfs.errors import ColdStartError
-from recommender.pipeline.linking import erase_from_targets
+from coldstart_udfs.link import is_linked
+from recommender.pipeline.linking import BROUGHT_BACK, erase_from_targets
 from recommender.serve.events.export import erase_from_export
 from recommender.serve.live import Live, Receipt
 
@@ -54,6 +55,8 @@ def erase_user(
         else:
             removed |= {f"{what}, {place}": count for place, what, count in linked.removed}
             remains += linked.remains
+    if is_linked(Path(getattr(store, "repo_path", store))):
+        remains.append(BROUGHT_BACK)
     try:
         done = forget(store, "user", user_id, data=data, cache=cache, patience=patience)
     except ColdStartError as error:

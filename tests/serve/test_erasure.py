@@ -20,6 +20,7 @@ from recommender.serve.erasure import erase_user
 from recommender.serve.events.event import Event
 from recommender.serve.events.export import export
 from recommender.serve.events.log import EventLog
+from recommender.serve.events.put_items import put_items
 from recommender.serve.live import Live
 from tests.support.made_up_shop import shared
 from tests.support.small_shop import apply
@@ -125,3 +126,25 @@ def test_the_command_erases_from_the_log_too(shop: Path, sqlite_log: EventLog, m
     assert done.exit_code == 0, done.output
     assert [event.user_id for _, event in sqlite_log.after(0).events] == ["ann"]
     assert traces(shop) == []
+
+
+def test_an_item_that_was_put_is_listed_no_more_after_it_is_forgotten(
+    shop: Path, sqlite_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop)
+    bundle, url = shop / "data" / "bundle", "sqlite:///data/events.db"
+    for name in ("new", "other"):
+        done = CliRunner().invoke(app, ["put", "--item-id", name, "--description", "a brass lamp"])
+        assert done.exit_code == 0, done.output
+    sqlite_log.append([Event("ann", "new", "view", NOW)])
+    sqlite_log.put("user", "new", "has the same id")
+    assert set(put_items(bundle, url)) == {"new", "other"}
+    command = ["forget", "--item-id", "new"]
+    assert "event log" in CliRunner().invoke(app, [*command, "--dry-run"]).output
+    assert set(put_items(bundle, url)) == {"new", "other"}
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "running services list the item until they are restarted" in " ".join(done.output.split())
+    assert set(put_items(bundle, url)) == {"other"}
+    changes = sqlite_log.after(0)
+    assert ([one.entity_id for _, one in changes.descriptions][-1], changes.erasures) == ("new", [])

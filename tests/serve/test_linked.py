@@ -15,7 +15,7 @@ import pytest
 from coldstart_udfs.link import link_folder
 from recommender.model.linked import LinkedRecommender
 from recommender.model.recommender import HybridRecommender
-from recommender.pipeline.linking import link
+from recommender.pipeline.linking import BROUGHT_BACK, link
 from recommender.serve.store import OTHER_LINK
 from tests.support.small_shop import LAST, apply
 
@@ -101,6 +101,18 @@ def test_who_is_erased_in_the_other_shop_is_a_stranger_at_once(
     (data / "links.json").write_text(f'{{"targets": ["{shop}"]}}')
     erase_from_targets(data, "bob there")
     assert answer(client, "/v1/recommend", user_id="bob there")["tier"] == "unknown"
+
+
+def test_who_is_erased_here_is_told_that_the_next_link_brings_them_back(
+    linked: Path, start: Callable[..., Client], tmp_path: Path
+) -> None:
+    shop = tmp_path / "target"
+    shutil.copytree(linked, shop)
+    apply(shop / "feature_repo").materialize(LAST - timedelta(days=400), LAST + timedelta(days=1))
+    client = start(shop)
+    receipt = client.delete("/v1/users/eve").json()
+    assert BROUGHT_BACK in receipt["remains"]
+    assert answer(client, "/v1/recommend", user_id="eve")["tier"] == "unknown"
 
 
 def test_a_link_that_is_not_applied_or_damaged_degrades_answers(

@@ -105,7 +105,7 @@ def forget(
         InUseError: another process changes the repository or the tables: nothing was removed.
     """
     if not has_text(entity_id):
-        raise ColdStartError(f"{entity_id!r} is no id of a {entity}: ids are not blank")
+        raise ColdStartError(f"{entity_id!r} is no {entity}_id: ids are not blank")
     store = open_store(store) if isinstance(store, (str, Path)) else store
     repo, tables = Path(store.repo_path).resolve(), _tables(data)
     cache = default_path() if cache is None else Path(cache)

@@ -137,7 +137,7 @@ def _checked(
     for name in names:
         if not isinstance(name, str) or not has_text(name) or name != name.strip() or _SURROGATE.search(name):
             raise ColdStartError(
-                f"{name!r} is no id of a {entity}: ids are strings of valid Unicode, not blank, no space at either end"
+                f"{name!r} is no {entity}_id: ids are strings of valid Unicode, not blank, no space at either end"
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -6,14 +6,14 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from coldstart_udfs.errors import ColdStartError
@@ -135,7 +135,7 @@ class EventLog:
             ColdStartError: the id is blank, a text cannot be stored, or the database cannot be written.
         """
         if not has_text(entity_id):
-            raise ColdStartError(f"{entity_id!r} is no id of a {side}: ids are not blank")
+            raise ColdStartError(f"{entity_id!r} is no {side}_id: ids are not blank")
         for text in (entity_id, description, *(attributes or ())):
             check_text(f"what describes the {side}", text)
         row = {
@@ -202,11 +202,24 @@ class EventLog:
             schema.exposures: schema.exposures.c.user_id == user_id,
             schema.explorations: schema.explorations.c.user_id == user_id,
         }  # fmt: skip
+        return self._erase(of_user, self.digest_of(user_id), dry_run)
+
+    def erase_item(self, item_id: str, *, dry_run: bool = False) -> Erased:
+        """Erase what was said of an item. What users did with it stays, and is theirs.
+
+        Arguments, result and errors are those of `erase_user`. Workers keep the item until they start again.
+        """
+        said = schema.descriptions.c
+        of_item = {schema.descriptions: and_(said.entity == "item", said.entity_id == item_id)}
+        return self._erase(of_item, None, dry_run)
+
+    def _erase(self, of_entity: Mapping[Table, ColumnElement[bool]], digest: bytes | None, dry_run: bool) -> Erased:
+        """Erase rows; the digest tells those who follow the log of a user that is gone."""
         if dry_run:
             with self.reading() as connection:
                 found = {
                     table.name: connection.execute(select(func.count()).select_from(table).where(those)).scalar_one()
-                    for table, those in of_user.items()
+                    for table, those in of_entity.items()
                 }
             return Erased(found, [])
 
@@ -214,10 +227,11 @@ class EventLog:
             number = self._last(connection) + 1
             gone = {
                 table.name: connection.execute(delete(table).where(those)).rowcount
-                for table, those in of_user.items()
+                for table, those in of_entity.items()
             }
-            connection.execute(insert(schema.erasures), {"id": number, "digest": self.digest_of(user_id)})
-            self._advance(connection, number)
+            if digest is not None:
+                connection.execute(insert(schema.erasures), {"id": number, "digest": digest})
+                self._advance(connection, number)
             return gone
 
         removed = self.transaction(write)

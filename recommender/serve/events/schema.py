@@ -135,9 +135,9 @@ def connect(url: str, *, create: bool = True) -> Engine:
             file.parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite") if known else None
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, OSError) as error:
-        raise ColdStartError(f"the event log cannot be at {_shown(url)}: {error}; {_POSSIBLE}") from None
+        raise ColdStartError(f"the event log cannot be at {shown(url)}: {error}; {_POSSIBLE}") from None
     if engine is None:
-        raise ColdStartError(f"the event log cannot be at {_shown(url)}; {_POSSIBLE}")
+        raise ColdStartError(f"the event log cannot be at {shown(url)}; {_POSSIBLE}")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -160,13 +160,13 @@ def exists(url: str) -> bool:
 
 
 def _missing(url: str) -> str:
-    return f"there is no event log at {_shown(url)}; name the one that `coldstart serve` writes (--events)"
+    return f"there is no event log at {shown(url)}; name the one that `coldstart serve` writes (--events)"
 
 
 _POSSIBLE = "give sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """A URL without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)

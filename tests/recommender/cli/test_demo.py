@@ -33,9 +33,9 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def demo(clone: Path, name: str, status: int = 0) -> str:
+def demo(clone: Path, *words: str, status: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "recommender.cli", "demo", name], cwd=clone, timeout=900, check=False,
+        [sys.executable, "-m", "recommender.cli", "demo", *words], cwd=clone, timeout=900, check=False,
         env={**os.environ, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert done.returncode == status, done.stdout
@@ -71,6 +71,23 @@ def test_a_demo_goes_on_where_it_stopped_and_begins_anew_when_its_folder_changes
     assert "skipped" not in third
     assert "BLUE KITE" in third
     assert (shop / "made.txt").read_text() == "x"
+
+
+def test_a_demo_touches_no_folder_that_is_not_its_own_and_serves_no_shop_that_is_not_there(clone: Path) -> None:
+    example, shop = clone / "examples" / "tiny", clone / "data" / "tiny"
+    example.mkdir()
+    (example / "demo.txt").write_text("python -c \"print('made')\"\n")
+    shop.mkdir(parents=True)
+    (shop / "mine.csv").touch()
+    assert "is not a demo's folder (no demo.json); move it away" in " ".join(demo(clone, "tiny", status=2).split())
+    assert (shop / "mine.csv").exists()
+    (shop / "mine.csv").unlink()
+    shop.rmdir()
+    assert "made" in demo(clone, "tiny")
+    for damaged in ("{", "[]", "{}"):
+        (shop / "demo.json").write_text(damaged)
+        assert "skipped" not in demo(clone, "tiny")
+    assert "nothing to serve" in demo(clone, "tiny", "--serve", status=2)
 
 
 def test_a_demo_runs_no_other_programs(clone: Path) -> None:

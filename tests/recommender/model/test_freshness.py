@@ -100,14 +100,12 @@ def test_without_weight_nobody_hears_of_ages() -> None:
     assert "published" not in " ".join(told.explain("u00", "i00")["term"])
 
 
-def test_a_bundle_keeps_ages_and_an_older_one_has_none(model: HybridRecommender, tmp_path: Path) -> None:
+def test_a_bundle_keeps_ages(model: HybridRecommender, tmp_path: Path) -> None:
     model.save(tmp_path / "bundle")
     loaded = HybridRecommender.load(tmp_path / "bundle")
     np.testing.assert_array_equal(loaded.fitted.births.moments, CAME)
     ids = model.users.ids, model.items.ids
     np.testing.assert_allclose(loaded.score(*ids), model.score(*ids), atol=1e-5)
-    before = HybridRecommender.of(model.fitted.changed(births=Births.unknown(20)))
-    np.testing.assert_array_equal(before.score(*ids), before.with_parameters(freshness=0.0).score(*ids))
 
 
 def test_items_that_come_later_have_the_moment_in_which_they_came(model: HybridRecommender) -> None:

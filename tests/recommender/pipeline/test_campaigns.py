@@ -187,6 +187,21 @@ def test_a_limit_is_0_or_more(shop: Path, limits: dict[str, Any], said: str) -> 
         audience(behaviour_of(shop), "c", **limits)
 
 
+def test_what_is_no_amount_is_refused_and_a_huge_cap_is_none(shop: Path) -> None:
+    behaviour = behaviour_of(shop)
+    for given in ({"budget": np.nan}, {"value": np.inf}, {"value": np.nan}, {"cost": np.inf}):
+        with pytest.raises(ColdStartError, match=r"is (nan|inf); (give a number|it must be above 0)"):
+            audience(behaviour, "c", **given)
+    assert audience(behaviour, "c", cap=10**20)["rank"].notna().all()
+
+
+def test_a_time_with_an_offset_is_that_moment(shop: Path) -> None:
+    file = shop / "campaigns" / "campaigns.csv"
+    file.write_text(file.read_text().replace("c,2024-03-01,2024-03-10", "c,2024-03-01T01:00+03:00,2024-03-10T12:00Z"))
+    campaign = next(one for one in behaviour_of(shop).campaigns if one.campaign_id == "c")
+    assert (campaign.starts, campaign.ends) == (np.datetime64("2024-02-29T22:00"), np.datetime64("2024-03-10T12:00"))
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -221,6 +236,7 @@ def test_the_commands_replay_and_choose(shop: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(shop)
     model = word_model(shop / "model", ["soft", "nappies", "baby", "wipes", "black", "tea"])
     (shop / "feature_repo").mkdir()
+    (shop / "feature_repo" / "feature_store.yaml").touch()
     Enrichment(model=model, backend=BACKEND).write(shop / "feature_repo" / ENRICHMENT_FILE)
     shown = CliRunner().invoke(app, ["campaign", "replay", "--data", "."], env={"COLUMNS": "100"})
     assert shown.exit_code == 0, shown.output
@@ -236,3 +252,11 @@ def test_the_commands_replay_and_choose(shop: Path, monkeypatch: pytest.MonkeyPa
     pd.testing.assert_series_equal(again["user_id"], written["user_id"].head(12))
     refused = CliRunner().invoke(app, [*command[:-1], "chosen.csv"])
     assert "chosen.csv is not a .parquet file" in str(refused.exception)
+    pd.read_csv("campaigns/contacts.csv", dtype=str).to_parquet("campaigns/contacts.parquet")
+    Path("campaigns/contacts.csv").unlink()
+    before = (shop / "campaigns" / "contacts.parquet").read_bytes()
+    refused = CliRunner().invoke(app, [*command[:-1], "campaigns/contacts.parquet"])
+    assert "campaigns/contacts.parquet is a table of campaigns; give another file" in str(refused.exception)
+    assert (shop / "campaigns" / "contacts.parquet").read_bytes() == before
+    refused = CliRunner().invoke(app, [*command[:-2], "--repo", "elsewhere"])
+    assert "elsewhere is not a Feast repository" in str(refused.exception)

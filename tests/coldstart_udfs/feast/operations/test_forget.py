@@ -399,7 +399,7 @@ def test_an_online_store_that_is_in_use_is_an_error_that_says_so(store: FeatureS
 
 def test_a_blank_id_is_no_id(small: Path) -> None:
     for name in ("", "  "):
-        with pytest.raises(ColdStartError, match="is no id of a user"):
+        with pytest.raises(ColdStartError, match="is no user_id"):
             forget(small / "feature_repo", "user", name, data=small / "data")
 
 
