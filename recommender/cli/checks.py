@@ -18,13 +18,13 @@ def warn_of_repo(repo: Path, bundle: Path | None = None, store: Any = None) -> N
     """
     known = MadeFrom.of_repo(repo)
     if known and not known.complete:
-        _warn(f"the last `coldstart profiles` was stopped while it wrote the sources of {repo}; run it again")
+        warn(f"the last `coldstart profiles` was stopped while it wrote the sources of {repo}; run it again")
     elif known and bundle:
         from recommender.model.bundle import read_manifest
 
         trained = read_manifest(bundle).get("data_sha256")
         if trained and trained != known.sha256:
-            _warn(
+            warn(
                 f"{bundle} was trained on other data than the sources of {repo} were made from; run `coldstart train`, "
                 f"then `feast -c {repo} apply`"
             )
@@ -32,10 +32,11 @@ def warn_of_repo(repo: Path, bundle: Path | None = None, store: Any = None) -> N
         from coldstart_udfs.feast.operations.registry import told
 
         if reason := told(store):
-            _warn(f"{reason}. Until then the values are those from before")
+            warn(f"{reason}. Until then the values are those from before")
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Tell people of something that they should know, beside the result."""
     from rich.console import Console
 
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"warning: {message}", markup=False)

@@ -14,7 +14,7 @@ from rich.table import Table
 from coldstart_udfs.console import console, progress
 from coldstart_udfs.errors import ColdStartError
 from coldstart_udfs.settings import ENRICHMENT_FILE
-from recommender.cli.checks import warn_of_repo
+from recommender.cli.checks import warn, warn_of_repo
 from recommender.cli.events import EVENTS, EventsOption
 from recommender.cli.options import (
     BUNDLE,
@@ -235,12 +235,19 @@ def explain(
 
 
 def _with_put_items(model: HybridRecommender, store: FeatureStore, bundle: Path, events: str) -> HybridRecommender:
-    """The recommender with the items that were put since the training."""
+    """The recommender with the items that were put since the training; a shop may be one that can only be read."""
     from recommender.model.recommender import HybridRecommender
     from recommender.pipeline.online import request_encoder
+    from recommender.serve.events.log import EventLogError
     from recommender.serve.events.put_items import put_items, with_items
 
-    put = put_items(bundle, events)
+    try:
+        put = put_items(bundle, events)
+    except EventLogError as error:
+        if events != EVENTS:
+            raise
+        warn(f"items that were put since the training are left out: {error}")
+        return model
     return HybridRecommender.of(with_items(model.fitted, put, request_encoder(store))) if put else model
 
 

@@ -226,7 +226,7 @@ def put(
     if log is not None:
         from recommender.serve.events.schema import shown
 
-        told = f"event log {shown(events)}: running services list the item within 2 s"
+        told = f"event log {shown(events)}: running services list the item, mostly within 2 s"
         console.print(told, markup=False, soft_wrap=True)
     if not done.retrievable[0]:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,11 +201,11 @@ def audience(
     Raises:
         ColdStartError: there is no such campaign, too few responses came before it, or a number is out of range.
     """
-    if not 0 < cost < np.inf:
+    if not 0 < cost < math.inf:
         raise ColdStartError(f"the cost of a contact is {cost:g}; it must be above 0, and is 1 unless given")
-    for name, number in (("budget", budget), ("value of a response", value), ("cap", cap)):
-        if number is not None and not 0 <= number < np.inf:
-            raise ColdStartError(f"the {name} is {number:g}; give a number of 0 or more, or leave it out for no limit")
+    for name, limit in (("budget", budget), ("value of a response", value), ("cap", cap)):
+        if limit is not None and not 0 <= limit < math.inf:
+            raise ColdStartError(f"the {name} is {limit:g}; it must be 0 or more, or not given, which is no limit")
     cap = None if cap is None else min(cap, MOST)
     campaign = campaign_of(behaviour, campaign_id)
     model = fit_before(behaviour, campaign.starts)

@@ -145,6 +145,12 @@ def test_a_shop_without_time_runs_through_on_the_command_line(shop: Shop, monkey
     assert (result.exit_code, "user u3 (warm)" in result.output) == (0, True), result.output
     kinds = [kind for kind in range(5) if f"kind{kind}" in result.output]
     assert 3 in kinds
+    # Whose log cannot be opened, on a disk that may only be read for example, gets the list without what was put.
+    Path("data/events.db").write_bytes(b"no database" * 100)
+    without = CliRunner().invoke(app, ["recommend", "--user-id", "u3", "-k", "3"])
+    assert without.exit_code == 0, without.output
+    assert "items that were put since the training are left out: the event log cannot be" in without.stderr
+    assert without.stdout.splitlines()[0] == "for user u3 (warm)"
 
 
 def assert_recorded(folder: Path) -> None:
