@@ -8,6 +8,8 @@ exclude_patterns = ["_build"]
 # Links to headings: [text](page.md#a-heading).
 myst_heading_anchors = 4
 nitpicky = True
+# The lexer of SQL does not know the structs of DuckDB, {'name': value}; it colours the rest all the same.
+suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = "feast-coldstart"
 html_static_path = ["_static"]
