@@ -6,7 +6,7 @@ SELECT budget, count(*) AS contacts, round(sum(probability), 1) AS expected, rou
 FROM (VALUES (100), (250), (500), (1000)) AS budgets(budget), campaign_audience('candidates')
 WHERE spent <= budget GROUP BY budget ORDER BY budget;
 
--- A contact costs 0.50 and a response is worth 4.00: whoever responds with a probability of 1/8 or less is left out.
+-- A contact costs 0.50 and a response is worth 4.00: users with a probability of 1/8 or less are left out.
 SELECT count(*) AS contacts, max(spent) AS spent, round(4 * sum(probability), 2) AS expected_value
 FROM campaign_audience('candidates', cost := 0.5, value := 4, cap := 2);
 

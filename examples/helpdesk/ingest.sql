@@ -1,4 +1,4 @@
--- The desk as tables of the data contract: a question is an item, whoever answered one is a user, an answer
+-- The desk as tables of the data contract: a question is an item, a person who answered one is a user, an answer
 -- is an interaction. Questions from 2017 on are left out: they play the customers who write in today.
 CREATE TABLE items AS
 SELECT
